@@ -1,0 +1,181 @@
+"""Who may see a project, for services that do not own projects: a projection of the projects service's events.
+
+Guarantees: access removed at the owner is removed here as soon as its event arrives; a project the projection has not
+heard of yet is asked for at its owner once and remembered, so a client that creates a project and uses it at once is
+never told 404. Rows and late events are ordered by the aggregate's sequence, not by arrival.
+Fails by: `Unavailable` when a project is unknown here and its owner does not answer.
+"""
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import aiohttp
+from pydantic import BaseModel
+from sqlalchemy import BigInteger, PrimaryKeyConstraint, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
+
+from shared.auth import Principal, Scope, ServiceTokens
+from shared.bus import Handler
+from shared.db import Model
+from shared.errors import NotFound, Unavailable
+from shared.events.envelope import Envelope
+from shared.events.projects import (
+    ProjectCreated,
+    ProjectDeleted,
+    ProjectEvent,
+    ProjectMemberChanged,
+    ProjectRestored,
+    ProjectRole,
+)
+from shared.tenancy import TenantOwned, tenant_of
+
+
+class KnownProject(TenantOwned, Model):
+    """A project as last heard of. `active` is false once deleted."""
+
+    __tablename__ = "known_projects"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id", "project_id"),)
+
+    project_id: Mapped[uuid.UUID]
+    active: Mapped[bool]
+    sequence: Mapped[int] = mapped_column(BigInteger)
+
+
+class ProjectAccess(TenantOwned, Model):
+    """A user's role in a project as last heard of; `role` is null once removed."""
+
+    __tablename__ = "project_access"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id", "project_id", "user_id"),)
+
+    project_id: Mapped[uuid.UUID]
+    user_id: Mapped[uuid.UUID]
+    role: Mapped[str | None]
+    sequence: Mapped[int] = mapped_column(BigInteger)
+
+
+class _Member(BaseModel):
+    user_id: uuid.UUID
+    role: ProjectRole
+
+
+class _Access(BaseModel):
+    """Answer of the owner: `GET /internal/projects/{id}/access`."""
+
+    project_id: uuid.UUID
+    status: str
+    revision: int
+    members: list[_Member]
+
+
+class ProjectDirectory:
+    """Answers from the projection, and asks the projects service about projects it has not heard of."""
+
+    def __init__(self, projects_url: str, tokens: ServiceTokens, client: aiohttp.ClientSession) -> None:
+        self._url = projects_url.rstrip("/")
+        self._tokens = tokens
+        self._client = client
+
+    async def require(
+        self, session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, scope: Scope
+    ) -> None:
+        """Permission of `principal` in a project of the session's tenant.
+
+        Raises:
+            NotFound: no such project, deleted, or none of the caller's.
+            Forbidden: the caller knows the project but may not do this.
+            Unavailable: the project is unknown here and its owner does not answer.
+        """
+        project = await session.get(KnownProject, (tenant_of(session), project_id))
+        if project is None:
+            await self._learn(session, project_id)
+            project = await session.get(KnownProject, (tenant_of(session), project_id))
+        if project is None or not project.active:
+            raise NotFound
+        principal.require_in_project(scope, project_id, await _role(session, project_id, principal.user_id))
+
+    async def _learn(self, session: AsyncSession, project_id: uuid.UUID) -> None:
+        token = await self._tokens.token("projects", tenant_of(session))
+        try:
+            async with self._client.get(
+                f"{self._url}/internal/projects/{project_id}/access",
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=aiohttp.ClientTimeout(total=3),
+            ) as answer:
+                if answer.status == 404:
+                    raise NotFound
+                answer.raise_for_status()
+                access = _Access.model_validate_json(await answer.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Unavailable("The projects service cannot be reached.", retry_after=1) from error
+        await _remember_project(session, project_id, active=access.status == "active", sequence=access.revision)
+        for member in access.members:
+            await _remember_role(session, project_id, member.user_id, member.role, access.revision)
+
+
+async def _role(session: AsyncSession, project_id: uuid.UUID, user_id: uuid.UUID | None) -> ProjectRole | None:
+    if user_id is None:
+        return None
+    role: ProjectRole | None = await session.scalar(
+        select(ProjectAccess.role).where(ProjectAccess.project_id == project_id, ProjectAccess.user_id == user_id)
+    )
+    return role
+
+
+async def _remember_project(session: AsyncSession, project_id: uuid.UUID, *, active: bool, sequence: int) -> None:
+    statement = insert(KnownProject).values(project_id=project_id, active=active, sequence=sequence)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["tenant_id", "project_id"],
+            set_={"active": statement.excluded.active, "sequence": statement.excluded.sequence},
+            where=KnownProject.sequence < statement.excluded.sequence,
+        )
+    )
+
+
+async def _remember_role(
+    session: AsyncSession, project_id: uuid.UUID, user_id: uuid.UUID, role: ProjectRole | None, sequence: int
+) -> None:
+    statement = insert(ProjectAccess).values(project_id=project_id, user_id=user_id, role=role, sequence=sequence)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["tenant_id", "project_id", "user_id"],
+            set_={"role": statement.excluded.role, "sequence": statement.excluded.sequence},
+            where=ProjectAccess.sequence < statement.excluded.sequence,
+        )
+    )
+
+
+async def _on_created(session: AsyncSession, event: ProjectCreated, envelope: Envelope) -> None:
+    await _remember_project(session, event.project_id, active=True, sequence=envelope.sequence)
+    await _remember_role(session, event.project_id, event.owner_id, "owner", envelope.sequence)
+
+
+async def _on_deleted(session: AsyncSession, event: ProjectDeleted, envelope: Envelope) -> None:
+    await _remember_project(session, event.project_id, active=False, sequence=envelope.sequence)
+
+
+async def _on_restored(session: AsyncSession, event: ProjectRestored, envelope: Envelope) -> None:
+    await _remember_project(session, event.project_id, active=True, sequence=envelope.sequence)
+
+
+async def _on_member_changed(session: AsyncSession, event: ProjectMemberChanged, envelope: Envelope) -> None:
+    await _remember_role(session, event.project_id, event.user_id, event.role, envelope.sequence)
+
+
+def access_handlers(service: str) -> Sequence[Handler[Any]]:
+    """The handlers that keep the projection of `service`."""
+
+    def handler(
+        event: type[ProjectEvent], call: Callable[[AsyncSession, Any, Envelope], Awaitable[None]]
+    ) -> Handler[Any]:
+        return Handler(event=event, call=call, name=f"{service}.access.{event.type}")
+
+    return (
+        handler(ProjectCreated, _on_created),
+        handler(ProjectDeleted, _on_deleted),
+        handler(ProjectRestored, _on_restored),
+        handler(ProjectMemberChanged, _on_member_changed),
+    )

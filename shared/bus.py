@@ -1,0 +1,285 @@
+"""Reading streams. The only module that knows FastStream.
+
+`Consumer` reads durable streams: one FastStream subscriber per stream and its claiming twin, in the consumer group
+named like the service. `follow` reads a stream without a group: every process sees every entry from now on.
+
+Guarantees (`Consumer`): an entry is acknowledged only after `shared.delivery` has committed its effect or its dead
+letter. Entries left behind by a failure or a dead process are claimed after `IDLE_MS`; Redis counts the deliveries, so
+a crash loop ends in a dead letter too. A group that Redis lost is made again at the beginning of its stream.
+Does not guarantee: order, or delivery once.
+Fails by: waiting. While Redis answers errors the readers back off with jitter and log one line per pause.
+
+FastStream ends a subscriber on NOGROUP, spins on error replies and makes groups at `$`. `_StreamClient`, the Redis
+client its subscribers read with, takes those three cases away before FastStream sees them.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from faststream import AckPolicy
+from faststream.redis import RedisBroker, StreamSub
+from faststream.redis.configs.state import RedisConnectionState
+from faststream.redis.message import FAKE_CONSUMER, BatchStreamMessage, RedisBatchStreamMessage
+from redis.asyncio import ConnectionPool, Redis
+from redis.exceptions import RedisError, ResponseError
+
+from shared.dead_letters import MAX_DELIVERIES
+from shared.delivery import Delivery, Dispatcher, Handler
+from shared.events.envelope import producer_of
+from shared.redis_clients import BLOCK_MS, reader_client, stream_of
+from shared.resilience import Backoff
+from shared.telemetry import get_logger
+from shared.tenancy import Database
+
+MAX_RECORDS = 64
+IDLE_MS = 15_000
+CLAIM_POLL_MS = 1_000
+
+Entries = list[tuple[str, bytes]]
+_log = get_logger(__name__)
+
+__all__ = ("Consumer", "Handler", "follow")
+
+
+class Consumer:
+    """All subscriptions of one service. Reads from `start()` to `stop()`."""
+
+    def __init__(self, service: str, redis_url: str, database: Database, handlers: Sequence[Handler[Any]]) -> None:
+        self._group = service
+        self._dispatcher = Dispatcher(database, handlers)
+        self._redis = reader_client(redis_url)
+        self._broker = _Broker(redis_url, logger=logging.getLogger("faststream"), apply_types=False)
+        self.streams = sorted({stream_of(producer_of(event_type)) for event_type in self._dispatcher.event_types})
+        self._subscribers = [subscriber for stream in self.streams for subscriber in self._subscribe(stream)]
+
+    def _subscribe(self, stream: str) -> list[Any]:
+        consumer = f"{socket.gethostname()}-{os.getpid()}"
+        reading = StreamSub(
+            stream,
+            group=self._group,
+            consumer=consumer,
+            batch=True,
+            max_records=MAX_RECORDS,
+            polling_interval=BLOCK_MS,
+        )
+        claiming = StreamSub(
+            stream,
+            group=self._group,
+            consumer=f"{consumer}-claims",
+            batch=True,
+            max_records=MAX_RECORDS,
+            polling_interval=CLAIM_POLL_MS,
+            min_idle_time=IDLE_MS,
+        )
+        subscribers = []
+        for subscription, receive in ((reading, self._receive_new), (claiming, self._receive_claimed)):
+            # Acknowledged by hand, entry by entry: of a batch, some may fail.
+            subscriber = self._broker.subscriber(
+                stream=subscription, ack_policy=AckPolicy.MANUAL, parser=self._parse, decoder=_decode
+            )
+            subscriber(receive)
+            subscribers.append(subscriber)
+        return subscribers
+
+    async def start(self) -> None:
+        await self._broker.start()
+
+    async def stop(self) -> None:
+        await self._broker.stop()
+        await self._redis.aclose()
+
+    async def check(self) -> None:
+        """Readiness: every reader runs and no entry has waited much longer than its claims take.
+
+        Raises:
+            RuntimeError: says which stream is stuck.
+        """
+        for subscriber in self._subscribers:
+            if not subscriber.running:
+                raise RuntimeError("a stream reader has stopped")
+        for stream in self.streams:
+            idle = IDLE_MS * (MAX_DELIVERIES + 2)
+            if await self._redis.xpending_range(stream, self._group, min="-", max="+", count=1, idle=idle):
+                raise RuntimeError(f"{stream} has an entry that nobody finishes")
+
+    async def _receive_new(self, batch: tuple[str, Entries]) -> None:
+        stream, entries = batch
+        await self._receive(stream, [(entry_id, raw, 1) for entry_id, raw in entries])
+
+    async def _receive_claimed(self, batch: tuple[str, Entries]) -> None:
+        stream, entries = batch
+        counted = [(entry_id, raw, await self._delivery_count(stream, entry_id)) for entry_id, raw in entries]
+        await self._receive(stream, counted)
+
+    async def _receive(self, stream: str, entries: Sequence[tuple[str, bytes, int]]) -> None:
+        done = [
+            entry_id
+            for entry_id, raw, count in entries
+            if await self._dispatcher.deliver(Delivery(stream, self._group, entry_id, raw, count))
+        ]
+        if not done:
+            return
+        try:
+            await self._redis.xack(stream, self._group, *done)
+        except RedisError as error:
+            # Unacknowledged entries are claimed later and dropped by the inbox.
+            _log.warning("ack_failed", stream=stream, entries=len(done), reason=str(error)[:200])
+
+    async def _delivery_count(self, stream: str, entry_id: str) -> int:
+        try:
+            pending = await self._redis.xpending_range(stream, self._group, min=entry_id, max=entry_id, count=1)
+        except RedisError as error:
+            _log.warning("delivery_count_unknown", stream=stream, entry_id=entry_id, reason=str(error)[:200])
+            return 1
+        return int(pending[0]["times_delivered"]) if pending else 1
+
+    async def _parse(self, raw: BatchStreamMessage) -> RedisBatchStreamMessage:
+        message_id = raw["message_ids"][0].decode()
+        return RedisBatchStreamMessage(
+            raw_message=raw, body=b"", message_id=message_id, group=self._group, consumer=FAKE_CONSUMER
+        )
+
+
+async def _decode(message: RedisBatchStreamMessage) -> tuple[str, Entries]:
+    raw = message.raw_message
+    entries = [
+        (entry_id.decode(), fields.get(b"event", b""))
+        for entry_id, fields in zip(raw["message_ids"], raw["data"], strict=True)
+    ]
+    return raw["channel"], entries
+
+
+async def follow(
+    redis: Redis,
+    stream: str,
+    on_entry: Callable[[bytes, dict[bytes, bytes]], None],
+    on_gap: Callable[[], None],
+) -> None:
+    """Read `stream` without a group until cancelled: from its present end, and on from the last entry seen.
+
+    Args:
+        redis: a `reader_client`.
+        on_entry: called with each entry's id and fields; must not block.
+        on_gap: called when entries may have been missed: reading was interrupted, or Redis began another life.
+    """
+    backoff = Backoff(first=0.1, most=2.0)
+    last_id: bytes | None = None
+    while True:
+        try:
+            if last_id is None:
+                last_id = await _newest_id(redis, stream)
+            answer: Any = await redis.xread({stream: last_id}, count=1000, block=BLOCK_MS)
+            for entry_id, fields in _entries_of(answer):
+                on_entry(entry_id, fields)
+                last_id = entry_id
+            if backoff.attempts:
+                on_gap()
+                # A restarted Redis may be empty and its ids may lie behind ours.
+                last_id = min(last_id, await _newest_id(redis, stream), key=_order)
+            backoff.reset()
+        except (RedisError, OSError) as error:
+            on_gap()
+            delay = backoff.next()
+            _log.warning("redis_unavailable", stream=stream, reason=str(error)[:200], retry_in=round(delay, 2))
+            await asyncio.sleep(delay)
+
+
+def _entries_of(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """The entries of an XREAD of one stream; redis-py answers a list, a dict or nothing, by protocol version."""
+    if not answer:
+        return []
+    streams = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer)
+    batches = [entries[0] if isinstance(answer, dict) else entries for entries in streams]
+    return [entry for batch in batches for entry in batch]
+
+
+async def _newest_id(redis: Redis, stream: str) -> bytes:
+    newest: Any = await redis.xrevrange(stream, count=1)
+    return bytes(newest[0][0]) if newest else b"0-0"
+
+
+def _order(entry_id: bytes) -> tuple[int, int]:
+    milliseconds, _, counter = entry_id.partition(b"-")
+    return int(milliseconds), int(counter or 0)
+
+
+class _Broker(RedisBroker):
+    """FastStream's broker on the patient client."""
+
+    def _make_connection_state(
+        self, connection_options: dict[str, Any], kwargs: dict[str, Any]
+    ) -> RedisConnectionState:
+        return _ConnectionState(connection_options)
+
+
+class _ConnectionState(RedisConnectionState):
+    async def connect(self) -> Redis:
+        options = {**self._options, "socket_timeout": BLOCK_MS / 1000 + 3, "socket_connect_timeout": 2.0}
+        client = _StreamClient.from_pool(ConnectionPool(**options))
+        self._client = client
+        self._connected = True
+        return client
+
+
+class _StreamClient(Redis):
+    """Reads that never raise: an error is a pause and an empty answer, a lost group is made again at 0."""
+
+    _backoffs: dict[str, Backoff]
+
+    async def ping(self, **kwargs: Any) -> bool:
+        # FastStream pings before it reads and restarts at once when that fails; the reads below wait instead.
+        return True
+
+    async def xgroup_create(  # type: ignore[override]  # a coroutine, as FastStream awaits it
+        self, name: Any, groupname: Any, id: Any = "0", mkstream: bool = True, entries_read: int | None = None
+    ) -> bool:
+        try:
+            await super().xgroup_create(name, groupname, id="0", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                await self._pause(name, error)
+        except (RedisError, OSError) as error:
+            await self._pause(name, error)
+        return True
+
+    async def xreadgroup(self, groupname: str, consumername: str, streams: Any, **kwargs: Any) -> Any:
+        (stream,) = streams
+        # Always new entries: FastStream would otherwise read its own pending list for ever after a restart.
+        read = super().xreadgroup(groupname, consumername, {stream: ">"}, **kwargs)
+        return await self._patiently(stream, groupname, read, empty=())
+
+    async def xautoclaim(  # type: ignore[override]  # a coroutine, as FastStream awaits it
+        self, name: Any, groupname: Any, consumername: Any, min_idle_time: Any, **kwargs: Any
+    ) -> Any:
+        read = super().xautoclaim(name, groupname, consumername, min_idle_time, **kwargs)
+        return await self._patiently(name, groupname, read, empty=(b"0-0", ()))
+
+    async def _patiently(self, stream: str, group: str, read: Awaitable[Any], *, empty: Any) -> Any:
+        try:
+            answer = await read
+        except ResponseError as error:
+            if "NOGROUP" in str(error):
+                _log.warning("group_made_again", stream=stream, group=group)
+                await self.xgroup_create(stream, group)
+            else:
+                await self._pause(stream, error)
+            return empty
+        except (RedisError, OSError) as error:
+            await self._pause(stream, error)
+            return empty
+        self._backoff(stream).reset()
+        return answer
+
+    async def _pause(self, stream: str, error: Exception) -> None:
+        delay = self._backoff(stream).next()
+        _log.warning("redis_unavailable", stream=stream, reason=str(error)[:200], retry_in=round(delay, 2))
+        await asyncio.sleep(delay)
+
+    def _backoff(self, stream: str) -> Backoff:
+        if not hasattr(self, "_backoffs"):
+            self._backoffs = {}
+        return self._backoffs.setdefault(stream, Backoff(first=0.1, most=2.0))

@@ -1,0 +1,91 @@
+"""Errors a client may see, and nothing else: each has a status, a stable `code` and a public sentence.
+
+    QuarryError
+    |-- InvalidRequest 400 / 422      the request itself is wrong
+    |-- Unauthenticated 401           no credential, or one that no longer counts
+    |-- Forbidden 403                 known, but without the role or scope
+    |-- NotFound 404                  missing, or another tenant's: the same answer
+    |-- Conflict 409                  the state of the thing does not allow it
+    |-- PreconditionFailed 412        If-Match is stale
+    |-- TooLarge 413                  a body or an item over its limit
+    |-- PreconditionRequired 428      If-Match is missing
+    |-- RateLimited 429               with Retry-After
+    `-- Unavailable 503               a neighbour or store cannot answer now; with Retry-After
+
+A domain derives its own from these in its `errors.py`. `shared.http` renders them as RFC 9457 problem documents.
+"""
+
+from typing import ClassVar
+
+
+class QuarryError(Exception):
+    """Base of every error that reaches a client. `detail` is public: no identifiers of other tenants, no internals."""
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    detail: ClassVar[str] = "Something went wrong on our side."
+
+    def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
+        self.public_detail = detail or self.detail
+        self.retry_after = retry_after
+        super().__init__(self.public_detail)
+
+
+class InvalidRequest(QuarryError):
+    status = 400
+    code = "invalid_request"
+    detail = "The request is not valid."
+
+
+class Unauthenticated(QuarryError):
+    status = 401
+    code = "unauthenticated"
+    detail = "A valid credential is required."
+
+
+class Forbidden(QuarryError):
+    status = 403
+    code = "forbidden"
+    detail = "Your role or scopes do not allow this."
+
+
+class NotFound(QuarryError):
+    status = 404
+    code = "not_found"
+    detail = "There is nothing here, or it is not yours to see."
+
+
+class Conflict(QuarryError):
+    status = 409
+    code = "conflict"
+    detail = "The current state does not allow this."
+
+
+class PreconditionFailed(QuarryError):
+    status = 412
+    code = "precondition_failed"
+    detail = "The resource has changed since you read it."
+
+
+class TooLarge(QuarryError):
+    status = 413
+    code = "too_large"
+    detail = "The content is larger than allowed."
+
+
+class PreconditionRequired(QuarryError):
+    status = 428
+    code = "precondition_required"
+    detail = "Send the ETag you read in an If-Match header."
+
+
+class RateLimited(QuarryError):
+    status = 429
+    code = "rate_limited"
+    detail = "Too many requests; slow down."
+
+
+class Unavailable(QuarryError):
+    status = 503
+    code = "unavailable"
+    detail = "This part of Quarry cannot answer right now; try again shortly."

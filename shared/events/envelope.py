@@ -1,0 +1,134 @@
+"""CloudEvents 1.0 (JSON event format) around a frozen payload.
+
+Attributes: `id` (uuid7), `source` (`/quarry/<service>`), `type` (`<service>.<noun>.<verb>.v<n>`), `subject` (the
+aggregate), `time`, and the extensions `tenantid`, `traceparent`, `correlationid`, `causationid` and `sequence` (the
+aggregate's version after the change: consumers compare it, none relies on the order of arrival).
+
+Additive optional fields keep a version; anything else is a new class beside the old one. A consumer ignores fields it
+does not know.
+"""
+
+import re
+import uuid
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+TYPE_PATTERN = re.compile(r"^(?P<producer>[a-z]+)\.(?P<name>[a-z_.]+)\.v(?P<version>[1-9][0-9]*)$")
+_REGISTRY: dict[str, type["Event"]] = {}
+
+
+class Event(BaseModel):
+    """Base of every event: frozen facts. A subclass names its `type` and the field that identifies its aggregate."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: ClassVar[str]
+    subject_field: ClassVar[str]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        declared = cls.__dict__.get("type")
+        if declared is None:
+            return
+        if not TYPE_PATTERN.match(declared) or declared in _REGISTRY:
+            raise TypeError(f"{cls.__name__}.type is malformed or taken: {declared!r}")
+        _REGISTRY[declared] = cls
+
+    @property
+    def subject(self) -> str:
+        return str(getattr(self, self.subject_field))
+
+
+class Envelope(BaseModel):
+    """One event as it travels. `data` is the payload as a JSON object."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    specversion: Literal["1.0"] = "1.0"
+    id: uuid.UUID
+    source: str
+    type: str
+    subject: str
+    time: datetime
+    datacontenttype: Literal["application/json"] = "application/json"
+    tenantid: uuid.UUID
+    sequence: int = Field(ge=0)
+    traceparent: str | None = None
+    correlationid: str | None = None
+    causationid: str | None = None
+    data: dict[str, Any]
+
+    @classmethod
+    def wrap(
+        cls,
+        event: Event,
+        *,
+        event_id: uuid.UUID,
+        tenant_id: uuid.UUID,
+        sequence: int,
+        traceparent: str | None,
+        correlation_id: str | None,
+        causation_id: str | None,
+    ) -> Self:
+        return cls(
+            id=event_id,
+            source=f"/quarry/{producer_of(event.type)}",
+            type=event.type,
+            subject=event.subject,
+            time=datetime.now(UTC),
+            tenantid=tenant_id,
+            sequence=sequence,
+            traceparent=traceparent,
+            correlationid=correlation_id,
+            causationid=causation_id,
+            data=event.model_dump(mode="json"),
+        )
+
+    def to_json(self) -> bytes:
+        return orjson.dumps(self.model_dump(mode="json", exclude_none=True))
+
+    @classmethod
+    def from_json(cls, raw: bytes) -> Self:
+        """Parse an envelope.
+
+        Raises:
+            Undecodable: not JSON, or not a CloudEvent of this shape.
+        """
+        try:
+            return cls.model_validate(orjson.loads(raw))
+        except (ValidationError, orjson.JSONDecodeError) as error:
+            raise Undecodable(f"not a CloudEvent: {type(error).__name__}") from error
+
+    def payload(self) -> Event:
+        """The typed payload.
+
+        Raises:
+            Undecodable: the type is unknown here, or the data does not fit it.
+        """
+        event_class = _REGISTRY.get(self.type)
+        if event_class is None:
+            raise Undecodable(f"unknown event type {self.type!r}")
+        try:
+            return event_class.model_validate(self.data)
+        except ValidationError as error:
+            raise Undecodable(f"{self.type} does not fit its schema: {error.error_count()} problems") from error
+
+
+class Undecodable(ValueError):
+    """A stream entry that no retry can turn into an event."""
+
+
+def producer_of(event_type: str) -> str:
+    """The service that publishes events of this type; also the name of its stream, `events.<producer>`."""
+    match = TYPE_PATTERN.match(event_type)
+    if match is None:
+        raise Undecodable(f"malformed event type {event_type!r}")
+    return match["producer"]
+
+
+def registered_events() -> dict[str, type[Event]]:
+    """Every event class imported so far, by type."""
+    return dict(sorted(_REGISTRY.items()))

@@ -1,0 +1,233 @@
+"""One HTTP application of a service: middleware, problem documents, and what a router asks for.
+
+Middleware is plain ASGI (the request-response kind of Starlette leaks database connections when a client goes away).
+Every answer carries `X-Request-ID`; every error is an RFC 9457 problem document. A transaction is committed before its
+answer is sent: the session dependencies have function scope.
+"""
+
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.auth import Principal, TokenVerifier
+from shared.errors import Forbidden, QuarryError, Unauthenticated, Unavailable
+from shared.telemetry import SpanKind, bind, get_logger, span
+from shared.tenancy import Database
+
+PROBLEM_JSON = "application/problem+json"
+REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+_QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+_log = get_logger(__name__)
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem document, as every error is answered."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[dict[str, Any]]
+
+
+class Input(BaseModel):
+    """Base of every request body: unknown fields are refused, not ignored."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+# --- what routers ask for --------------------------------------------------------------------------------------------
+
+
+def request_id_of(request: Request) -> str:
+    return str(request.scope["state"]["request_id"])
+
+
+async def _current_principal(request: Request) -> Principal:
+    """The verified caller, from the internal token."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated
+    verifier: TokenVerifier = request.app.state.runtime.verifier
+    principal = await verifier.verify(token)
+    request.scope["state"]["principal"] = principal
+    return principal
+
+
+CurrentPrincipal = Annotated[Principal, Depends(_current_principal)]
+
+
+async def _tenant_session(request: Request, principal: CurrentPrincipal) -> AsyncIterator[AsyncSession]:
+    """One transaction bound to the caller's active tenant."""
+    if principal.tenant_id is None:
+        raise Forbidden("Choose an active tenant first.")
+    database: Database = request.app.state.runtime.database
+    with bind(tenant_id=principal.tenant_id, user_id=principal.user_id):
+        async with database.tenant(principal.tenant_id) as session:
+            session.info["correlation_id"] = request_id_of(request)
+            yield session
+
+
+async def _system_session(request: Request) -> AsyncIterator[AsyncSession]:
+    """One transaction of the system role, for what happens before a tenant is known."""
+    database: Database = request.app.state.runtime.database
+    async with database.system() as session:
+        session.info["correlation_id"] = request_id_of(request)
+        yield session
+
+
+TenantSession = Annotated[AsyncSession, Depends(_tenant_session, scope="function")]
+SystemSession = Annotated[AsyncSession, Depends(_system_session, scope="function")]
+
+
+# --- problem documents -----------------------------------------------------------------------------------------------
+
+
+def problem_response(
+    request_id: str, instance: str, error: QuarryError, *, errors: Sequence[dict[str, Any]] = ()
+) -> Response:
+    document = Problem(
+        type=f"https://quarry.dev/problems/{error.code}" if error.code else "about:blank",
+        title=error.code.replace("_", " ").capitalize(),
+        status=error.status,
+        detail=error.public_detail,
+        instance=instance,
+        code=error.code,
+        request_id=request_id,
+        errors=list(errors),
+    )
+    headers = {"Cache-Control": "no-store"}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, round(error.retry_after)))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return Response(orjson.dumps(document.model_dump()), error.status, headers, PROBLEM_JSON)
+
+
+def _problem(request: Request, error: QuarryError, *, errors: Sequence[dict[str, Any]] = ()) -> Response:
+    return problem_response(request_id_of(request), request.scope["path"], error, errors=errors)
+
+
+async def _on_quarry_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, QuarryError)  # noqa: S101  # registered for this class only
+    if error.status >= 500:
+        _log.warning("request_failed", code=error.code, path=request.scope["path"], exc_info=error)
+    return _problem(request, error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class only
+    codes = {400: "invalid_request", 401: "unauthenticated", 404: "not_found", 405: "method_not_allowed"}
+    code = codes.get(error.status_code, "http_error")
+    return _problem(request, _status_error(error.status_code, code, str(error.detail)))
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class only
+    errors = [{"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()]
+    invalid = _status_error(422, "validation_failed", "The request does not fit the schema.")
+    return _problem(request, invalid, errors=errors)
+
+
+async def _on_database_error(request: Request, error: Exception) -> Response:
+    """Postgres away, too slow or out of connections is a 503 that says when to come back, never a 500."""
+    if isinstance(error, DBAPIError) and not _is_database_outage(error):
+        _log.error("request_crashed", path=request.scope["path"], exc_info=error)
+        return _problem(request, QuarryError())
+    _log.warning("database_unavailable", path=request.scope["path"], reason=str(error)[:200])
+    return _problem(request, Unavailable(retry_after=2))
+
+
+async def _on_crash(request: Request, error: Exception) -> Response:
+    return _problem(request, QuarryError())
+
+
+def _is_database_outage(error: DBAPIError) -> bool:
+    state = str(getattr(error.orig, "sqlstate", "") or "")
+    return error.connection_invalidated or not state or state[:2] in {"08", "40", "53", "55", "57", "58", "25"}
+
+
+def _status_error(status: int, code: str, detail: str) -> QuarryError:
+    error = QuarryError(detail)
+    error.status, error.code = status, code  # type: ignore[misc]  # this instance only: the class is the general case
+    return error
+
+
+def install_problem_documents(app: FastAPI) -> None:
+    """Render every error of `app` in one place."""
+    app.add_exception_handler(QuarryError, _on_quarry_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(DBAPIError, _on_database_error)
+    app.add_exception_handler(PoolTimeoutError, _on_database_error)
+    app.add_exception_handler(ConnectionError, _on_database_error)
+    app.add_exception_handler(Exception, _on_crash)
+
+
+# --- middleware ------------------------------------------------------------------------------------------------------
+
+
+class RequestContext:
+    """Request id, server span and access log around every request. Continues the caller's trace."""
+
+    def __init__(self, app: ASGIApp, *, trust_request_id: bool = True) -> None:
+        self._app = app
+        self._trust_request_id = trust_request_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        request_id = headers.get(b"x-request-id", b"").decode("latin-1")
+        if not (self._trust_request_id and REQUEST_ID.match(request_id)):
+            request_id = uuid.uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        parent = headers.get(b"traceparent", b"").decode("latin-1") or None
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
+            await send(message)
+
+        name = f"{scope['method']} {scope['path']}"
+        with bind(request_id=request_id), span(name, parent=parent, kind=SpanKind.SERVER) as current:
+            try:
+                await self._app(scope, receive, send_with_id)
+            finally:
+                current.set_attribute("http.response.status_code", status)
+                if scope["path"] not in _QUIET_PATHS:
+                    self._log_access(scope, status, started)
+
+    @staticmethod
+    def _log_access(scope: Scope, status: int, started: float) -> None:
+        principal: Principal | None = scope["state"].get("principal")
+        _log.info(
+            "request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            duration_ms=round((time.perf_counter() - started) * 1000, 1),
+            tenant_id=str(principal.tenant_id) if principal else None,
+            user_id=str(principal.user_id) if principal and principal.user_id else None,
+        )

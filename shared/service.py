@@ -1,0 +1,180 @@
+"""What a service is made of: its application, its connections and its background work, in one lifespan.
+
+A service's `main.py` gives settings, routers and `resources`: a context manager that makes the service's own objects,
+puts them on `app.state` and yields its event handlers. Everything is closed in reverse order at shutdown.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from fastapi import APIRouter, FastAPI, Response
+from pydantic import BaseModel
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from shared import db, telemetry
+from shared.auth import ServiceTokens, TokenVerifier
+from shared.bus import Consumer, Handler
+from shared.http import RequestContext, install_problem_documents
+from shared.redis_clients import command_client
+from shared.relay import Relay
+from shared.settings import DatabaseSettings, Role, SettingsError
+from shared.tenancy import Database
+
+_log = telemetry.get_logger(__name__)
+Check = Callable[[], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Runtime:
+    """The connections of a running service, reachable as `app.state.runtime`."""
+
+    settings: DatabaseSettings
+    database: Database
+    redis: Redis
+    http: aiohttp.ClientSession
+    verifier: TokenVerifier
+    tokens: ServiceTokens
+    checks: dict[str, Check] = field(default_factory=dict)
+
+
+Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[Handler[Any]]]]
+
+
+class Health(BaseModel):
+    status: str
+    checks: dict[str, str]
+
+
+def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], resources: Resources) -> FastAPI:
+    """The ASGI application of a service. Connections are made when it starts, not when it is imported."""
+    telemetry.configure(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _run(settings) as runtime:
+            app.state.runtime = runtime
+            async with resources(app, runtime) as handlers, _background(runtime, handlers):
+                _log.info("service_started", roles=sorted(settings.roles))
+                yield
+        _log.info("service_stopped")
+        telemetry.flush()
+
+    app = FastAPI(title=f"Quarry {settings.service}", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.add_middleware(RequestContext)
+    install_problem_documents(app)
+    app.include_router(_health_router(app))
+    if Role.HTTP in settings.roles:
+        for router in routers:
+            app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def _run(settings: DatabaseSettings) -> AsyncIterator[Runtime]:
+    async with AsyncExitStack() as stack:
+        engines = await db.connect(settings)
+        stack.push_async_callback(engines.dispose)
+        redis = command_client(settings.redis_url.get_secret_value())
+        stack.push_async_callback(redis.aclose)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        runtime = Runtime(
+            settings=settings,
+            database=Database(engines),
+            redis=redis,
+            http=http,
+            verifier=TokenVerifier(settings.service, settings.identity_url, http),
+            tokens=ServiceTokens(
+                settings.service, settings.service_secret.get_secret_value(), settings.identity_url, http
+            ),
+        )
+        runtime.checks["postgres"] = lambda: _check_postgres(engines)
+        runtime.checks["redis"] = lambda: _check_redis(redis)
+        await _refuse_eviction(redis)
+        yield runtime
+
+
+@asynccontextmanager
+async def _background(runtime: Runtime, handlers: Sequence[Handler[Any]]) -> AsyncIterator[None]:
+    """The relay in every process (one leads), the consumer where the role says so."""
+    settings = runtime.settings
+    relay = Relay(settings.service, runtime.database, runtime.redis)
+    runtime.database.on_outbox_commit(relay.wake)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(run_in_background(relay.run(), name="relay"))
+        if handlers and Role.EVENTS in settings.roles:
+            consumer = Consumer(settings.service, settings.redis_url.get_secret_value(), runtime.database, handlers)
+            await consumer.start()
+            stack.push_async_callback(consumer.stop)
+            runtime.checks["streams"] = consumer.check
+        yield
+
+
+@asynccontextmanager
+async def run_in_background(work: Any, *, name: str) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run a coroutine beside the block; cancel it and wait for it at the end. A crash of it is logged, not lost."""
+    task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+    task.add_done_callback(_report_crash)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _report_crash(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("background_task_crashed", task=task.get_name(), exc_info=error)
+
+
+async def _check_postgres(engines: db.Engines) -> None:
+    async with engines.runtime.connect() as connection:
+        await connection.execute(select(text("1")))
+
+
+async def _check_redis(redis: Redis) -> None:
+    await redis.ping()
+
+
+async def _refuse_eviction(redis: Redis) -> None:
+    """Streams must never be evicted. An unreachable Redis does not stop the start: it is transport only."""
+    try:
+        policy = (await redis.info("memory")).get("maxmemory_policy")
+    except RedisError as error:
+        _log.warning("redis_unreachable_at_start", reason=str(error)[:200])
+        return
+    if policy != "noeviction":
+        raise SettingsError(f"Redis evicts keys ({policy}): set maxmemory-policy noeviction, or events are lost")
+
+
+def _health_router(app: FastAPI) -> APIRouter:
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/healthz")
+    async def healthz() -> Health:
+        return Health(status="ok", checks={})
+
+    @router.get("/readyz")
+    async def readyz(response: Response) -> Health:
+        runtime: Runtime = app.state.runtime
+        results = {name: await _outcome(check) for name, check in runtime.checks.items()}
+        ready = all(result == "ok" for result in results.values())
+        response.status_code = 200 if ready else 503
+        return Health(status="ok" if ready else "unavailable", checks=results)
+
+    return router
+
+
+async def _outcome(check: Check) -> str:
+    try:
+        async with asyncio.timeout(2):
+            await check()
+    except (RuntimeError, OSError, RedisError, SQLAlchemyError, aiohttp.ClientError) as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return "ok"

@@ -1,0 +1,144 @@
+"""Traces and logs of one process.
+
+One trace follows a request from the gateway through HTTP (`traceparent` header), the outbox row, the stream entry, the
+job row and the SSE frame: each hop stores `current_traceparent()` and the next one continues it with `span(...)`.
+Logs are structured; every line carries the trace id and whatever `bind(...)` has added for the work at hand.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from shared.settings import LogFormat, ServiceSettings
+
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+__all__ = (
+    "SpanKind",
+    "bind",
+    "configure",
+    "current_traceparent",
+    "flush",
+    "get_logger",
+    "mark_failed",
+    "span",
+)
+
+
+def configure(settings: ServiceSettings) -> None:
+    """Set up logging and, once per process, the tracer provider. Without an OTLP endpoint spans live in the logs."""
+    _configure_logging(settings)
+    if not isinstance(trace.get_tracer_provider(), TracerProvider):
+        provider = TracerProvider(resource=Resource.create({"service.name": f"quarry-{settings.service}"}))
+        if settings.otlp_endpoint:
+            exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
+            provider.add_span_processor(BatchSpanProcessor(exporter))
+        trace.set_tracer_provider(provider)
+
+
+def flush() -> None:
+    """Hand finished spans to the exporter; called when the process stops."""
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        provider.force_flush(timeout_millis=2000)
+
+
+def current_traceparent() -> str | None:
+    """The W3C `traceparent` of the current span, to be stored with an event or a job."""
+    carrier: dict[str, str] = {}
+    _PROPAGATOR.inject(carrier)
+    return carrier.get("traceparent")
+
+
+@contextmanager
+def span(
+    name: str,
+    *,
+    parent: str | None = None,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Mapping[str, str | int | float | bool] | None = None,
+) -> Iterator[Span]:
+    """A span as a block; `parent` is a `traceparent` from elsewhere. An exception marks the span failed and goes on."""
+    context = _PROPAGATOR.extract({"traceparent": parent}) if parent else None
+    tracer = trace.get_tracer("quarry")
+    with tracer.start_as_current_span(name, context=context, kind=kind, attributes=dict(attributes or {})) as current:
+        yield current
+
+
+def mark_failed(current: Span, reason: str) -> None:
+    current.set_status(StatusCode.ERROR, reason)
+
+
+@contextmanager
+def bind(**values: object) -> Iterator[None]:
+    """Add `values` to every log line written inside the block, and to no other."""
+    with structlog.contextvars.bound_contextvars(
+        **{key: str(value) for key, value in values.items() if value is not None}
+    ):
+        yield
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
+    return logger
+
+
+def _add_trace(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        entry["trace_id"] = format(context.trace_id, "032x")
+        entry["span_id"] = format(context.span_id, "016x")
+    return entry
+
+
+def _configure_logging(settings: ServiceSettings) -> None:
+    def add_service(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        entry["service"] = settings.service
+        return entry
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
+        add_service,
+    ]
+    final: list[structlog.typing.Processor]
+    if settings.log_format is LogFormat.JSON:
+        final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        final = [structlog.dev.ConsoleRenderer(colors=False)]
+    structlog.configure(
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *final],
+            foreign_pre_chain=shared,
+        )
+    )
+    root = logging.getLogger()
+    for old in [item for item in root.handlers if getattr(item, "quarry", False)]:
+        root.removeHandler(old)
+    handler.quarry = True  # type: ignore[attr-defined]  # marks the handler that a second configure() replaces
+    root.addHandler(handler)
+    root.setLevel(settings.log_level)
+    for noisy in ("uvicorn.access", "httpx", "aiohttp.access", "alembic.runtime.migration", "faststream"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

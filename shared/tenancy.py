@@ -1,0 +1,169 @@
+"""Tenant isolation: one transaction, one tenant, two guards.
+
+Guard 1 (application): every ORM statement of a tenant session gets `tenant_id = <bound tenant>` added, whatever it
+selects, updates or deletes; rows flushed under another tenant are refused.
+Guard 2 (database): `app.tenant_id` is set for the transaction and Row Level Security, forced on every table,
+compares it. Inserted rows take their `tenant_id` from the same setting.
+
+Either guard alone suffices; the suite in `tests/isolation` removes one at a time to prove it. A statement that the
+first guard cannot see (plain Core or text) is refused in a tenant session unless it says why it is safe:
+`.execution_options(tenant_guard="<reason>")`.
+
+A system session (`System`) has neither a tenant nor a criterion. It connects as a role that Postgres lets see only the
+tables of `SYSTEM_ACCESS`, each with its reason.
+"""
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from sqlalchemy import Uuid, event, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Mapped, ORMExecuteState, Session, declarative_mixin, mapped_column, with_loader_criteria
+
+from shared.db import Engines
+
+TENANT_SETTING: Final = "app.tenant_id"
+CURRENT_TENANT: Final = "nullif(current_setting('app.tenant_id', true), '')::uuid"
+
+# Every table that is read or written across tenants, and why. Migrations refuse to open any other, and a catalogue
+# test compares this list with what Postgres says.
+SYSTEM_ACCESS: Final[dict[str, str]] = {
+    "identity.outbox": "the relay publishes the events of all tenants in commit order",
+    "projects.outbox": "the relay publishes the events of all tenants in commit order",
+    "indexing.outbox": "the relay publishes the events of all tenants in commit order",
+    "notifier.outbox": "the relay publishes the events of all tenants in commit order",
+    "identity.relay_state": "one row for the stream: what Redis must still have; no tenant data",
+    "projects.relay_state": "one row for the stream: what Redis must still have; no tenant data",
+    "indexing.relay_state": "one row for the stream: what Redis must still have; no tenant data",
+    "notifier.relay_state": "one row for the stream: what Redis must still have; no tenant data",
+    "identity.inbox": "expired rows of all tenants are pruned",
+    "projects.inbox": "expired rows of all tenants are pruned",
+    "indexing.inbox": "expired rows of all tenants are pruned",
+    "notifier.inbox": "expired rows of all tenants are pruned",
+    "identity.dead_letters": "an entry that cannot be decoded has no tenant to be filed under",
+    "projects.dead_letters": "an entry that cannot be decoded has no tenant to be filed under",
+    "indexing.dead_letters": "an entry that cannot be decoded has no tenant to be filed under",
+    "notifier.dead_letters": "an entry that cannot be decoded has no tenant to be filed under",
+    "identity.tenants": "sign-in and token exchange happen before a tenant is known",
+    "identity.users": "a user may belong to several tenants; sign-in happens before one is known",
+    "identity.linked_accounts": "sign-in finds the user by provider and subject before a tenant is known",
+    "identity.memberships": "a user's tenants are listed before one of them is active",
+    "identity.sessions": "a session belongs to a user, not to a tenant, and is found by its hash",
+    "identity.login_states": "a sign-in under way has neither user nor tenant",
+    "identity.api_keys": "a key is found by its hash before its tenant is known",
+    "identity.signing_keys": "keys that sign internal tokens belong to the installation",
+    "indexing.jobs": "workers choose fairly across tenants and take over expired leases",
+}
+
+
+class TenantMismatch(RuntimeError):
+    """A row was about to be written under a tenant other than the session's. Always a defect."""
+
+
+class UnguardedStatement(RuntimeError):
+    """A statement the tenant criterion cannot reach was sent through a tenant session. Always a defect."""
+
+
+@declarative_mixin
+class TenantOwned:
+    """Mixin of every tenant's table. Postgres stamps the column from the transaction's tenant."""
+
+    tenant_id: Mapped[uuid.UUID] = mapped_column(Uuid(as_uuid=True), server_default=text(CURRENT_TENANT), index=False)
+
+
+class TenantScopedSession(Session):
+    """The synchronous session inside each `AsyncSession` of a service; carries guard 1 as event hooks."""
+
+
+@event.listens_for(TenantScopedSession, "do_orm_execute")
+def _add_tenant_criterion(state: ORMExecuteState) -> None:
+    tenant_id = state.session.info.get("tenant_id")
+    if tenant_id is None:
+        return
+    if state.is_select or state.is_update or state.is_delete:
+        if not state.is_orm_statement:
+            if state.execution_options.get("tenant_guard"):
+                return
+            raise UnguardedStatement("a tenant session takes ORM statements; see shared.tenancy")
+        state.statement = state.statement.options(
+            with_loader_criteria(TenantOwned, lambda cls: cls.tenant_id == tenant_id, include_aliases=True)
+        )
+    elif not (state.is_orm_statement or state.execution_options.get("tenant_guard")):
+        raise UnguardedStatement("a tenant session takes ORM statements; see shared.tenancy")
+
+
+@event.listens_for(TenantScopedSession, "before_flush")
+def _refuse_foreign_rows(session: Session, _context: Any, _instances: Any) -> None:
+    tenant_id = session.info.get("tenant_id")
+    if tenant_id is None:
+        return
+    for row in (*session.new, *session.dirty, *session.deleted):
+        if isinstance(row, TenantOwned) and row.tenant_id not in (None, tenant_id):
+            raise TenantMismatch(f"{type(row).__name__} belongs to another tenant")
+
+
+class Database:
+    """Hands out transactions. Made in the lifespan; the only thing a service needs to reach its schema."""
+
+    def __init__(self, engines: Engines) -> None:
+        self.engines = engines
+        self._runtime = _sessionmaker(engines.runtime)
+        self._system = _sessionmaker(engines.system)
+        self._after_commit: list[Callable[[], None]] = []
+
+    def on_outbox_commit(self, wake: Callable[[], None]) -> None:
+        """Call `wake` after each commit that wrote an outbox row."""
+        self._after_commit.append(wake)
+
+    @asynccontextmanager
+    async def tenant(self, tenant_id: uuid.UUID) -> AsyncIterator[AsyncSession]:
+        """One transaction bound to one tenant: committed at the end of the block, rolled back on any exception."""
+        session = self._runtime(info={"tenant_id": tenant_id})
+        async with self._transaction(session):
+            await session.execute(
+                text("SELECT set_config(:name, :tenant, true)").execution_options(
+                    tenant_guard="binds the tenant itself"
+                ),
+                {"name": TENANT_SETTING, "tenant": str(tenant_id)},
+            )
+            yield session
+
+    @asynccontextmanager
+    async def system(self) -> AsyncIterator[AsyncSession]:
+        """One transaction as the system role. Sees only the tables of `SYSTEM_ACCESS`."""
+        async with self._transaction(self._system(info={})) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _transaction(self, session: AsyncSession) -> AsyncIterator[AsyncSession]:
+        async with session:
+            async with session.begin():
+                yield session
+            if session.info.get("outbox_written"):
+                for wake in self._after_commit:
+                    wake()
+            for callback in session.info.get("after_commit", ()):
+                callback()
+
+
+def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:
+    """Run `callback` once the transaction of `session` has committed; never when it rolls back."""
+    session.info.setdefault("after_commit", []).append(callback)
+
+
+def tenant_of(session: AsyncSession) -> uuid.UUID:
+    """The tenant the session is bound to.
+
+    Raises:
+        TenantMismatch: the session is a system session; there is no fallback for a tenant id.
+    """
+    tenant_id = session.info.get("tenant_id")
+    if not isinstance(tenant_id, uuid.UUID):
+        raise TenantMismatch("this session is bound to no tenant")
+    return tenant_id
+
+
+def _sessionmaker(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    return async_sessionmaker(engine, expire_on_commit=False, autoflush=True, sync_session_class=TenantScopedSession)
