@@ -1,0 +1,88 @@
+"""The commands behind `uv run ...` and `poetry run ...`."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from infra.local import dev as dev_command
+from infra.local import upgrade
+from infra.local.environment import role_passwords
+from infra.local.errors import HomeBusyError, StackError
+from infra.local.home import ROOT, Home
+from infra.local.stack import apply_migrations, make_postgres
+from infra.postgres.bootstrap import bootstrap
+
+
+def dev() -> None:
+    """The whole system in the foreground, restarted on change."""
+    sys.exit(dev_command.main())
+
+
+def test() -> None:
+    """pytest; arguments are passed on."""
+    sys.exit(_call(sys.executable, "-m", "pytest", *sys.argv[1:]))
+
+
+def lint() -> None:
+    """ruff, the formatter's opinion and the import contracts; all of them, even when the first one fails."""
+    checks = (
+        (_tool("ruff"), "check", "."),
+        (_tool("ruff"), "format", "--check", "."),
+        (_tool("lint-imports"),),
+    )
+    sys.exit(max(_call(*check) for check in checks))
+
+
+def type_check() -> None:
+    """mypy; arguments are passed on."""
+    sys.exit(_call(sys.executable, "-m", "mypy", *sys.argv[1:]))
+
+
+def bench() -> None:
+    """The service levels, measured; arguments are passed on."""
+    sys.exit(_call(sys.executable, "-m", "tests.bench", *sys.argv[1:]))
+
+
+def migrate() -> None:
+    """Apply all migrations: to the databases named in the environment, else to the embedded one, started if need be."""
+    if any(name.startswith("QUARRY_") and "_OWNER_DATABASE_URL" in name for name in os.environ):
+        upgrade.main()
+        return
+    try:
+        asyncio.run(_migrate_embedded(Home.current(os.environ)))
+    except StackError as error:
+        sys.exit(str(error))
+
+
+async def _migrate_embedded(home: Home) -> None:
+    home.prepare()
+    postgres = make_postgres(home, os.environ)
+    try:
+        with home.lock():
+            try:
+                await postgres.start()
+                await bootstrap(postgres.admin_dsn(), role_passwords(home))
+                await apply_migrations(home, postgres, os.environ)
+            finally:
+                await postgres.stop()
+                home.remove_sockets()
+    except HomeBusyError:
+        # `uv run dev` runs: its server is the one to migrate.
+        await apply_migrations(home, postgres, os.environ)
+    print(f"the database in {home.folder} is up to date")
+
+
+def _tool(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _call(*command: str) -> int:
+    process = subprocess.Popen(command, cwd=ROOT)
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # The command got it as well and decides when to end.
+            continue

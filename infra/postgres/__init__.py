@@ -1,0 +1,1 @@
+"""What a PostgreSQL cluster needs before migrations can run: database, schemas and roles."""

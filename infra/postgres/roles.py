@@ -1,0 +1,53 @@
+"""The login roles of each service, and what they may not do.
+
+| role | for | may |
+| --- | --- | --- |
+| `<service>_owner` | migrations | owns the schema and every table in it |
+| `<service>` | requests, handlers, jobs | what migrations grant it, on the rows of one tenant |
+| `<service>_system` | outbox relay, job choice, sign-in | the few tables that migrations grant it, across tenants |
+
+None is superuser, none bypasses Row Level Security, none may create roles, databases or temporary tables, and none
+sees the schema of another service.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+SERVICES = ("identity", "projects", "indexing", "notifier", "gateway")
+DATABASE = "quarry"
+
+
+class Access(StrEnum):
+    OWNER = "owner"
+    RUNTIME = "runtime"
+    SYSTEM = "system"
+
+
+# Limits that hold for every connection of a role, whatever its pool is told. Migrations may run long, but must not
+# queue behind a lock: everybody else would queue behind them.
+LIMITS: Mapping[Access, Mapping[str, str]] = {
+    Access.OWNER: {
+        "statement_timeout": "0",
+        "lock_timeout": "10s",
+        "idle_in_transaction_session_timeout": "5min",
+    },
+    Access.RUNTIME: {
+        "statement_timeout": "15s",
+        "lock_timeout": "5s",
+        "idle_in_transaction_session_timeout": "30s",
+    },
+    Access.SYSTEM: {
+        "statement_timeout": "30s",
+        "lock_timeout": "5s",
+        "idle_in_transaction_session_timeout": "30s",
+    },
+}
+
+
+def role_name(service: str, access: Access) -> str:
+    """`projects`, `projects_system` or `projects_owner`."""
+    return service if access is Access.RUNTIME else f"{service}_{access.value}"
+
+
+def all_roles() -> list[str]:
+    return [role_name(service, access) for service in SERVICES for access in Access]
