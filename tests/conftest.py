@@ -1,0 +1,75 @@
+"""Real servers for every test: one embedded PostgreSQL and Redis per test process, schemas migrated once."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from redis.asyncio import Redis
+
+from infra.local.home import Home
+from infra.local.stack import Stack
+from infra.postgres.roles import Access
+from shared.migrations import upgrade
+from shared.redis_clients import command_client
+from tests.support.identity import IdentityDouble
+
+Environment = dict[str, str]
+
+
+@pytest.fixture(scope="session")
+async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+    """PostgreSQL and Redis; no service is started."""
+    home = Home(tmp_path_factory.mktemp("stack"))
+    async with Stack(home, durable=False, with_oidc=False) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+async def tokens() -> AsyncIterator[IdentityDouble]:
+    """What services ask identity for, answered over HTTP: keys and service tokens. Makes bearer tokens for tests."""
+    async with IdentityDouble.serving() as double:
+        yield double
+
+
+@pytest.fixture(scope="session")
+def migrated(stack: Stack) -> Callable[[str], Awaitable[None]]:
+    """Apply a service's migrations, once."""
+    done: dict[str, asyncio.Task[None]] = {}
+
+    async def migrate(service: str) -> None:
+        if service not in done:
+            owner_url = stack.database_url(service, Access.OWNER)
+            done[service] = asyncio.create_task(asyncio.to_thread(upgrade, service, owner_url))
+        await done[service]
+
+    return migrate
+
+
+@pytest.fixture(scope="session")
+def service_environment(
+    stack: Stack, tokens: IdentityDouble, migrated: Callable[[str], Awaitable[None]]
+) -> Callable[[str], Awaitable[Environment]]:
+    """The environment of a service whose identity is the double; its schema is there when the call returns."""
+
+    async def environment(service: str) -> Environment:
+        if service != "gateway":
+            await migrated(service)
+        variables = stack.environment(service)
+        variables[f"QUARRY_{service.upper()}_IDENTITY_URL"] = tokens.url
+        return {name: value for name, value in variables.items() if name.startswith("QUARRY_")}
+
+    return environment
+
+
+@pytest.fixture
+async def redis_client(stack: Stack) -> AsyncIterator[Redis]:
+    client = command_client(stack.redis.url())
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def tenant_id() -> uuid.UUID:
+    """A tenant nobody else uses."""
+    return uuid.uuid4()

@@ -1,0 +1,70 @@
+"""Applications under test: over real HTTP on loopback, or in process."""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+
+@asynccontextmanager
+async def serve(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application on a free loopback port; gives its base URL."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app, log_config=None, http="httptools", ws="none", lifespan="on", timeout_graceful_shutdown=2, access_log=False
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        async with asyncio.timeout(30):
+            while not server.started:
+                if task.done():
+                    await task
+                    raise RuntimeError("the application did not start")
+                await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signal handlers of the test process alone."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def in_process(
+    factory: Callable[[], FastAPI], environment: Mapping[str, str]
+) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """Make an application with `environment`, run its lifespan, and give it with a client that calls it directly."""
+    app = make_app(factory, environment)
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+            yield app, client
+
+
+def make_app(factory: Callable[[], FastAPI], environment: Mapping[str, str]) -> FastAPI:
+    """Call an application factory that reads its settings from the process environment."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("QUARRY_")}
+    for name in before:
+        del os.environ[name]
+    os.environ.update(environment)
+    try:
+        return factory()
+    finally:
+        for name in environment:
+            os.environ.pop(name, None)
+        os.environ.update(before)
