@@ -234,7 +234,7 @@ class _StreamClient(Redis):
         # FastStream pings before it reads and restarts at once when that fails; the reads below wait instead.
         return True
 
-    async def xgroup_create(  # type: ignore[override]  # a coroutine, as FastStream awaits it
+    async def xgroup_create(
         self, name: Any, groupname: Any, id: Any = "0", mkstream: bool = True, entries_read: int | None = None
     ) -> bool:
         try:
@@ -246,7 +246,9 @@ class _StreamClient(Redis):
             await self._pause(name, error)
         return True
 
-    async def xreadgroup(self, groupname: str, consumername: str, streams: Any, **kwargs: Any) -> Any:
+    async def xreadgroup(  # type: ignore[override]  # a coroutine, as FastStream awaits it
+        self, groupname: str, consumername: str, streams: Any, **kwargs: Any
+    ) -> Any:
         (stream,) = streams
         # Always new entries: FastStream would otherwise read its own pending list for ever after a restart.
         read = super().xreadgroup(groupname, consumername, {stream: ">"}, **kwargs)

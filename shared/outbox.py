@@ -57,18 +57,19 @@ class OutboxEvent(TenantOwned, Identified, Model):
         )
 
 
-def publish(session: AsyncSession, event: Event, *, sequence: int) -> None:
+def publish(session: AsyncSession, event: Event, *, sequence: int, tenant_id: uuid.UUID | None = None) -> None:
     """Store `event` with the change it reports; the tenant is the session's.
 
     Args:
         sequence: version of the aggregate after the change; consumers ignore an event older than what they have.
+        tenant_id: in a system session, which is bound to no tenant, the one the event concerns.
 
     Raises:
         TenantMismatch: the session is bound to no tenant.
     """
     session.add(
         OutboxEvent(
-            tenant_id=tenant_of(session),
+            tenant_id=tenant_id or tenant_of(session),
             type=event.type,
             subject=event.subject,
             sequence=sequence,

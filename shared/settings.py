@@ -8,10 +8,10 @@ import os
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 
 class Role(StrEnum):
@@ -64,6 +64,13 @@ class ServiceSettings(BaseSettings):
                 for item in error.errors(include_input=False, include_url=False)
             )
             raise SettingsError(f"{cls.service} cannot start: {problems}") from error
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *args: Any, **kwargs: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` found counts: by itself pydantic-settings also reads `DATABASE_URL`, without any prefix."""
+        return (init_settings,)
 
     def __init__(self, **values: object) -> None:
         roles = values.get("roles")

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from sqlalchemy import Uuid, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Mapped, ORMExecuteState, Session, declarative_mixin, mapped_column, with_loader_criteria
+from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
 
 from shared.db import Engines
 
@@ -66,7 +66,6 @@ class UnguardedStatement(RuntimeError):
     """A statement the tenant criterion cannot reach was sent through a tenant session. Always a defect."""
 
 
-@declarative_mixin
 class TenantOwned:
     """Mixin of every tenant's table. Postgres stamps the column from the transaction's tenant."""
 

@@ -5,11 +5,15 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
+
+from shared.settings import ServiceSettings
+
+S = TypeVar("S", bound=ServiceSettings)
 
 
 @asynccontextmanager
@@ -58,13 +62,26 @@ async def in_process(
 
 def make_app(factory: Callable[[], FastAPI], environment: Mapping[str, str]) -> FastAPI:
     """Call an application factory that reads its settings from the process environment."""
+    with quarry_environment(environment):
+        return factory()
+
+
+@contextmanager
+def quarry_environment(environment: Mapping[str, str]) -> Iterator[None]:
+    """Inside the block the process environment has these `QUARRY_` variables and no others."""
     before = {name: value for name, value in os.environ.items() if name.startswith("QUARRY_")}
     for name in before:
         del os.environ[name]
     os.environ.update(environment)
     try:
-        return factory()
+        yield
     finally:
         for name in environment:
             os.environ.pop(name, None)
         os.environ.update(before)
+
+
+def make_settings(kind: type[S], environment: Mapping[str, str]) -> S:
+    """Load settings from `environment` instead of the test process's own."""
+    with quarry_environment(environment):
+        return kind.load()
