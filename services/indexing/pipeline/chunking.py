@@ -1,0 +1,87 @@
+"""Text to chunks: the pieces that are embedded, stored and shown as search results.
+
+A chunk is an exact slice of the text (`text[start:end] == chunk.text`), never empty, and chunks do not overlap. Together
+they hold everything but white space. The same text gives the same chunks, on every machine: point ids depend on it.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
+
+from services.indexing.pipeline.documents import MARKDOWN, PageSpan
+
+# The bundled model reads 256 word pieces, about 1,000 characters of English prose and 800 of German or of source code.
+CHARACTERS = 800
+# Chinese, Japanese, Korean and Thai take a word piece per character.
+DENSE_CHARACTERS = 230
+_DENSE_SHARE = 0.3
+_SAMPLE = 100_000
+_DENSE = re.compile("[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+
+# A short last line after a line break, which ends like no sentence, list item or table row: what follows belongs to it.
+_BARE_HEADING = re.compile(r"(?:\A|\n)[ ]{0,3}(?P<heading>(?:#{1,6}[ \t][^\n]{1,120}|[^\W_][^\n|\t]{0,80}[^\s.,;:!?…)\]|]))\Z")
+_MARKDOWN_HEADING = re.compile(r"(?:\A|\n)[ ]{0,3}(?P<heading>#{1,6}[ \t][^\n]{1,200})\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`index` counts from 0; `start` and `end` are characters in the text; `page` is where the chunk begins."""
+
+    index: int
+    start: int
+    end: int
+    text: str
+    page: int | None
+
+
+def chunk(
+    text: str, *, content_type: str, pages: Sequence[PageSpan] | None = None, capacity: int | None = None
+) -> list[Chunk]:
+    """Split text at the highest boundary that fits: headings, paragraphs, lines, sentences, words.
+
+    A heading that would end a chunk moves to the next one, so a chunk can exceed `capacity` (characters; chosen by script
+    when None) by the length of a heading.
+    """
+    capacity = capacity or capacity_for(text)
+    splitter = MarkdownSplitter(capacity) if content_type == MARKDOWN else TextSplitter(capacity)
+    spans = [(start, start + len(piece)) for start, piece in splitter.chunk_indices(text)]
+    heading = _MARKDOWN_HEADING if content_type == MARKDOWN else _BARE_HEADING
+    page_starts = [page.start for page in pages or ()]
+    return [
+        Chunk(index, start, end, text[start:end], _page_at(start, pages, page_starts))
+        for index, (start, end) in enumerate(_join_headings(text, spans, heading))
+    ]
+
+
+def capacity_for(text: str) -> int:
+    sample = text[:_SAMPLE]
+    dense = len(_DENSE.findall(sample))
+    return DENSE_CHARACTERS if dense > _DENSE_SHARE * len(sample) else CHARACTERS
+
+
+def _join_headings(text: str, spans: list[tuple[int, int]], heading: re.Pattern[str]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    carried: int | None = None
+    for start, end in spans[:-1]:
+        begin = start if carried is None else carried
+        found = heading.search(text[start:end])
+        if found is None:
+            joined.append((begin, end))
+            carried = None
+            continue
+        before = text[begin : start + found.start("heading")].rstrip()
+        carried = start + found.start("heading") if before else begin
+        if before:
+            joined.append((begin, begin + len(before)))
+    for start, end in spans[-1:]:
+        joined.append((start if carried is None else carried, end))
+    return joined
+
+
+def _page_at(start: int, pages: Sequence[PageSpan] | None, page_starts: list[int]) -> int | None:
+    if not pages:
+        return None
+    return pages[max(bisect_right(page_starts, start) - 1, 0)].number

@@ -1,0 +1,36 @@
+"""What extraction yields: plain text, and where each page of it begins and ends."""
+
+from dataclasses import dataclass
+
+PLAIN_TEXT = "text/plain"
+MARKDOWN = "text/markdown"
+HTML = "text/html"
+PDF = "application/pdf"
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+
+SUPPORTED_CONTENT_TYPES = frozenset({PLAIN_TEXT, MARKDOWN, HTML, PDF, DOCX})
+
+
+@dataclass(frozen=True, slots=True)
+class PageSpan:
+    """One page: its number, counted from 1, and its half-open range of characters in the extracted text."""
+
+    number: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """The text of one document.
+
+    `text` is NFC, has "\\n" line ends and no control characters but tab and newline. Blank lines carry structure where
+    the format had any: two newlines between paragraphs, three before a heading, one between a heading and what follows.
+    `content_type` is what the bytes are, whatever was declared. `pages` is None for formats without pages, otherwise the
+    spans are in order and do not overlap.
+    """
+
+    text: str
+    content_type: str
+    pages: tuple[PageSpan, ...] | None
+    title: str | None

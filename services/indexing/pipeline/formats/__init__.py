@@ -1,0 +1,57 @@
+"""What can be read, and which module reads it.
+
+`extract_document` parses bytes nobody has checked, with native parsers, in the calling process. Product code reaches it
+through `services.indexing.pipeline.extraction`, which gives every document a confined process of its own.
+"""
+
+from pathlib import Path
+
+from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, Extracted
+from services.indexing.pipeline.errors import DocumentTooLarge, DocumentUnreadable, EmptyDocument
+from services.indexing.pipeline.formats import docx, html, pdf, sniffing, text
+
+
+def extract_document(path: Path, *, name: str, declared_type: str, max_characters: int) -> Extracted:
+    """Read one document of any supported format.
+
+    `name` and `declared_type` decide only between kinds the bytes cannot tell apart, such as text and Markdown.
+
+    Raises:
+        ExtractionError: The document cannot be read, is not supported, holds no text or more than `max_characters`.
+    """
+    extracted = _extract(path, sniffing.Hints.of(name, declared_type), max_characters)
+    if len(extracted.text) > max_characters:
+        raise DocumentTooLarge(detail=f"{len(extracted.text)} characters")
+    return extracted
+
+
+def warm_up() -> None:
+    """Make the parsers load what they load late (codecs, detection tables, fonts), from samples of our own."""
+    for encoding in ("cp1252", "utf-16-le", "cp1251"):
+        text.extract_plain(text.decode("Élan naïf, Straße".encode(encoding, errors="replace")))
+    html.extract("<title>Warm</title><h1>Warm</h1><p>text")
+    pdf.warm_up()
+    docx.warm_up()
+
+
+def _extract(path: Path, hints: sniffing.Hints, max_characters: int) -> Extracted:
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(sniffing.HEAD_BYTES)
+    except OSError as error:
+        raise DocumentUnreadable(detail=str(error)) from error
+    if not size:
+        raise EmptyDocument("file")
+    container = sniffing.container_type(path, head, hints)
+    if container == PDF:
+        return pdf.extract(path, max_characters=max_characters)
+    if container == DOCX:
+        return docx.extract(path, max_characters=max_characters)
+    if size > 4 * max_characters:
+        raise DocumentTooLarge(detail=f"{size} bytes of text")
+    decoded = text.decode(path.read_bytes())
+    content_type = sniffing.text_type(decoded, hints)
+    if content_type == HTML:
+        return html.extract(decoded)
+    return text.extract_markdown(decoded) if content_type == MARKDOWN else text.extract_plain(decoded)

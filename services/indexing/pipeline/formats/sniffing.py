@@ -1,0 +1,87 @@
+"""What a file is, told from its bytes; its name and declared type are only hints."""
+
+import re
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Self
+
+from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, PLAIN_TEXT
+from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, UnsupportedContentType
+
+HEAD_BYTES = 4096
+
+_TYPES_BY_SUFFIX = {
+    ".pdf": PDF,
+    ".docx": DOCX,
+    ".html": HTML,
+    ".htm": HTML,
+    ".xhtml": HTML,
+    ".md": MARKDOWN,
+    ".markdown": MARKDOWN,
+}
+_TYPE_ALIASES = {"text/x-markdown": MARKDOWN, "application/xhtml+xml": HTML, "application/x-pdf": PDF}
+
+_COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+_ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
+_DIRECTORY_SEARCH_BYTES = 1 << 20
+
+_HTML_START = re.compile(
+    r"(?:\s|<\?xml[^>]{0,200}>|<!--.{0,2000}?-->)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+)
+_ANY_TAG = re.compile(r"<[a-zA-Z!/][^<>]{0,500}>")
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """The content types that a file's name and its uploader claim."""
+
+    claimed: frozenset[str]
+
+    @classmethod
+    def of(cls, name: str, declared_type: str) -> Self:
+        declared = declared_type.partition(";")[0].strip().lower()
+        by_name = _TYPES_BY_SUFFIX.get(PurePath(name).suffix.lower(), "")
+        return cls(frozenset({_TYPE_ALIASES.get(declared, declared), by_name}))
+
+
+def container_type(path: Path, head: bytes, hints: Hints) -> str | None:
+    """PDF or DOCX, or None when the bytes are no container and may be text."""
+    if head.lstrip().startswith(b"%PDF-") or (PDF in hints.claimed and b"%PDF-" in head[:1024]):
+        return PDF
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        _require_word_archive(path, head, hints)
+        return DOCX
+    if head.startswith(_COMPOUND_FILE):
+        # Word stores a password-protected .docx inside the container of the old .doc format.
+        raise DocumentEncrypted() if _holds_encrypted_package(path) else UnsupportedContentType("doc")
+    if head.startswith(b"{\\rtf"):
+        raise UnsupportedContentType(detail="rich text format")
+    return None
+
+
+def text_type(text: str, hints: Hints) -> str:
+    start = text[:HEAD_BYTES]
+    if _HTML_START.match(start) or (HTML in hints.claimed and _ANY_TAG.search(start)):
+        return HTML
+    return MARKDOWN if MARKDOWN in hints.claimed else PLAIN_TEXT
+
+
+def _require_word_archive(path: Path, head: bytes, hints: Hints) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        is_word = DOCX in hints.claimed or b"word/" in head
+        raise CorruptDocument("docx" if is_word else "archive", detail=str(error)) from error
+    if "word/document.xml" not in names:
+        raise UnsupportedContentType("archive")
+
+
+def _holds_encrypted_package(path: Path) -> bool:
+    """The compound file's directory may be at either end of the file."""
+    with path.open("rb") as file:
+        if _ENCRYPTED_PACKAGE in file.read(_DIRECTORY_SEARCH_BYTES):
+            return True
+        file.seek(max(path.stat().st_size - _DIRECTORY_SEARCH_BYTES, 0))
+        return _ENCRYPTED_PACKAGE in file.read(_DIRECTORY_SEARCH_BYTES)
