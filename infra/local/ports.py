@@ -1,7 +1,7 @@
 """Loopback ports that stay the same from one start to the next, as long as they are free."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from infra.local.home import read_json, write_json
@@ -30,13 +30,14 @@ def allocate(memory: Path, wanted: Mapping[str, int | None]) -> dict[str, int]:
     for name, preferred in wanted.items():
         candidates = [preferred, remembered.get(name)]
         free = (port for port in candidates if isinstance(port, int) and port not in ports.values() and is_free(port))
-        ports[name] = next(free, 0) or _any_free(set(ports.values()))
+        ports[name] = next(free, 0) or any_free(ports.values())
     if ports != remembered:
         write_json(memory, ports)
     return ports
 
 
-def _any_free(taken: set[int]) -> int:
+def any_free(taken: Collection[int] = ()) -> int:
+    """A port that is free now and not among `taken`."""
     while True:
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             probe.bind((HOST, 0))

@@ -213,5 +213,7 @@ async def stop_leftovers(home: Path, within: float = 10.0) -> list[int]:
         for pid in leftovers(home):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+                # A frozen one would never see the request.
+                os.kill(pid, signal.SIGCONT)
         await eventually(lambda: not leftovers(home), within=patience)
     return pids

@@ -104,7 +104,7 @@ class PostgresServer:
         """Connection URL; `driver` as SQLAlchemy wants it, e.g. `asyncpg`."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
         account = f"{quote(user, safe='')}:{quote(password, safe='')}"
-        return f"{scheme}://{account}@/{database}?host={quote(str(self.sockets))}&port={PORT}"
+        return f"{scheme}://{account}@/{quote(database)}?host={quote(str(self.sockets))}&port={PORT}"
 
     def admin_dsn(self, database: str = ADMIN) -> str:
         return self.dsn(ADMIN, self._admin_password, database)

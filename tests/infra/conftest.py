@@ -10,7 +10,7 @@ import pytest
 from infra.local.home import Home
 from infra.postgres.roles import SERVICES
 
-APPLICATION = '''
+APPLICATION = """
 import json, os, signal
 
 ANSWER = "first"
@@ -36,7 +36,7 @@ def create_app():
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": json.dumps(answer).encode()})
     return app
-'''
+"""
 
 TENANT_COMMAND = """
 import json, os, sys, uuid
@@ -48,17 +48,29 @@ print(json.dumps({"tenant_id": sys.argv[2], "api_key": key}))
 """
 
 
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A new folder with a space in its name, short enough for sockets."""
+def _new_folder() -> Iterator[Path]:
     made = Path(tempfile.mkdtemp(prefix="quarry test-", dir="/tmp"))
     yield made
     shutil.rmtree(made)
 
 
+# A new folder with a space in its name, short enough for sockets.
+folder = pytest.fixture(_new_folder, name="folder")
+module_folder = pytest.fixture(_new_folder, name="module_folder", scope="module")
+
+
 @pytest.fixture
 def project(folder: Path) -> Path:
     """A project whose services are a few lines each: they answer with their environment, their process id, or die."""
+    return _make_project(folder)
+
+
+@pytest.fixture(scope="module")
+def module_project(module_folder: Path) -> Path:
+    return _make_project(module_folder)
+
+
+def _make_project(folder: Path) -> Path:
     for service in SERVICES:
         package = folder / "services" / service
         package.mkdir(parents=True)

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
+import psutil  # type: ignore[import-untyped]  # ships no annotations
 import pytest
 
 from infra.local.errors import ProcessError
@@ -86,7 +86,9 @@ async def test_a_frozen_process_can_be_thawed_and_stopped() -> None:
 
 
 async def test_descendants_do_not_survive_a_killed_process() -> None:
-    process = python(f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); print(p.pid); p.wait()")
+    process = python(
+        f"import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); print(p.pid); p.wait()"
+    )
     await process.start()
     await eventually(lambda: _said(process, ""))
     grandchild = int(process.log[0])
