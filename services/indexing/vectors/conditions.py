@@ -1,0 +1,146 @@
+"""The user's filter in the engine's grammar, and the scope around it.
+
+`scoped` is the only way a condition reaches an engine from a project: `must: [tenant, project, the rest as one nested
+filter]`. Whatever the rest says (any, not, not of not, ids), a conjunction can only narrow.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from pydantic import JsonValue
+
+from services.indexing.search.filters import (
+    AllOf,
+    AnyOf,
+    ContentTypeCondition,
+    CreatedAtCondition,
+    DocumentCondition,
+    FilterNode,
+    MetadataCondition,
+    Not,
+)
+from services.indexing.vectors import facts
+from services.indexing.vectors.engine import Condition
+
+
+def equals(key: str, value: UUID | str | int) -> Condition:
+    return {"key": key, "match": {"value": str(value) if isinstance(value, UUID) else value}}
+
+
+def one_of(key: str, values: Sequence[str]) -> Condition:
+    return {"key": key, "match": {"any": list(values)}}
+
+
+def every(*conditions: Condition) -> Condition:
+    return {"must": list[JsonValue](conditions)}
+
+
+def some(*conditions: Condition) -> Condition:
+    return {"should": list[JsonValue](conditions)}
+
+
+def none(condition: Condition) -> Condition:
+    return {"must_not": [condition]}
+
+
+def scoped(scope: Sequence[Condition], *conditions: Condition) -> Condition:
+    """The scope's conditions and, nested beneath them, everything else."""
+    return every(*scope, *(every(condition) for condition in conditions))
+
+
+def of_filter(node: FilterNode) -> Condition:
+    match node:
+        case AllOf():
+            return every(*map(of_filter, node.all))
+        case AnyOf():
+            return some(*map(of_filter, node.any))
+        case Not():
+            return none(of_filter(node.not_))
+        case MetadataCondition():
+            return every(*_of_metadata(node))
+        case _:
+            return every(*_of_attribute(node))
+
+
+def _of_attribute(node: DocumentCondition | ContentTypeCondition | CreatedAtCondition) -> list[Condition]:
+    match node:
+        case DocumentCondition():
+            return _of_document(node)
+        case ContentTypeCondition():
+            return _of_content_type(node)
+        case CreatedAtCondition():
+            return _of_created_at(node)
+
+
+def _of_metadata(node: MetadataCondition) -> list[Condition]:
+    path = node.path
+    conditions = []
+    if node.eq is not None:
+        conditions.append(equals("facts", facts.equality(path, node.eq)))
+    if node.ne is not None:
+        conditions.append(none(equals("facts", facts.equality(path, node.ne))))
+    if node.in_ is not None:
+        conditions.append(one_of("facts", [facts.equality(path, value) for value in node.in_]))
+    if node.exists is not None:
+        exists = equals("facts", facts.existence(path))
+        conditions.append(exists if node.exists else none(exists))
+    if node.prefix is not None:
+        conditions.append(_starts_with("facts", facts.text_prefix(path, node.prefix)))
+    bounds = _bounds(node)
+    if bounds:
+        instants = any(isinstance(bound, str) for bound in bounds.values())
+        conditions.append({"key": f'{"instants" if instants else "numbers"}."{path}"', "range": bounds})
+    return conditions
+
+
+def _of_document(node: DocumentCondition) -> list[Condition]:
+    conditions = []
+    if node.eq is not None:
+        conditions.append(equals("document_id", node.eq))
+    if node.ne is not None:
+        conditions.append(none(equals("document_id", node.ne)))
+    if node.in_ is not None:
+        conditions.append(one_of("document_id", [str(value) for value in node.in_]))
+    return conditions
+
+
+def _of_content_type(node: ContentTypeCondition) -> list[Condition]:
+    conditions = []
+    if node.eq is not None:
+        conditions.append(equals("content_type", node.eq))
+    if node.ne is not None:
+        conditions.append(none(equals("content_type", node.ne)))
+    if node.in_ is not None:
+        conditions.append(one_of("content_type", node.in_))
+    if node.prefix is not None:
+        conditions.append(_starts_with("content_type", node.prefix))
+    return conditions
+
+
+def _of_created_at(node: CreatedAtCondition) -> list[Condition]:
+    conditions: list[Condition] = []
+    if node.eq is not None:
+        conditions.append(_at(node.eq.isoformat()))
+    if node.ne is not None:
+        conditions.append(none(_at(node.ne.isoformat())))
+    bounds = _bounds(node)
+    if bounds:
+        conditions.append({"key": "created_at", "range": bounds})
+    return conditions
+
+
+def _at(instant: str) -> Condition:
+    return {"key": "created_at", "range": {"gte": instant, "lte": instant}}
+
+
+def _starts_with(key: str, prefix: str) -> Condition:
+    return {"key": key, "match": {"prefix": prefix}}
+
+
+def _bounds(node: MetadataCondition | CreatedAtCondition) -> dict[str, JsonValue]:
+    bounds = {"gt": node.gt, "gte": node.gte, "lt": node.lt, "lte": node.lte}
+    return {
+        name: bound if isinstance(bound, int | float) else bound.isoformat()
+        for name, bound in bounds.items()
+        if bound is not None
+    }

@@ -1,0 +1,90 @@
+"""What an engine must do. Everything here is plain JSON in Qdrant's own filter grammar, so that an engine is thin.
+
+An engine knows nothing of tenants: it does what the condition says. Only `store.py` calls it, and only with conditions
+that carry a scope. Guarantees every engine gives:
+
+- When a write returns, later reads see it and it survives the death of any process. It survives a power cut once a
+  later `flush` has returned.
+- Writes are applied in the order they were called, each as a whole or not at all per point.
+- `search` is deterministic for unchanged data: equal scores are ordered by id, so offsets page without gap or repeat.
+- Failing, it raises VectorStoreUnavailable; what was under way may or may not have been applied.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol, TypedDict
+from uuid import UUID
+
+from pydantic import JsonValue
+
+Condition = dict[str, JsonValue]
+"""A filter or condition in Qdrant's JSON grammar: `must`, `should`, `must_not`, or `key` with `match` or `range`."""
+
+Payload = Mapping[str, object]
+
+
+class EnginePoint(TypedDict):
+    id: str
+    vector: list[float]
+    text: str
+    payload: dict[str, object]
+
+
+class EngineSearch(TypedDict):
+    """`corpus` is the population that keyword term statistics are taken from."""
+
+    where: Condition
+    corpus: Condition
+    vector: list[float] | None
+    text: str | None
+    fused: bool
+    limit: int
+    offset: int
+
+
+class EngineRecord(TypedDict):
+    id: str
+    score: float
+    tenant_id: str
+    project_id: str
+    document_id: str
+    version: int
+    generation: int
+    chunk_index: int
+
+
+IndexKind = Literal["uuid", "keyword", "integer", "datetime"]
+
+INDEXES: Mapping[str, IndexKind] = {
+    # UUID indexes compare numbers where keyword indexes compare strings: 16 against 45 ms at 100,000 points.
+    "tenant_id": "uuid",
+    "project_id": "uuid",
+    "document_id": "uuid",
+    "generation": "integer",
+    "content_type": "keyword",
+    "created_at": "datetime",
+    "facts": "keyword",
+}
+
+
+class Engine(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def ping(self) -> None: ...
+
+    async def upsert(self, points: Sequence[EnginePoint]) -> None: ...
+
+    async def set_payload(self, where: Condition, payload: Payload) -> None: ...
+
+    async def delete(self, where: Condition) -> int: ...
+
+    async def search(self, search: EngineSearch) -> list[EngineRecord]: ...
+
+    async def count(self, where: Condition) -> int: ...
+
+    async def scroll(self, where: Condition, *, after: UUID | None, limit: int) -> list[EngineRecord]: ...
+
+    async def flush(self) -> None: ...
+
+    async def optimize(self) -> None: ...

@@ -1,0 +1,45 @@
+"""Errors of the vector store.
+
+VectorStoreUnavailable 503   the engine cannot answer now: transient, retry with backoff
+`-- VectorStoreLocked        another process holds the shard's directory
+SearchWindowExceeded 400     the page lies deeper than a ranking goes
+InvalidPoint                 a chunk that can never be stored: permanent, a fault of whoever made it
+ScopeViolation               an engine answered with a point of another tenant or project: nothing is returned
+"""
+
+from typing import ClassVar
+
+from shared.errors import InvalidRequest, Unavailable
+
+
+class VectorStoreUnavailable(Unavailable):
+    """The engine is down, restarting, overloaded or failed. A write may have happened; writing again is safe.
+
+    `reason` is for logs; clients see the public sentence alone.
+    """
+
+    code: ClassVar[str] = "vector_store_unavailable"
+    detail: ClassVar[str] = "Search cannot answer right now; try again shortly."
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(retry_after=1)
+        self.reason = reason
+        if reason:
+            self.add_note(reason)
+
+
+class VectorStoreLocked(VectorStoreUnavailable):
+    """Another process owns the shard. It stays so until that process ends."""
+
+
+class SearchWindowExceeded(InvalidRequest):
+    code: ClassVar[str] = "search_window_exceeded"
+    detail: ClassVar[str] = "The page lies deeper than results go; narrow the query instead."
+
+
+class InvalidPoint(ValueError):
+    """A chunk whose vector or metadata no engine can hold."""
+
+
+class ScopeViolation(RuntimeError):
+    """A point outside the facade's tenant and project came back. Always a defect; never shown to a client."""

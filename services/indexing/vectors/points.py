@@ -1,0 +1,89 @@
+"""What goes into the vector store and what comes out, in the caller's words: chunks, queries, hits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final, Literal
+from uuid import UUID, uuid5
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import JsonValue
+
+from services.indexing.search.filters import FilterNode
+
+Vector = npt.NDArray[np.float32] | Sequence[float]
+Mode = Literal["semantic", "keyword", "hybrid"]
+
+MAX_WINDOW: Final = 500
+"""How deep a ranking goes: `offset + limit` of a query is at most this."""
+
+_NAMESPACE: Final = UUID("6a3c0f4e-5d0b-5b5e-9a53-0d6d0e6f7a11")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkPoint:
+    """One chunk of one version of a document. Tenant and project are not here: the facade stamps them.
+
+    `text` feeds the keyword vector and is not stored. `vector` need not be normalised. `generation` tells apart what
+    different embedding models wrote.
+    """
+
+    document_id: UUID
+    version: int
+    chunk_index: int
+    vector: Vector
+    text: str
+    content_type: str
+    created_at: datetime
+    generation: int = 1
+    metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorQuery:
+    """A search. `semantic` needs `vector`, `keyword` needs `text`, `hybrid` both.
+
+    With `generation` only points of that generation are searched and counted for term statistics.
+    """
+
+    mode: Mode = "hybrid"
+    vector: Vector | None = None
+    text: str | None = None
+    filter: FilterNode | None = None
+    generation: int | None = None
+    limit: int = 10
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A ranked chunk. `score` is a cosine (semantic), BM25 (keyword) or RRF sum (hybrid): compare within one answer."""
+
+    point_id: UUID
+    document_id: UUID
+    version: int
+    generation: int
+    chunk_index: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many points one version of a document has in one generation."""
+
+    tenant_id: UUID
+    project_id: UUID
+    document_id: UUID
+    version: int
+    generation: int
+    points: int
+
+
+def point_id(tenant_id: UUID, project_id: UUID, point: ChunkPoint) -> UUID:
+    """The same chunk has the same id for ever, so writing twice is writing once.
+
+    The project is part of it: no document id, however come by, can overwrite a point of another project.
+    """
+    name = f"{tenant_id}:{project_id}:{point.document_id}:{point.version}:{point.generation}:{point.chunk_index}"
+    return uuid5(_NAMESPACE, name)

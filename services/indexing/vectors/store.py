@@ -1,0 +1,293 @@
+"""The door to the vector store: a facade for one tenant and one project, and nothing wider for searching.
+
+    store = EmbeddedStore(path)
+    await store.start()
+    project = store.project(tenant_id, project_id)
+    await project.upsert(points)
+    hits = await project.search(VectorQuery(mode="hybrid", vector=vector, text=text))
+
+Isolation. Every call of a ProjectVectors carries `must: [tenant, project, ...]` with whatever the caller asked nested
+beneath, so no filter can widen it. Points are stamped with tenant and project here; callers cannot say otherwise. What
+an engine returns is checked against both once more (ScopeViolation). Term statistics are the project's own.
+
+Liveness. A point says which version of which document it is, and no more: versions are switched and documents deleted
+in Postgres, in one transaction, and the points follow later. A search may therefore return points of versions that are
+no longer or not yet live. The caller checks every hit against Postgres and asks for more (`offset`) when some
+fall away. After `delete_*` returns, no search sees the points again.
+
+Durability. A write that returned survives the death of every process. It survives a power cut once `flush()` has
+returned; the embedded engine also flushes by itself within seconds. What a power cut takes can be written again from
+the chunks in Postgres: the ids are the same.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+from datetime import UTC
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import numpy as np
+
+from services.indexing.vectors import facts
+from services.indexing.vectors.conditions import equals, every, none, of_filter, scoped
+from services.indexing.vectors.embedded import EmbeddedEngine
+from services.indexing.vectors.engine import Condition, Engine, EnginePoint, EngineRecord, EngineSearch, Payload
+from services.indexing.vectors.errors import (
+    InvalidPoint,
+    ScopeViolation,
+    SearchWindowExceeded,
+    VectorStoreUnavailable,
+)
+from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, Hit, Tally, Vector, VectorQuery, point_id
+
+_SCROLL: Final = 1000
+
+
+class VectorStore:
+    """A store over one engine. `start` before use, `stop` at the end of the application."""
+
+    def __init__(self, engine: Engine, *, dimensions: int) -> None:
+        self._engine = engine
+        self._dimensions = dimensions
+
+    async def start(self) -> None:
+        """Opens the engine and makes what is missing in it (collection, payload indexes)."""
+        await self._engine.start()
+
+    async def stop(self) -> None:
+        await self._engine.stop()
+
+    async def healthy(self) -> bool:
+        """Whether the engine answers, within two seconds."""
+        try:
+            await self._engine.ping()
+        except VectorStoreUnavailable:
+            return False
+        return True
+
+    async def flush(self) -> None:
+        """What was written before survives a power cut once this returns (embedded: 16 ms after a small batch)."""
+        await self._engine.flush()
+
+    async def optimize(self) -> None:
+        """Merges and cleans what the engine finds worth while, now. The embedded engine also does so when idle."""
+        await self._engine.optimize()
+
+    def project(self, tenant_id: UUID, project_id: UUID) -> "ProjectVectors":
+        return ProjectVectors(self._engine, self._dimensions, tenant_id, project_id)
+
+    def tenant(self, tenant_id: UUID) -> "TenantVectors":
+        return TenantVectors(self._engine, tenant_id)
+
+    async def tally(self) -> list[Tally]:
+        """Points per version over all tenants: for operators and invariant checks. Ids and counts, no content."""
+        return await _tally(self._engine, every())
+
+    async def wipe(self) -> int:
+        """Deletes every point of every tenant, before a rebuild from the chunks in Postgres; how many there were."""
+        return await self._engine.delete(every())
+
+
+class EmbeddedStore(VectorStore):
+    """Qdrant's engine in a child process, its data under `path`. One process at a time may have it started.
+
+    `average_chunk_tokens` is what BM25 measures a chunk's length against: the mean number of words that are not stop
+    words. Changing it leaves stored weights as they are. New vectors are gathered up to `indexing_threshold_kb` before
+    they are worth optimising.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        dimensions: int = 384,
+        average_chunk_tokens: float = 100.0,
+        lock_timeout: float = 10.0,
+        call_timeout: float = 30.0,
+        indexing_threshold_kb: int = 10_000,
+    ) -> None:
+        self.engine = EmbeddedEngine(
+            path,
+            dimensions=dimensions,
+            average_chunk_tokens=average_chunk_tokens,
+            lock_timeout=lock_timeout,
+            call_timeout=call_timeout,
+            indexing_threshold_kb=indexing_threshold_kb,
+        )
+        super().__init__(self.engine, dimensions=dimensions)
+
+
+class TenantVectors:
+    """Everything of one tenant, for erasure alone: it can count and delete, not search."""
+
+    __slots__ = ("_engine", "_scope")
+
+    def __init__(self, engine: Engine, tenant_id: UUID) -> None:
+        self._engine = engine
+        self._scope = every(equals("tenant_id", _id(tenant_id)))
+
+    async def count(self) -> int:
+        return await self._engine.count(self._scope)
+
+    async def delete_tenant(self) -> int:
+        """How many points there were."""
+        return await self._engine.delete(self._scope)
+
+
+class ProjectVectors:
+    """One project of one tenant. Made by `VectorStore.project`; cheap, so make one per request.
+
+    Writes and deletes may be repeated; `delete_*` answer how many points there were.
+    """
+
+    __slots__ = ("_dimensions", "_engine", "_project_id", "_scope", "_tenant_id")
+
+    def __init__(self, engine: Engine, dimensions: int, tenant_id: UUID, project_id: UUID) -> None:
+        self._engine = engine
+        self._dimensions = dimensions
+        self._tenant_id = _id(tenant_id)
+        self._project_id = _id(project_id)
+        self._scope = (equals("tenant_id", self._tenant_id), equals("project_id", self._project_id))
+
+    async def upsert(self, points: Sequence[ChunkPoint]) -> None:
+        """Raises InvalidPoint (nothing written) or VectorStoreUnavailable (some may be: write all again)."""
+        await self._engine.upsert([self._stamped(point) for point in points])
+
+    async def set_metadata(self, document_id: UUID, metadata: facts.Metadata) -> None:
+        """Replaces the metadata that filters see, for every version of the document."""
+        await self._engine.set_payload(self._within(equals("document_id", document_id)), _filterable(metadata))
+
+    async def search(self, query: VectorQuery) -> list[Hit]:
+        """Ranked hits, best first. Raises SearchWindowExceeded past the first MAX_WINDOW results."""
+        if query.limit < 1 or query.offset < 0 or query.offset + query.limit > MAX_WINDOW:
+            raise SearchWindowExceeded()
+        semantic, keyword = query.mode != "keyword", query.mode != "semantic"
+        if (semantic and query.vector is None) or (keyword and query.text is None):
+            raise ValueError(f"a {query.mode} search needs its {'vector' if semantic else 'text'}")
+        generation = [] if query.generation is None else [equals("generation", query.generation)]
+        wanted = generation if query.filter is None else [*generation, of_filter(query.filter)]
+        search = EngineSearch(
+            where=self._within(*wanted),
+            corpus=self._within(*generation),
+            vector=self._vector(query.vector) if semantic and query.vector is not None else None,
+            text=query.text if keyword else None,
+            fused=semantic and keyword,
+            limit=query.limit,
+            offset=query.offset,
+        )
+        return [self._hit(record) for record in await self._engine.search(search)]
+
+    async def count(self, document_id: UUID | None = None, version: int | None = None) -> int:
+        return await self._engine.count(self._within(*_of_document(document_id, version)))
+
+    async def tally(self, document_id: UUID | None = None) -> list[Tally]:
+        """Points per version and generation."""
+        return await _tally(self._engine, self._within(*_of_document(document_id, None)))
+
+    async def point_ids(self, document_id: UUID) -> list[UUID]:
+        where = self._within(equals("document_id", document_id))
+        return [UUID(record["id"]) for record in await _scroll(self._engine, where)]
+
+    async def delete_document(self, document_id: UUID) -> int:
+        return await self._delete(equals("document_id", document_id))
+
+    async def delete_version(self, document_id: UUID, version: int) -> int:
+        return await self._delete(equals("document_id", document_id), equals("version", version))
+
+    async def delete_versions_except(self, document_id: UUID, versions: Collection[int]) -> int:
+        """Every other version of the document."""
+        kept = [none(equals("version", version)) for version in sorted(versions)]
+        return await self._delete(equals("document_id", document_id), *kept)
+
+    async def delete_generation(self, generation: int) -> int:
+        return await self._delete(equals("generation", generation))
+
+    async def delete_project(self) -> int:
+        return await self._delete()
+
+    async def _delete(self, *conditions: Condition) -> int:
+        return await self._engine.delete(self._within(*conditions))
+
+    def _within(self, *conditions: Condition) -> Condition:
+        return scoped(self._scope, *conditions)
+
+    def _stamped(self, point: ChunkPoint) -> EnginePoint:
+        if point.created_at.tzinfo is None:
+            raise InvalidPoint("created_at has no time zone")
+        payload: Payload = {
+            "tenant_id": str(self._tenant_id),
+            "project_id": str(self._project_id),
+            "document_id": str(point.document_id),
+            "version": point.version,
+            "generation": point.generation,
+            "chunk_index": point.chunk_index,
+            "content_type": point.content_type,
+            "created_at": point.created_at.astimezone(UTC).isoformat(),
+            **_filterable(point.metadata),
+        }
+        return EnginePoint(
+            id=str(point_id(self._tenant_id, self._project_id, point)),
+            vector=self._vector(point.vector),
+            text=point.text,
+            payload=dict(payload),
+        )
+
+    def _vector(self, vector: Vector) -> list[float]:
+        with np.errstate(over="ignore"):  # what overflows is not finite, and refused below
+            array = np.asarray(vector, dtype=np.float32)
+        if array.shape != (self._dimensions,):
+            raise InvalidPoint(f"a vector of shape {array.shape}, expected {self._dimensions} numbers")
+        if not np.isfinite(array).all() or not array.any():
+            raise InvalidPoint("a vector that is zero or not finite has no direction")
+        numbers: list[float] = array.tolist()
+        return numbers
+
+    def _hit(self, record: EngineRecord) -> Hit:
+        if (record["tenant_id"], record["project_id"]) != (str(self._tenant_id), str(self._project_id)):
+            raise ScopeViolation("a point of another tenant or project was returned")
+        return Hit(
+            point_id=UUID(record["id"]),
+            document_id=UUID(record["document_id"]),
+            version=record["version"],
+            generation=record["generation"],
+            chunk_index=record["chunk_index"],
+            score=record["score"],
+        )
+
+
+def _id(value: UUID) -> UUID:
+    if not isinstance(value, UUID) or value.int == 0:
+        raise TypeError("a tenant or project id is missing")
+    return value
+
+
+def _filterable(metadata: facts.Metadata) -> Payload:
+    found = facts.of_metadata(metadata)
+    return {"facts": sorted(found.facts), "numbers": dict(found.numbers), "instants": dict(found.instants)}
+
+
+def _of_document(document_id: UUID | None, version: int | None) -> list[Condition]:
+    conditions = [] if document_id is None else [equals("document_id", document_id)]
+    return conditions if version is None else [*conditions, equals("version", version)]
+
+
+async def _scroll(engine: Engine, where: Condition) -> list[EngineRecord]:
+    records: list[EngineRecord] = []
+    while True:
+        after = UUID(records[-1]["id"]) if records else None
+        page = await engine.scroll(where, after=after, limit=_SCROLL)
+        records += page
+        if len(page) < _SCROLL:
+            return records
+
+
+async def _tally(engine: Engine, where: Condition) -> list[Tally]:
+    counts = Counter(
+        (record["tenant_id"], record["project_id"], record["document_id"], record["version"], record["generation"])
+        for record in await _scroll(engine, where)
+    )
+    return [
+        Tally(UUID(tenant), UUID(project), UUID(document), version, generation, points)
+        for (tenant, project, document, version, generation), points in sorted(counts.items())
+    ]

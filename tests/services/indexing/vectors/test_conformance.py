@@ -1,0 +1,291 @@
+"""What every engine must do, seen through the facade."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from services.indexing.vectors.errors import InvalidPoint, SearchWindowExceeded
+from services.indexing.vectors.points import MAX_WINDOW, Hit, Mode, VectorQuery, point_id
+from services.indexing.vectors.store import ProjectVectors, VectorStore
+from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, parsed, vector_of
+
+MODES: list[Mode] = ["semantic", "keyword", "hybrid"]
+
+
+def about(text: str, mode: Mode = "hybrid", limit: int = 10, offset: int = 0) -> VectorQuery:
+    return VectorQuery(mode=mode, vector=vector_of(text), text=text, limit=limit, offset=offset)
+
+
+def documents(hits: list[Hit]) -> list[UUID]:
+    return [hit.document_id for hit in hits]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_nearest_chunk_comes_first(project: ProjectVectors, mode: Mode) -> None:
+    wanted = chunk("turtles swim slowly across warm lagoons", chunk_index=3, version=2)
+    await project.upsert([wanted, chunk("granite mountains"), chunk("turtles alone")])
+
+    hit = (await project.search(about("turtles lagoons", mode)))[0]
+
+    assert (hit.document_id, hit.version, hit.generation, hit.chunk_index) == (wanted.document_id, 2, 1, 3)
+    assert hit.score > 0
+
+
+async def test_a_keyword_search_finds_an_exact_word_that_no_vector_knows(project: ProjectVectors) -> None:
+    wanted = chunk("the part number is QX-4417 as printed")
+    await project.upsert([wanted, *(chunk(f"other parts {n}") for n in range(20))])
+
+    for query in ("QX-4417", "qx-4417", "4417"):
+        assert documents(await project.search(about(query, "keyword"))) == [wanted.document_id]
+
+
+async def test_keywords_match_by_stem_and_without_accents(project: ProjectVectors) -> None:
+    wanted = chunk("Müller was running")
+    await project.upsert([wanted, chunk("nothing of the kind")])
+
+    assert documents(await project.search(about("runs", "keyword"))) == [wanted.document_id]
+    assert documents(await project.search(about("muller", "keyword"))) == [wanted.document_id]
+
+
+@pytest.mark.parametrize("query", ["", "the and of", "?!"])
+async def test_a_query_without_terms_finds_nothing_by_keyword_and_still_works_as_hybrid(
+    project: ProjectVectors, query: str
+) -> None:
+    await project.upsert([chunk("the and of")])
+
+    assert await project.search(about(query, "keyword")) == []
+    assert len(await project.search(VectorQuery(text=query, vector=vector_of("the")))) == 1
+
+
+async def test_a_query_word_counts_as_often_as_it_is_said(project: ProjectVectors) -> None:
+    apple, pear = chunk("apple"), chunk("pear")
+    await project.upsert([apple, pear, chunk("neither")])
+
+    assert documents(await project.search(about("apple pear pear", "keyword"))) == [pear.document_id, apple.document_id]
+    assert documents(await project.search(about("apple apple pear", "keyword"))) == [
+        apple.document_id,
+        pear.document_id,
+    ]
+
+
+async def test_hybrid_puts_what_both_rankings_like_before_what_one_likes(project: ProjectVectors) -> None:
+    both = chunk("harbour crane")
+    await project.upsert([both, chunk("harbour"), chunk("something else")])
+
+    hits = await project.search(about("harbour crane"))
+
+    assert hits[0].document_id == both.document_id
+    assert hits[0].score == pytest.approx(2 / 61)
+
+
+async def test_writing_twice_is_writing_once(project: ProjectVectors) -> None:
+    points = [chunk("once", chunk_index=n, document_id=uuid4()) for n in range(5)]
+
+    await project.upsert(points)
+    before = await project.search(about("once", "keyword"))
+    await project.upsert(points)
+
+    assert await project.count() == 5
+    assert await project.search(about("once", "keyword")) == before
+
+
+async def test_an_empty_batch_is_no_work(project: ProjectVectors) -> None:
+    await project.upsert([])
+
+    assert await project.count() == 0
+
+
+async def test_versions_and_generations_live_beside_each_other(project: ProjectVectors) -> None:
+    document = uuid4()
+    await project.upsert([chunk("tide", document_id=document, version=v, generation=g) for v in (1, 2) for g in (1, 2)])
+
+    assert await project.count(document) == 4
+    assert await project.count(document, 2) == 2
+    second = await project.search(VectorQuery(mode="keyword", text="tide", generation=2))
+    assert {(hit.version, hit.generation) for hit in second} == {(1, 2), (2, 2)}
+    assert {(tally.version, tally.generation, tally.points) for tally in await project.tally(document)} == {
+        (1, 1, 1),
+        (1, 2, 1),
+        (2, 1, 1),
+        (2, 2, 1),
+    }
+
+
+async def test_a_deleted_version_is_gone_and_the_others_stay(project: ProjectVectors) -> None:
+    document, other = uuid4(), uuid4()
+    await project.upsert([chunk("reef", document_id=document, version=version) for version in (1, 2, 3, 4)])
+    await project.upsert([chunk("reef", document_id=other, version=1)])
+
+    assert await project.delete_version(document, 1) == 1
+    assert await project.delete_version(document, 1) == 0
+    assert await project.delete_versions_except(document, {3}) == 2
+
+    found = await project.search(about("reef", "keyword"))
+    assert {(hit.document_id, hit.version) for hit in found} == {(document, 3), (other, 1)}
+
+
+async def test_deleting_a_document_or_a_generation_leaves_the_rest(project: ProjectVectors) -> None:
+    document, other = uuid4(), uuid4()
+    await project.upsert([chunk("kelp", document_id=document, chunk_index=n) for n in range(3)])
+    await project.upsert([chunk("kelp", document_id=other, generation=g) for g in (1, 2)])
+
+    assert await project.delete_document(document) == 3
+    assert await project.delete_generation(1) == 1
+    assert [(hit.document_id, hit.generation) for hit in await project.search(about("kelp"))] == [(other, 2)]
+
+
+async def test_a_project_and_a_tenant_can_be_erased_without_touching_others(store: VectorStore) -> None:
+    tenant, neighbour = uuid4(), uuid4()
+    first, second, foreign = uuid4(), uuid4(), uuid4()
+    for owner, project_id in ((tenant, first), (tenant, second), (neighbour, foreign), (neighbour, first)):
+        await store.project(owner, project_id).upsert([chunk("moss"), chunk("fern")])
+
+    assert await store.project(tenant, first).delete_project() == 2
+    assert await store.tenant(tenant).count() == 2
+    assert await store.tenant(tenant).delete_tenant() == 2
+    assert await store.tenant(tenant).delete_tenant() == 0
+
+    assert await store.project(tenant, second).search(about("moss")) == []
+    assert await store.tenant(neighbour).count() == 4
+
+
+async def test_the_ids_of_a_document_are_those_its_chunks_were_given(store: VectorStore) -> None:
+    tenant_id, project_id = uuid4(), uuid4()
+    project, document = store.project(tenant_id, project_id), uuid4()
+    points = [chunk(document_id=document, chunk_index=n) for n in range(1100)]
+    await project.upsert([*points, chunk()])
+
+    found = await project.point_ids(document)
+
+    assert len(found) == 1100
+    assert set(found) == {point_id(tenant_id, project_id, point) for point in points}
+
+
+async def test_the_tally_of_the_store_names_every_owner(store: VectorStore) -> None:
+    tenant_id, project_id, document = uuid4(), uuid4(), uuid4()
+    await store.project(tenant_id, project_id).upsert([chunk(document_id=document, chunk_index=n) for n in range(3)])
+
+    mine = [tally for tally in await store.tally() if tally.tenant_id == tenant_id]
+
+    assert [(tally.project_id, tally.document_id, tally.points) for tally in mine] == [(project_id, document, 3)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_pages_join_without_gap_or_repeat_even_where_scores_are_equal(
+    project: ProjectVectors, mode: Mode
+) -> None:
+    await project.upsert([chunk("same words everywhere", chunk_index=n) for n in range(70)])
+    whole = await project.search(about("same words", mode, limit=70))
+
+    pages = [await project.search(about("same words", mode, limit=9, offset=start)) for start in range(0, 72, 9)]
+
+    assert [hit.point_id for page in pages for hit in page] == [hit.point_id for hit in whole]
+    assert len({hit.point_id for hit in whole}) == 70
+
+
+async def test_a_ranking_ends_at_the_window(project: ProjectVectors) -> None:
+    await project.upsert([chunk()])
+
+    assert await project.search(about("plain", limit=1, offset=MAX_WINDOW - 1)) == []
+    for limit, offset in ((1, MAX_WINDOW), (MAX_WINDOW + 1, 0), (0, 0), (1, -1)):
+        with pytest.raises(SearchWindowExceeded):
+            await project.search(about("plain", limit=limit, offset=offset))
+
+
+async def test_new_metadata_is_what_filters_see(project: ProjectVectors) -> None:
+    document = uuid4()
+    await project.upsert([chunk("sand", document_id=document, metadata={"lang": "en", "year": 2020})])
+
+    await project.set_metadata(document, {"lang": "fr"})
+
+    async def found(condition: dict[str, object]) -> int:
+        query = VectorQuery(mode="keyword", text="sand", filter=parsed({"field": "metadata.lang"} | condition))  # type: ignore[arg-type]  # plain dicts are JSON here
+        return len(await project.search(query))
+
+    assert (await found({"eq": "fr"}), await found({"eq": "en"})) == (1, 0)
+    year = parsed({"field": "metadata.year", "gte": 2000})
+    assert await project.search(VectorQuery(mode="keyword", text="sand", filter=year)) == []
+
+
+async def test_created_at_is_compared_as_an_instant(project: ProjectVectors) -> None:
+    noon = datetime(2024, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC)
+    early, late = chunk("day", created_at=noon), chunk("day", created_at=noon + timedelta(hours=1))
+    await project.upsert([early, late])
+
+    async def found(**operators: str) -> set[UUID]:
+        query = VectorQuery(mode="keyword", text="day", filter=parsed({"field": "created_at", **operators}))
+        return set(documents(await project.search(query)))
+
+    assert await found(eq="2024-05-01T14:00:00.25+02:00") == {early.document_id}
+    assert await found(ne="2024-05-01T12:00:00.25Z") == {late.document_id}
+    assert await found(gt="2024-05-01T12:00:00.25Z") == {late.document_id}
+    assert await found(gte="2024-05-01", lt="2024-05-01T13:00:00Z") == {early.document_id}
+
+
+@pytest.mark.parametrize("tenant_id,project_id", [(None, uuid4()), (uuid4(), None), (str(uuid4()), uuid4())])
+async def test_a_missing_tenant_or_project_is_refused(store: VectorStore, tenant_id: UUID, project_id: UUID) -> None:
+    with pytest.raises(TypeError):
+        store.project(tenant_id, project_id)
+    with pytest.raises(TypeError):
+        store.project(UUID(int=0), uuid4())
+    with pytest.raises(TypeError):
+        store.tenant(UUID(int=0))
+
+
+@pytest.mark.parametrize(
+    "vector", [[0.0] * DIMENSIONS, [float("nan")] * DIMENSIONS, [1e39] * DIMENSIONS, [1.0] * 3, [[1.0] * DIMENSIONS]]
+)
+async def test_a_vector_without_direction_or_of_another_size_is_refused(
+    project: ProjectVectors, vector: list[float]
+) -> None:
+    good = chunk()
+    bad = type(good)(
+        document_id=uuid4(),
+        version=1,
+        chunk_index=0,
+        vector=vector,
+        text="",
+        content_type="text/plain",
+        created_at=datetime.now(UTC),
+    )
+    with pytest.raises(InvalidPoint):
+        await project.upsert([good, bad])
+    with pytest.raises(InvalidPoint):
+        await project.search(VectorQuery(mode="semantic", vector=vector))
+    assert await project.count() == 0
+
+
+async def test_a_time_without_zone_is_refused(project: ProjectVectors) -> None:
+    with pytest.raises(InvalidPoint):
+        await project.upsert([chunk(created_at=datetime(2024, 5, 1))])
+
+
+@pytest.mark.parametrize(
+    "query",
+    [VectorQuery(mode="semantic", text="x"), VectorQuery(mode="keyword"), VectorQuery(mode="hybrid", text="x")],
+)
+async def test_a_search_names_what_it_lacks(project: ProjectVectors, query: VectorQuery) -> None:
+    with pytest.raises(ValueError, match="needs its"):
+        await project.search(query)
+
+
+async def test_many_callers_at_once_each_get_their_own_answer(store: VectorStore) -> None:
+    async def caller(number: int) -> None:
+        project, document = store.project(uuid4(), uuid4()), uuid4()
+        word = f"word{number}"
+        for start in range(0, 60, 20):
+            await project.upsert([chunk(word, document_id=document, chunk_index=start + n) for n in range(20)])
+            hits = await project.search(about(word, limit=100))
+            assert documents(hits) == [document] * (start + 20)
+        assert await project.delete_document(document) == 60
+
+    await asyncio.gather(*(caller(number) for number in range(24)))
+
+
+async def test_a_healthy_store_says_so_and_can_flush(store: VectorStore, project: ProjectVectors) -> None:
+    await project.upsert([chunk()])
+    await store.flush()
+
+    assert await store.healthy()
