@@ -53,8 +53,11 @@ SYSTEM_ACCESS: Final[dict[str, str]] = {
     "identity.sessions": "a session belongs to a user, not to a tenant, and is found by its hash",
     "identity.login_states": "a sign-in under way has neither user nor tenant",
     "identity.api_keys": "a key is found by its hash before its tenant is known",
+    "identity.invitations": "an invitation is found by its token before its tenant is known",
     "identity.signing_keys": "keys that sign internal tokens belong to the installation",
+    "projects.blob_deletions": "blobs of deleted documents are removed for all tenants; ids only",
     "indexing.jobs": "workers choose fairly across tenants and take over expired leases",
+    "indexing.vector_changes": "what the vector store is owed is worked off for all tenants; ids only",
 }
 
 

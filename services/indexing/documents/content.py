@@ -1,0 +1,84 @@
+"""The bytes of a document's version, fetched from the projects service into a file that is always removed.
+
+A file is named by its job and the lease under which it was fetched. A worker that takes a job over removes what the one
+before it left, so a killed process leaves nothing for longer than its jobs take to be picked up.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import aiohttp
+
+from services.indexing.documents.errors import ContentMissing, ContentRefused, ContentUnavailable
+from services.indexing.jobs.leases import Lease
+from shared.auth import ServiceTokens
+from shared.telemetry import current_traceparent
+
+_READ_BYTES = 1024 * 1024
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=15)
+
+
+class ContentSource:
+    """Fetches content over HTTP into `folder`, which is this service's own."""
+
+    def __init__(self, projects_url: str, tokens: ServiceTokens, client: aiohttp.ClientSession, folder: Path) -> None:
+        self._url = projects_url.rstrip("/")
+        self._tokens = tokens
+        self._client = client
+        self._folder = folder
+
+    @asynccontextmanager
+    async def fetched(self, lease: Lease) -> AsyncIterator[Path]:
+        """The content as a file, for the length of the block.
+
+        Raises:
+            ContentMissing: deleted.
+            ContentRefused: an answer that says something about this document.
+            ContentUnavailable: no answer, or one cut short.
+        """
+        path = self._folder / f"{lease.job_id}-{lease.token}"
+        file = await asyncio.to_thread(_open_alone, path, str(lease.job_id))
+        try:
+            try:
+                await self._download(lease, file)
+            finally:
+                await asyncio.to_thread(file.close)
+            yield path
+        finally:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
+    async def _download(self, lease: Lease, file: BinaryIO) -> None:
+        url = (
+            f"{self._url}/internal/projects/{lease.project_id}/documents/{lease.document_id}"
+            f"/versions/{lease.version}/content"
+        )
+        headers = {"Authorization": f"Bearer {await self._tokens.token('projects', lease.tenant_id)}"}
+        if traceparent := current_traceparent():
+            headers["traceparent"] = traceparent
+        try:
+            async with self._client.get(url, headers=headers, timeout=_TIMEOUT) as answer:
+                _refuse_error(answer.status)
+                async for part in answer.content.iter_chunked(_READ_BYTES):
+                    lease.check()
+                    await asyncio.to_thread(file.write, part)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise ContentUnavailable(retry_after=1) from error
+
+
+def _refuse_error(status: int) -> None:
+    if status == 404:
+        raise ContentMissing
+    if status in (429, 502, 503, 504):
+        raise ContentUnavailable(retry_after=1)
+    if status != 200:
+        raise ContentRefused(status)
+
+
+def _open_alone(path: Path, job_id: str) -> BinaryIO:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left_over in path.parent.glob(f"{job_id}-*"):
+        left_over.unlink(missing_ok=True)
+    return path.open("wb")

@@ -1,0 +1,30 @@
+"""What can go wrong with a document before its content is read.
+
+ContentUnavailable 503   projects or identity does not answer: transient, not the document's fault
+ContentRefused           projects answers with an error about this document: transient, counted
+ContentMissing           the version's bytes are no longer stored: permanent
+UnknownDocument          an event overtook the upload it is about: delivered again later
+"""
+
+from shared.errors import Unavailable
+
+
+class ContentUnavailable(Unavailable):
+    detail = "The document's content cannot be fetched right now."
+
+
+class ContentRefused(Exception):
+    """`status` is what the projects service answered."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the projects service answered {status}")
+        self.status = status
+
+
+class ContentMissing(Exception):
+    code = "content_missing"
+    message = "The document's content is no longer stored."
+
+
+class UnknownDocument(RuntimeError):
+    """Raised by a handler, so that its event stays pending."""

@@ -1,0 +1,94 @@
+"""Tables of what indexing knows of documents and what it made of them."""
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.indexing.schema import Base
+from shared.tenancy import TenantOwned
+
+
+class Document(TenantOwned, Base):
+    """A document as last heard of. Search sees `live_version` and nothing else; a deleted one stays as a tombstone,
+    so that no late event brings it back. `sequence` is the newest revision whose facts are stored here."""
+
+    __tablename__ = "documents"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id", "document_id"),)
+
+    document_id: Mapped[uuid.UUID]
+    project_id: Mapped[uuid.UUID]
+    version: Mapped[int]
+    live_version: Mapped[int | None]
+    deleted: Mapped[bool] = mapped_column(server_default=text("false"))
+    name: Mapped[str]
+    content_type: Mapped[str]
+    attributes: Mapped[dict[str, Any]] = mapped_column("metadata")
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime]
+
+
+class Chunk(TenantOwned, Base):
+    """A passage of one version. Kept from the chunking stage on; found by search once its version is live."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "document_id", "version", "chunk_index"),
+        ForeignKeyConstraint(["tenant_id", "document_id"], ["documents.tenant_id", "documents.document_id"]),
+    )
+
+    project_id: Mapped[uuid.UUID]
+    document_id: Mapped[uuid.UUID]
+    version: Mapped[int]
+    chunk_index: Mapped[int]
+    start_offset: Mapped[int]
+    end_offset: Mapped[int]
+    page: Mapped[int | None]
+    text: Mapped[str]
+
+
+class EmbeddedBatch(TenantOwned, Base):
+    """Vectors of consecutive chunks of a large document, kept until it is indexed so that no embedding is done twice.
+
+    `vectors` is a row-major matrix of little-endian float32, `count` rows; `model` names the embedder that made it.
+    """
+
+    __tablename__ = "embedded_batches"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "document_id", "version", "first_index"),
+        ForeignKeyConstraint(["tenant_id", "document_id"], ["documents.tenant_id", "documents.document_id"]),
+    )
+
+    document_id: Mapped[uuid.UUID]
+    version: Mapped[int]
+    first_index: Mapped[int]
+    count: Mapped[int]
+    model: Mapped[str]
+    vectors: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class VectorChange(TenantOwned, Base):
+    """What the vector store is owed: written with the fact that causes it, removed when the store agrees again.
+
+    Names a document whose points no longer match its row (`describe`: its metadata changed too); without a document,
+    everything of the tenant is to go.
+    """
+
+    __tablename__ = "vector_changes"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id", "id"), Index("ix_vector_changes_due_at", "due_at"))
+
+    id: Mapped[uuid.UUID] = mapped_column(server_default=text("uuidv7()"))
+    document_id: Mapped[uuid.UUID | None]
+    describe: Mapped[bool] = mapped_column(server_default=text("false"))
+    attempts: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -1,0 +1,85 @@
+"""What indexing learns of documents, whichever order it arrives in.
+
+A document's row carries the newest facts by the owner's sequence. Once deleted it stays a
+tombstone that nothing revives.
+"""
+
+import uuid
+
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.indexing.documents import repository
+from services.indexing.documents.errors import UnknownDocument
+from services.indexing.jobs import repository as jobs_repository
+from services.indexing.jobs import service as jobs
+from shared.access import KnownProject, ProjectAccess
+from shared.events.envelope import Envelope
+from shared.events.projects import DocumentDeleted, DocumentUpdated, DocumentUploaded
+
+
+async def learn_upload(session: AsyncSession, event: DocumentUploaded, envelope: Envelope) -> None:
+    """A version to index, unless the document is deleted or already has a newer one."""
+    document = await repository.learn(
+        session,
+        document_id=event.document_id,
+        project_id=event.project_id,
+        version=event.version,
+        name=event.name,
+        content_type=event.content_type,
+        metadata=event.metadata,
+        sequence=envelope.sequence,
+        created_at=event.created_at,
+    )
+    if document.deleted or document.version > event.version:
+        return
+    await jobs.enqueue(
+        session,
+        project_id=event.project_id,
+        document_id=event.document_id,
+        version=event.version,
+        lane=event.lane,
+        size=event.size,
+    )
+
+
+async def learn_update(session: AsyncSession, event: DocumentUpdated, envelope: Envelope) -> None:
+    """Another name or metadata; search shows it at once and filters by it shortly after.
+
+    Raises:
+        UnknownDocument: the upload has not been heard of yet.
+    """
+    document = await repository.locked(session, event.document_id)
+    if document is None:
+        raise UnknownDocument
+    if document.deleted or envelope.sequence <= document.sequence:
+        return
+    changed = document.attributes != event.metadata
+    document.name, document.attributes, document.sequence = event.name, event.metadata, envelope.sequence
+    if changed:
+        await repository.owe(session, document.document_id, describe=True)
+
+
+async def forget(session: AsyncSession, event: DocumentDeleted, envelope: Envelope) -> None:
+    """Gone from search with this transaction, from the vector store soon after."""
+    await repository.bury(
+        session,
+        document_id=event.document_id,
+        project_id=event.project_id,
+        version=event.version,
+        sequence=envelope.sequence,
+        at=envelope.time,
+    )
+    await jobs.stop_unfinished(session, event.document_id)
+    await repository.owe(session, event.document_id)
+
+
+async def forget_tenant(session: AsyncSession, tenant_id: uuid.UUID) -> None:
+    """Everything of the session's tenant."""
+    if session.info["tenant_id"] != tenant_id:
+        raise ValueError("the event names another tenant than its envelope")
+    await repository.bury_all(session)
+    await jobs_repository.stop_all(session)
+    await session.execute(delete(ProjectAccess).execution_options(synchronize_session=False))
+    await session.execute(delete(KnownProject).execution_options(synchronize_session=False))
+    await repository.owe(session, None)

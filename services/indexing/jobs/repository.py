@@ -1,0 +1,134 @@
+"""SQL of jobs within one tenant. Choice and leases, which span tenants, are in `leases.py`."""
+
+import uuid
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.indexing.documents.models import Document
+from services.indexing.jobs.errors import LeaseLost
+from services.indexing.jobs.leases import Lease
+from services.indexing.jobs.models import RUNNING, UNFINISHED, Job
+from shared.events.indexing import Stage
+
+
+async def add(session: AsyncSession, **values: Any) -> uuid.UUID | None:
+    """Insert the job of a version; None when it has one."""
+    job_id: uuid.UUID | None = await session.scalar(
+        insert(Job)
+        .values(**values)
+        .on_conflict_do_nothing(index_elements=["tenant_id", "document_id", "version"])
+        .returning(Job.id)
+    )
+    return job_id
+
+
+async def locked(session: AsyncSession, document_id: uuid.UUID, version: int) -> Job | None:
+    """The job of a version, as it stays until the transaction ends."""
+    job: Job | None = await session.scalar(
+        select(Job)
+        .where(Job.document_id == document_id, Job.version == version)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return job
+
+
+async def by_id(session: AsyncSession, project_id: uuid.UUID, job_id: uuid.UUID) -> Job | None:
+    job: Job | None = await session.scalar(select(Job).where(Job.id == job_id, Job.project_id == project_id))
+    return job
+
+
+async def unfinished_of(
+    session: AsyncSession, document_id: uuid.UUID, *, before_version: int | None = None
+) -> Sequence[Job]:
+    """Jobs of the document that are waiting or running, locked; with `before_version` only those of older versions."""
+    statement = select(Job).where(Job.document_id == document_id, Job.state.in_(UNFINISHED))
+    if before_version is not None:
+        statement = statement.where(Job.version < before_version)
+    return (await session.scalars(statement.order_by(Job.id).with_for_update())).all()
+
+
+async def unfinished_versions(session: AsyncSession, document_id: uuid.UUID) -> set[int]:
+    return set(
+        await session.scalars(select(Job.version).where(Job.document_id == document_id, Job.state.in_(UNFINISHED)))
+    )
+
+
+async def stop_all(session: AsyncSession) -> None:
+    """End every job of the tenant: those waiting at once, those running at their next step."""
+    await session.execute(
+        update(Job)
+        .where(Job.state == "queued")
+        .values(state="cancelled", finished_at=func.now())
+        .execution_options(synchronize_session=False)
+    )
+    await session.execute(
+        update(Job)
+        .where(Job.state.in_(RUNNING))
+        .values(cancel_requested=True)
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def advance(session: AsyncSession, lease: Lease, *, events: int = 0, **changes: Any) -> int:
+    """Change the leased job; gives its revision, which grows by `events`.
+
+    Raises:
+        LeaseLost: a newer lease exists, or the job is over.
+    """
+    revision: int | None = await session.scalar(
+        update(Job)
+        .where(Job.id == lease.job_id, Job.fencing_token == lease.token, Job.state.in_(RUNNING))
+        .values(revision=Job.revision + events, **changes)
+        .returning(Job.revision)
+        .execution_options(synchronize_session=False)
+    )
+    if revision is None:
+        raise LeaseLost
+    return revision
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+_VISIBLE = Document.deleted.is_(False)
+
+
+async def page_for_project(
+    session: AsyncSession,
+    project_id: uuid.UUID,
+    *,
+    states: Collection[Stage] = (),
+    before: tuple[datetime, uuid.UUID] | None,
+    limit: int,
+) -> Sequence[Job]:
+    """Newest first, of documents that are not deleted."""
+    statement = (
+        select(Job)
+        .join(Document, Document.document_id == Job.document_id)
+        .where(Job.project_id == project_id, _VISIBLE)
+        .order_by(Job.created_at.desc(), Job.id.desc())
+        .limit(limit)
+    )
+    if states:
+        statement = statement.where(Job.state.in_(states))
+    if before is not None:
+        statement = statement.where(tuple_(Job.created_at, Job.id) < before)
+    return (await session.scalars(statement)).all()
+
+
+async def running_in_project(session: AsyncSession, project_id: uuid.UUID, *, limit: int) -> Sequence[Job]:
+    """Jobs under way, longest first."""
+    return (
+        await session.scalars(
+            select(Job)
+            .join(Document, Document.document_id == Job.document_id)
+            .where(Job.project_id == project_id, Job.state.in_(RUNNING), _VISIBLE)
+            .order_by(Job.started_at, Job.id)
+            .limit(limit)
+        )
+    ).all()

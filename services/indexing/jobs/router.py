@@ -1,0 +1,62 @@
+"""HTTP door of jobs: what runs, what ran, what failed."""
+
+import uuid
+
+from fastapi import APIRouter
+
+from services.indexing.dependencies import Directory, Wake
+from services.indexing.jobs import views
+from services.indexing.jobs.schemas import DeadLetterOut, JobOut, JobProgress
+from shared.http import CurrentPrincipal, TenantSession
+from shared.pagination import Cursor, Limit, Page
+from shared.tenancy import after_commit
+
+router = APIRouter(prefix="/v1/projects/{project_id}", tags=["jobs"])
+
+
+@router.get("/jobs")
+async def list_jobs(
+    project_id: uuid.UUID,
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    directory: Directory,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[JobOut]:
+    """Running and recent jobs."""
+    return await views.jobs(session, principal, directory, project_id=project_id, cursor=cursor, limit=limit)
+
+
+@router.get("/progress")
+async def read_progress(
+    project_id: uuid.UUID, session: TenantSession, principal: CurrentPrincipal, directory: Directory
+) -> list[JobProgress]:
+    """How far the running jobs are."""
+    return await views.running(session, principal, directory, project_id=project_id)
+
+
+@router.get("/dead-letters")
+async def list_dead_letters(
+    project_id: uuid.UUID,
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    directory: Directory,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[DeadLetterOut]:
+    """Failed jobs with their evidence."""
+    return await views.dead_letters(session, principal, directory, project_id=project_id, cursor=cursor, limit=limit)
+
+
+@router.post("/dead-letters/{job_id}/redrive", status_code=202)
+async def redrive(
+    project_id: uuid.UUID,
+    job_id: uuid.UUID,
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    directory: Directory,
+    wake: Wake,
+) -> JobOut:
+    """Try a failed job again."""
+    after_commit(session, wake)
+    return await views.redrive(session, principal, directory, project_id=project_id, job_id=job_id)

@@ -1,0 +1,293 @@
+"""What happens to a job, in transactions of its tenant. Each change and the event that reports it are one transaction.
+
+Requests (`enqueue`, `request_cancel`, `request_retry`, `redrive`) come from events and HTTP. Transitions (`start` to
+`postpone`) come from the worker that holds the lease, and raise LeaseLost when it no longer does. Transactions that
+need both lock the document before its jobs.
+
+A job that ends without success leaves nothing: kept chunks go in the same transaction, points by a change that the
+vector store is owed. Only the holder of a lease ends a running job, so points written late are always cleaned up.
+"""
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.indexing.documents import repository as documents
+from services.indexing.documents.models import Document
+from services.indexing.jobs import repository
+from services.indexing.jobs.errors import JobNotFound, NotFailed, Obsolete
+from services.indexing.jobs.leases import Lease
+from services.indexing.jobs.models import RUNNING, Job
+from shared import outbox
+from shared.events.indexing import JobCancelled, JobCompleted, JobFailed, JobStarted
+from shared.events.projects import Lane
+from shared.telemetry import current_traceparent
+
+_NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None}
+_NO_ERROR: dict[str, Any] = {"error_code": None, "error_reason": None, "evidence": None}
+
+
+# --- requests --------------------------------------------------------------------------------------------------------
+
+
+async def enqueue(
+    session: AsyncSession, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int, lane: Lane, size: int
+) -> None:
+    """One job per version, however often it is asked for; jobs of older versions have become pointless."""
+    await stop_unfinished(session, document_id, before_version=version)
+    await repository.add(
+        session,
+        project_id=project_id,
+        document_id=document_id,
+        version=version,
+        lane=lane,
+        progress_total=size,
+        traceparent=current_traceparent(),
+        correlation_id=session.info.get("correlation_id"),
+    )
+
+
+async def stop_unfinished(session: AsyncSession, document_id: uuid.UUID, *, before_version: int | None = None) -> None:
+    """Cancel what waits and ask what runs to stop."""
+    for job in await repository.unfinished_of(session, document_id, before_version=before_version):
+        await _stop(session, job)
+
+
+async def request_cancel(
+    session: AsyncSession, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int, sequence: int
+) -> None:
+    """Stop the job of a version. A request that overtakes its upload leaves a cancelled job for the upload to find."""
+    job = await repository.locked(session, document_id, version)
+    if job is None:
+        job_id = await repository.add(
+            session,
+            project_id=project_id,
+            document_id=document_id,
+            version=version,
+            lane="interactive",
+            state="cancelled",
+            revision=1,
+            request_sequence=sequence,
+            finished_at=datetime.now(UTC),
+        )
+        if job_id is not None:
+            event = JobCancelled(job_id=job_id, project_id=project_id, document_id=document_id, version=version)
+            outbox.publish(session, event, sequence=1)
+            return
+        job = await repository.locked(session, document_id, version)
+    if job is not None and sequence > job.request_sequence:
+        job.request_sequence = sequence
+        await _stop(session, job)
+
+
+async def request_retry(session: AsyncSession, *, document_id: uuid.UUID, version: int, sequence: int) -> None:
+    """Index a failed or cancelled version again. Without a job there is nothing to do: the upload will bring one."""
+    document = await documents.locked(session, document_id, shared=True)
+    job = await repository.locked(session, document_id, version)
+    if document is None or job is None or sequence <= job.request_sequence or not _is_wanted(document, version):
+        return
+    job.request_sequence = sequence
+    job.cancel_requested = False
+    if job.state in ("failed", "cancelled"):
+        _requeue(job)
+
+
+async def redrive(session: AsyncSession, *, project_id: uuid.UUID, job_id: uuid.UUID) -> Job:
+    """Try a failed job again.
+
+    Raises:
+        JobNotFound: no such job in the project, or nobody wants its result any more.
+        NotFailed: it waits, runs, or has succeeded.
+    """
+    job = await repository.by_id(session, project_id, job_id)
+    document = None if job is None else await documents.locked(session, job.document_id, shared=True)
+    if job is None or document is None or not _is_wanted(document, job.version):
+        raise JobNotFound
+    job = await repository.locked(session, job.document_id, job.version)
+    if job is None:
+        raise JobNotFound
+    if job.state != "failed":
+        raise NotFailed
+    _requeue(job)
+    return job
+
+
+async def _stop(session: AsyncSession, job: Job) -> None:
+    if job.state in RUNNING:
+        job.cancel_requested = True
+    elif job.state == "queued":
+        job.state = "cancelled"
+        job.finished_at = datetime.now(UTC)
+        job.revision += 1
+        if job.chunk_count is not None:
+            job.chunk_count = None
+            await documents.drop_version(session, job.document_id, job.version)
+            await documents.owe(session, job.document_id)
+        event = JobCancelled(job_id=job.id, project_id=job.project_id, document_id=job.document_id, version=job.version)
+        outbox.publish(session, event, sequence=job.revision)
+
+
+def _requeue(job: Job) -> None:
+    job.state = "queued"
+    job.cancel_requested = False
+    job.attempts = job.deferrals = job.progress_done = 0
+    job.next_run_at = datetime.now(UTC)
+    job.started_at = job.finished_at = None
+    job.error_code = job.error_reason = job.evidence = None
+    job.traceparent = current_traceparent()
+
+
+def _is_wanted(document: Document, version: int) -> bool:
+    return not document.deleted and document.version == version
+
+
+# --- transitions of a leased job -------------------------------------------------------------------------------------
+
+
+async def start(session: AsyncSession, lease: Lease) -> Document:
+    """Announce the job, once since it was queued; gives the document as it is now.
+
+    Raises:
+        Obsolete: deleted, or a newer version came.
+    """
+    document = await _wanted(session, lease)
+    if not lease.announced:
+        revision = await repository.advance(session, lease, events=1, started_at=datetime.now(UTC))
+        outbox.publish(session, JobStarted(**_identity(lease)), sequence=revision)
+    return document
+
+
+async def keep_chunks(session: AsyncSession, lease: Lease, chunks: Sequence[dict[str, Any]]) -> None:
+    """Keep the outcome of extraction and chunking: whoever has the job next begins with embedding."""
+    await _wanted(session, lease)
+    await repository.advance(
+        session,
+        lease,
+        state="embedding",
+        chunk_count=len(chunks),
+        progress_done=0,
+        progress_total=len(chunks),
+    )
+    await documents.add_chunks(session, chunks)
+
+
+async def keep_batch(session: AsyncSession, lease: Lease, *, first_index: int, model: str, vectors: bytes) -> None:
+    """Keep the vectors of the chunks from `first_index` up to what the lease says is done."""
+    await _wanted(session, lease)
+    await repository.advance(session, lease, progress_done=lease.done)
+    await documents.add_batch(
+        session,
+        document_id=lease.document_id,
+        version=lease.version,
+        first_index=first_index,
+        count=lease.done - first_index,
+        model=model,
+        vectors=vectors,
+    )
+
+
+async def complete(session: AsyncSession, lease: Lease, *, described: dict[str, Any], chunk_count: int) -> None:
+    """Switch search to the version. Its points are stored and carry the metadata `described`.
+
+    Raises:
+        Obsolete: deleted, or a newer version came; nothing is switched.
+    """
+    document = await _wanted(session, lease, exclusively=True)
+    revision = await repository.advance(
+        session,
+        lease,
+        events=1,
+        state="indexed",
+        finished_at=datetime.now(UTC),
+        progress_done=chunk_count,
+        **_NO_LEASE,
+        **_NO_ERROR,
+    )
+    replaced, document.live_version = document.live_version, lease.version
+    if replaced is not None and replaced != lease.version:
+        await documents.drop_version(session, lease.document_id, replaced)
+    if replaced is not None or document.attributes != described:
+        await documents.owe(session, lease.document_id, describe=document.attributes != described)
+    await documents.drop_batches(session, lease.document_id, lease.version)
+    outbox.publish(session, JobCompleted(**_identity(lease), chunk_count=chunk_count), sequence=revision)
+
+
+async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, evidence: dict[str, Any]) -> None:
+    """End the job without success. `reason` is for people, `evidence` for whoever redrives it."""
+    document = await documents.locked(session, lease.document_id)
+    revision = await repository.advance(
+        session,
+        lease,
+        events=1,
+        state="failed",
+        finished_at=datetime.now(UTC),
+        chunk_count=None,
+        error_code=code,
+        error_reason=reason,
+        evidence=evidence,
+        **_NO_LEASE,
+    )
+    await _leave_nothing(session, lease, document)
+    event = JobFailed(**_identity(lease), code=code, reason=reason, attempts=max(1, lease.attempts))
+    outbox.publish(session, event, sequence=revision)
+
+
+async def cancel(session: AsyncSession, lease: Lease) -> bool:
+    """End the job as asked; False when the request was withdrawn meanwhile and the job waits again."""
+    document = await documents.locked(session, lease.document_id)
+    job = await repository.locked(session, lease.document_id, lease.version)
+    if document and job and _is_wanted(document, lease.version) and not job.cancel_requested:
+        await repository.advance(session, lease, state="queued", **_NO_LEASE)
+        return False
+    revision = await repository.advance(
+        session,
+        lease,
+        events=1,
+        state="cancelled",
+        finished_at=datetime.now(UTC),
+        chunk_count=None,
+        **_NO_LEASE,
+    )
+    await _leave_nothing(session, lease, document)
+    outbox.publish(session, JobCancelled(**_identity(lease)), sequence=revision)
+    return True
+
+
+async def postpone(session: AsyncSession, lease: Lease, *, delay: float, counted: bool, code: str, reason: str) -> None:
+    """Let the job wait for a better moment. An attempt that failed through no fault of the document does not count."""
+    await repository.advance(
+        session,
+        lease,
+        state="queued",
+        next_run_at=datetime.now(UTC) + timedelta(seconds=delay),
+        attempts=Job.attempts if counted else Job.attempts - 1,
+        deferrals=Job.deferrals if counted else Job.deferrals + 1,
+        error_code=code,
+        error_reason=reason,
+        **_NO_LEASE,
+    )
+
+
+async def _wanted(session: AsyncSession, lease: Lease, *, exclusively: bool = False) -> Document:
+    document = await documents.locked(session, lease.document_id, shared=not exclusively)
+    if document is None or not _is_wanted(document, lease.version):
+        raise Obsolete
+    return document
+
+
+async def _leave_nothing(session: AsyncSession, lease: Lease, document: Document | None) -> None:
+    if document is None or document.live_version != lease.version:
+        await documents.drop_version(session, lease.document_id, lease.version)
+        await documents.owe(session, lease.document_id)
+
+
+def _identity(lease: Lease) -> dict[str, Any]:
+    return {
+        "job_id": lease.job_id,
+        "project_id": lease.project_id,
+        "document_id": lease.document_id,
+        "version": lease.version,
+    }

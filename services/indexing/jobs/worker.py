@@ -1,0 +1,264 @@
+"""The worker: takes jobs as slots are free, keeps their leases alive, and settles how each ended.
+
+Guarantees: a job that was taken ends as indexed, failed or cancelled, or is taken again: after an error that may pass,
+or by any worker once the lease runs out. Attempts are counted when a job is taken, so a document that kills its workers
+runs out of them too. An orderly shutdown gives its jobs back at once.
+Fails by: waiting. While Postgres cannot be reached nothing is taken and leases run out by the worker's own clock.
+
+`wake()` and `interrupt()` after a commit make it look at once; polls and heartbeats cover commits of other processes.
+"""
+
+import asyncio
+import uuid
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.indexing.jobs import leases, service
+from services.indexing.jobs.errors import CancelRequested, JobStopped, LeaseLost
+from services.indexing.jobs.failures import Failure, Verdict, delay_of, exhausted, judge
+from services.indexing.jobs.leases import Lease
+from services.indexing.jobs.owners import is_dead
+from services.indexing.pipeline.stages import Pipeline
+from shared.events.projects import Lane
+from shared.resilience import Backoff
+from shared.service import run_in_background
+from shared.telemetry import SpanKind, bind, get_logger, mark_failed, span
+from shared.tenancy import Database
+
+POLL_SECONDS: Final = 0.5
+_BULK_EVERY: Final = 4
+_SHUTDOWN_SECONDS: Final = 3.0
+
+_log = get_logger(__name__)
+_Key = tuple[uuid.UUID, int]
+
+
+class Worker:
+    """Runs until cancelled; makes `concurrency` jobs at a time."""
+
+    def __init__(
+        self,
+        database: Database,
+        pipeline: Pipeline,
+        *,
+        owner: str,
+        concurrency: int,
+        lease_seconds: float,
+        max_attempts: int,
+    ) -> None:
+        self._database = database
+        self._pipeline = pipeline
+        self._owner = owner
+        self._concurrency = concurrency
+        self._lease_seconds = lease_seconds
+        self._max_attempts = max_attempts
+        self._woken = asyncio.Event()
+        self._beat_now = asyncio.Event()
+        self._choices = 0
+        self._held: dict[_Key, Lease] = {}
+        self._stages: dict[_Key, asyncio.Task[None]] = {}
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    def wake(self) -> None:
+        """Look for jobs now."""
+        self._woken.set()
+
+    def interrupt(self) -> None:
+        """Look for requests to stop now."""
+        self._beat_now.set()
+
+    async def run(self) -> None:
+        try:
+            async with run_in_background(self._keep_leases(), name="job-leases"):
+                await self._expire_dead_owners()
+                await self._dispatch()
+        finally:
+            await self._stop()
+
+    # --- taking jobs -------------------------------------------------------------------------------------------------
+
+    async def _dispatch(self) -> None:
+        backoff = Backoff(first=0.1, most=2.0)
+        while True:
+            self._woken.clear()
+            pause = POLL_SECONDS
+            try:
+                while len(self._jobs) < self._concurrency and await self._take():
+                    backoff.reset()
+            except (SQLAlchemyError, OSError) as error:
+                pause = backoff.next()
+                _log.warning("jobs_unavailable", reason=str(error)[:200], retry_in=round(pause, 2))
+            await _wait(self._woken, pause)
+
+    async def _take(self) -> bool:
+        preferred: Lane = "bulk" if self._choices % _BULK_EVERY == _BULK_EVERY - 1 else "interactive"
+        async with self._database.system() as session:
+            lease = await leases.take_next(
+                session, owner=self._owner, seconds=self._lease_seconds, preferred=preferred, full=self._full()
+            )
+        if lease is None:
+            return False
+        self._choices += 1
+        task = asyncio.create_task(self._work(lease), name=f"job-{lease.job_id}")
+        self._jobs.add(task)
+        self._held[lease.job_id, lease.token] = lease
+        task.add_done_callback(self._done)
+        return True
+
+    def _full(self) -> set[uuid.UUID]:
+        """Tenants that hold every slot but the last."""
+        if self._concurrency == 1:
+            return set()
+        tenants = [lease.tenant_id for lease in self._held.values()]
+        return {tenant for tenant in tenants if tenants.count(tenant) >= self._concurrency - 1}
+
+    def _done(self, task: "asyncio.Task[None]") -> None:
+        self._jobs.discard(task)
+        self._woken.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("job_crashed", task=task.get_name(), exc_info=error)
+
+    async def _expire_dead_owners(self) -> None:
+        """After a kill and restart on the same machine nobody has to wait for the dead worker's leases."""
+        try:
+            async with self._database.system() as session:
+                dead = [owner for owner in await leases.owners(session) if is_dead(owner)]
+                if dead:
+                    await leases.expire(session, dead)
+        except (SQLAlchemyError, OSError) as error:
+            _log.warning("dead_owners_unknown", reason=str(error)[:200])
+
+    # --- leases ------------------------------------------------------------------------------------------------------
+
+    async def _keep_leases(self) -> None:
+        while True:
+            self._beat_now.clear()
+            if held := list(self._held.values()):
+                try:
+                    async with asyncio.timeout(self._lease_seconds / 3), self._database.system() as session:
+                        await leases.renew(session, held, seconds=self._lease_seconds)
+                except (SQLAlchemyError, OSError) as error:
+                    _log.warning("leases_not_renewed", reason=str(error)[:200])
+                self._interrupt(held)
+            await _wait(self._beat_now, self._lease_seconds / 3)
+
+    def _interrupt(self, held: list[Lease]) -> None:
+        """Extraction may take minutes and nothing of it is kept: there is no reason to wait for its end."""
+        for lease in held:
+            stages = self._stages.get((lease.job_id, lease.token))
+            if stages and lease.stage == "extracting" and (lease.lost or lease.cancel_requested):
+                stages.cancel()
+
+    # --- one job -----------------------------------------------------------------------------------------------------
+
+    async def _work(self, lease: Lease) -> None:
+        ids = {"tenant_id": lease.tenant_id, "job_id": lease.job_id, "document_id": lease.document_id}
+        key = (lease.job_id, lease.token)
+        try:
+            with (
+                bind(**ids, request_id=lease.correlation_id),
+                span("index document", parent=lease.traceparent, kind=SpanKind.CONSUMER) as current,
+            ):
+                error = await self._run_stages(lease)
+                if error is None:
+                    _log.info("job_indexed", version=lease.version, chunks=lease.total)
+                    return
+                mark_failed(current, type(error).__name__)
+                try:
+                    await self._settle(lease, error)
+                except LeaseLost:
+                    _log.info("job_lost", version=lease.version, stage=lease.stage)
+                except (SQLAlchemyError, OSError) as unsettled:
+                    # The lease runs out and whoever takes the job next finds it as it was.
+                    _log.warning("job_not_settled", stage=lease.stage, reason=str(unsettled)[:200])
+        finally:
+            self._held.pop(key, None)
+
+    async def _run_stages(self, lease: Lease) -> BaseException | None:
+        if lease.attempts > self._max_attempts:
+            return _Exhausted()
+        key = (lease.job_id, lease.token)
+        stages = self._stages[key] = asyncio.create_task(self._pipeline.run(lease))
+        try:
+            await asyncio.wait([stages])
+        finally:
+            del self._stages[key]
+            stages.cancel()
+            await asyncio.wait([stages])
+        if stages.cancelled():
+            return LeaseLost() if lease.lost else CancelRequested()
+        return stages.exception()
+
+    async def _settle(self, lease: Lease, error: BaseException) -> None:
+        if isinstance(error, LeaseLost):
+            raise error
+        if isinstance(error, JobStopped):
+            async with self._pipeline.transaction(lease) as session:
+                ended = await service.cancel(session, lease)
+            if ended:
+                self._pipeline.progress.end(lease, "cancelled")
+            return
+        failure = judge(error)
+        if isinstance(error, _Exhausted):
+            failure = exhausted(lease.attempts - 1, None, lease.taken_over_in)
+        last = failure.verdict is Verdict.COUNTED and lease.attempts >= self._max_attempts
+        _log.warning(
+            "job_failed", code=failure.code, stage=lease.stage, attempts=lease.attempts, detail=failure.detail,
+            exc_info=error if failure.code == "internal_error" else None,
+        )  # fmt: skip
+        if last or failure.verdict is Verdict.PERMANENT:
+            await self._fail(lease, exhausted(lease.attempts, failure, None) if last else failure, type(error).__name__)
+        else:
+            await self._postpone(lease, failure)
+
+    async def _fail(self, lease: Lease, failure: Failure, error_name: str) -> None:
+        evidence = {
+            "stage": lease.stage,
+            "attempts": lease.attempts,
+            "error": error_name,
+            "detail": failure.detail[:2000],
+            "time": datetime.now(UTC).isoformat(),
+        }
+        async with self._pipeline.transaction(lease) as session:
+            await service.fail(session, lease, code=failure.code, reason=failure.reason, evidence=evidence)
+        self._pipeline.progress.end(lease, "failed")
+
+    async def _postpone(self, lease: Lease, failure: Failure) -> None:
+        delay = delay_of(failure, attempts=lease.attempts, deferrals=lease.deferrals)
+        async with self._pipeline.transaction(lease) as session:
+            await service.postpone(
+                session,
+                lease,
+                delay=delay,
+                counted=failure.verdict is Verdict.COUNTED,
+                code=failure.code,
+                reason=failure.reason,
+            )
+
+    async def _stop(self) -> None:
+        held = list(self._held.values())
+        for task in self._jobs:
+            task.cancel()
+        if self._jobs:
+            await asyncio.wait(self._jobs)
+        if not held:
+            return
+        try:
+            async with asyncio.timeout(_SHUTDOWN_SECONDS), self._database.system() as session:
+                await leases.release(session, held)
+        except (SQLAlchemyError, OSError) as error:
+            _log.warning("leases_not_released", reason=str(error)[:200])
+
+
+class _Exhausted(Exception):
+    """The job was taken more often than it may be."""
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

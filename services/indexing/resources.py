@@ -1,0 +1,105 @@
+"""What the indexing service is made of while it runs, and which role needs what.
+
+`http` and `jobs` need the embedder and the vector store, `jobs` alone the extraction processes. Everything is warm
+before the service reports ready: the model has embedded a sentence, the extraction processes have imported
+their parsers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from services.indexing.documents.cleanup import Cleaner
+from services.indexing.documents.content import ContentSource
+from services.indexing.documents.handlers import handlers
+from services.indexing.embedders.minilm import MiniLM
+from services.indexing.jobs.owners import new_owner
+from services.indexing.jobs.worker import Worker
+from services.indexing.pipeline.extraction import ExtractionPool
+from services.indexing.pipeline.stages import Pipeline
+from services.indexing.progress import ProgressPublisher
+from services.indexing.search.service import SearchEngine
+from services.indexing.settings import IndexingSettings
+from services.indexing.vectors.store import EmbeddedStore, VectorStore
+from shared.access import ProjectDirectory, access_handlers
+from shared.bus import Handler
+from shared.service import Runtime, run_in_background
+from shared.settings import Role
+
+Signal = Callable[[], None]
+
+
+@asynccontextmanager
+async def resources(app: FastAPI, runtime: Runtime) -> AsyncIterator[Sequence[Handler[Any]]]:
+    settings = runtime.settings
+    assert isinstance(settings, IndexingSettings)  # noqa: S101  # made by main.create_app
+    wake, interrupt = _nobody, _nobody
+    async with AsyncExitStack() as stack:
+        app.state.directory = ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http)
+        if settings.roles & {Role.HTTP, Role.JOBS}:
+            store, embedder = await _open_search(stack, app, runtime, settings)
+        if Role.JOBS in settings.roles:
+            worker, cleaner = await _start_work(stack, runtime, settings, store, embedder)
+            interrupt = worker.interrupt
+
+            def wake() -> None:
+                worker.wake()
+                cleaner.wake()
+
+        app.state.wake = wake
+        yield (*access_handlers("indexing"), *handlers(wake=wake, interrupt=interrupt))
+
+
+async def _open_search(
+    stack: AsyncExitStack, app: FastAPI, runtime: Runtime, settings: IndexingSettings
+) -> tuple[VectorStore, MiniLM]:
+    embedder = await asyncio.to_thread(MiniLM.load, settings.model_dir, settings.embedding_threads)
+    stack.push_async_callback(asyncio.to_thread, embedder.close)
+    await embedder.embed_query("warm")
+    store = EmbeddedStore(settings.data_dir / "vectors")
+    await store.start()
+    stack.push_async_callback(store.stop)
+
+    async def check() -> None:
+        if not await store.healthy():
+            raise RuntimeError("the vector store does not answer")
+
+    runtime.checks["vectors"] = check
+    app.state.search = SearchEngine(runtime.database, app.state.directory, embedder, store)
+    return store, embedder
+
+
+async def _start_work(
+    stack: AsyncExitStack, runtime: Runtime, settings: IndexingSettings, store: VectorStore, embedder: MiniLM
+) -> tuple[Worker, Cleaner]:
+    content = ContentSource(settings.projects_url, runtime.tokens, runtime.http, settings.data_dir / "incoming")
+    extraction = await stack.enter_async_context(ExtractionPool(settings.extraction_processes))
+    progress = ProgressPublisher(runtime.redis)
+    worker = Worker(
+        runtime.database,
+        Pipeline(runtime.database, content, extraction, embedder, store, progress),
+        owner=new_owner(),
+        concurrency=settings.job_concurrency,
+        lease_seconds=settings.job_lease_seconds,
+        max_attempts=settings.job_max_attempts,
+    )
+    cleaner = Cleaner(runtime.database, store)
+    for name, work in (("progress", progress.run()), ("vector-changes", cleaner.run()), ("jobs", worker.run())):
+        task = await stack.enter_async_context(run_in_background(work, name=name))
+        runtime.checks[name] = _alive(task)
+    return worker, cleaner
+
+
+def _alive(task: "asyncio.Task[None]") -> Callable[[], Awaitable[None]]:
+    async def check() -> None:
+        if task.done():
+            raise RuntimeError(f"{task.get_name()} has stopped")
+
+    return check
+
+
+def _nobody() -> None:
+    """This process has no worker; others find the work by their polls."""
