@@ -226,7 +226,7 @@ class ServiceTokens:
 
     def __init__(self, service: str, secret: str, identity_url: str, client: aiohttp.ClientSession) -> None:
         self._url = f"{identity_url.rstrip('/')}/internal/service-token"
-        self._auth = aiohttp.BasicAuth(service, secret)
+        self._headers = {"Authorization": aiohttp.encode_basic_auth(service, secret)}
         self._client = client
         self._cache: dict[tuple[str, uuid.UUID], tuple[str, float]] = {}
 
@@ -246,7 +246,7 @@ class ServiceTokens:
             async with self._client.post(
                 self._url,
                 json={"audience": audience, "tenant_id": str(tenant_id)},
-                auth=self._auth,
+                headers=self._headers,
                 timeout=aiohttp.ClientTimeout(total=3),
             ) as answer:
                 answer.raise_for_status()

@@ -158,6 +158,7 @@ async def follow(
     stream: str,
     on_entry: Callable[[bytes, dict[bytes, bytes]], None],
     on_gap: Callable[[], None],
+    on_read: Callable[[], None] = lambda: None,
 ) -> None:
     """Read `stream` without a group until cancelled: from its present end, and on from the last entry seen.
 
@@ -165,6 +166,7 @@ async def follow(
         redis: a `reader_client`.
         on_entry: called with each entry's id and fields; must not block.
         on_gap: called when entries may have been missed: reading was interrupted, or Redis began another life.
+        on_read: called after every read that Redis answered, also with nothing: all entries until now have been passed on.
     """
     backoff = Backoff(first=0.1, most=2.0)
     last_id: bytes | None = None
@@ -181,6 +183,7 @@ async def follow(
                 # A restarted Redis may be empty and its ids may lie behind ours.
                 last_id = min(last_id, await _newest_id(redis, stream), key=_order)
             backoff.reset()
+            on_read()
         except (RedisError, OSError) as error:
             on_gap()
             delay = backoff.next()

@@ -69,7 +69,7 @@ def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], reso
     app = FastAPI(title=f"Quarry {settings.service}", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(RequestContext)
     install_problem_documents(app)
-    app.include_router(_health_router(app))
+    app.include_router(health_router(app))
     if Role.HTTP in settings.roles:
         for router in routers:
             app.include_router(router)
@@ -124,8 +124,11 @@ async def run_in_background(work: Any, *, name: str) -> AsyncIterator["asyncio.T
     try:
         yield task
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        # Cancelled until it ends: redis-py sends under `asyncio.wait_for`, which on Python 3.11 loses a cancellation that
+        # arrives as the sending completes.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.5)
 
 
 def _report_crash(task: "asyncio.Task[None]") -> None:
@@ -153,7 +156,7 @@ async def _refuse_eviction(redis: Redis) -> None:
         raise SettingsError(f"Redis evicts keys ({policy}): set maxmemory-policy noeviction, or events are lost")
 
 
-def _health_router(app: FastAPI) -> APIRouter:
+def health_router(app: FastAPI) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/healthz")

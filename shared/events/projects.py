@@ -32,7 +32,7 @@ class ProjectCreated(ProjectEvent):
 
 
 class ProjectUpdated(ProjectEvent):
-    """Name, description or metadata changed."""
+    """Name, description or metadata changed; who may see the project did not."""
 
     type: ClassVar[str] = "projects.project.updated.v1"
 
@@ -94,7 +94,7 @@ class DocumentIndexing(DocumentEvent):
 
 
 class DocumentIndexed(DocumentEvent):
-    """The version can be found by search."""
+    """The version is stored and can be found by search, from this moment on."""
 
     type: ClassVar[str] = "projects.document.indexed.v1"
 
