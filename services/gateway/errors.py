@@ -1,0 +1,62 @@
+"""Errors the gateway answers by itself; see `shared.errors` for the tree they belong to."""
+
+from shared.errors import Forbidden, InvalidRequest, QuarryError
+
+
+class CrossSite(Forbidden):
+    code = "cross_site_refused"
+    detail = "This request comes from a site that may not act for the signed-in user."
+
+
+class CsrfTokenWrong(Forbidden):
+    code = "csrf_token_wrong"
+    detail = "Send the value of the CSRF cookie in the X-CSRF-Token header."
+
+
+class OriginRefused(Forbidden):
+    code = "origin_refused"
+    detail = "This origin is not on the list of those that may call the API from a browser."
+
+
+class MethodNotAllowed(InvalidRequest):
+    status = 405
+    code = "method_not_allowed"
+    detail = "This method is not part of the API."
+
+
+class BodyTimeout(QuarryError):
+    status = 408
+    code = "request_timeout"
+    detail = "The request body arrived too slowly."
+
+
+class AddressTooLong(InvalidRequest):
+    status = 414
+    code = "address_too_long"
+    detail = "The address is longer than allowed."
+
+
+class HeadersTooLarge(InvalidRequest):
+    status = 431
+    code = "headers_too_large"
+    detail = "The request headers are larger than allowed."
+
+
+class BadUpstreamAnswer(QuarryError):
+    status = 502
+    code = "bad_upstream_answer"
+    detail = "A part of Quarry gave an answer that makes no sense."
+
+
+class UpstreamTimeout(QuarryError):
+    status = 504
+    code = "upstream_timeout"
+    detail = "A part of Quarry did not answer in time."
+
+
+class ClientGone(Exception):
+    """The client closed its connection: there is nobody to answer."""
+
+
+class AnswerCut(Exception):
+    """An answer under way cannot be completed: its connection is closed, so that nobody takes it for complete."""

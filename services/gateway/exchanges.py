@@ -1,0 +1,131 @@
+"""Turning a client's credential into internal tokens, by asking identity once and remembering the answer.
+
+Requests that arrive together with one credential share one question. Identity out of reach is 503, never a pass.
+"""
+
+import asyncio
+import uuid
+
+import aiohttp
+import orjson
+from pydantic import BaseModel, Field, SecretStr, ValidationError
+
+from services.gateway.credentials import Credential, CredentialType
+from services.gateway.token_cache import REFUSAL_SECONDS, Exchange, Refused, TokenCache
+from services.gateway.upstreams import Upstream
+from shared.auth import AUDIENCES, Principal, PrincipalKind, Scope
+from shared.errors import Unauthenticated, Unavailable
+from shared.telemetry import get_logger
+
+ASK_SECONDS = 3.0
+# A token must still count when the service looks at it, a little later and by another clock.
+EXPIRY_MARGIN_SECONDS = 10.0
+
+_log = get_logger(__name__)
+
+
+class _Answer(BaseModel):
+    """Identity's answer to `POST /internal/token`."""
+
+    tokens: dict[str, str]
+    expires_in: float = Field(gt=0)
+    kind: PrincipalKind
+    user_id: uuid.UUID | None
+    tenant_id: uuid.UUID | None
+    credential_id: uuid.UUID
+    csrf_token: str | None
+    scopes: frozenset[Scope]
+    project_id: uuid.UUID | None
+
+
+class Exchanges:
+    """Asks identity, through `cache`. Made in the lifespan."""
+
+    def __init__(self, identity: Upstream, service_secret: SecretStr, cache: TokenCache) -> None:
+        self._identity = identity
+        self._headers = {"Authorization": aiohttp.encode_basic_auth("gateway", service_secret.get_secret_value())}
+        self._cache = cache
+        self._asking: dict[bytes, asyncio.Task[Exchange | Refused]] = {}
+
+    async def exchange(self, credential: Credential) -> Exchange:
+        """The internal tokens for a credential.
+
+        Raises:
+            Unauthenticated: identity says it does not count.
+            Unavailable: identity does not answer.
+        """
+        fingerprint = credential.fingerprint
+        answer = self._cache.get(fingerprint)
+        if answer is None:
+            # Shielded: a client that leaves must not take the answer from the others who wait for it.
+            answer = await asyncio.shield(self._question(fingerprint, credential))
+        if isinstance(answer, Refused):
+            raise Unauthenticated
+        return answer
+
+    def _question(self, fingerprint: bytes, credential: Credential) -> "asyncio.Task[Exchange | Refused]":
+        task = self._asking.get(fingerprint)
+        if task is None:
+            task = asyncio.create_task(self._ask(fingerprint, credential), name="credential exchange")
+            self._asking[fingerprint] = task
+            task.add_done_callback(lambda done: self._forget(fingerprint, done))
+        return task
+
+    def _forget(self, fingerprint: bytes, task: "asyncio.Task[Exchange | Refused]") -> None:
+        del self._asking[fingerprint]
+        if not task.cancelled():
+            task.exception()  # whoever still waits gets it; with nobody left it is no news
+
+    async def _ask(self, fingerprint: bytes, credential: Credential) -> Exchange | Refused:
+        generation = self._cache.generation
+        asked_at = asyncio.get_running_loop().time()
+        with self._identity.breaker.call() as call:
+            try:
+                status, body = await self._post(credential.type, credential.value)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                call.failed()
+                raise Unavailable("Identity cannot be reached to check credentials.", retry_after=1) from error
+            call.succeeded()
+        answer = _understand(status, body, asked_at)
+        self._cache.put(fingerprint, answer, generation=generation)
+        return answer
+
+    async def _post(self, kind: CredentialType, value: str) -> tuple[int, bytes]:
+        async with self._identity.short.post(
+            f"{self._identity.url}/internal/token",
+            json={"credential_type": kind, "credential": value},
+            headers=self._headers,
+            timeout=aiohttp.ClientTimeout(total=ASK_SECONDS),
+        ) as response:
+            return response.status, await response.read()
+
+
+def _understand(status: int, body: bytes, asked_at: float) -> Exchange | Refused:
+    if status == 401:
+        return Refused(asked_at + REFUSAL_SECONDS)
+    try:
+        if status != 200:
+            raise ValueError(f"status {status}")
+        answer = _Answer.model_validate(orjson.loads(body))
+        if missing := set(AUDIENCES) - answer.tokens.keys():
+            raise ValueError(f"no token for {sorted(missing)}")
+    except (ValueError, ValidationError) as error:
+        _log.error("token_exchange_not_understood", status=status, reason=type(error).__name__)
+        raise Unavailable("Identity cannot check credentials now.", retry_after=1) from error
+    lifetime = answer.expires_in - min(EXPIRY_MARGIN_SECONDS, answer.expires_in / 4)
+    return Exchange(
+        principal=Principal(
+            kind=answer.kind,
+            subject=str(answer.user_id or answer.credential_id),
+            user_id=answer.user_id,
+            tenant_id=answer.tenant_id,
+            tenant_role=None,
+            limit=answer.scopes,
+            credential_id=answer.credential_id,
+            project_id=answer.project_id,
+        ),
+        tokens=answer.tokens,
+        csrf_token=answer.csrf_token,
+        fetched_at=asked_at,
+        usable_until=asked_at + lifetime,
+    )

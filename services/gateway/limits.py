@@ -1,0 +1,216 @@
+"""Rate limits, counted in Redis for all gateways together (GCRA, ITU-T I.371) and spent locally.
+
+A limit of `quota` requests per `window` seconds lets at most `quota` through at once and refills evenly. The state of
+one key is one number, its theoretical arrival time, moved by a Lua script under Redis's own clock.
+
+A process takes permits from Redis ahead of use, one when there is little traffic, up to a twentieth of the quota when
+there is much, so that most requests cost no round trip. Permits are counted before they are spent: all gateways
+together never let more than the limit through; unused ones lapse after `PURSE_SECONDS`, at the client's cost. A refusal
+is remembered until the time it names.
+
+Fails by: counting in this process alone while Redis does not answer, or refusing, for a limit that says `fails_closed`.
+"""
+
+import asyncio
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.gateway.breaker import Breaker
+from shared.errors import Unavailable
+from shared.telemetry import get_logger
+
+PURSE_SECONDS: Final = 0.5
+PATIENCE_SECONDS: Final = 0.5
+MOST_KEYS: Final = 20_000
+_MICROSECONDS: Final = 1_000_000
+
+# KEYS[1]; ARGV: microseconds per request, microseconds of burst, permits wanted. Answers permits given, permits left,
+# microseconds until one is free, microseconds until all are.
+_GCRA: Final = """
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local interval, burst, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local arrival = math.max(tonumber(redis.call('GET', KEYS[1]) or now), now)
+local free = math.floor((burst - (arrival - now)) / interval)
+local given = math.min(wanted, free)
+if given < 1 then
+  return {0, 0, math.ceil(arrival - now + interval - burst), math.ceil(arrival - now)}
+end
+arrival = arrival + given * interval
+redis.call('SET', KEYS[1], string.format('%.0f', arrival), 'PX', math.ceil((arrival - now) / 1000) + 1)
+return {given, free - given, 0, math.ceil(arrival - now)}
+"""
+
+_log = get_logger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """`quota` requests per `window` seconds. `name` is said to clients."""
+
+    name: str
+    quota: int
+    window: int = 60
+    fails_closed: bool = False
+
+    @property
+    def interval(self) -> float:
+        """Seconds per request."""
+        return self.window / self.quota
+
+    @property
+    def most_ahead(self) -> int:
+        return max(1, self.quota // 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`retry_after` and `reset` are seconds: until one request is free, and until all are."""
+
+    limit: Limit
+    allowed: bool
+    remaining: int
+    reset: float
+    retry_after: float = 0.0
+
+
+@dataclass(slots=True)
+class _Purse:
+    """Permits taken from Redis and not spent yet."""
+
+    permits: int
+    wanted: int
+    until: float
+    left: int
+    reset: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    until: float
+    full_at: float
+
+
+class RateLimiter:
+    """Counts requests by key. Made in the lifespan."""
+
+    def __init__(self, redis: Redis, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._script = redis.register_script(_GCRA)
+        self._breaker = Breaker("rate limit", threshold=1, first_pause=0.5, most_pause=2.0, clock=clock)
+        self._purses: OrderedDict[str, _Purse] = OrderedDict()
+        self._filling: set[str] = set()
+        self._refusals: OrderedDict[str, _Refusal] = OrderedDict()
+        self._arrivals: OrderedDict[str, float] = OrderedDict()
+
+    def refusal(self, limit: Limit, subject: str) -> Verdict | None:
+        """The standing refusal of a subject, without counting anything."""
+        return self._standing(limit, _key(limit, subject))
+
+    async def take(self, limit: Limit, subject: str) -> Verdict:
+        """Count one request of `subject`.
+
+        Raises:
+            Unavailable: Redis does not answer and the limit fails closed.
+        """
+        key = _key(limit, subject)
+        if (standing := self._standing(limit, key)) is not None:
+            return standing
+        now = self._clock()
+        purse = self._purses.get(key)
+        if purse is None or purse.permits < 1 or now >= purse.until:
+            try:
+                purse = await self._ask(limit, key, _wanted(limit, purse, now))
+            except Unavailable:
+                if limit.fails_closed:
+                    raise
+                return self._take_locally(limit, key)
+            if purse is None:
+                return self._standing(limit, key) or Verdict(limit, False, 0, 0.0)
+        purse.permits -= 1
+        return Verdict(limit, True, purse.left + purse.permits, purse.reset)
+
+    async def _ask(self, limit: Limit, key: str, wanted: int) -> _Purse | None:
+        """Permits for the caller and those after it. Of many that ask at once only the first asks for others too."""
+        if key in self._filling:
+            return await self._fill(limit, key, 1)
+        self._filling.add(key)
+        try:
+            purse = await self._fill(limit, key, wanted)
+        finally:
+            self._filling.discard(key)
+        if purse is not None:
+            _remember(self._purses, key, purse)
+        return purse
+
+    async def _fill(self, limit: Limit, key: str, wanted: int) -> _Purse | None:
+        """Take up to `wanted` permits from Redis; None, and a standing refusal, when there is none."""
+        with self._breaker.call() as call:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    given, left, wait, reset = await self._script(
+                        keys=[key], args=[limit.interval * _MICROSECONDS, limit.window * _MICROSECONDS, wanted]
+                    )
+            except (RedisError, OSError) as error:
+                call.failed()
+                _log.warning("limits_counted_locally", reason=str(error)[:200] or type(error).__name__)
+                raise Unavailable(retry_after=2) from error
+            call.succeeded()
+        now = self._clock()
+        if given < 1:
+            _remember(self._refusals, key, _Refusal(now + wait / _MICROSECONDS, now + reset / _MICROSECONDS))
+            return None
+        return _Purse(given, wanted, now + PURSE_SECONDS, left, reset / _MICROSECONDS)
+
+    def _standing(self, limit: Limit, key: str) -> Verdict | None:
+        refusal = self._refusals.get(key)
+        if refusal is None:
+            return None
+        now = self._clock()
+        if now >= refusal.until:
+            del self._refusals[key]
+            return None
+        return Verdict(limit, False, 0, refusal.full_at - now, refusal.until - now)
+
+    def _take_locally(self, limit: Limit, key: str) -> Verdict:
+        now = self._clock()
+        arrival = max(self._arrivals.get(key, now), now)
+        free = math.floor((limit.window - (arrival - now)) / limit.interval + 1e-9)
+        if free < 1:
+            return Verdict(limit, False, 0, arrival - now, arrival - now + limit.interval - limit.window)
+        arrival += limit.interval
+        _remember(self._arrivals, key, arrival)
+        return Verdict(limit, True, free - 1, arrival - now)
+
+
+def _key(limit: Limit, subject: str) -> str:
+    return f"gateway:limit:{limit.name}:{subject}"
+
+
+def _wanted(limit: Limit, last: _Purse | None, now: float) -> int:
+    """How many permits to take: twice as many as last time if those were spent in time, else one."""
+    if last is None or now >= last.until:
+        return 1
+    return min(limit.most_ahead, last.wanted * 2)
+
+
+def _remember(entries: "OrderedDict[str, T]", key: str, value: T) -> None:
+    entries[key] = value
+    entries.move_to_end(key)
+    while len(entries) > MOST_KEYS:
+        entries.popitem(last=False)
+
+
+def headers_for(verdicts: list[Verdict]) -> list[tuple[bytes, bytes]]:
+    """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers): requests left, seconds until reset."""
+    policies = ", ".join(f'"{item.limit.name}";q={item.limit.quota};w={item.limit.window}' for item in verdicts)
+    states = ", ".join(f'"{item.limit.name}";r={item.remaining};t={math.ceil(item.reset)}' for item in verdicts)
+    return [(b"ratelimit-policy", policies.encode()), (b"ratelimit", states.encode())]

@@ -1,0 +1,42 @@
+"""The gateway: the only public entry. `uvicorn --factory services.gateway.main:create_app --http
+services.gateway.http_protocol:GuardedProtocol --no-proxy-headers`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from services.gateway import runtime
+from services.gateway.answers import AnswerHeaders, crash_handler
+from services.gateway.proxy import proxy
+from services.gateway.router import router
+from services.gateway.settings import GatewaySettings
+from shared import telemetry
+from shared.http import RequestContext, install_problem_documents
+from shared.service import health_router
+
+_log = telemetry.get_logger(__name__)
+
+
+def create_app() -> FastAPI:
+    """The ASGI application. Connections are made when it starts, not when it is imported."""
+    settings = GatewaySettings.load()
+    telemetry.configure(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with runtime.run(settings) as app.state.runtime:
+            _log.info("service_started")
+            yield
+        _log.info("service_stopped")
+        telemetry.flush()
+
+    app = FastAPI(title="Quarry gateway", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
+    app.add_middleware(AnswerHeaders, settings=settings)
+    app.add_middleware(RequestContext)
+    install_problem_documents(app)
+    app.add_exception_handler(Exception, crash_handler(settings))
+    app.include_router(health_router(app))
+    app.include_router(router)
+    app.mount("/", proxy)
+    return app

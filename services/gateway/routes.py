@@ -1,0 +1,80 @@
+"""The routing table: which service answers a path, who may ask, and how its bytes flow.
+
+A path that is not here does not exist for the outside; `/internal` is nobody's. Patterns are matched against the whole
+decoded path, after `services.gateway.client_request` has refused every path that two readers could read differently.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Literal
+
+UpstreamName = Literal["identity", "projects", "indexing", "notifier"]
+
+
+class Access(StrEnum):
+    CREDENTIAL = "credential"
+    ANONYMOUS = "anonymous"  # identity's own sign-in pages: no internal token, cookies in both directions
+    SIGN_IN = "sign_in"  # as anonymous, and refused when attempts cannot be counted
+
+
+class Flow(StrEnum):
+    SHORT = "short"  # small bodies and one deadline over everything
+    TRANSFER = "transfer"  # as long as bytes flow
+    EVENTS = "events"  # an open end; silence is normal
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    pattern: re.Pattern[str]
+    upstream: UpstreamName
+    access: Access = Access.CREDENTIAL
+    flow: Flow = Flow.SHORT
+    methods: frozenset[str] = frozenset()  # empty: all
+
+    def matches(self, method: str, path: str) -> bool:
+        return (not self.methods or method in self.methods) and self.pattern.fullmatch(path) is not None
+
+
+METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def _route(
+    pattern: str,
+    upstream: UpstreamName,
+    *,
+    access: Access = Access.CREDENTIAL,
+    flow: Flow = Flow.SHORT,
+    methods: str = "",
+) -> Route:
+    return Route(re.compile(pattern), upstream, access, flow, frozenset(methods.split()))
+
+
+_PROJECT: Final = r"/v1/projects/[^/]+"
+_DOCUMENTS: Final = _PROJECT + r"/documents"
+
+# The first match counts: longer before shorter.
+ROUTES: Final = (
+    _route(_DOCUMENTS + r"/?", "projects", flow=Flow.TRANSFER, methods="POST"),
+    _route(_DOCUMENTS + r"/[^/]+/versions/?", "projects", flow=Flow.TRANSFER, methods="POST"),
+    _route(_DOCUMENTS + r"/[^/]+/content/?", "projects", flow=Flow.TRANSFER),
+    _route(_PROJECT + r"/uploads(/.*)?", "projects", flow=Flow.TRANSFER),
+    _route(_PROJECT + r"/ask/?", "indexing", flow=Flow.EVENTS),
+    _route(_PROJECT + r"/(search|jobs|progress|dead-letters|reindex)(/.*)?", "indexing"),
+    _route(_PROJECT + r"/events/?", "notifier", flow=Flow.EVENTS),
+    _route(r"/v1/projects(/.*)?", "projects"),
+    _route(r"/v1/events/?", "notifier", flow=Flow.EVENTS),
+    _route(r"/v1/(notifications|webhooks)(/.*)?", "notifier"),
+    _route(r"/v1/(me|sessions|tenants|members|invitations|api-keys|audit)(/.*)?", "identity"),
+    _route(r"/auth/(login|callback)(/.*)?", "identity", access=Access.SIGN_IN),
+    _route(r"/auth/.+", "identity", access=Access.ANONYMOUS),
+)
+
+
+def match(method: str, path: str) -> Route | None:
+    """The route of a request, or None when the path is nobody's."""
+    for route in ROUTES:
+        if route.matches(method, path):
+            return route
+    return None

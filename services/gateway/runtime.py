@@ -1,0 +1,81 @@
+"""The connections of a running gateway, made in its lifespan and reachable as `app.state.runtime`."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from services.gateway import upstreams
+from services.gateway.admission import Gate
+from services.gateway.exchanges import Exchanges
+from services.gateway.limits import RateLimiter
+from services.gateway.openapi import ProductDocument
+from services.gateway.places import Places
+from services.gateway.revocations import follow_revocations
+from services.gateway.routes import UpstreamName
+from services.gateway.settings import GatewaySettings
+from services.gateway.token_cache import TokenCache
+from services.gateway.upstreams import Upstream
+from shared.redis_clients import command_client, reader_client
+from shared.service import Check, run_in_background
+
+
+@dataclass(slots=True)
+class Runtime:
+    """What a request needs. `checks` are looked at by `/readyz`."""
+
+    settings: GatewaySettings
+    upstreams: dict[UpstreamName, Upstream]
+    cache: TokenCache
+    gate: Gate
+    places: Places
+    document: ProductDocument
+    checks: dict[str, Check]
+
+
+@asynccontextmanager
+async def run(settings: GatewaySettings) -> AsyncIterator[Runtime]:
+    """Everything a gateway needs, closed in reverse order. Neither Redis nor a service has to be there to start."""
+    url = settings.redis_url.get_secret_value()
+    async with AsyncExitStack() as stack:
+        services = await stack.enter_async_context(upstreams.connect(settings))
+        commands, reader = command_client(url), reader_client(url)
+        stack.push_async_callback(commands.aclose)
+        stack.push_async_callback(reader.aclose)
+        cache = TokenCache()
+        exchanges = Exchanges(services["identity"], settings.service_secret, cache)
+        runtime = Runtime(
+            settings=settings,
+            upstreams=services,
+            cache=cache,
+            gate=Gate(settings, exchanges, RateLimiter(commands)),
+            places=Places(settings),
+            document=ProductDocument(settings, services),
+            checks={
+                "redis": lambda: _check_redis(commands),
+                "identity": lambda: _check_identity(services["identity"]),
+            },
+        )
+        await stack.enter_async_context(run_in_background(follow_revocations(reader, cache), name="revocations"))
+        yield runtime
+
+
+# Readiness is public here: it says that something is away, not where it is.
+
+
+async def _check_redis(redis: Redis) -> None:
+    try:
+        await redis.ping()
+    except (RedisError, OSError) as error:
+        raise RuntimeError("does not answer") from error
+
+
+async def _check_identity(identity: Upstream) -> None:
+    try:
+        async with identity.short.get(f"{identity.url}/healthz", timeout=aiohttp.ClientTimeout(total=2)) as answer:
+            answer.raise_for_status()
+    except (aiohttp.ClientError, OSError) as error:
+        raise RuntimeError("does not answer") from error

@@ -1,0 +1,73 @@
+"""What the gateway reads from its environment."""
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic_settings import NoDecode
+
+from shared.settings import ServiceSettings
+
+
+def _origin(value: str) -> str:
+    """`scheme://host[:port]`, in the form browsers send it."""
+    parts = urlsplit(value.strip().rstrip("/"))
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path or parts.query or parts.username:
+        raise ValueError("must be http(s)://host[:port] and nothing else")
+    return f"{parts.scheme}://{parts.netloc.lower()}"
+
+
+def _listed(value: object) -> object:
+    return [part for part in value.replace(",", " ").split() if part] if isinstance(value, str) else value
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
+
+
+class GatewaySettings(ServiceSettings):
+    """`cors_origins` and `trusted_proxies` are lists, separated by commas or spaces."""
+
+    service: ClassVar[str] = "gateway"
+
+    port: int = Field(default=8080, ge=0, le=65535)
+    public_url: Origin
+    identity_url: Origin
+    projects_url: Origin
+    indexing_url: Origin
+    notifier_url: Origin
+
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_listed)] = ()
+    # Whose X-Forwarded-For is believed. Start uvicorn with --no-proxy-headers: it would believe loopback by itself.
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_listed)] = ()
+
+    # Requests a minute: without a valid credential per address, sign-ins per address, and per tenant and user.
+    anonymous_per_minute: int = Field(default=600, ge=1)
+    sign_in_per_minute: int = Field(default=60, ge=1)
+    tenant_per_minute: int = Field(default=12_000, ge=1)
+    user_per_minute: int = Field(default=12_000, ge=1)
+
+    deadline_seconds: float = Field(default=30.0, gt=0)  # whole short requests, and the wait for any answer to begin
+    idle_seconds: float = Field(default=30.0, gt=0)  # transfers: the longest silence of either side
+    slowest_bytes_per_second: int = Field(default=1024, ge=0)  # uploads, after a first `idle_seconds` of grace
+
+    max_body_bytes: int = Field(default=2 * 1024**2, ge=1)
+    max_upload_bytes: int = Field(default=5 * 1024**3, ge=1)
+
+    # Connections to one upstream, apart for what is short, for transfers and for event streams.
+    connections: int = Field(default=256, ge=1)
+    transfer_connections: int = Field(default=1024, ge=1)
+    stream_connections: int = Field(default=20_000, ge=1)
+    transfers_per_tenant: int = Field(default=128, ge=1)
+    in_flight: int = Field(default=2000, ge=1)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _no_wildcard(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if any("*" in origin for origin in origins):
+            raise ValueError("origins are listed one by one; there is no wildcard")
+        return origins
+
+    @property
+    def secure(self) -> bool:
+        return self.public_url.startswith("https://")
