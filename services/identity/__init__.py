@@ -1,0 +1,1 @@
+"""Who is who: sign-in, sessions, tenants and their members, API keys, and the tokens services trust."""

@@ -1,0 +1,13 @@
+"""Errors of API keys."""
+
+from shared.errors import Forbidden, InvalidRequest
+
+
+class ScopesTooWide(Forbidden):
+    code = "scopes_too_wide"
+    detail = "A key cannot have scopes that its maker does not have."
+
+
+class ExpiryInvalid(InvalidRequest):
+    code = "expiry_invalid"
+    detail = "expires_at must be in the future, and no later than the expiry of the key that makes this one."

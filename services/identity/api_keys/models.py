@@ -1,0 +1,35 @@
+"""API keys. Only a hash is kept: a key has 256 random bits, so a plain SHA-256 of it cannot be guessed."""
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import ARRAY, ForeignKeyConstraint, Index, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.identity.schema import Base
+from shared.db import Identified
+from shared.tenancy import TenantOwned
+
+
+class ApiKey(TenantOwned, Identified, Base):
+    """A key acts as the user who made it, within `scopes` and, if set, within one project."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        ForeignKeyConstraint(["tenant_id", "user_id"], ["memberships.tenant_id", "memberships.user_id"]),
+        Index("ix_api_keys_key_hash", "key_hash"),
+        Index("ix_api_keys_tenant_id_created_at_id", "tenant_id", "created_at", "id"),
+        Index("ix_api_keys_tenant_id_user_id", "tenant_id", "user_id"),
+    )
+
+    user_id: Mapped[uuid.UUID]
+    name: Mapped[str]
+    prefix: Mapped[str]
+    key_hash: Mapped[bytes]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    project_id: Mapped[uuid.UUID | None]
+    revision: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]

@@ -1,0 +1,38 @@
+"""HTTP shapes of API keys."""
+
+import uuid
+from datetime import datetime
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from shared.auth import Scope
+from shared.http import Input
+
+
+class NewApiKey(Input):
+    """`scopes` must be among the maker's own. `project_id` limits the key to one project."""
+
+    name: str = Field(min_length=1, max_length=100)
+    scopes: list[Scope] = Field(min_length=1, max_length=len(Scope))
+    expires_at: AwareDatetime | None = None
+    project_id: uuid.UUID | None = None
+
+
+class ApiKeyOut(BaseModel):
+    """A key as listed; `prefix` is how it begins."""
+
+    id: uuid.UUID
+    name: str
+    prefix: str
+    user_id: uuid.UUID
+    scopes: list[Scope]
+    project_id: uuid.UUID | None
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+
+
+class MadeApiKey(ApiKeyOut):
+    """The only answer that holds the key itself."""
+
+    key: str

@@ -1,0 +1,72 @@
+"""What identity's routers ask for, besides `shared.http`."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from pydantic import SecretStr
+
+from services.identity.sessions.service import SignedIn
+from services.identity.settings import IdentitySettings
+from services.identity.tokens.issuing import TokenIssuer
+from services.identity.tokens.signing_keys import KeyRing
+from services.identity.transactions import Transactions
+from shared.auth import PrincipalKind
+from shared.errors import Forbidden, Unauthenticated
+from shared.http import CurrentPrincipal, request_id_of
+
+
+def _settings(request: Request) -> IdentitySettings:
+    return cast(IdentitySettings, request.app.state.runtime.settings)
+
+
+def _transactions(request: Request) -> Transactions:
+    return Transactions(request.app.state.runtime.database, request_id_of(request))
+
+
+def _key_ring(request: Request) -> KeyRing:
+    return cast(KeyRing, request.app.state.key_ring)
+
+
+def _token_issuer(request: Request) -> TokenIssuer:
+    return cast(TokenIssuer, request.app.state.token_issuer)
+
+
+def _calling_service(request: Request) -> str:
+    """The service whose name and secret come as HTTP Basic credentials (RFC 7617)."""
+    return authenticate_service(request.headers.get("authorization", ""), _settings(request).service_secrets)
+
+
+def authenticate_service(header: str, secrets: Mapping[str, SecretStr]) -> str:
+    """The service that `header` proves to be; compared in constant time, also for a name nobody has.
+
+    Raises:
+        Unauthenticated: anything else.
+    """
+    scheme, _, encoded = header.partition(" ")
+    try:
+        name, _, given = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Unauthenticated from error
+    expected = secrets.get(name, SecretStr("")).get_secret_value()
+    if not hmac.compare_digest(given.encode(), expected.encode()) or not expected or scheme.lower() != "basic":
+        raise Unauthenticated
+    return name
+
+
+def _signed_in(principal: CurrentPrincipal) -> SignedIn:
+    """A person with a browser session; an API key must not reach what is its maker's outside of its tenant."""
+    if principal.kind is not PrincipalKind.SESSION or principal.user_id is None or principal.credential_id is None:
+        raise Forbidden("Only a signed-in user may do this.")
+    return SignedIn(principal.user_id, principal.credential_id, principal.tenant_id)
+
+
+Settings = Annotated[IdentitySettings, Depends(_settings)]
+OwnTransactions = Annotated[Transactions, Depends(_transactions)]
+Keys = Annotated[KeyRing, Depends(_key_ring)]
+Issuer = Annotated[TokenIssuer, Depends(_token_issuer)]
+CallingService = Annotated[str, Depends(_calling_service)]
+SignedInUser = Annotated[SignedIn, Depends(_signed_in)]

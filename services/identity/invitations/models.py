@@ -1,0 +1,32 @@
+"""Invitations into a tenant. Only a hash of the token is kept."""
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, Index, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.identity.schema import Base
+from shared.db import Identified
+from shared.events.identity import TenantRole
+from shared.tenancy import TenantOwned
+
+
+class Invitation(TenantOwned, Identified, Base):
+    """Open until accepted, revoked or expired. `email` is in lower case."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (
+        CheckConstraint("role IN ('owner', 'admin', 'member')", name="known_role"),
+        Index("ix_invitations_token_hash", "token_hash"),
+        Index("ix_invitations_tenant_id_created_at_id", "tenant_id", "created_at", "id"),
+    )
+
+    email: Mapped[str]
+    role: Mapped[TenantRole] = mapped_column(Text)
+    token_hash: Mapped[bytes]
+    invited_by: Mapped[uuid.UUID]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime]
+    accepted_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]

@@ -1,0 +1,35 @@
+"""HTTP shapes of invitations."""
+
+import uuid
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from shared.events.identity import TenantRole
+from shared.http import Input
+
+
+class NewInvitation(Input):
+    """`email` is the address that the one who accepts must have verified."""
+
+    email: str = Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")
+    role: TenantRole = "member"
+
+
+class InvitationOut(BaseModel):
+    """An invitation that is still open or has expired, but was neither accepted nor revoked."""
+
+    id: uuid.UUID
+    email: str
+    role: TenantRole
+    status: Literal["open", "expired"]
+    invited_by: uuid.UUID
+    created_at: datetime
+    expires_at: datetime
+
+
+class MadeInvitation(InvitationOut):
+    """The only answer that holds the token. Hand it to the invited person."""
+
+    token: str

@@ -1,0 +1,18 @@
+"""Errors of memberships."""
+
+from shared.errors import Conflict, Forbidden
+
+
+class LastOwner(Conflict):
+    code = "last_owner"
+    detail = "A tenant needs an owner: make another member owner first."
+
+
+class OwnersOnly(Forbidden):
+    code = "owners_only"
+    detail = "Only an owner can make, change or remove an owner."
+
+
+class AlreadyMember(Conflict):
+    code = "already_member"
+    detail = "This user already belongs to the tenant."

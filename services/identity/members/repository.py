@@ -1,0 +1,61 @@
+"""SQL of memberships."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity.members.models import Membership
+from services.identity.users.models import User
+from shared.events.identity import TenantRole
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member with the name the others know."""
+
+    user_id: uuid.UUID
+    name: str
+    email: str | None
+    role: TenantRole | None
+    joined_at: datetime
+
+
+_MEMBER = (
+    select(Membership.user_id, User.name, User.email, Membership.role, Membership.created_at)
+    .join(User, User.id == Membership.user_id)
+    .where(Membership.role.is_not(None))
+)
+
+
+async def add(session: AsyncSession, membership: Membership) -> Membership:
+    session.add(membership)
+    await session.flush()
+    return membership
+
+
+async def page(session: AsyncSession, *, limit: int, after: tuple[datetime, uuid.UUID] | None) -> Sequence[Member]:
+    """Members in the order they came; one more than `limit` if there is one."""
+    statement = _MEMBER.order_by(Membership.created_at, Membership.user_id)
+    if after is not None:
+        statement = statement.where(tuple_(Membership.created_at, Membership.user_id) > after)
+    return [Member(*row) for row in await session.execute(statement.limit(limit + 1))]
+
+
+async def by_user(session: AsyncSession, user_id: uuid.UUID) -> Member | None:
+    row = (await session.execute(_MEMBER.where(Membership.user_id == user_id))).one_or_none()
+    return Member(*row) if row is not None else None
+
+
+async def past_or_present(session: AsyncSession, user_id: uuid.UUID) -> Membership | None:
+    """The membership of a user who belongs, or once belonged, to the tenant; locked for change."""
+    return await session.scalar(select(Membership).where(Membership.user_id == user_id).with_for_update())
+
+
+async def count_owners(session: AsyncSession) -> int:
+    return (
+        await session.execute(select(func.count(Membership.user_id)).where(Membership.role == "owner"))
+    ).scalar_one()

@@ -1,0 +1,5 @@
+"""Alembic's entry for the schema of identity."""
+
+from shared.migrations import run_env
+
+run_env()

@@ -1,0 +1,24 @@
+"""Sign-ins under way: what was sent to the provider and must come back, kept on this side."""
+
+from datetime import datetime
+
+from sqlalchemy import Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.identity.schema import Base
+
+
+class LoginState(Base):
+    """One authorization request. Used once, by the browser that began it, before `expires_at`."""
+
+    __tablename__ = "login_states"
+    __table_args__ = (Index("ix_login_states_expires_at", "expires_at"),)
+
+    state_hash: Mapped[bytes] = mapped_column(primary_key=True)
+    browser_hash: Mapped[bytes]
+    provider: Mapped[str]
+    nonce: Mapped[str]
+    code_verifier: Mapped[str]
+    return_to: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime]

@@ -1,0 +1,84 @@
+"""`/auth`: sign-in with an OpenID Connect provider, for browsers."""
+
+from typing import Annotated, cast
+
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.responses import RedirectResponse
+
+from services.identity.credentials import csrf_token
+from services.identity.http import OwnTransactions, Settings
+from services.identity.oauth import service
+from services.identity.oauth.schemas import ProviderOut, ProvidersOut, callback_parameters
+from services.identity.oauth.service import Callback, Providers
+from services.identity.sessions.cookies import LoginCookie, SessionCookie, clear_login, set_login, set_session
+
+router = APIRouter(prefix="/auth", tags=["Sign-in"])
+# Neither the code in the address nor the cookies may stay in a cache or reach another site.
+_PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+
+
+def _providers(request: Request) -> Providers:
+    return cast(Providers, request.app.state.providers)
+
+
+ConfiguredProviders = Annotated[Providers, Depends(_providers)]
+UserAgent = Annotated[str, Header(include_in_schema=False)]
+
+
+@router.get("/providers")
+async def list_providers(providers: ConfiguredProviders) -> ProvidersOut:
+    """Ways to sign in."""
+    return ProvidersOut(
+        items=[
+            ProviderOut(name=client.name, display_name=client.display_name, login_path=f"/auth/login/{client.name}")
+            for client in providers.values()
+        ]
+    )
+
+
+@router.get("/login/{provider}", status_code=303, response_class=RedirectResponse)
+async def login(
+    provider: str,
+    transactions: OwnTransactions,
+    providers: ConfiguredProviders,
+    settings: Settings,
+    return_to: str = "/",
+    browser: LoginCookie = None,
+) -> RedirectResponse:
+    """Send the browser to the provider; afterwards it comes back to `return_to`."""
+    started = await service.begin(
+        transactions, providers, provider=provider, return_to=return_to, browser=browser, settings=settings
+    )
+    response = RedirectResponse(started.location, 303, _PRIVATE)
+    set_login(response, started.browser, settings.login_seconds)
+    return response
+
+
+@router.get("/callback/{provider}", status_code=303, response_class=RedirectResponse)
+async def callback(
+    provider: str,
+    transactions: OwnTransactions,
+    providers: ConfiguredProviders,
+    settings: Settings,
+    returned: Annotated[Callback, Depends(callback_parameters)],
+    browser: LoginCookie = None,
+    former_session: SessionCookie = None,
+    user_agent: UserAgent = "",
+) -> RedirectResponse:
+    """Where the provider sends the browser back to. Sets the session cookie."""
+    done = await service.complete(
+        transactions,
+        providers,
+        provider=provider,
+        callback=returned,
+        browser=browser,
+        former_session=former_session,
+        user_agent=user_agent,
+        settings=settings,
+    )
+    response = RedirectResponse(done.return_to, 303, _PRIVATE)
+    opened = done.session
+    token = csrf_token(settings.derived_key("csrf"), opened.session_id)
+    set_session(response, secret=opened.secret, csrf_token=token, expires_at=opened.expires_at)
+    clear_login(response)
+    return response

@@ -1,0 +1,134 @@
+"""SQL of browser sessions; all of it in system sessions, and by hash or by user."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import ColumnElement, Interval, and_, bindparam, delete, func, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity.members.models import Membership
+from services.identity.sessions.models import BrowserSession
+from services.identity.tenants.models import Tenant
+from shared.events.identity import TenantRole
+
+SEEN_EVERY: Final = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Whom a session that counts speaks for. `role` is null unless the user belongs to the active tenant now."""
+
+    session_id: uuid.UUID
+    user_id: uuid.UUID
+    tenant_id: uuid.UUID | None
+    role: TenantRole | None
+    unseen_lately: bool
+
+
+def _counts(idle: timedelta | ColumnElement[timedelta]) -> ColumnElement[bool]:
+    return and_(
+        BrowserSession.revoked_at.is_(None),
+        BrowserSession.expires_at > func.now(),
+        BrowserSession.last_seen_at > func.now() - idle,
+    )
+
+
+# Every exchange runs this.
+_HOLDER = (
+    select(
+        BrowserSession.id,
+        BrowserSession.user_id,
+        Tenant.id,
+        Membership.role,
+        (BrowserSession.last_seen_at < func.now() - SEEN_EVERY).label("unseen_lately"),
+    )
+    .outerjoin(
+        Membership,
+        and_(
+            Membership.tenant_id == BrowserSession.active_tenant_id,
+            Membership.user_id == BrowserSession.user_id,
+            Membership.role.is_not(None),
+        ),
+    )
+    .outerjoin(Tenant, and_(Tenant.id == Membership.tenant_id, Tenant.deleted_at.is_(None)))
+    .where(BrowserSession.secret_hash == bindparam("secret_hash"), _counts(bindparam("idle", type_=Interval())))
+)
+
+
+async def holder(session: AsyncSession, secret_hash: bytes, *, idle: timedelta) -> Holder | None:
+    row = (await session.execute(_HOLDER, {"secret_hash": secret_hash, "idle": idle})).one_or_none()
+    if row is None:
+        return None
+    session_id, user_id, tenant_id, role, unseen_lately = row
+    return Holder(session_id, user_id, tenant_id, role if tenant_id is not None else None, unseen_lately)
+
+
+async def mark_seen(session: AsyncSession, session_id: uuid.UUID) -> None:
+    await session.execute(update(BrowserSession).where(BrowserSession.id == session_id).values(last_seen_at=func.now()))
+
+
+async def add(session: AsyncSession, row: BrowserSession) -> BrowserSession:
+    session.add(row)
+    await session.flush()
+    return row
+
+
+async def by_hash(session: AsyncSession, secret_hash: bytes, *, idle: timedelta) -> BrowserSession | None:
+    """A session that counts, locked for change."""
+    return await session.scalar(
+        select(BrowserSession).where(BrowserSession.secret_hash == secret_hash, _counts(idle)).with_for_update()
+    )
+
+
+async def of_user(
+    session: AsyncSession, user_id: uuid.UUID, session_id: uuid.UUID, *, idle: timedelta
+) -> BrowserSession | None:
+    """One of a user's sessions that count, locked for change."""
+    return await session.scalar(
+        select(BrowserSession)
+        .where(BrowserSession.id == session_id, BrowserSession.user_id == user_id, _counts(idle))
+        .with_for_update()
+    )
+
+
+async def beyond(session: AsyncSession, user_id: uuid.UUID, *, keep: int, idle: timedelta) -> Sequence[BrowserSession]:
+    """A user's sessions that count, except the `keep` seen last; locked for change."""
+    return (
+        await session.scalars(
+            select(BrowserSession)
+            .where(BrowserSession.user_id == user_id, _counts(idle))
+            .order_by(BrowserSession.last_seen_at.desc(), BrowserSession.id.desc())
+            .offset(keep)
+            .with_for_update()
+        )
+    ).all()
+
+
+async def page(
+    session: AsyncSession,
+    user_id: uuid.UUID,
+    *,
+    limit: int,
+    after: tuple[datetime, uuid.UUID] | None,
+    idle: timedelta,
+) -> Sequence[BrowserSession]:
+    """A user's sessions that count, oldest first; one more than `limit` if there is one."""
+    statement = (
+        select(BrowserSession)
+        .where(BrowserSession.user_id == user_id, _counts(idle))
+        .order_by(BrowserSession.created_at, BrowserSession.id)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(BrowserSession.created_at, BrowserSession.id) > after)
+    return (await session.scalars(statement.limit(limit + 1))).all()
+
+
+async def forget_ended(session: AsyncSession, *, keep: timedelta) -> None:
+    """Delete sessions that ended longer than `keep` ago."""
+    limit = func.now() - keep
+    await session.execute(
+        delete(BrowserSession).where(or_(BrowserSession.expires_at < limit, BrowserSession.revoked_at < limit))
+    )

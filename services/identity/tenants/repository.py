@@ -1,0 +1,67 @@
+"""SQL of tenants. `of_user` is for system sessions: it reads across tenants, always by user."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Select, and_, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity.members.models import Membership
+from services.identity.tenants.models import Tenant
+from shared.events.identity import TenantRole
+
+
+@dataclass(frozen=True, slots=True)
+class TenantOfUser:
+    """A tenant as one of its members sees it."""
+
+    id: uuid.UUID
+    name: str
+    role: TenantRole | None
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+
+
+async def of_user(
+    session: AsyncSession,
+    user_id: uuid.UUID,
+    *,
+    only: uuid.UUID | None = None,
+    after: tuple[datetime, uuid.UUID] | None = None,
+    limit: int | None = None,
+) -> Sequence[TenantOfUser]:
+    """The tenants a user belongs to, oldest first."""
+    statement = _of_user().where(Membership.user_id == user_id)
+    if only is not None:
+        statement = statement.where(Tenant.id == only)
+    if after is not None:
+        statement = statement.where(tuple_(Tenant.created_at, Tenant.id) > after)
+    return [seen_by(tenant, role) for tenant, role in await session.execute(statement.limit(limit))]
+
+
+async def active(session: AsyncSession) -> Tenant | None:
+    """The bound tenant, unless deleted; locked for change. Changes of its members take the same lock."""
+    return await session.scalar(select(Tenant).where(Tenant.deleted_at.is_(None)).with_for_update())
+
+
+async def add(session: AsyncSession, tenant: Tenant) -> Tenant:
+    session.add(tenant)
+    await session.flush()
+    return tenant
+
+
+def _of_user() -> Select[Tenant, TenantRole | None]:
+    return (
+        select(Tenant, Membership.role)
+        .join(Membership, and_(Membership.tenant_id == Tenant.id, Membership.role.is_not(None)))
+        .where(Tenant.deleted_at.is_(None))
+        .order_by(Tenant.created_at, Tenant.id)
+    )
+
+
+def seen_by(tenant: Tenant, role: TenantRole | None) -> TenantOfUser:
+    """The tenant as a member in that role sees it."""
+    return TenantOfUser(tenant.id, tenant.name, role, tenant.revision, tenant.created_at, tenant.updated_at)

@@ -1,0 +1,24 @@
+"""HTTP shapes of tenants."""
+
+import uuid
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from shared.events.identity import TenantRole
+from shared.http import Input
+
+
+class TenantInput(Input):
+    name: str = Field(min_length=1, max_length=100)
+
+
+class TenantOut(BaseModel):
+    """A tenant the caller belongs to. `active`: the one the caller's credential works in."""
+
+    id: uuid.UUID
+    name: str
+    role: TenantRole
+    active: bool
+    created_at: datetime
+    updated_at: datetime

@@ -1,0 +1,116 @@
+"""Tenants: who makes one owns it; a user sees those it belongs to; changing one needs it to be active."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.identity.members import repository as members
+from services.identity.members.models import Membership
+from services.identity.sessions import service as sessions
+from services.identity.sessions.service import SignedIn
+from services.identity.settings import IdentitySettings
+from services.identity.tenants import repository
+from services.identity.tenants.models import Tenant
+from services.identity.tenants.repository import TenantOfUser
+from services.identity.transactions import Transactions
+from shared.auth import Principal, PrincipalKind, Scope
+from shared.errors import Forbidden, NotFound, PreconditionFailed
+from shared.events.identity import MembershipChanged, TenantCreated, TenantDeleted
+from shared.outbox import publish
+
+
+async def create(transactions: Transactions, *, owner_id: uuid.UUID, name: str) -> TenantOfUser:
+    """A new tenant and its first owner, in one transaction bound to the new tenant."""
+    tenant_id = await transactions.new_id()
+    async with transactions.tenant(tenant_id) as session:
+        tenant = await repository.add(session, Tenant(id=tenant_id, name=name))
+        owner = await members.add(session, Membership(user_id=owner_id, role="owner"))
+        publish(session, TenantCreated(tenant_id=tenant_id, name=name, owner_id=owner_id), sequence=tenant.revision)
+        joined = MembershipChanged(tenant_id=tenant_id, user_id=owner_id, role="owner")
+        publish(session, joined, sequence=owner.revision)
+        return repository.seen_by(tenant, "owner")
+
+
+async def all_of(
+    session: AsyncSession,
+    principal: Principal,
+    *,
+    after: tuple[datetime, uuid.UUID] | None = None,
+    limit: int | None = None,
+) -> Sequence[TenantOfUser]:
+    """The tenants the caller may use, oldest first: all of a signed-in user's, but only the one of an API key.
+
+    Raises:
+        Forbidden: the caller is a service.
+    """
+    if principal.user_id is None:
+        raise Forbidden("A service belongs to no tenant.")
+    only = None if principal.kind is PrincipalKind.SESSION else principal.tenant_id
+    return await repository.of_user(session, principal.user_id, only=only, after=after, limit=limit)
+
+
+async def get(session: AsyncSession, principal: Principal, *, tenant_id: uuid.UUID) -> TenantOfUser:
+    """Raises NotFound: there is none, or the caller does not belong to it."""
+    found = [tenant for tenant in await all_of(session, principal) if tenant.id == tenant_id]
+    if not found:
+        raise NotFound
+    return found[0]
+
+
+async def rename(
+    session: AsyncSession, principal: Principal, *, tenant_id: uuid.UUID, name: str, if_match: str | None
+) -> TenantOfUser:
+    """Raises NotFound: not the active tenant. PreconditionFailed: changed since it was read."""
+    tenant = await _for_change(session, principal, tenant_id, if_match)
+    tenant.name = name
+    tenant.revision += 1
+    await session.flush()
+    return repository.seen_by(tenant, principal.tenant_role)
+
+
+async def delete(session: AsyncSession, principal: Principal, *, tenant_id: uuid.UUID, if_match: str | None) -> None:
+    """End the active tenant for all its members.
+
+    Raises:
+        NotFound: not the active tenant.
+        Forbidden: the caller is not an owner.
+    """
+    tenant = await _for_change(session, principal, tenant_id, if_match)
+    if principal.tenant_role != "owner":
+        raise Forbidden("Only an owner can delete a tenant.")
+    tenant.deleted_at = datetime.now(UTC)
+    tenant.revision += 1
+    publish(session, TenantDeleted(tenant_id=tenant.id), sequence=tenant.revision)
+
+
+async def activate(
+    session: AsyncSession, principal: Principal, caller: SignedIn, *, tenant_id: uuid.UUID, settings: IdentitySettings
+) -> TenantOfUser:
+    """Switch the caller's session to another of its tenants.
+
+    Raises:
+        NotFound: there is none, or the caller does not belong to it.
+    """
+    tenant = await get(session, principal, tenant_id=tenant_id)
+    await sessions.activate(session, caller, tenant_id=tenant_id, settings=settings)
+    return tenant
+
+
+async def _for_change(
+    session: AsyncSession, principal: Principal, tenant_id: uuid.UUID, if_match: str | None
+) -> Tenant:
+    if tenant_id != principal.tenant_id:
+        raise NotFound("There is nothing here, or it is not your active tenant.")
+    principal.require(Scope.TENANT_ADMIN)
+    tenant = await repository.active(session)
+    if tenant is None:
+        raise NotFound
+    if if_match is not None and if_match != etag(tenant.revision):
+        raise PreconditionFailed
+    return tenant
+
+
+def etag(revision: int) -> str:
+    return f'"{revision}"'

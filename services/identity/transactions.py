@@ -1,0 +1,41 @@
+"""Transactions of what spans tenants, or makes one: sign-in, new tenants, accepted invitations.
+
+A step that needs another tenant (or the system role) is a transaction of its own; each flow orders its steps so that a
+crash between two of them leaves a state the next attempt completes.
+"""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from shared.tenancy import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """Opens transactions on behalf of one request; events published in them carry its id."""
+
+    database: Database
+    correlation_id: str
+
+    @asynccontextmanager
+    async def system(self) -> AsyncIterator[AsyncSession]:
+        async with self.database.system() as session:
+            session.info["correlation_id"] = self.correlation_id
+            yield session
+
+    @asynccontextmanager
+    async def tenant(self, tenant_id: uuid.UUID) -> AsyncIterator[AsyncSession]:
+        async with self.database.tenant(tenant_id) as session:
+            session.info["correlation_id"] = self.correlation_id
+            yield session
+
+    async def new_id(self) -> uuid.UUID:
+        """An id for a tenant that is about to be made: its transaction is bound to it from the start."""
+        async with self.database.system() as session:
+            made: uuid.UUID = (await session.execute(select(func.uuidv7()))).scalar_one()
+            return made
