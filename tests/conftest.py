@@ -13,6 +13,7 @@ from infra.postgres.roles import Access
 from shared.migrations import upgrade
 from shared.redis_clients import command_client
 from tests.support.identity import IdentityDouble
+from tests.support.system import System, running_system
 
 Environment = dict[str, str]
 
@@ -67,6 +68,13 @@ async def redis_client(stack: Stack) -> AsyncIterator[Redis]:
     client = command_client(stack.redis.url())
     yield client
     await client.aclose()
+
+
+@pytest.fixture(scope="session")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+    """The whole system as processes, for tests of flows and faults. Whoever kills a part starts it again."""
+    async with running_system(tmp_path_factory.mktemp("system")) as running:
+        yield running
 
 
 @pytest.fixture
