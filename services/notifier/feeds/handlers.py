@@ -1,0 +1,103 @@
+"""What clients see of the events of other services."""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.notifier.feeds import repository, service
+from services.notifier.feeds.repository import NewEvent
+from services.notifier.feeds.service import Announcement, Retention
+from shared.bus import Handler
+from shared.events.envelope import Envelope
+from shared.events.identity import TenantDeleted
+from shared.events.projects import (
+    DocumentCancelled,
+    DocumentDeleted,
+    DocumentEvent,
+    DocumentFailed,
+    DocumentIndexed,
+    DocumentIndexing,
+    DocumentUploaded,
+    ProjectDeleted,
+    ProjectEvent,
+    ProjectMemberChanged,
+    ProjectUpdated,
+)
+from shared.telemetry import current_traceparent, span
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How an event appears in a feed: under which type, and with which of its facts."""
+
+    type: str
+    facts: frozenset[str]
+
+
+def _shown(type: str, *facts: str) -> Shown:
+    return Shown(type, frozenset({"actor_id", *facts}))
+
+
+_NEW_VERSION: Final = "document.version_added"
+SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
+    DocumentUploaded: _shown("document.uploaded", "version", "name", "content_type", "size", "created_at"),
+    DocumentIndexing: _shown("document.indexing", "version", "job_id"),
+    DocumentIndexed: _shown("document.indexed", "version", "job_id", "chunk_count"),
+    DocumentFailed: _shown("document.failed", "version", "job_id", "code", "reason"),
+    DocumentCancelled: _shown("document.cancelled", "version", "job_id"),
+    DocumentDeleted: _shown("document.deleted", "version"),
+    ProjectUpdated: _shown("project.updated", "name"),
+    ProjectDeleted: _shown("project.deleted"),
+    ProjectMemberChanged: _shown("member.changed", "user_id", "role"),
+}
+
+
+def feed_handlers(retention: Retention, announce: Callable[[Announcement], None]) -> Sequence[Handler[Any]]:
+    """Handlers that append what clients may see, and forget a deleted tenant.
+
+    Args:
+        announce: called after the commit of each append; must not block.
+    """
+
+    async def append(session: AsyncSession, event: DocumentEvent | ProjectEvent, envelope: Envelope) -> None:
+        with span("sse append", attributes={"quarry.event.type": envelope.type}):
+            await service.append(
+                session,
+                _new_event(event, envelope, current_traceparent()),
+                retention=retention,
+                announce=announce,
+            )
+
+    appending: list[Handler[Any]] = [
+        Handler(event=event, call=append, name=f"notifier.feed.{event.type}") for event in SHOWN
+    ]
+    return (*appending, Handler(event=TenantDeleted, call=_forget_tenant, name="notifier.forget_tenant"))
+
+
+def _new_event(event: DocumentEvent | ProjectEvent, envelope: Envelope, traceparent: str | None) -> NewEvent:
+    shown = SHOWN[type(event)]
+    data = {"document_id": None, **event.model_dump(mode="json", include={"document_id", *shown.facts})}
+    return NewEvent(
+        project_id=event.project_id,
+        event_id=envelope.id,
+        type=_NEW_VERSION if isinstance(event, DocumentUploaded) and event.version > 1 else shown.type,
+        time=envelope.time,
+        subject_id=_subject_of(event),
+        revision=envelope.sequence,
+        data={**data, "revision": envelope.sequence},
+        traceparent=traceparent,
+    )
+
+
+def _subject_of(event: DocumentEvent | ProjectEvent) -> uuid.UUID:
+    """The thing of which a newer event makes an older one pointless."""
+    if isinstance(event, DocumentEvent):
+        return event.document_id
+    return event.user_id if isinstance(event, ProjectMemberChanged) else event.project_id
+
+
+async def _forget_tenant(session: AsyncSession, event: TenantDeleted, envelope: Envelope) -> None:
+    await repository.forget_tenant(session)

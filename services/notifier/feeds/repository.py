@@ -1,0 +1,177 @@
+"""SQL of feeds. Every statement runs in a transaction bound to one tenant."""
+
+import uuid
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.notifier.feeds.models import Feed, FeedEvent
+from shared.access import KnownProject, ProjectAccess
+from shared.tenancy import tenant_of
+
+
+class FeedKey(NamedTuple):
+    """Which feed: `feed_id` is a project, or the tenant itself for the feed of all its projects."""
+
+    tenant_id: uuid.UUID
+    feed_id: uuid.UUID
+
+    @property
+    def is_tenant_wide(self) -> bool:
+        return self.feed_id == self.tenant_id
+
+
+class Head(NamedTuple):
+    """How far a feed goes, and from where on it is kept."""
+
+    last: int
+    first_kept: int
+
+
+EMPTY = Head(last=0, first_kept=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """A durable event about to be appended; see `FeedEvent`."""
+
+    project_id: uuid.UUID
+    event_id: uuid.UUID
+    type: str
+    time: datetime
+    subject_id: uuid.UUID
+    revision: int
+    data: dict[str, Any]
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """A durable event as a feed tells it: `sequence` is its number in the feed that was asked."""
+
+    sequence: int
+    project_id: uuid.UUID
+    type: str
+    time: datetime
+    data: dict[str, Any]
+    traceparent: str | None
+
+
+async def next_sequences(session: AsyncSession, project_id: uuid.UUID) -> tuple[int, int]:
+    """Count both feeds on, and hold them until the transaction ends: (of the project, of the tenant).
+
+    The lock makes sequences gapless and visible in order. Both rows are taken in one order, project first.
+    """
+    tenant_id = tenant_of(session)
+    statement = insert(Feed).values([{"feed_id": feed, "last_sequence": 1} for feed in (project_id, tenant_id)])
+    rows = await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["tenant_id", "feed_id"], set_={"last_sequence": Feed.last_sequence + 1}
+        ).returning(Feed.feed_id, Feed.last_sequence)
+    )
+    sequences = {row.feed_id: row.last_sequence for row in rows}
+    return sequences[project_id], sequences[tenant_id]
+
+
+async def give_back(session: AsyncSession, project_id: uuid.UUID) -> None:
+    """Undo `next_sequences` of this transaction, which still holds both rows."""
+    feeds = (project_id, tenant_of(session))
+    await session.execute(
+        update(Feed).where(Feed.feed_id.in_(feeds)).values(last_sequence=Feed.last_sequence - 1),
+        execution_options={"synchronize_session": False},
+    )
+
+
+async def is_superseded(session: AsyncSession, event: NewEvent) -> bool:
+    """Whether the feed holds this event already, or a later one about the same thing."""
+    newer = (FeedEvent.subject_id == event.subject_id) & (FeedEvent.revision > event.revision)
+    found = exists(FeedEvent.event_id).where(
+        or_(FeedEvent.event_id == event.event_id, (FeedEvent.project_id == event.project_id) & newer)
+    )
+    return bool(await session.scalar(select(found)))
+
+
+async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_sequence: int) -> None:
+    await session.execute(
+        insert(FeedEvent).values(
+            project_id=event.project_id,
+            sequence=sequence,
+            tenant_sequence=tenant_sequence,
+            event_id=event.event_id,
+            type=event.type,
+            time=event.time,
+            subject_id=event.subject_id,
+            revision=event.revision,
+            data=event.data,
+            traceparent=event.traceparent,
+        )
+    )
+
+
+async def heads(session: AsyncSession, feed_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Head]:
+    """Heads of those of the tenant's feeds that have events."""
+    rows = await session.execute(
+        select(Feed.feed_id, Feed.last_sequence, Feed.first_kept_sequence).where(Feed.feed_id.in_(feed_ids))
+    )
+    return {feed_id: Head(last, first_kept) for feed_id, last, first_kept in rows}
+
+
+async def events_between(
+    session: AsyncSession,
+    key: FeedKey,
+    *,
+    after: int,
+    until: int,
+    limit: int,
+    visible: Collection[uuid.UUID] | None = None,
+) -> Sequence[StoredEvent]:
+    """The first `limit` events with `after < sequence <= until`, of the visible projects when some are named."""
+    sequence = FeedEvent.tenant_sequence if key.is_tenant_wide else FeedEvent.sequence
+    statement = select(
+        sequence, FeedEvent.project_id, FeedEvent.type, FeedEvent.time, FeedEvent.data, FeedEvent.traceparent
+    ).where(sequence > after, sequence <= until)
+    if not key.is_tenant_wide:
+        statement = statement.where(FeedEvent.project_id == key.feed_id)
+    if visible is not None:
+        statement = statement.where(FeedEvent.project_id.in_(visible))
+    rows = await session.execute(statement.order_by(sequence).limit(limit))
+    return [StoredEvent(*row) for row in rows]
+
+
+async def drop_until(session: AsyncSession, project_id: uuid.UUID, *, floor: int) -> None:
+    """Remove a project's events up to `floor`. The tenant's feed is then whole only after the newest of them."""
+    dropped = FeedEvent.project_id == project_id, FeedEvent.sequence <= floor
+    newest = await session.scalar(select(func.max(FeedEvent.tenant_sequence)).where(*dropped))
+    if newest is None:
+        return
+    await session.execute(delete(FeedEvent).where(*dropped), execution_options={"synchronize_session": False})
+    for feed_id, first_kept in ((project_id, floor + 1), (tenant_of(session), newest + 1)):
+        await session.execute(
+            update(Feed)
+            .where(Feed.feed_id == feed_id, Feed.first_kept_sequence < first_kept)
+            .values(first_kept_sequence=first_kept),
+            execution_options={"synchronize_session": False},
+        )
+
+
+async def newest_before(session: AsyncSession, project_id: uuid.UUID, moment: datetime) -> int:
+    """Sequence of the newest event of a project that was appended before `moment`; 0 when there is none."""
+    return (
+        await session.scalar(
+            select(func.max(FeedEvent.sequence)).where(
+                FeedEvent.project_id == project_id, FeedEvent.appended_at < moment
+            )
+        )
+        or 0
+    )
+
+
+async def forget_tenant(session: AsyncSession) -> None:
+    """Remove everything the notifier keeps of the session's tenant."""
+    for table in (FeedEvent, Feed, KnownProject, ProjectAccess):
+        await session.execute(delete(table), execution_options={"synchronize_session": False})

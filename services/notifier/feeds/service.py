@@ -1,0 +1,72 @@
+"""Feeds: the durable events of a project, numbered without gaps, as every replica can tell them again.
+
+Guarantees: sequences of a feed have no gaps and become visible in order; an event is appended once, however often it
+arrives; an event about a thing (a document, a member, the project) of which the feed already tells something newer is
+left out, so that nobody sees a document turn back, or rise after its deletion.
+Keeps: the newest `keep_events` of a project, none older than `keep_for`; trimming rides on appends, so a feed in which
+nothing happens keeps what it has.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.notifier.feeds import repository
+from services.notifier.feeds.repository import FeedKey, NewEvent
+from shared.tenancy import after_commit, tenant_of
+
+TRIM_EVERY = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How many events a project's feed keeps, and for how long."""
+
+    keep_events: int
+    keep_for: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """The feeds of a project and of its tenant have grown up to these sequences."""
+
+    tenant_id: uuid.UUID
+    project_id: uuid.UUID
+    sequence: int
+    tenant_sequence: int
+
+    def feeds(self) -> tuple[tuple[FeedKey, int], tuple[FeedKey, int]]:
+        return (
+            (FeedKey(self.tenant_id, self.project_id), self.sequence),
+            (FeedKey(self.tenant_id, self.tenant_id), self.tenant_sequence),
+        )
+
+
+async def append(
+    session: AsyncSession,
+    event: NewEvent,
+    *,
+    retention: Retention,
+    announce: Callable[[Announcement], None],
+) -> None:
+    """Append to the project's feed and the tenant's; announced once the transaction has committed."""
+    sequence, tenant_sequence = await repository.next_sequences(session, event.project_id)
+    if await repository.is_superseded(session, event):
+        await repository.give_back(session, event.project_id)
+        return
+    await repository.add(session, event, sequence=sequence, tenant_sequence=tenant_sequence)
+    if sequence % TRIM_EVERY == 0:
+        await _trim(session, event.project_id, last=sequence, retention=retention)
+    announcement = Announcement(tenant_of(session), event.project_id, sequence, tenant_sequence)
+    after_commit(session, lambda: announce(announcement))
+
+
+async def _trim(session: AsyncSession, project_id: uuid.UUID, *, last: int, retention: Retention) -> None:
+    oldest_wanted = datetime.now(UTC) - retention.keep_for
+    expired = await repository.newest_before(session, project_id, oldest_wanted)
+    floor = max(last - retention.keep_events, expired)
+    if floor > 0:
+        await repository.drop_until(session, project_id, floor=floor)

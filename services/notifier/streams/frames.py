@@ -1,0 +1,98 @@
+"""Server-Sent Events as bytes (WHATWG HTML, "Server-sent events"): one frame is encoded once, whoever receives it.
+
+`data` is one line of JSON, so nothing an event holds can end a frame or begin another field.
+"""
+
+import random
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from services.notifier.feeds.repository import FeedKey, StoredEvent
+from shared.events.indexing import ProgressTick
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Bytes of one event. `sequence` is None unless it is durable; `project_id` None when everybody may see it."""
+
+    wire: bytes
+    sequence: int | None = None
+    project_id: uuid.UUID | None = None
+
+
+HEARTBEAT = Frame(b":\n\n")
+
+
+def durable(key: FeedKey, event: StoredEvent) -> Frame:
+    data = {
+        "type": event.type,
+        "sequence": event.sequence,
+        "time": event.time,
+        "tenant_id": key.tenant_id,
+        "project_id": event.project_id,
+        **event.data,
+        "traceparent": event.traceparent,
+    }
+    return Frame(_event(event.type, data, id=event.sequence), event.sequence, event.project_id)
+
+
+def progress(tick: ProgressTick) -> Frame:
+    data = {
+        "type": "job.progressed",
+        "sequence": None,
+        "time": tick.time,
+        "tenant_id": tick.tenant_id,
+        "project_id": tick.project_id,
+        "document_id": tick.document_id,
+        "job_id": tick.job_id,
+        "stage": tick.stage,
+        "percent": tick.percent,
+        "done": tick.done,
+        "total": tick.total,
+        "unit": tick.unit,
+        "traceparent": tick.traceparent,
+    }
+    return Frame(_event("job.progressed", data), project_id=tick.project_id)
+
+
+def snapshot(key: FeedKey, *, sequence: int, jobs: Sequence[dict[str, Any]], complete: bool) -> bytes:
+    """Running jobs as of now; `sequence` is the last durable event sent before it."""
+    return _event("snapshot", {**_about(key, "snapshot", sequence), "complete": complete, "jobs": jobs})
+
+
+def reset(key: FeedKey, *, sequence: int) -> bytes:
+    """Events were missed that cannot be told again: read the state anew. Its id continues the feed after `sequence`."""
+    return _event("reset", _about(key, "reset", sequence), id=sequence)
+
+
+def greeting(*, retry_ms: int, position: int | None) -> bytes:
+    """First bytes of a stream. An id without data sets where a client resumes that has not yet seen an event."""
+    identified = b"" if position is None else b"id: %d\n" % position
+    return b"retry: %d\n%s\n" % (retry_ms, identified)
+
+
+def goodbye(reason: str, *, retry_ms: int) -> bytes:
+    """Last bytes of a stream that the server ends. `retry_ms` is drawn anew for each client, to spread their return."""
+    return b": %s\nretry: %d\n\n" % (reason.encode(), random.randint(retry_ms // 2, retry_ms * 2))  # noqa: S311
+
+
+def _about(key: FeedKey, type: str, sequence: int) -> dict[str, Any]:
+    return {
+        "type": type,
+        "sequence": sequence,
+        "time": datetime.now(UTC),
+        "tenant_id": key.tenant_id,
+        "project_id": None if key.is_tenant_wide else key.feed_id,
+        "document_id": None,
+    }
+
+
+def _event(type: str, data: dict[str, Any], *, id: int | None = None) -> bytes:
+    encoded = orjson.dumps(data, option=orjson.OPT_UTC_Z)
+    identified = b"" if id is None else b"id: %d\n" % id
+    return b"%sevent: %s\ndata: %s\n\n" % (identified, type.encode(), encoded)

@@ -1,0 +1,164 @@
+"""Live events of the feeds that somebody here listens to.
+
+A channel is one feed with at least one subscriber in this process. Its `position` is the sequence up to which its
+subscribers have been offered everything. When a feed is said to have grown, the rows after the position are read from
+Postgres in one short transaction, encoded once and offered to all: announcements may repeat, overtake or lie.
+
+Guarantees: subscribers are offered every event after the position at which they joined, in order, without a gap.
+Covers lost announcements by asking, every `poll_seconds`, how far the feeds of a tenant have come: one transaction per
+tenant, paced so that many tenants make the round longer instead of the load higher.
+Fails by: waiting. While Postgres does not answer, channels keep their position and try again with backoff.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.notifier.feeds import repository
+from services.notifier.feeds.repository import FeedKey, StoredEvent
+from services.notifier.streams import frames
+from services.notifier.streams.connection import Connection
+from services.notifier.streams.frames import Frame
+from services.notifier.streams.progress import Progress
+from shared.resilience import Backoff
+from shared.telemetry import get_logger, span
+from shared.tenancy import Database
+
+PAGE = 500
+NO_END = 2**63 - 1
+_READERS = 4
+_FRAMES_PER_TURN = 64
+_POLL_GAP_SECONDS = 0.01
+_log = get_logger(__name__)
+
+
+class Channel:
+    """One feed as its subscribers here have been told it."""
+
+    __slots__ = ("grown", "key", "position", "progress", "reading", "subscribers")
+
+    def __init__(self, key: FeedKey, position: int) -> None:
+        self.key = key
+        self.position = position
+        self.subscribers: set[Connection] = set()
+        self.grown = False
+        self.reading: asyncio.Task[None] | None = None
+        self.progress = Progress(self.show)
+
+    def show(self, frame: Frame) -> None:
+        for connection in self.subscribers:
+            connection.offer(frame)
+
+    def close(self) -> None:
+        self.progress.close()
+        if self.reading is not None:
+            self.reading.cancel()
+
+
+class Hub:
+    """All channels of this process."""
+
+    def __init__(self, database: Database, *, poll_seconds: float) -> None:
+        self._database = database
+        self._poll_seconds = poll_seconds
+        self._channels: dict[FeedKey, Channel] = {}
+        self._readers = asyncio.Semaphore(_READERS)
+
+    async def join(self, connection: Connection, catch_up: Callable[[int], Awaitable[None]]) -> None:
+        """Offer live events to `connection`, from its cursor on.
+
+        Args:
+            catch_up: brings the connection's cursor up to a sequence, for when the channel is ahead of it.
+        """
+        channel = self._channels.get(connection.key)
+        if channel is None:
+            channel = self._channels[connection.key] = Channel(connection.key, connection.cursor)
+            # What was announced between reading the cursor and this moment found no channel.
+            self._read_on(channel)
+        channel.subscribers.add(connection)
+        while connection.cursor < channel.position and connection.ending is None:
+            await catch_up(channel.position)
+
+    def leave(self, connection: Connection) -> None:
+        channel = self._channels.get(connection.key)
+        if channel is None or connection not in channel.subscribers:
+            return
+        channel.subscribers.discard(connection)
+        if not channel.subscribers:
+            del self._channels[connection.key]
+            channel.close()
+
+    def channel(self, key: FeedKey) -> Channel | None:
+        return self._channels.get(key)
+
+    def wake(self, key: FeedKey, sequence: int) -> None:
+        """A feed is said to have grown up to `sequence`."""
+        channel = self._channels.get(key)
+        if channel is not None and sequence > channel.position:
+            self._read_on(channel)
+
+    def _read_on(self, channel: Channel) -> None:
+        channel.grown = True
+        if channel.reading is None:
+            channel.reading = asyncio.create_task(self._read(channel))
+
+    async def _read(self, channel: Channel) -> None:
+        """Offer all there is after the position, again as long as the channel is said to have grown meanwhile."""
+        backoff = Backoff(first=0.05, most=2.0)
+        try:
+            while channel.grown:
+                channel.grown = False
+                try:
+                    events = await self._page(channel)
+                except (SQLAlchemyError, OSError) as error:
+                    channel.grown = True
+                    _log.warning("feed_unreadable", tenant_id=str(channel.key.tenant_id), reason=str(error)[:200])
+                    await asyncio.sleep(backoff.next())
+                    continue
+                backoff.reset()
+                channel.grown = channel.grown or len(events) == PAGE
+                await _tell(channel, events)
+        finally:
+            channel.reading = None
+
+    async def _page(self, channel: Channel) -> list[StoredEvent]:
+        async with self._readers, self._database.tenant(channel.key.tenant_id) as session:
+            return list(
+                await repository.events_between(session, channel.key, after=channel.position, until=NO_END, limit=PAGE)
+            )
+
+    async def poll(self) -> None:
+        """Look for growth that nobody announced, until cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            for tenant_id in {key.tenant_id for key in self._channels}:
+                try:
+                    await self._look(tenant_id)
+                except (SQLAlchemyError, OSError) as error:
+                    _log.warning("feeds_unreadable", tenant_id=str(tenant_id), reason=str(error)[:200])
+                await asyncio.sleep(_POLL_GAP_SECONDS)
+
+    async def _look(self, tenant_id: uuid.UUID) -> None:
+        feed_ids = [key.feed_id for key in self._channels if key.tenant_id == tenant_id]
+        async with self._readers, self._database.tenant(tenant_id) as session:
+            heads = await repository.heads(session, feed_ids)
+        for feed_id, head in heads.items():
+            self.wake(FeedKey(tenant_id, feed_id), head.last)
+
+
+async def _tell(channel: Channel, events: list[StoredEvent]) -> None:
+    for number, event in enumerate(events, start=1):
+        if event.sequence != channel.position + 1:
+            # Trimmed before it could be told: whoever resumes is sent a reset.
+            for connection in channel.subscribers:
+                connection.end("history was trimmed", at_once=True)
+        if document_id := event.data.get("document_id"):
+            channel.progress.forget(uuid.UUID(document_id))
+        with span("sse frame", parent=event.traceparent, attributes={"quarry.event.type": event.type}):
+            channel.show(frames.durable(channel.key, event))
+        channel.position = event.sequence
+        if number % _FRAMES_PER_TURN == 0:
+            # Let the writers run: a burst must not overflow the queue of a client that keeps up.
+            await asyncio.sleep(0)

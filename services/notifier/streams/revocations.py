@@ -1,0 +1,197 @@
+"""Ending streams whose access has gone, on every replica, within 5 s.
+
+`events.identity` and `events.projects` are read without a group, so every replica hears every revocation and ends the
+streams it concerns at once. A client may come back before the projection of access, or the gateway's cache, has
+taken note: the same streams are therefore looked at again for a minute, the projects' ones by asking the directory.
+Fails by: asking again. After a gap in `events.projects` every open stream is checked; after one in `events.identity`,
+where nobody can be asked, every stream ends within half a minute and its client is authenticated anew.
+"""
+
+import asyncio
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.notifier.feeds.repository import FeedKey
+from services.notifier.streams import access
+from services.notifier.streams.connection import Connection
+from services.notifier.streams.connections import Connections
+from shared.access import ProjectDirectory
+from shared.auth import Principal
+from shared.errors import Forbidden, NotFound, Unavailable
+from shared.events.envelope import Envelope, Event, Undecodable
+from shared.events.identity import ApiKeyRevoked, MembershipChanged, SessionRevoked, TenantDeleted
+from shared.events.projects import ProjectCreated, ProjectDeleted, ProjectMemberChanged, ProjectRestored
+from shared.telemetry import get_logger
+from shared.tenancy import Database
+
+RENEW_WITHIN = 30.0
+_LOOK_SECONDS = 0.25
+_AFTER_REVOCATION: Final = (2.0,)
+# Long enough for `project.deleted` to reach those who listen.
+_AFTER_DELETION: Final = (1.0,)
+_UNTIL_SETTLED: Final = (0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
+_log = get_logger(__name__)
+
+Concerns = Callable[[Connection], bool]
+
+
+@dataclass(slots=True)
+class _Look:
+    """Another look at the streams an event concerns: those it no longer allows end, asked of the directory or not."""
+
+    at: float
+    tenant_id: uuid.UUID
+    concerns: Concerns
+    ask: bool
+
+
+class Revocations:
+    """Hears of lost access and ends streams."""
+
+    def __init__(self, connections: Connections, database: Database, directory: ProjectDirectory) -> None:
+        self._connections = connections
+        self._database = database
+        self._directory = directory
+        self._looks: list[_Look] = []
+        self._check_all = False
+        self._rules: dict[str, Callable[[Any, Envelope], None]] = {
+            SessionRevoked.type: self._on_credential_revoked,
+            ApiKeyRevoked.type: self._on_credential_revoked,
+            MembershipChanged.type: self._on_membership_changed,
+            TenantDeleted.type: self._on_tenant_deleted,
+            ProjectCreated.type: self._on_visibility_changed,
+            ProjectRestored.type: self._on_visibility_changed,
+            ProjectDeleted.type: self._on_project_deleted,
+            ProjectMemberChanged.type: self._on_member_changed,
+        }
+
+    def on_entry(self, _entry_id: bytes, fields: dict[bytes, bytes]) -> None:
+        """A reader of both streams for `shared.bus.follow`."""
+        raw = fields.get(b"event", b"")
+        try:
+            rule = self._rules.get(orjson.loads(raw)["type"])
+            if rule is not None:
+                envelope = Envelope.from_json(raw)
+                rule(envelope.payload(), envelope)
+        except (Undecodable, orjson.JSONDecodeError, KeyError, TypeError) as error:
+            # The consumer of this stream quarantines such an entry.
+            _log.warning("event_undecodable", reason=str(error)[:200])
+
+    def on_projects_gap(self) -> None:
+        self._check_all = True
+
+    def on_identity_gap(self) -> None:
+        self._connections.renew(RENEW_WITHIN)
+
+    # --- what each event means ---------------------------------------------------------------------------------------
+
+    def _on_credential_revoked(self, event: SessionRevoked | ApiKeyRevoked, envelope: Envelope) -> None:
+        credential_id = event.session_id if isinstance(event, SessionRevoked) else event.api_key_id
+
+        def concerns(connection: Connection) -> bool:
+            return connection.principal.credential_id == credential_id
+
+        for connection in filter(concerns, self._connections):
+            connection.end("signed out", at_once=True)
+        self._look_later(_AFTER_REVOCATION, envelope.tenantid, concerns, ask=False)
+
+    def _on_membership_changed(self, event: MembershipChanged, envelope: Envelope) -> None:
+        self._end(envelope.tenantid, lambda connection: connection.principal.user_id == event.user_id)
+
+    def _on_tenant_deleted(self, event: TenantDeleted, envelope: Envelope) -> None:
+        self._end(event.tenant_id, lambda connection: True)
+
+    def _on_visibility_changed(self, event: Event, envelope: Envelope) -> None:
+        self._look_later(_UNTIL_SETTLED, envelope.tenantid, _is_selective, ask=True)
+
+    def _on_project_deleted(self, event: ProjectDeleted, envelope: Envelope) -> None:
+        def concerns(connection: Connection) -> bool:
+            return connection.key.feed_id == event.project_id or _is_selective(connection)
+
+        def follows(connection: Connection) -> bool:
+            return connection.key.feed_id == event.project_id
+
+        self._look_later(_AFTER_DELETION, envelope.tenantid, follows, ask=False)
+        settled = [delay for delay in _UNTIL_SETTLED if delay > _AFTER_DELETION[0]]
+        self._look_later(settled, envelope.tenantid, concerns, ask=True)
+
+    def _on_member_changed(self, event: ProjectMemberChanged, envelope: Envelope) -> None:
+        def concerns(connection: Connection) -> bool:
+            principal, key = connection.principal, connection.key
+            mine = principal.user_id == event.user_id and not principal.is_tenant_admin
+            return mine and (key.is_tenant_wide or key.feed_id == event.project_id)
+
+        if event.role is None:
+            for connection in filter(concerns, self._connections.of_tenant(envelope.tenantid)):
+                connection.end("access changed", at_once=True)
+        self._look_later(_UNTIL_SETTLED, envelope.tenantid, concerns, ask=True)
+
+    def _end(self, tenant_id: uuid.UUID, concerns: Concerns) -> None:
+        for connection in filter(concerns, self._connections.of_tenant(tenant_id)):
+            connection.end("access changed", at_once=True)
+        self._look_later(_AFTER_REVOCATION, tenant_id, concerns, ask=False)
+
+    def _look_later(self, delays: Iterable[float], tenant_id: uuid.UUID, concerns: Concerns, *, ask: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        self._looks.extend(_Look(now + delay, tenant_id, concerns, ask) for delay in delays)
+
+    # --- looking again -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Look again when it is time, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            now = asyncio.get_running_loop().time()
+            due = [look for look in self._looks if look.at <= now]
+            self._looks = [look for look in self._looks if look.at > now]
+            doubtful: set[Connection] = set()
+            for look in due:
+                concerned = filter(look.concerns, self._connections.of_tenant(look.tenant_id))
+                if look.ask:
+                    doubtful.update(concerned)
+                else:
+                    for connection in concerned:
+                        connection.end("access changed", at_once=True)
+            if self._check_all:
+                self._check_all = False
+                doubtful.update(self._connections)
+            await self._check(doubtful)
+
+    async def _check(self, doubtful: Iterable[Connection]) -> None:
+        """Ask the directory once for each caller and feed."""
+        groups: defaultdict[tuple[Principal, FeedKey], list[Connection]] = defaultdict(list)
+        for connection in doubtful:
+            if connection.ending is None:
+                groups[connection.principal, connection.key].append(connection)
+        for (principal, key), connections in groups.items():
+            try:
+                visible = await self._visible(principal, key)
+                ended = [connection for connection in connections if connection.visible != visible]
+            except (NotFound, Forbidden):
+                ended = connections
+            except (Unavailable, SQLAlchemyError, OSError) as error:
+                _log.warning("access_unknown", tenant_id=str(key.tenant_id), reason=str(error)[:200])
+                self._look_later((1.0,), key.tenant_id, _one_of(connections), ask=True)
+                continue
+            for connection in ended:
+                connection.end("access changed", at_once=True)
+
+    async def _visible(self, principal: Principal, key: FeedKey) -> frozenset[uuid.UUID] | None:
+        async with self._database.tenant(key.tenant_id) as session:
+            return await access.require(session, principal, self._directory, key)
+
+
+def _is_selective(connection: Connection) -> bool:
+    """Follows a whole tenant and sees some of its projects only."""
+    return connection.key.is_tenant_wide and connection.visible is not None
+
+
+def _one_of(connections: list[Connection]) -> Concerns:
+    asked = frozenset(connections)
+    return lambda connection: connection in asked

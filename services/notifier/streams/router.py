@@ -1,0 +1,71 @@
+"""`GET /v1/projects/{id}/events` and `GET /v1/events`: Server-Sent Events."""
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+
+from services.notifier.streams import service
+from services.notifier.streams.connection import EventStream
+from services.notifier.streams.service import Streaming
+from shared.errors import Forbidden
+from shared.http import CurrentPrincipal
+
+router = APIRouter(tags=["events"])
+
+
+def _streaming(request: Request) -> Streaming:
+    streaming: Streaming = request.app.state.streaming
+    return streaming
+
+
+def _last_event_id(
+    header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
+    query: Annotated[
+        str | None, Query(alias="last_event_id", description="For clients that cannot set the header.")
+    ] = None,
+) -> int | None:
+    """Where to resume. The header is newer than the address, which a browser repeats when it reconnects."""
+    return service.parse_event_id(header or query)
+
+
+def _tenant_of(principal: CurrentPrincipal) -> uuid.UUID:
+    if principal.tenant_id is None:
+        raise Forbidden("Choose an active tenant first.")
+    return principal.tenant_id
+
+
+StreamingDependency = Annotated[Streaming, Depends(_streaming)]
+LastEventId = Annotated[int | None, Depends(_last_event_id)]
+ActiveTenant = Annotated[uuid.UUID, Depends(_tenant_of)]
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A stream of events that ends after some minutes; resume with the id of the last event.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+
+
+@router.get("/v1/projects/{project_id}/events", response_class=EventStream, responses=_STREAM)
+async def project_events(
+    project_id: uuid.UUID,
+    streaming: StreamingDependency,
+    principal: CurrentPrincipal,
+    tenant_id: ActiveTenant,
+    last_event_id: LastEventId,
+) -> EventStream:
+    """What happens in one project."""
+    return await service.open_project(
+        streaming, principal, tenant_id=tenant_id, project_id=project_id, last_event_id=last_event_id
+    )
+
+
+@router.get("/v1/events", response_class=EventStream, responses=_STREAM)
+async def tenant_events(
+    streaming: StreamingDependency, principal: CurrentPrincipal, tenant_id: ActiveTenant, last_event_id: LastEventId
+) -> EventStream:
+    """What happens in all projects of the active tenant that the caller may see.
+
+    Ids grow, and are without gaps only for those who may see every project.
+    """
+    return await service.open_tenant(streaming, principal, tenant_id=tenant_id, last_event_id=last_event_id)

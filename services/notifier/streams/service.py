@@ -1,0 +1,161 @@
+"""Opening a stream and what is said on it, from the greeting to the goodbye.
+
+Guarantees: after Last-Event-ID every durable event of the feed in order, each once, or an explicit `reset`; then one
+`snapshot`; then live events. Between what is replayed and what is live there is neither a gap nor a duplicate: the
+connection joins the hub first and drops what it has got already.
+No database session is held while a stream is open. Access is checked before the first byte and again by
+`services.notifier.streams.revocations`.
+"""
+
+import re
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.notifier.feeds import repository
+from services.notifier.feeds.repository import EMPTY, FeedKey, Head
+from services.notifier.settings import NotifierSettings
+from services.notifier.streams import access, frames
+from services.notifier.streams.connection import Connection, EventStream, Write
+from services.notifier.streams.connections import Connections
+from services.notifier.streams.errors import InvalidEventId
+from services.notifier.streams.hub import PAGE, Hub
+from services.notifier.streams.snapshots import Snapshots
+from shared.access import ProjectDirectory
+from shared.auth import Principal
+from shared.errors import NotFound
+from shared.telemetry import get_logger
+from shared.tenancy import Database
+
+RETRY_MS = 2000
+_EVENT_ID = re.compile(r"[0-9]{1,40}", re.ASCII)
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """What streams are made with; one per process."""
+
+    settings: NotifierSettings
+    database: Database
+    directory: ProjectDirectory
+    connections: Connections
+    hub: Hub
+    snapshots: Snapshots
+
+
+def parse_event_id(value: str | None) -> int | None:
+    """The sequence a Last-Event-ID names; None when the client has none.
+
+    Raises:
+        InvalidEventId: not a number.
+    """
+    if not value:
+        return None
+    if not _EVENT_ID.fullmatch(value):
+        raise InvalidEventId
+    return int(value)
+
+
+async def open_project(
+    streaming: Streaming,
+    principal: Principal,
+    *,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID,
+    last_event_id: int | None,
+) -> EventStream:
+    """The response that streams a project's feed to one client.
+
+    Raises:
+        NotFound, Forbidden, Unavailable: see `access.require`.
+        TooManyStreams, StreamsExhausted: see `Connections.admit`.
+    """
+    if project_id == tenant_id:
+        # That key means the tenant's own feed, which is no project.
+        raise NotFound
+    return await _open(streaming, principal, FeedKey(tenant_id, project_id), last_event_id)
+
+
+async def open_tenant(
+    streaming: Streaming, principal: Principal, *, tenant_id: uuid.UUID, last_event_id: int | None
+) -> EventStream:
+    """The response that streams what the caller may see of all its tenant's projects.
+
+    Raises:
+        NotFound, Forbidden, Unavailable, TooManyStreams, StreamsExhausted: as for a project.
+    """
+    return await _open(streaming, principal, FeedKey(tenant_id, tenant_id), last_event_id)
+
+
+async def _open(streaming: Streaming, principal: Principal, key: FeedKey, last_event_id: int | None) -> EventStream:
+    # Admitted first, so that a revocation that arrives during the check ends this stream as well.
+    connection = streaming.connections.admit(principal, key)
+    try:
+        async with streaming.database.tenant(key.tenant_id) as session:
+            connection.visible = await access.require(session, principal, streaming.directory, key)
+            head = (await repository.heads(session, [key.feed_id])).get(key.feed_id, EMPTY)
+    except BaseException:
+        streaming.connections.discard(connection)
+        raise
+
+    async def talk(write: Write) -> None:
+        await _talk(streaming, connection, head, last_event_id, write)
+
+    def hang_up() -> None:
+        streaming.hub.leave(connection)
+        streaming.connections.discard(connection)
+
+    return EventStream(connection, talk=talk, hang_up=hang_up, send_seconds=streaming.settings.send_seconds)
+
+
+async def _talk(
+    streaming: Streaming, connection: Connection, head: Head, last_event_id: int | None, write: Write
+) -> None:
+    async def catch_up(until: int) -> None:
+        await _catch_up(streaming.database, connection, until, write)
+
+    try:
+        await _greet(connection, head, last_event_id, write)
+        await catch_up(head.last)
+        await streaming.hub.join(connection, catch_up)
+        running = await streaming.snapshots.of(connection.key)
+        await write(
+            frames.snapshot(connection.key, sequence=connection.cursor, jobs=running.jobs, complete=running.complete)
+        )
+        while chunk := await connection.next_chunk():
+            await write(chunk)
+    except (SQLAlchemyError, OSError) as error:
+        _log.warning("stream_interrupted", tenant_id=str(connection.key.tenant_id), reason=str(error)[:200])
+        connection.end("interrupted", at_once=True)
+    await write(frames.goodbye(connection.ending or "resume", retry_ms=RETRY_MS))
+
+
+async def _greet(connection: Connection, head: Head, last_event_id: int | None, write: Write) -> None:
+    """Say at once that the stream is open, and where it goes on."""
+    connection.cursor = head.last if last_event_id is None else last_event_id
+    position = head.last if last_event_id is None else None
+    greeting = frames.greeting(retry_ms=RETRY_MS, position=position)
+    if not head.first_kept - 1 <= connection.cursor <= head.last:
+        connection.cursor = head.last
+        greeting += frames.reset(connection.key, sequence=head.last)
+    await write(greeting)
+
+
+async def _catch_up(database: Database, connection: Connection, until: int, write: Write) -> None:
+    """Send what lies between the cursor and `until`, page by page, or a reset when it was trimmed meanwhile."""
+    key = connection.key
+    while connection.cursor < until and connection.ending is None:
+        async with database.tenant(key.tenant_id) as session:
+            events = await repository.events_between(
+                session, key, after=connection.cursor, until=until, limit=PAGE, visible=connection.visible
+            )
+            head = (await repository.heads(session, [key.feed_id])).get(key.feed_id, EMPTY)
+        if head.first_kept > connection.cursor + 1:
+            connection.cursor = head.last
+            await write(frames.reset(key, sequence=head.last))
+            return
+        connection.cursor = events[-1].sequence if len(events) == PAGE else until
+        if events:
+            await write(b"".join(frames.durable(key, event).wire for event in events))

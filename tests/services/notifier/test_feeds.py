@@ -1,0 +1,217 @@
+"""Appending: gapless, once, never backwards."""
+
+import asyncio
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, String, update
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from infra.local.stack import Stack
+from infra.postgres.roles import Access
+from services.notifier.feeds import models, repository
+from services.notifier.feeds.handlers import SHOWN, feed_handlers
+from services.notifier.feeds.models import FeedEvent
+from services.notifier.feeds.repository import EMPTY, FeedKey, Head, StoredEvent
+from services.notifier.feeds.service import TRIM_EVERY, Announcement, Retention
+from services.notifier.schema import Base
+from shared.db import Model
+from shared.events.envelope import Envelope
+from shared.events.identity import TenantDeleted
+from shared.events.projects import DocumentCancelled, DocumentFailed, ProjectMemberChanged, ProjectUpdated
+from shared.tenancy import Database
+from tests.services.notifier.feeding import RETENTION, append, indexed, new_event, unheard, uploaded
+
+
+async def _all(database: Database, key: FeedKey) -> list[StoredEvent]:
+    async with database.tenant(key.tenant_id) as session:
+        return list(await repository.events_between(session, key, after=0, until=10**9, limit=10**6))
+
+
+async def _head(database: Database, key: FeedKey) -> Head:
+    async with database.tenant(key.tenant_id) as session:
+        return (await repository.heads(session, [key.feed_id])).get(key.feed_id, EMPTY)
+
+
+async def test_sequences_are_gapless_under_concurrency(database: Database, tenant_id: uuid.UUID) -> None:
+    projects = [uuid.uuid4() for _ in range(3)]
+    await asyncio.gather(*(append(database, tenant_id, new_event(projects[n % 3])) for n in range(60)))
+    for project_id in projects:
+        events = await _all(database, FeedKey(tenant_id, project_id))
+        assert [event.sequence for event in events] == list(range(1, 21))
+    everything = await _all(database, FeedKey(tenant_id, tenant_id))
+    assert [event.sequence for event in everything] == list(range(1, 61))
+
+
+async def test_a_rolled_back_append_leaves_no_gap(database: Database, tenant_id: uuid.UUID) -> None:
+    project_id = uuid.uuid4()
+    await append(database, tenant_id, new_event(project_id))
+    event = new_event(project_id)
+    async with database.tenant(tenant_id) as session:
+        await repository.next_sequences(session, project_id)
+        await session.rollback()
+    await append(database, tenant_id, event)
+    assert [event.sequence for event in await _all(database, FeedKey(tenant_id, project_id))] == [1, 2]
+
+
+async def test_an_event_is_appended_once_even_when_the_inbox_has_forgotten_it(
+    database: Database, tenant_id: uuid.UUID
+) -> None:
+    event = new_event(uuid.uuid4())
+    await append(database, tenant_id, event)
+    await append(database, tenant_id, event)
+    key = FeedKey(tenant_id, event.project_id)
+    assert [stored.sequence for stored in await _all(database, key)] == [1]
+    assert await _head(database, key) == Head(last=1, first_kept=1)
+    assert await _head(database, FeedKey(tenant_id, tenant_id)) == Head(last=1, first_kept=1)
+
+
+async def test_a_late_event_does_not_turn_a_document_back(database: Database, tenant_id: uuid.UUID) -> None:
+    project_id, document_id = uuid.uuid4(), uuid.uuid4()
+    await append(database, tenant_id, new_event(project_id, subject_id=document_id, revision=5))
+    await append(database, tenant_id, new_event(project_id, subject_id=document_id, revision=4))
+    await append(database, tenant_id, new_event(project_id, revision=1))
+    events = await _all(database, FeedKey(tenant_id, project_id))
+    assert [event.sequence for event in events] == [1, 2]
+
+
+async def test_only_a_committed_append_is_announced(database: Database, tenant_id: uuid.UUID) -> None:
+    heard: list[Announcement] = []
+    handlers = {handler.event: handler for handler in feed_handlers(RETENTION, heard.append)}
+    event = uploaded(uuid.uuid4())
+    envelope = _wrap(tenant_id, event)
+    with pytest.raises(ZeroDivisionError):
+        async with database.tenant(tenant_id) as session:
+            await handlers[type(event)].call(session, event, envelope)
+            raise ZeroDivisionError
+    assert heard == []
+    async with database.tenant(tenant_id) as session:
+        await handlers[type(event)].call(session, event, envelope)
+    assert heard == [Announcement(tenant_id, event.project_id, 1, 1)]
+
+
+async def test_another_tenant_reads_nothing(database: Database, tenant_id: uuid.UUID) -> None:
+    event = new_event(uuid.uuid4())
+    await append(database, tenant_id, event)
+    stranger = uuid.uuid4()
+    assert await _all(database, FeedKey(stranger, event.project_id)) == []
+    assert await _head(database, FeedKey(stranger, event.project_id)) == EMPTY
+
+
+async def test_the_newest_events_are_kept(database: Database, tenant_id: uuid.UUID) -> None:
+    project_id, other_id = uuid.uuid4(), uuid.uuid4()
+    few = Retention(keep_events=10, keep_for=timedelta(days=7))
+    await append(database, tenant_id, new_event(other_id), retention=few)
+    for _ in range(TRIM_EVERY):
+        await append(database, tenant_id, new_event(project_id), retention=few)
+    kept = await _all(database, FeedKey(tenant_id, project_id))
+    assert [event.sequence for event in kept] == list(range(TRIM_EVERY - 9, TRIM_EVERY + 1))
+    assert await _head(database, FeedKey(tenant_id, project_id)) == Head(TRIM_EVERY, TRIM_EVERY - 9)
+    # The tenant's feed is whole only after the newest event that went; the other project lost nothing.
+    assert await _head(database, FeedKey(tenant_id, tenant_id)) == Head(TRIM_EVERY + 1, TRIM_EVERY - 8)
+    assert await _head(database, FeedKey(tenant_id, other_id)) == Head(1, 1)
+    assert len(await _all(database, FeedKey(tenant_id, other_id))) == 1
+
+
+async def test_old_events_go_with_the_next_appends(database: Database, tenant_id: uuid.UUID) -> None:
+    project_id = uuid.uuid4()
+    for _ in range(TRIM_EVERY - 1):
+        await append(database, tenant_id, new_event(project_id))
+    async with database.tenant(tenant_id) as session:
+        long_ago = datetime.now(UTC) - timedelta(days=8)
+        await session.execute(update(FeedEvent).where(FeedEvent.sequence <= 50).values(appended_at=long_ago))
+    await append(database, tenant_id, new_event(project_id))
+    kept = await _all(database, FeedKey(tenant_id, project_id))
+    assert kept[0].sequence == 51
+    assert await _head(database, FeedKey(tenant_id, project_id)) == Head(TRIM_EVERY, 51)
+
+
+async def test_a_deleted_tenant_is_forgotten(database: Database, tenant_id: uuid.UUID) -> None:
+    event = new_event(uuid.uuid4())
+    await append(database, tenant_id, event)
+    neighbour, kept = uuid.uuid4(), new_event(uuid.uuid4())
+    await append(database, neighbour, kept)
+    deleted = TenantDeleted(tenant_id=tenant_id)
+    (handler,) = (handler for handler in feed_handlers(RETENTION, unheard) if handler.event is TenantDeleted)
+    async with database.tenant(tenant_id) as session:
+        await handler.call(session, deleted, _wrap(tenant_id, deleted))
+    assert await _all(database, FeedKey(tenant_id, event.project_id)) == []
+    assert await _head(database, FeedKey(tenant_id, event.project_id)) == EMPTY
+    assert len(await _all(database, FeedKey(neighbour, kept.project_id))) == 1
+
+
+async def test_a_feed_tells_facts_and_no_more(database: Database, tenant_id: uuid.UUID) -> None:
+    project_id, document_id, user_id, job_id = (uuid.uuid4() for _ in range(4))
+    about = {"project_id": project_id, "document_id": document_id, "version": 1}
+    told = [
+        uploaded(project_id, document_id),
+        uploaded(project_id, document_id, version=2),
+        indexed(project_id, document_id),
+        DocumentFailed(**about, job_id=job_id, code="corrupt", reason="The PDF is damaged."),
+        DocumentCancelled(**about, job_id=None),
+        ProjectUpdated(project_id=project_id, name="Renamed"),
+        ProjectMemberChanged(project_id=project_id, user_id=user_id, role=None, actor_id=user_id),
+    ]
+    handlers = {handler.event: handler for handler in feed_handlers(RETENTION, unheard)}
+    for revision, event in enumerate(told, start=1):
+        async with database.tenant(tenant_id) as session:
+            await handlers[type(event)].call(session, event, _wrap(tenant_id, event, revision))
+    events = await _all(database, FeedKey(tenant_id, project_id))
+    assert [event.type for event in events] == [
+        "document.uploaded",
+        "document.version_added",
+        "document.indexed",
+        "document.failed",
+        "document.cancelled",
+        "project.updated",
+        "member.changed",
+    ]
+    first, failed, member = events[0].data, events[3].data, events[6].data
+    assert first["document_id"] == str(document_id)
+    assert (first["name"], first["size"], first["content_type"]) == ("notes.md", 2048, "text/markdown")
+    assert "metadata" not in first
+    assert (failed["code"], failed["reason"], failed["job_id"]) == ("corrupt", "The PDF is damaged.", str(job_id))
+    assert (member["user_id"], member["role"], member["document_id"]) == (str(user_id), None, None)
+
+
+def test_every_fact_shown_is_a_field_of_its_event() -> None:
+    for event, shown in SHOWN.items():
+        assert shown.facts <= set(event.model_fields), event.type
+
+
+async def test_models_equal_the_migrated_schema(stack: Stack, database: Database) -> None:
+    assert models.Feed.metadata is Base.metadata
+    engine = create_async_engine(
+        stack.database_url("notifier", Access.OWNER),
+        connect_args={"server_settings": {"search_path": "notifier"}},
+    )
+
+    def differences(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": _types_differ})
+        return list(compare_metadata(context, [Model.metadata, Base.metadata]))
+
+    async with engine.connect() as connection:
+        found = await connection.run_sync(differences)
+    await engine.dispose()
+    assert [change for change in found if "alembic_version" not in str(change)] == []
+
+
+def _types_differ(_context: object, _inspected: object, _mapped: object, there: object, here: object) -> bool | None:
+    """`text` and `varchar` without a length are one type under two names; the rest is for Alembic to compare."""
+    both_text = isinstance(there, String) and isinstance(here, String)
+    return False if both_text and there.length == here.length else None
+
+
+def _wrap(tenant_id: uuid.UUID, event: object, revision: int = 1) -> Envelope:
+    return Envelope.wrap(
+        event,  # type: ignore[arg-type]  # one of the event classes above
+        event_id=uuid.uuid4(),
+        tenant_id=tenant_id,
+        sequence=revision,
+        traceparent=None,
+        correlation_id=None,
+        causation_id=None,
+    )
