@@ -2,7 +2,7 @@
 
     python -m services.identity.bootstrap --tenant dev --owner-email dev@example.test
 
-Writes one JSON line to standard output, `{"tenant_id": ..., "api_key": ...}`; logs go to standard error. Safe to repeat:
+Writes one JSON line to standard output, `{"tenant_id": ..., "api_key": ...}`; logs go to standard error. Repeatable:
 the user is found by e-mail address, the tenant by its name among those the user owns, the key by its name. A key cannot
 be shown twice: a second run replaces it, or leaves it and answers null with `--keep-key`.
 

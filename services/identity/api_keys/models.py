@@ -3,25 +3,26 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ARRAY, ForeignKeyConstraint, Index, Text, text
+from sqlalchemy import ARRAY, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.identity.schema import Base
-from shared.db import Identified
 from shared.tenancy import TenantOwned
 
 
-class ApiKey(TenantOwned, Identified, Base):
+class ApiKey(TenantOwned, Base):
     """A key acts as the user who made it, within `scopes` and, if set, within one project."""
 
     __tablename__ = "api_keys"
     __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "id"),
         ForeignKeyConstraint(["tenant_id", "user_id"], ["memberships.tenant_id", "memberships.user_id"]),
         Index("ix_api_keys_key_hash", "key_hash"),
         Index("ix_api_keys_tenant_id_created_at_id", "tenant_id", "created_at", "id"),
         Index("ix_api_keys_tenant_id_user_id", "tenant_id", "user_id"),
     )
 
+    id: Mapped[uuid.UUID] = mapped_column(server_default=text("uuidv7()"))
     user_id: Mapped[uuid.UUID]
     name: Mapped[str]
     prefix: Mapped[str]

@@ -42,7 +42,7 @@ _HOLDER = (
         or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - USED_EVERY).label("unused_lately"),
     )
     .join(Membership, and_(Membership.tenant_id == ApiKey.tenant_id, Membership.user_id == ApiKey.user_id))
-    .join(Tenant, Tenant.id == ApiKey.tenant_id)
+    .join(Tenant, Tenant.tenant_id == ApiKey.tenant_id)
     .where(
         ApiKey.key_hash == bindparam("key_hash"),
         ApiKey.revoked_at.is_(None),

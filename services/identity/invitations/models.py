@@ -3,25 +3,26 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Index, Text, text
+from sqlalchemy import CheckConstraint, Index, PrimaryKeyConstraint, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.identity.schema import Base
-from shared.db import Identified
 from shared.events.identity import TenantRole
 from shared.tenancy import TenantOwned
 
 
-class Invitation(TenantOwned, Identified, Base):
+class Invitation(TenantOwned, Base):
     """Open until accepted, revoked or expired. `email` is in lower case."""
 
     __tablename__ = "invitations"
     __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "id"),
         CheckConstraint("role IN ('owner', 'admin', 'member')", name="known_role"),
         Index("ix_invitations_token_hash", "token_hash"),
         Index("ix_invitations_tenant_id_created_at_id", "tenant_id", "created_at", "id"),
     )
 
+    id: Mapped[uuid.UUID] = mapped_column(server_default=text("uuidv7()"))
     email: Mapped[str]
     role: Mapped[TenantRole] = mapped_column(Text)
     token_hash: Mapped[bytes]

@@ -21,7 +21,7 @@ class Membership(TenantOwned, Timestamped, Base):
     __tablename__ = "memberships"
     __table_args__ = (
         PrimaryKeyConstraint("tenant_id", "user_id"),
-        ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+        ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"]),
         CheckConstraint("role IN ('owner', 'admin', 'member')", name="known_role"),
         Index("ix_memberships_user_id", "user_id"),
     )

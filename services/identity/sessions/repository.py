@@ -41,7 +41,7 @@ _HOLDER = (
     select(
         BrowserSession.id,
         BrowserSession.user_id,
-        Tenant.id,
+        Tenant.tenant_id,
         Membership.role,
         (BrowserSession.last_seen_at < func.now() - SEEN_EVERY).label("unseen_lately"),
     )
@@ -53,7 +53,7 @@ _HOLDER = (
             Membership.role.is_not(None),
         ),
     )
-    .outerjoin(Tenant, and_(Tenant.id == Membership.tenant_id, Tenant.deleted_at.is_(None)))
+    .outerjoin(Tenant, and_(Tenant.tenant_id == Membership.tenant_id, Tenant.deleted_at.is_(None)))
     .where(BrowserSession.secret_hash == bindparam("secret_hash"), _counts(bindparam("idle", type_=Interval())))
 )
 

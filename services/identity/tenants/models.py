@@ -1,20 +1,20 @@
-"""Tenants. A tenant's own id is its `tenant_id`, so that isolation is the same as everywhere."""
+"""Tenants. A tenant is isolated like everything that belongs to one: its id is its `tenant_id`."""
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint
+from sqlalchemy import PrimaryKeyConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.identity.schema import Base
-from shared.db import Identified, Timestamped
+from shared.db import Timestamped
 from shared.tenancy import TenantOwned
 
 
-class Tenant(TenantOwned, Identified, Timestamped, Base):
+class Tenant(TenantOwned, Timestamped, Base):
     """`deleted_at` ends a tenant for its members at once; its data is erased later."""
 
     __tablename__ = "tenants"
-    __table_args__ = (CheckConstraint("tenant_id = id", name="owns_itself"),)
+    __table_args__ = (PrimaryKeyConstraint("tenant_id"),)
 
     name: Mapped[str]
     revision: Mapped[int] = mapped_column(default=1)

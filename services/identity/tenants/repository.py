@@ -36,9 +36,9 @@ async def of_user(
     """The tenants a user belongs to, oldest first."""
     statement = _of_user().where(Membership.user_id == user_id)
     if only is not None:
-        statement = statement.where(Tenant.id == only)
+        statement = statement.where(Tenant.tenant_id == only)
     if after is not None:
-        statement = statement.where(tuple_(Tenant.created_at, Tenant.id) > after)
+        statement = statement.where(tuple_(Tenant.created_at, Tenant.tenant_id) > after)
     return [seen_by(tenant, role) for tenant, role in await session.execute(statement.limit(limit))]
 
 
@@ -56,12 +56,12 @@ async def add(session: AsyncSession, tenant: Tenant) -> Tenant:
 def _of_user() -> Select[Tenant, TenantRole | None]:
     return (
         select(Tenant, Membership.role)
-        .join(Membership, and_(Membership.tenant_id == Tenant.id, Membership.role.is_not(None)))
+        .join(Membership, and_(Membership.tenant_id == Tenant.tenant_id, Membership.role.is_not(None)))
         .where(Tenant.deleted_at.is_(None))
-        .order_by(Tenant.created_at, Tenant.id)
+        .order_by(Tenant.created_at, Tenant.tenant_id)
     )
 
 
 def seen_by(tenant: Tenant, role: TenantRole | None) -> TenantOfUser:
     """The tenant as a member in that role sees it."""
-    return TenantOfUser(tenant.id, tenant.name, role, tenant.revision, tenant.created_at, tenant.updated_at)
+    return TenantOfUser(tenant.tenant_id, tenant.name, role, tenant.revision, tenant.created_at, tenant.updated_at)

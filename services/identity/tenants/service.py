@@ -25,7 +25,7 @@ async def create(transactions: Transactions, *, owner_id: uuid.UUID, name: str) 
     """A new tenant and its first owner, in one transaction bound to the new tenant."""
     tenant_id = await transactions.new_id()
     async with transactions.tenant(tenant_id) as session:
-        tenant = await repository.add(session, Tenant(id=tenant_id, name=name))
+        tenant = await repository.add(session, Tenant(name=name))
         owner = await members.add(session, Membership(user_id=owner_id, role="owner"))
         publish(session, TenantCreated(tenant_id=tenant_id, name=name, owner_id=owner_id), sequence=tenant.revision)
         joined = MembershipChanged(tenant_id=tenant_id, user_id=owner_id, role="owner")
@@ -82,7 +82,7 @@ async def delete(session: AsyncSession, principal: Principal, *, tenant_id: uuid
         raise Forbidden("Only an owner can delete a tenant.")
     tenant.deleted_at = datetime.now(UTC)
     tenant.revision += 1
-    publish(session, TenantDeleted(tenant_id=tenant.id), sequence=tenant.revision)
+    publish(session, TenantDeleted(tenant_id=tenant.tenant_id), sequence=tenant.revision)
 
 
 async def activate(

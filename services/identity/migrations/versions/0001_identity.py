@@ -71,15 +71,13 @@ def _create_users() -> None:
 def _create_tenants() -> None:
     op.create_table(
         "tenants",
-        id_column(),
         tenant_column(),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False),
         moment("created_at"),
         moment("updated_at"),
         moment("deleted_at", nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_tenants"),
-        sa.CheckConstraint("tenant_id = id", name="ck_tenants_owns_itself"),
+        sa.PrimaryKeyConstraint("tenant_id", name="pk_tenants"),
     )
     isolate("tenants", privileges="SELECT, INSERT, UPDATE")
     open_to_system("tenants", "SELECT")
@@ -92,7 +90,7 @@ def _create_tenants() -> None:
         moment("created_at"),
         moment("updated_at"),
         sa.PrimaryKeyConstraint("tenant_id", "user_id", name="pk_memberships"),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="fk_memberships_tenant_id_tenants"),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.tenant_id"], name="fk_memberships_tenant_id_tenants"),
         sa.CheckConstraint("role IN ('owner', 'admin', 'member')", name="ck_memberships_known_role"),
     )
     op.create_index("ix_memberships_user_id", "memberships", ["user_id"])
@@ -121,7 +119,7 @@ def _create_api_keys() -> None:
         moment("expires_at", nullable=True),
         moment("last_used_at", nullable=True),
         moment("revoked_at", nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_api_keys"),
         sa.ForeignKeyConstraint(
             ["tenant_id", "user_id"],
             ["memberships.tenant_id", "memberships.user_id"],
@@ -148,7 +146,7 @@ def _create_invitations() -> None:
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
         moment("accepted_at", nullable=True),
         moment("revoked_at", nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_invitations"),
+        sa.PrimaryKeyConstraint("tenant_id", "id", name="pk_invitations"),
         sa.CheckConstraint("role IN ('owner', 'admin', 'member')", name="ck_invitations_known_role"),
     )
     op.create_index("ix_invitations_token_hash", "invitations", ["token_hash"])
