@@ -1,0 +1,59 @@
+"""What documents refuse."""
+
+from shared.errors import Conflict, InvalidRequest, TooLarge
+
+
+class DocumentTooLarge(TooLarge):
+    code = "document_too_large"
+    detail = "The document is larger than this installation allows."
+
+
+class EmptyDocument(InvalidRequest):
+    status = 422
+    code = "empty_document"
+    detail = "The document has no content."
+
+
+class InvalidName(InvalidRequest):
+    status = 422
+    code = "invalid_name"
+    detail = "The document needs a name: send a file name, or `?name=` with a raw body."
+
+
+class InvalidUpload(InvalidRequest):
+    status = 422
+    code = "invalid_upload"
+    detail = "The upload needs exactly one part named `file`."
+
+
+class MalformedUpload(InvalidRequest):
+    code = "malformed_upload"
+    detail = "The body is not the multipart form it is declared to be."
+
+
+class UploadAborted(InvalidRequest):
+    """Nobody is left to read it; it ends the request without a row, a blob or a crash in the log."""
+
+    code = "upload_aborted"
+    detail = "The upload ended before its content was complete."
+
+
+class DuplicateDocument(Conflict):
+    code = "duplicate_document"
+    detail = "A document with the same content is already stored."
+
+
+class NotCancellable(Conflict):
+    code = "not_cancellable"
+    detail = "Only a document that is queued or being indexed can be cancelled."
+
+
+class NotRetryable(Conflict):
+    code = "not_retryable"
+    detail = "Only a document whose indexing failed or was cancelled can be tried again."
+
+
+class RangeNotSatisfiable(InvalidRequest):
+    status = 416
+    code = "range_not_satisfiable"
+    detail = "The range lies outside the content."

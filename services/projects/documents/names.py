@@ -1,0 +1,39 @@
+"""Names of documents and their declared types, as clients send them: shown and compared, never used as a path."""
+
+import re
+import unicodedata
+
+from services.projects.documents.errors import InvalidName
+
+MAX_NAME = 255
+UNKNOWN_TYPE = "application/octet-stream"
+
+# Control characters, surrogates, line and paragraph separators, and what turns the direction of text around.
+_UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
+_SEPARATOR = re.compile(r"[/\\]")
+_CONTENT_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,127}")
+# What HTTP clients declare when nobody has told them anything.
+_MEANINGLESS = frozenset({"application/x-www-form-urlencoded", "binary/octet-stream", "application/unknown"})
+
+
+def clean_name(raw: str) -> str:
+    """The last part of `raw` without control characters, in NFC, at most 255 characters long (an ending is kept).
+
+    Raises:
+        InvalidName: nothing is left.
+    """
+    name = _UNWANTED.sub("", unicodedata.normalize("NFC", raw))
+    name = _SEPARATOR.split(name.rstrip("/\\ "))[-1].strip()
+    if len(name) > MAX_NAME:
+        stem, dot, ending = name.rpartition(".")
+        kept = dot + ending if stem and len(ending) <= 16 else ""
+        name = name[: MAX_NAME - len(kept)] + kept
+    if not name.strip("."):
+        raise InvalidName
+    return name
+
+
+def clean_content_type(raw: str | None) -> str:
+    """The declared type in lower case without parameters; a hint, since indexing looks at the bytes."""
+    declared = (raw or "").partition(";")[0].strip().lower()
+    return declared if _CONTENT_TYPE.fullmatch(declared) and declared not in _MEANINGLESS else UNKNOWN_TYPE

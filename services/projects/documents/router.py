@@ -1,0 +1,237 @@
+"""HTTP of documents."""
+
+import uuid
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from services.projects.dependencies import (
+    Blobs,
+    IfMatch,
+    MaxDocumentBytes,
+    ServiceCaller,
+    TenantTransactions,
+)
+from services.projects.documents import service
+from services.projects.documents.content import content_response
+from services.projects.documents.errors import UploadAborted
+from services.projects.documents.models import Document, DocumentStatus
+from services.projects.documents.schemas import DocumentOut, DocumentPatch
+from services.projects.documents.upload import DuplicatesPolicy, UploadRequest
+from services.projects.etags import etag
+from services.projects.metadata import parse_metadata
+from shared.http import CurrentPrincipal, TenantSession
+from shared.pagination import Cursor, Limit, Page
+
+router = APIRouter(prefix="/v1/projects/{project_id}/documents", tags=["documents"])
+internal_router = APIRouter(prefix="/internal/projects/{project_id}/documents", include_in_schema=False)
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {
+    "type": "object",
+    "required": ["file"],
+    "properties": {
+        "file": {"type": "string", "format": "binary"},
+        "name": {"type": "string"},
+        "metadata": {"type": "string", "description": "a JSON object"},
+        "duplicates": {"type": "string", "enum": ["link", "reject"]},
+    },
+}
+_UPLOAD_BODY: dict[str, Any] = {
+    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}, "*/*": _BINARY}}
+}
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": _BINARY}, "description": "The bytes."},
+    206: {"content": {"application/octet-stream": _BINARY}, "description": "The range of the bytes asked for."},
+}
+
+
+async def _upload_request(
+    request: Request,
+    name: Annotated[str | None, Query(max_length=1024)] = None,
+    metadata: Annotated[str | None, Query(max_length=65536)] = None,
+    duplicates: Annotated[DuplicatesPolicy, Query()] = "link",
+) -> UploadRequest:
+    """What the client declares about an upload; of the body nothing is read yet."""
+    length = request.headers.get("content-length", "")
+    return UploadRequest(
+        content_type=request.headers.get("content-type"),
+        content_length=int(length) if length.isdecimal() else None,
+        chunks=_body(request),
+        name=name,
+        metadata={} if metadata is None else parse_metadata(metadata),
+        duplicates=duplicates,
+    )
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect as error:
+        raise UploadAborted from error
+
+
+Upload = Annotated[UploadRequest, Depends(_upload_request)]
+Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
+Sha256 = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")]
+# Names hold no control characters, and Postgres takes no NUL.
+NameFilter = Annotated[str | None, Query(max_length=255, pattern=r"^[^\x00-\x1f]*$")]
+
+
+@router.post("", status_code=201, openapi_extra=_UPLOAD_BODY)
+async def upload_document(
+    begin: TenantTransactions,
+    principal: CurrentPrincipal,
+    blobs: Blobs,
+    limit: MaxDocumentBytes,
+    project_id: uuid.UUID,
+    upload: Upload,
+    response: Response,
+) -> DocumentOut:
+    """Upload a document: a form with the part `file`, or the bytes as they are with `?name=`.
+
+    `duplicates` says what happens to content the project has already: `link` (the default) stores and indexes it as a
+    document of its own whose `duplicate_of` names the first one; `reject` answers 409 `duplicate_document`.
+    """
+    document = await service.upload(begin, principal, blobs, project_id=project_id, request=upload, limit=limit)
+    response.headers["Location"] = f"/v1/projects/{project_id}/documents/{document.id}"
+    return _answer(response, document)
+
+
+@router.get("")
+async def list_documents(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    project_id: uuid.UUID,
+    status: DocumentStatus | None = None,
+    name: NameFilter = None,
+    sha256: Sha256 = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[DocumentOut]:
+    """Documents of a project, newest first; `name` and `sha256` match exactly."""
+    documents, next_cursor = await service.page(
+        session,
+        principal,
+        project_id=project_id,
+        status=status,
+        name=name,
+        sha256=sha256,
+        limit=limit,
+        cursor=cursor,
+    )
+    return Page(items=[DocumentOut.of(document) for document in documents], next_cursor=next_cursor)
+
+
+@router.get("/{document_id}")
+async def get_document(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    response: Response,
+) -> DocumentOut:
+    """One document."""
+    document = await service.get(session, principal, project_id=project_id, document_id=document_id)
+    return _answer(response, document)
+
+
+@router.patch("/{document_id}")
+async def update_document(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    body: DocumentPatch,
+    response: Response,
+    if_match: IfMatch = None,
+) -> DocumentOut:
+    """Change name or metadata; `metadata` is replaced as a whole. `If-Match` is optional."""
+    changes = body.model_dump(exclude_unset=True)
+    document = await service.update(
+        session,
+        principal,
+        project_id=project_id,
+        document_id=document_id,
+        if_match=if_match,
+        changes=changes,
+    )
+    return _answer(response, document)
+
+
+@router.delete("/{document_id}", status_code=204)
+async def delete_document(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    if_match: IfMatch = None,
+) -> None:
+    """Delete a document for good. It is gone from view at once, its bytes shortly after."""
+    await service.delete(session, principal, project_id=project_id, document_id=document_id, if_match=if_match)
+
+
+@router.post("/{document_id}/cancel", status_code=202)
+async def cancel_document(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    response: Response,
+) -> DocumentOut:
+    """Ask for indexing to stop; the status becomes `cancelled` when it has, unless it had just finished."""
+    document = await service.cancel(session, principal, project_id=project_id, document_id=document_id)
+    return _answer(response, document)
+
+
+@router.post("/{document_id}/retry", status_code=202)
+async def retry_document(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    response: Response,
+) -> DocumentOut:
+    """Index a failed or cancelled document again."""
+    document = await service.retry(session, principal, project_id=project_id, document_id=document_id)
+    return _answer(response, document)
+
+
+@router.get("/{document_id}/content", response_class=Response, responses=_CONTENT)
+@router.head("/{document_id}/content", response_class=Response, include_in_schema=False)
+async def document_content(
+    begin: TenantTransactions,
+    principal: CurrentPrincipal,
+    blobs: Blobs,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    request: Request,
+) -> Response:
+    """The bytes as they were uploaded; takes `Range`, `If-Range` and `If-None-Match`."""
+    document, blob = await service.content(begin, principal, blobs, project_id=project_id, document_id=document_id)
+    return await content_response(request, document, blob)
+
+
+@internal_router.get("/{document_id}/versions/{version}/content", response_class=Response)
+async def version_content(
+    begin: TenantTransactions,
+    _caller: ServiceCaller,
+    blobs: Blobs,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    version: Version,
+    request: Request,
+) -> Response:
+    """The bytes of one version, for the service that indexes them."""
+    document, blob = await service.version_content(
+        begin, blobs, project_id=project_id, document_id=document_id, version=version
+    )
+    return await content_response(request, document, blob)
+
+
+def _answer(response: Response, document: Document) -> DocumentOut:
+    response.headers["ETag"] = etag(document.revision)
+    return DocumentOut.of(document)

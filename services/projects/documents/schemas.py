@@ -1,0 +1,78 @@
+"""HTTP shapes of documents."""
+
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from services.projects.documents.errors import InvalidName
+from services.projects.documents.models import Document, DocumentStatus
+from services.projects.documents.names import MAX_NAME, clean_name
+from services.projects.metadata import Metadata
+from shared.http import Input
+
+
+def _clean(value: str) -> str:
+    try:
+        return clean_name(value)
+    except InvalidName as error:
+        raise ValueError("nothing is left of the name without control characters and folders") from error
+
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_clean)]
+
+
+class DocumentPatch(Input):
+    """Only what is sent changes; `metadata` is replaced as a whole. The defaults are never applied."""
+
+    name: Name = ""
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class DocumentError(BaseModel):
+    """Why indexing failed: `code` for programs, `reason` for people."""
+
+    code: str
+    reason: str
+
+
+class DocumentOut(BaseModel):
+    """`duplicate_of` names the oldest document of the project with the same content when this one was uploaded."""
+
+    id: uuid.UUID
+    project_id: uuid.UUID
+    name: str
+    content_type: str
+    size: int
+    sha256: str
+    version: int
+    status: DocumentStatus
+    duplicate_of: uuid.UUID | None
+    metadata: dict[str, Any]
+    error: DocumentError | None
+    created_at: datetime
+    indexed_at: datetime | None
+    chunk_count: int | None
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        error = None
+        if document.error_code is not None and document.error_reason is not None:
+            error = DocumentError(code=document.error_code, reason=document.error_reason)
+        return cls(
+            id=document.id,
+            project_id=document.project_id,
+            name=document.name,
+            content_type=document.content_type,
+            size=document.size,
+            sha256=document.sha256,
+            version=document.version,
+            status=document.status,
+            duplicate_of=document.duplicate_of,
+            metadata=document.custom_metadata,
+            error=error,
+            created_at=document.created_at,
+            indexed_at=document.indexed_at,
+            chunk_count=document.chunk_count,
+        )

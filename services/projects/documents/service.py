@@ -1,0 +1,258 @@
+"""Documents: behaviour. This service owns a document's status; indexing tells it what became of its jobs.
+
+Every change bumps the document's `revision` under a lock on its row; it is the sequence of the document's events.
+"""
+
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.projects.blobs import BlobKey, BlobStore, OpenBlob
+from services.projects.documents import repository
+from services.projects.documents.errors import DuplicateDocument, NotCancellable, NotRetryable
+from services.projects.documents.models import Document, DocumentStatus
+from services.projects.documents.upload import UploadRequest, receive
+from services.projects.etags import check_match
+from services.projects.ids import uuid7
+from services.projects.projects.service import authorize
+from shared import outbox
+from shared.auth import Principal, Scope
+from shared.errors import NotFound
+from shared.events.projects import (
+    DocumentCancelRequested,
+    DocumentDeleted,
+    DocumentRetryRequested,
+    DocumentUpdated,
+    DocumentUploaded,
+)
+from shared.pagination import cut_page, decode_cursor
+from shared.tenancy import tenant_of
+
+# Begins a transaction of the caller's tenant. For what moves bytes: several short transactions, none open in between.
+Transactions = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+
+
+async def upload(
+    begin: Transactions,
+    principal: Principal,
+    blobs: BlobStore,
+    *,
+    project_id: uuid.UUID,
+    request: UploadRequest,
+    limit: int,
+) -> Document:
+    """Store a document. No transaction is open while its bytes arrive; they are durable before its row is written.
+
+    Raises:
+        NotFound, Forbidden: asked before the first byte, and again after the last.
+        DuplicateDocument: the project has the content and the policy is `reject`.
+        DocumentTooLarge, EmptyDocument, StorageFull, ...: as `upload.receive` and the blob store say.
+    """
+    async with begin() as session:
+        await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
+        key = BlobKey(tenant_of(session), project_id, uuid7(), 1)
+    async with blobs.receive(key) as blob:
+        await receive(request, blob, limit=limit)
+        sha256 = await blob.seal()
+        async with begin() as session:
+            await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
+            document = await _add(session, principal, key=key, request=request, size=blob.size, sha256=sha256)
+        await blob.keep()
+    return document
+
+
+async def _add(
+    session: AsyncSession, principal: Principal, *, key: BlobKey, request: UploadRequest, size: int, sha256: str
+) -> Document:
+    same = await repository.first_with_content(session, project_id=key.project_id, sha256=sha256)
+    if same is not None and request.duplicates == "reject":
+        raise DuplicateDocument(f"The same content is already stored as document {same}.")
+    document = Document(
+        id=key.document_id,
+        project_id=key.project_id,
+        name=request.name,
+        custom_metadata=request.metadata,
+        content_type=request.content_type,
+        size=size,
+        sha256=sha256,
+        version=key.version,
+        revision=1,
+        status="queued",
+        duplicate_of=same,
+        job_sequence=0,
+    )
+    session.add(document)
+    await session.flush()
+    event = DocumentUploaded(
+        project_id=document.project_id,
+        document_id=document.id,
+        version=document.version,
+        actor_id=principal.user_id,
+        name=document.name,
+        content_type=document.content_type,
+        size=size,
+        sha256=sha256,
+        metadata=document.custom_metadata,
+        lane="interactive",
+        created_at=document.created_at,
+    )
+    outbox.publish(session, event, sequence=document.revision)
+    return document
+
+
+async def get(
+    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, document_id: uuid.UUID
+) -> Document:
+    await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)
+    return await _found(session, project_id, document_id)
+
+
+async def page(
+    session: AsyncSession,
+    principal: Principal,
+    *,
+    project_id: uuid.UUID,
+    status: DocumentStatus | None,
+    name: str | None,
+    sha256: str | None,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[Document], str | None]:
+    """Documents of a project, newest first; `name` and `sha256` match exactly."""
+    await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)
+    rows = await repository.page_for_project(
+        session,
+        project_id=project_id,
+        status=status,
+        name=name,
+        sha256=sha256,
+        after=decode_cursor(cursor),
+        count=limit + 1,
+    )
+    return cut_page(rows, limit, lambda document: (document.created_at, document.id))
+
+
+async def update(
+    session: AsyncSession,
+    principal: Principal,
+    *,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    if_match: str | None,
+    changes: dict[str, Any],
+) -> Document:
+    """Apply `changes` of name and metadata; the content stays."""
+    document = await _locked(session, principal, project_id, document_id)
+    check_match(if_match, document.revision)
+    if changes:
+        document.name = changes.get("name", document.name)
+        document.custom_metadata = changes.get("metadata", document.custom_metadata)
+        document.revision += 1
+        event = DocumentUpdated(**_identity(document, principal), name=document.name, metadata=document.custom_metadata)
+        outbox.publish(session, event, sequence=document.revision)
+    return document
+
+
+async def delete(
+    session: AsyncSession,
+    principal: Principal,
+    *,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    if_match: str | None,
+) -> None:
+    """Leave a tombstone, and remember that the bytes have to go."""
+    document = await _locked(session, principal, project_id, document_id)
+    check_match(if_match, document.revision)
+    document.deleted_at = datetime.now(UTC)
+    document.name, document.custom_metadata = "", {}
+    document.revision += 1
+    repository.remember_blob_deletion(session, document)
+    outbox.publish(session, DocumentDeleted(**_identity(document, principal)), sequence=document.revision)
+
+
+async def cancel(
+    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, document_id: uuid.UUID
+) -> Document:
+    """Ask indexing to stop; the status follows its answer.
+
+    Raises:
+        NotCancellable: there is nothing to stop.
+    """
+    document = await _locked(session, principal, project_id, document_id)
+    if document.status not in ("queued", "indexing"):
+        raise NotCancellable
+    document.revision += 1
+    outbox.publish(session, DocumentCancelRequested(**_identity(document, principal)), sequence=document.revision)
+    return document
+
+
+async def retry(
+    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, document_id: uuid.UUID
+) -> Document:
+    """Queue a failed or cancelled document again.
+
+    Raises:
+        NotRetryable: it did not fail and was not cancelled.
+    """
+    document = await _locked(session, principal, project_id, document_id)
+    if document.status not in ("failed", "cancelled"):
+        raise NotRetryable
+    document.status = "queued"
+    document.error_code = document.error_reason = None
+    document.revision += 1
+    outbox.publish(session, DocumentRetryRequested(**_identity(document, principal)), sequence=document.revision)
+    return document
+
+
+async def content(
+    begin: Transactions, principal: Principal, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID
+) -> tuple[Document, OpenBlob]:
+    """A document and its bytes, for a client. No transaction is open while they are sent."""
+    async with begin() as session:
+        document = await get(session, principal, project_id=project_id, document_id=document_id)
+    return document, await blobs.open(document.blob_key)
+
+
+async def version_content(
+    begin: Transactions, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int
+) -> tuple[Document, OpenBlob]:
+    """The bytes of one version, for a neighbouring service. A deleted project's documents are still indexed: it may be
+    restored."""
+    async with begin() as session:
+        document = await _found(session, project_id, document_id)
+    if document.version != version:
+        raise NotFound
+    return document, await blobs.open(document.blob_key)
+
+
+async def _found(session: AsyncSession, project_id: uuid.UUID, document_id: uuid.UUID) -> Document:
+    document = await repository.by_id(session, project_id=project_id, document_id=document_id)
+    if document is None:
+        raise NotFound
+    return document
+
+
+async def _locked(
+    session: AsyncSession, principal: Principal, project_id: uuid.UUID, document_id: uuid.UUID
+) -> Document:
+    """The document, to be changed by this transaction alone."""
+    await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
+    document = await repository.by_id(session, project_id=project_id, document_id=document_id, lock=True)
+    if document is None:
+        raise NotFound
+    return document
+
+
+def _identity(document: Document, principal: Principal) -> dict[str, Any]:
+    """What every event of a document says."""
+    return {
+        "project_id": document.project_id,
+        "document_id": document.id,
+        "version": document.version,
+        "actor_id": principal.user_id,
+    }

@@ -1,0 +1,71 @@
+"""A document's status as its newest job has it.
+
+Job events come late, twice or in any order. Jobs are ordered by their time-ordered ids, events of one job by its
+revision: only what is newer than the last news counts, and nothing brings a deleted document or an older version back.
+"""
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.projects.documents import repository
+from services.projects.documents.models import Document
+from shared import outbox
+from shared.events.indexing import JobCancelled, JobCompleted, JobEvent, JobFailed, JobStarted
+from shared.events.projects import (
+    DocumentCancelled,
+    DocumentEvent,
+    DocumentFailed,
+    DocumentIndexed,
+    DocumentIndexing,
+)
+from shared.telemetry import get_logger
+
+JobNews = JobStarted | JobCompleted | JobFailed | JobCancelled
+
+_log = get_logger(__name__)
+
+
+async def follow_job(session: AsyncSession, event: JobNews, *, sequence: int, time: datetime) -> None:
+    """Take over what a job event says, and tell it as the document's own event.
+
+    Args:
+        sequence: the job's revision.
+        time: when it happened.
+    """
+    document = await repository.by_id(session, project_id=event.project_id, document_id=event.document_id, lock=True)
+    if document is None or document.version != event.version or not _is_news(document, event, sequence):
+        _log.info("job_event_dropped", type=event.type, document_id=str(event.document_id), sequence=sequence)
+        return
+    document.job_id, document.job_sequence = event.job_id, sequence
+    document.revision += 1
+    outbox.publish(session, _apply(document, event, time), sequence=document.revision)
+
+
+def _is_news(document: Document, event: JobEvent, sequence: int) -> bool:
+    if document.job_id is None:
+        return True
+    return (event.job_id, sequence) > (document.job_id, document.job_sequence)
+
+
+def _apply(document: Document, event: JobNews, time: datetime) -> DocumentEvent:
+    document.error_code = document.error_reason = None
+    facts = {
+        "project_id": document.project_id,
+        "document_id": document.id,
+        "version": document.version,
+        "job_id": event.job_id,
+    }
+    match event:
+        case JobStarted():
+            document.status = "indexing"
+            return DocumentIndexing.model_validate(facts)
+        case JobCompleted():
+            document.status, document.chunk_count, document.indexed_at = "indexed", event.chunk_count, time
+            return DocumentIndexed.model_validate({**facts, "chunk_count": event.chunk_count})
+        case JobFailed():
+            document.status, document.error_code, document.error_reason = "failed", event.code, event.reason
+            return DocumentFailed.model_validate({**facts, "code": event.code, "reason": event.reason})
+        case JobCancelled():
+            document.status = "cancelled"
+            return DocumentCancelled.model_validate(facts)

@@ -1,0 +1,93 @@
+"""SQL of projects and members."""
+
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.projects.documents.models import Document
+from services.projects.projects.models import Project, ProjectMember
+from shared.events.projects import ProjectRole
+
+Position = tuple[datetime, uuid.UUID]
+
+
+async def by_id(
+    session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID | None, lock: bool = False
+) -> tuple[Project, ProjectRole | None] | None:
+    """A project, deleted or not, and the user's role in it."""
+    statement = _with_role(user_id, only_members=False).where(Project.id == project_id)
+    if lock:
+        statement = statement.with_for_update(of=Project)
+    row = (await session.execute(statement)).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+async def page(
+    session: AsyncSession,
+    *,
+    user_id: uuid.UUID | None,
+    only_members: bool,
+    only_project: uuid.UUID | None,
+    deleted: bool,
+    after: Position | None,
+    count: int,
+) -> list[tuple[Project, ProjectRole | None]]:
+    """Projects and the user's role in each, newest first. `only_members`: leave out those without a role."""
+    statement = _with_role(user_id, only_members=only_members).where(
+        Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None)
+    )
+    if only_project is not None:
+        statement = statement.where(Project.id == only_project)
+    if after is not None:
+        statement = statement.where(tuple_(Project.created_at, Project.id) < after)
+    statement = statement.order_by(Project.created_at.desc(), Project.id.desc()).limit(count)
+    return [(row[0], row[1]) for row in await session.execute(statement)]
+
+
+async def document_counts(session: AsyncSession, project_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """Documents that can be seen, of each project that has any."""
+    rows = await session.execute(
+        select(Document.project_id, func.count())
+        .where(Document.project_id.in_(project_ids), Document.deleted_at.is_(None))
+        .group_by(Document.project_id)
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def member(session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID) -> ProjectMember | None:
+    return await session.scalar(
+        select(ProjectMember).where(ProjectMember.project_id == project_id, ProjectMember.user_id == user_id)
+    )
+
+
+async def members(
+    session: AsyncSession, *, project_id: uuid.UUID, after: Position | None = None, count: int | None = None
+) -> Sequence[ProjectMember]:
+    """Members of a project, the newest first."""
+    statement = select(ProjectMember).where(ProjectMember.project_id == project_id)
+    if after is not None:
+        statement = statement.where(tuple_(ProjectMember.created_at, ProjectMember.user_id) < after)
+    statement = statement.order_by(ProjectMember.created_at.desc(), ProjectMember.user_id.desc()).limit(count)
+    return (await session.scalars(statement)).all()
+
+
+async def owner_count(session: AsyncSession, *, project_id: uuid.UUID) -> int:
+    count = await session.scalar(
+        select(func.count(ProjectMember.user_id)).where(
+            ProjectMember.project_id == project_id, ProjectMember.role == "owner"
+        )
+    )
+    return count or 0
+
+
+def _with_role(user_id: uuid.UUID | None, *, only_members: bool) -> Select[Project, ProjectRole | None]:
+    return select(Project, ProjectMember.role).join(
+        ProjectMember,
+        (ProjectMember.tenant_id == Project.tenant_id)
+        & (ProjectMember.project_id == Project.id)
+        & (ProjectMember.user_id == user_id),
+        isouter=not only_members,
+    )

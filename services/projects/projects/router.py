@@ -1,0 +1,139 @@
+"""HTTP of projects and members."""
+
+import uuid
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response
+
+from services.projects.dependencies import IfMatch, ServiceCaller
+from services.projects.etags import etag
+from services.projects.projects import service
+from services.projects.projects.schemas import (
+    AccessMember,
+    AccessOut,
+    MemberOut,
+    MemberPut,
+    ProjectCreate,
+    ProjectOut,
+    ProjectPatch,
+)
+from services.projects.projects.service import ProjectView
+from shared.http import CurrentPrincipal, TenantSession
+from shared.pagination import Cursor, Limit, Page
+
+router = APIRouter(prefix="/v1/projects", tags=["projects"])
+internal_router = APIRouter(prefix="/internal/projects", include_in_schema=False)
+
+Status = Annotated[Literal["active", "deleted"], Query()]
+
+
+@router.post("", status_code=201)
+async def create_project(
+    session: TenantSession, principal: CurrentPrincipal, body: ProjectCreate, response: Response
+) -> ProjectOut:
+    """Create a project; the caller becomes its first owner."""
+    view = await service.create(
+        session, principal, name=body.name, description=body.description, metadata=body.metadata
+    )
+    response.headers["Location"] = f"/v1/projects/{view.project.id}"
+    return _answer(response, view)
+
+
+@router.get("")
+async def list_projects(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    status: Status = "active",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[ProjectOut]:
+    """Projects the caller may see, newest first; `status=deleted` lists those that can be restored."""
+    views, next_cursor = await service.page(session, principal, deleted=status == "deleted", limit=limit, cursor=cursor)
+    return Page(items=[ProjectOut.of(view) for view in views], next_cursor=next_cursor)
+
+
+@router.get("/{project_id}")
+async def get_project(
+    session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, response: Response
+) -> ProjectOut:
+    """One project, with the `ETag` that changing it needs."""
+    return _answer(response, await service.get(session, principal, project_id=project_id))
+
+
+@router.patch("/{project_id}")
+async def update_project(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    project_id: uuid.UUID,
+    body: ProjectPatch,
+    response: Response,
+    if_match: IfMatch = None,
+) -> ProjectOut:
+    """Change what is sent; `metadata` is replaced as a whole."""
+    changes = body.model_dump(exclude_unset=True)
+    view = await service.update(session, principal, project_id=project_id, if_match=if_match, changes=changes)
+    return _answer(response, view)
+
+
+@router.delete("/{project_id}", status_code=204)
+async def delete_project(
+    session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, if_match: IfMatch = None
+) -> None:
+    """Delete a project. It is gone from view at once and can be restored."""
+    await service.delete(session, principal, project_id=project_id, if_match=if_match)
+
+
+@router.post("/{project_id}/restore")
+async def restore_project(
+    session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, response: Response
+) -> ProjectOut:
+    """Bring a deleted project back, with its documents and members."""
+    return _answer(response, await service.restore(session, principal, project_id=project_id))
+
+
+@router.get("/{project_id}/members")
+async def list_members(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    project_id: uuid.UUID,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> Page[MemberOut]:
+    """Who has a role in the project. Owners and admins of the tenant need none and are not listed."""
+    members, next_cursor = await service.members(session, principal, project_id=project_id, limit=limit, cursor=cursor)
+    return Page(items=[MemberOut.of(member) for member in members], next_cursor=next_cursor)
+
+
+@router.put("/{project_id}/members/{user_id}")
+async def put_member(
+    session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, user_id: uuid.UUID, body: MemberPut
+) -> MemberOut:
+    """Give a user a role in the project."""
+    return MemberOut.of(
+        await service.put_member(session, principal, project_id=project_id, user_id=user_id, role=body.role)
+    )
+
+
+@router.delete("/{project_id}/members/{user_id}", status_code=204)
+async def remove_member(
+    session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, user_id: uuid.UUID
+) -> None:
+    """Take a user's role in the project away."""
+    await service.remove_member(session, principal, project_id=project_id, user_id=user_id)
+
+
+@internal_router.get("/{project_id}/access")
+async def project_access(session: TenantSession, _caller: ServiceCaller, project_id: uuid.UUID) -> AccessOut:
+    """Status and members of a project, for a projection that has not heard of it yet."""
+    project, members = await service.access(session, project_id=project_id)
+    return AccessOut(
+        project_id=project.id,
+        status="active" if project.deleted_at is None else "deleted",
+        revision=project.revision,
+        members=[AccessMember(user_id=member.user_id, role=member.role) for member in members],
+    )
+
+
+def _answer(response: Response, view: ProjectView) -> ProjectOut:
+    response.headers["ETag"] = etag(view.project.revision)
+    return ProjectOut.of(view)

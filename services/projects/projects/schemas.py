@@ -1,0 +1,105 @@
+"""HTTP shapes of projects and members."""
+
+import re
+import uuid
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from services.projects.metadata import Metadata
+from services.projects.projects.models import ProjectMember
+from services.projects.projects.service import ProjectView
+from shared.events.projects import ProjectRole
+from shared.http import Input
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+
+def _one_line(value: str) -> str:
+    if _CONTROL.search(value):
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+def _plain_text(value: str) -> str:
+    if _CONTROL_BUT_LINES.search(value):
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+Description = Annotated[str, Field(max_length=4000), AfterValidator(_plain_text)]
+
+
+class ProjectCreate(Input):
+    name: Name
+    description: Description = ""
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class ProjectPatch(Input):
+    """Only what is sent changes; `metadata` is replaced as a whole. The defaults are never applied."""
+
+    name: Name = ""
+    description: Description = ""
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class ProjectOut(BaseModel):
+    """`role` is the caller's own; owners and admins of the tenant are owners of every project."""
+
+    id: uuid.UUID
+    name: str
+    description: str
+    metadata: dict[str, Any]
+    role: ProjectRole
+    status: Literal["active", "deleted"]
+    document_count: int
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, view: ProjectView) -> Self:
+        project = view.project
+        return cls(
+            id=project.id,
+            name=project.name,
+            description=project.description,
+            metadata=project.custom_metadata,
+            role=view.role,
+            status="active" if project.deleted_at is None else "deleted",
+            document_count=view.document_count,
+            created_at=project.created_at,
+            updated_at=project.updated_at,
+        )
+
+
+class MemberPut(Input):
+    role: ProjectRole
+
+
+class MemberOut(BaseModel):
+    user_id: uuid.UUID
+    role: ProjectRole
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, member: ProjectMember) -> Self:
+        return cls(user_id=member.user_id, role=member.role, created_at=member.created_at, updated_at=member.updated_at)
+
+
+class AccessMember(BaseModel):
+    user_id: uuid.UUID
+    role: ProjectRole
+
+
+class AccessOut(BaseModel):
+    """For neighbouring services: what their projection of a project's access starts from."""
+
+    project_id: uuid.UUID
+    status: Literal["active", "deleted"]
+    revision: int
+    members: list[AccessMember]

@@ -1,0 +1,236 @@
+"""Projects and their members: behaviour.
+
+Every change, of members too, bumps the project's `revision` under a lock on its row; it is the sequence of its events,
+so that projections of access can order them.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.projects.etags import require_match
+from services.projects.projects import repository
+from services.projects.projects.errors import LastOwner
+from services.projects.projects.models import Project, ProjectMember
+from shared import outbox
+from shared.auth import Principal, Scope
+from shared.errors import Forbidden, NotFound
+from shared.events.projects import (
+    ProjectCreated,
+    ProjectDeleted,
+    ProjectMemberChanged,
+    ProjectRestored,
+    ProjectRole,
+    ProjectUpdated,
+)
+from shared.pagination import cut_page, decode_cursor
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectView:
+    """A project as one caller sees it."""
+
+    project: Project
+    role: ProjectRole
+    document_count: int
+
+
+async def authorize(
+    session: AsyncSession,
+    principal: Principal,
+    *,
+    project_id: uuid.UUID,
+    scope: Scope,
+    lock: bool = False,
+    deleted: bool = False,
+) -> tuple[Project, ProjectRole]:
+    """The project and the caller's role in it.
+
+    Args:
+        lock: hold the project's row until the transaction ends.
+        deleted: let deleted projects be found too.
+
+    Raises:
+        NotFound: no such project, or none of the caller's.
+        Forbidden: the caller's role or credential does not give `scope` there.
+    """
+    found = await repository.by_id(session, project_id=project_id, user_id=principal.user_id, lock=lock)
+    if found is None or (found[0].deleted_at is not None and not deleted):
+        raise NotFound
+    project, role = found
+    principal.require_in_project(scope, project_id, role)
+    return project, _shown(role)
+
+
+async def create(
+    session: AsyncSession, principal: Principal, *, name: str, description: str, metadata: dict[str, Any]
+) -> ProjectView:
+    """Raises Forbidden for all but owners and admins of the tenant: a project's roles come after the project."""
+    principal.require(Scope.PROJECTS_WRITE)
+    if principal.user_id is None:
+        raise Forbidden("A project needs a user as its owner.")
+    project = Project(name=name, description=description, custom_metadata=metadata, revision=1)
+    session.add(project)
+    await session.flush()
+    session.add(ProjectMember(project_id=project.id, user_id=principal.user_id, role="owner"))
+    event = ProjectCreated(project_id=project.id, actor_id=principal.user_id, name=name, owner_id=principal.user_id)
+    outbox.publish(session, event, sequence=project.revision)
+    return ProjectView(project, "owner", 0)
+
+
+async def get(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
+    project, role = await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_READ)
+    return await _view(session, project, role)
+
+
+async def page(
+    session: AsyncSession, principal: Principal, *, deleted: bool, limit: int, cursor: str | None
+) -> tuple[list[ProjectView], str | None]:
+    """Projects the caller has a role in, or all of the tenant for its owners and admins, newest first."""
+    if Scope.PROJECTS_READ not in principal.limit:
+        raise Forbidden
+    rows, next_cursor = cut_page(
+        await repository.page(
+            session,
+            user_id=principal.user_id,
+            only_members=not principal.is_tenant_admin,
+            only_project=principal.project_id,
+            deleted=deleted,
+            after=decode_cursor(cursor),
+            count=limit + 1,
+        ),
+        limit,
+        lambda row: (row[0].created_at, row[0].id),
+    )
+    counts = await repository.document_counts(session, [project.id for project, _ in rows])
+    return [ProjectView(project, _shown(role), counts.get(project.id, 0)) for project, role in rows], next_cursor
+
+
+async def update(
+    session: AsyncSession,
+    principal: Principal,
+    *,
+    project_id: uuid.UUID,
+    if_match: str | None,
+    changes: dict[str, Any],
+) -> ProjectView:
+    """Apply `changes` of name, description and metadata."""
+    project, role = await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, lock=True)
+    require_match(if_match, project.revision)
+    if changes:
+        project.name = changes.get("name", project.name)
+        project.description = changes.get("description", project.description)
+        project.custom_metadata = changes.get("metadata", project.custom_metadata)
+        project.revision += 1
+        event = ProjectUpdated(project_id=project.id, actor_id=principal.user_id, name=project.name)
+        outbox.publish(session, event, sequence=project.revision)
+        await session.flush()
+    return await _view(session, project, role)
+
+
+async def delete(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, if_match: str | None) -> None:
+    """Hide a project and all in it until it is restored."""
+    project, _ = await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, lock=True)
+    require_match(if_match, project.revision)
+    project.deleted_at = datetime.now(UTC)
+    project.revision += 1
+    event = ProjectDeleted(project_id=project.id, actor_id=principal.user_id)
+    outbox.publish(session, event, sequence=project.revision)
+
+
+async def restore(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
+    """Bring a deleted project back with its documents and members; one that is not deleted stays as it is."""
+    project, role = await authorize(
+        session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, lock=True, deleted=True
+    )
+    if project.deleted_at is not None:
+        project.deleted_at = None
+        project.revision += 1
+        event = ProjectRestored(project_id=project.id, actor_id=principal.user_id)
+        outbox.publish(session, event, sequence=project.revision)
+        await session.flush()
+    return await _view(session, project, role)
+
+
+async def members(
+    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, limit: int, cursor: str | None
+) -> tuple[list[ProjectMember], str | None]:
+    await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_READ)
+    rows = await repository.members(session, project_id=project_id, after=decode_cursor(cursor), count=limit + 1)
+    return cut_page(rows, limit, lambda member: (member.created_at, member.user_id))
+
+
+async def put_member(
+    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, user_id: uuid.UUID, role: ProjectRole
+) -> ProjectMember:
+    """Give a user a role, whatever it was before.
+
+    Raises:
+        LastOwner: the only owner would be one no more.
+    """
+    project, _ = await authorize(session, principal, project_id=project_id, scope=Scope.MEMBERS_ADMIN, lock=True)
+    member = await repository.member(session, project_id=project_id, user_id=user_id)
+    if member is None:
+        member = ProjectMember(project_id=project_id, user_id=user_id, role=role)
+        session.add(member)
+    elif member.role == role:
+        return member
+    else:
+        await _keep_an_owner(session, member)
+        member.role = role
+    _announce_member(session, principal, project, user_id, role)
+    await session.flush()
+    return member
+
+
+async def remove_member(
+    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, user_id: uuid.UUID
+) -> None:
+    """Take a user's role away.
+
+    Raises:
+        NotFound: the user has none.
+        LastOwner: it is the only owner.
+    """
+    project, _ = await authorize(session, principal, project_id=project_id, scope=Scope.MEMBERS_ADMIN, lock=True)
+    member = await repository.member(session, project_id=project_id, user_id=user_id)
+    if member is None:
+        raise NotFound
+    await _keep_an_owner(session, member)
+    await session.delete(member)
+    _announce_member(session, principal, project, user_id, None)
+
+
+async def access(session: AsyncSession, *, project_id: uuid.UUID) -> tuple[Project, Sequence[ProjectMember]]:
+    """A project, deleted or not, and all its members, for a neighbouring service."""
+    found = await repository.by_id(session, project_id=project_id, user_id=None)
+    if found is None:
+        raise NotFound
+    return found[0], await repository.members(session, project_id=project_id)
+
+
+async def _keep_an_owner(session: AsyncSession, member: ProjectMember) -> None:
+    if member.role == "owner" and await repository.owner_count(session, project_id=member.project_id) == 1:
+        raise LastOwner
+
+
+def _announce_member(
+    session: AsyncSession, principal: Principal, project: Project, user_id: uuid.UUID, role: ProjectRole | None
+) -> None:
+    project.revision += 1
+    event = ProjectMemberChanged(project_id=project.id, actor_id=principal.user_id, user_id=user_id, role=role)
+    outbox.publish(session, event, sequence=project.revision)
+
+
+async def _view(session: AsyncSession, project: Project, role: ProjectRole) -> ProjectView:
+    counts = await repository.document_counts(session, [project.id])
+    return ProjectView(project, role, counts.get(project.id, 0))
+
+
+def _shown(role: ProjectRole | None) -> ProjectRole:
+    """Who may see a project without a role in it runs the tenant, and may do there what its owners may."""
+    return role or "owner"

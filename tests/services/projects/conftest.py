@@ -1,0 +1,80 @@
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from services.projects.blobs import BlobStore
+from services.projects.main import create_app
+from shared.auth import PrincipalKind
+from shared.tenancy import Database
+from tests.services.projects.callers import Caller
+from tests.support.identity import IdentityDouble
+from tests.support.serving import in_process
+
+Environment = dict[str, str]
+
+
+@pytest.fixture(scope="session")
+async def environment(
+    service_environment: Callable[[str], Awaitable[Environment]], tmp_path_factory: pytest.TempPathFactory
+) -> Environment:
+    variables = await service_environment("projects")
+    variables["QUARRY_PROJECTS_BLOB_ROOT"] = str(tmp_path_factory.mktemp("blobs"))
+    variables["QUARRY_PROJECTS_MAX_DOCUMENT_BYTES"] = str(4 * 1024 * 1024)
+    variables["QUARRY_PROJECTS_CLEANING_SECONDS"] = "0.1"
+    return variables
+
+
+@pytest.fixture(scope="session")
+async def running(environment: Environment) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+    """The service as it is deployed, called in process."""
+    async with in_process(create_app, environment) as (app, client):
+        yield app, client
+
+
+@pytest.fixture(scope="session")
+def client(running: tuple[FastAPI, httpx.AsyncClient]) -> httpx.AsyncClient:
+    return running[1]
+
+
+@pytest.fixture(scope="session")
+def database(running: tuple[FastAPI, httpx.AsyncClient]) -> Database:
+    found: Database = running[0].state.runtime.database
+    return found
+
+
+@pytest.fixture(scope="session")
+def blobs(running: tuple[FastAPI, httpx.AsyncClient]) -> BlobStore:
+    found: BlobStore = running[0].state.blobs
+    return found
+
+
+@pytest.fixture(scope="session")
+def blob_root(environment: Environment) -> Path:
+    return Path(environment["QUARRY_PROJECTS_BLOB_ROOT"])
+
+
+@pytest.fixture
+def admin(client: httpx.AsyncClient, tokens: IdentityDouble, tenant_id: uuid.UUID) -> Caller:
+    """Owner of a tenant of the test's own."""
+    return Caller(client, tokens, tenant_id=tenant_id, tenant_role="owner")
+
+
+@pytest.fixture
+def outsider(client: httpx.AsyncClient, tokens: IdentityDouble) -> Caller:
+    """Owner of another tenant."""
+    return Caller(client, tokens, tenant_id=uuid.uuid4(), tenant_role="owner")
+
+
+@pytest.fixture
+def neighbour(client: httpx.AsyncClient, tokens: IdentityDouble, tenant_id: uuid.UUID) -> Caller:
+    """Another service, asking about the test's tenant."""
+    return Caller(client, tokens, tenant_id=tenant_id, tenant_role="admin", kind=PrincipalKind.SERVICE)
+
+
+@pytest.fixture
+async def project_id(admin: Caller) -> uuid.UUID:
+    return await admin.create_project()

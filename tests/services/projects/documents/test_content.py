@@ -1,0 +1,152 @@
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.services.projects.callers import Caller, code
+
+CONTENT = bytes(range(256)) * 4000
+SIZE = len(CONTENT)
+
+
+@pytest.fixture
+async def document(admin: Caller, project_id: uuid.UUID) -> dict[str, Any]:
+    return await admin.uploaded(project_id, CONTENT, name="Prüf bericht;.pdf")
+
+
+async def get(admin: Caller, document: dict[str, Any], **headers: str) -> httpx.Response:
+    path = f"/v1/projects/{document['project_id']}/documents/{document['id']}/content"
+    return await admin("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+async def test_the_whole_content_comes_as_a_safe_attachment(admin: Caller, document: dict[str, Any]) -> None:
+    answer = await get(admin, document)
+    assert answer.status_code == 200
+    assert answer.content == CONTENT
+    assert answer.headers["content-length"] == str(SIZE)
+    assert answer.headers["etag"] == f'"{document["sha256"]}"'
+    assert answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''Pr%C3%BCf%20bericht%3B.pdf"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"] == "sandbox"
+    assert answer.headers["cache-control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        ("bytes=0-99", 0, 100),
+        ("bytes=1000-", 1000, SIZE),
+        ("bytes=300000-900000", 300_000, 900_001),
+        ("bytes=-5", SIZE - 5, SIZE),
+        (f"bytes=-{SIZE * 2}", 0, SIZE),
+        (f"bytes={SIZE - 1}-{SIZE * 2}", SIZE - 1, SIZE),
+        ("Bytes = 5-6", 5, 7),
+    ],
+)
+async def test_a_range_is_answered_with_just_that(
+    admin: Caller, document: dict[str, Any], asked: str, start: int, end: int
+) -> None:
+    answer = await get(admin, document, range=asked)
+    assert answer.status_code == 206
+    assert answer.content == CONTENT[start:end]
+    assert answer.headers["content-range"] == f"bytes {start}-{end - 1}/{SIZE}"
+    assert answer.headers["content-length"] == str(end - start)
+
+
+@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", f"bytes={SIZE + 5}-{SIZE + 9}", "bytes=-0"])
+async def test_a_range_outside_the_content_is_refused(admin: Caller, document: dict[str, Any], asked: str) -> None:
+    answer = await get(admin, document, range=asked)
+    assert code(answer) == (416, "range_not_satisfiable")
+    assert answer.headers["content-range"] == f"bytes */{SIZE}"
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=9-5", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes", "", "bytes=1-" + "9" * 30]
+)
+async def test_a_range_we_do_not_take_is_answered_with_the_whole(
+    admin: Caller, document: dict[str, Any], asked: str
+) -> None:
+    answer = await get(admin, document, range=asked)
+    assert (answer.status_code, len(answer.content)) == (200, SIZE)
+
+
+async def test_a_range_of_older_content_is_answered_with_the_whole(admin: Caller, document: dict[str, Any]) -> None:
+    tag = f'"{document["sha256"]}"'
+    assert (await get(admin, document, range="bytes=0-1", if_range=tag)).status_code == 206
+    assert (await get(admin, document, range="bytes=0-1", if_range='"older"')).status_code == 200
+    assert (await get(admin, document, range="bytes=0-1", if_range=f"W/{tag}")).status_code == 200
+
+
+async def test_who_has_the_content_is_told_so(admin: Caller, document: dict[str, Any]) -> None:
+    tag = f'"{document["sha256"]}"'
+    for known in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        answer = await get(admin, document, if_none_match=known, range="bytes=0-1")
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == tag
+    assert (await get(admin, document, if_none_match='"x"')).status_code == 200
+
+
+async def test_head_tells_the_size_without_the_content(admin: Caller, document: dict[str, Any]) -> None:
+    path = f"/v1/projects/{document['project_id']}/documents/{document['id']}/content"
+    answer = await admin("HEAD", path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-length"] == str(SIZE)
+
+
+@pytest.mark.parametrize(
+    ("declared", "sent"),
+    [
+        ("application/pdf", "application/pdf"),
+        ("text/plain", "text/plain"),
+        ("text/html", "application/octet-stream"),
+        ("image/svg+xml", "application/octet-stream"),
+        ("application/xhtml+xml", "application/octet-stream"),
+        ("text/javascript", "application/octet-stream"),
+    ],
+)
+async def test_a_type_that_browsers_run_is_not_named(
+    admin: Caller, project_id: uuid.UUID, declared: str, sent: str
+) -> None:
+    path = f"/v1/projects/{project_id}/documents"
+    answer = await admin(
+        "POST", path, params={"name": "x"}, content=uuid.uuid4().bytes, headers={"Content-Type": declared}
+    )
+    assert answer.json()["content_type"] == declared
+    assert (await get(admin, answer.json())).headers["content-type"] == sent
+
+
+async def test_neighbours_read_a_version_even_of_a_deleted_project(
+    admin: Caller, neighbour: Caller, document: dict[str, Any]
+) -> None:
+    base = f"/internal/projects/{document['project_id']}/documents/{document['id']}/versions"
+    assert (await neighbour("GET", f"{base}/1/content")).content == CONTENT
+    assert (await neighbour("GET", f"{base}/1/content", headers={"Range": "bytes=1-2"})).content == CONTENT[1:3]
+    assert code(await neighbour("GET", f"{base}/2/content")) == (404, "not_found")
+    assert code(await neighbour("GET", f"{base}/0/content")) == (422, "validation_failed")
+    await admin("DELETE", f"/v1/projects/{document['project_id']}", headers={"If-Match": "*"})
+    assert (await neighbour("GET", f"{base}/1/content")).status_code == 200
+
+
+async def test_neighbours_are_told_when_a_document_is_deleted(
+    admin: Caller, neighbour: Caller, document: dict[str, Any]
+) -> None:
+    await admin("DELETE", f"/v1/projects/{document['project_id']}/documents/{document['id']}")
+    path = f"/internal/projects/{document['project_id']}/documents/{document['id']}/versions/1/content"
+    assert code(await neighbour("GET", path)) == (404, "not_found")
+
+
+async def test_missing_bytes_are_an_outage_not_an_absence(
+    admin: Caller, document: dict[str, Any], tenant_id: uuid.UUID, blob_root: Path
+) -> None:
+    place = blob_root / str(tenant_id) / document["project_id"] / document["id"] / "1"
+    aside = place.with_name("aside")
+    place.rename(aside)
+    answer = await get(admin, document)
+    assert code(answer) == (503, "storage_unavailable")
+    assert answer.headers["retry-after"]
+    aside.rename(place)
+    assert (await get(admin, document)).status_code == 200

@@ -1,0 +1,302 @@
+import asyncio
+import errno
+import hashlib
+import os
+import stat
+import threading
+import uuid
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from services.projects import blobs
+from services.projects.blobs import BATCH_BYTES, BlobKey, BlobStore, StorageFull, StorageUnavailable, open_store
+from shared.errors import NotFound
+from tests.support.polling import eventually
+
+NOW = timedelta(0)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[BlobStore]:
+    async with open_store(tmp_path / "blobs", 4) as made:
+        yield made
+
+
+@pytest.fixture
+def key() -> BlobKey:
+    return BlobKey(uuid.uuid4(), uuid.uuid4(), uuid.uuid4(), 1)
+
+
+@pytest.fixture
+def incoming(tmp_path: Path) -> Path:
+    return tmp_path / "blobs" / "incoming"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+async def read(store: BlobStore, key: BlobKey) -> bytes:
+    blob = await store.open(key)
+    try:
+        return b"".join([chunk async for chunk in blob.chunks(0, blob.size)])
+    finally:
+        await blob.close()
+
+
+async def kept(store: BlobStore, key: BlobKey, content: bytes = b"content") -> None:
+    async with store.receive(key) as blob:
+        await blob.write(content)
+        await blob.seal()
+        await blob.keep()
+
+
+@pytest.mark.parametrize("size", [1, BATCH_BYTES - 1, BATCH_BYTES, 3 * BATCH_BYTES + 17])
+async def test_what_is_written_is_read_again(store: BlobStore, key: BlobKey, incoming: Path, size: int) -> None:
+    content = os.urandom(size)
+    async with store.receive(key) as blob:
+        for start in range(0, size, 70_001):
+            await blob.write(memoryview(content)[start : start + 70_001])
+        assert blob.size == size
+        assert await blob.seal() == hashlib.sha256(content).hexdigest()
+        assert names(incoming) == [key.incoming_name]
+        assert await read(store, key) == content
+        await blob.keep()
+    assert names(incoming) == []
+    assert await read(store, key) == content
+
+
+async def test_sealing_makes_the_bytes_and_then_their_name_durable(
+    store: BlobStore, key: BlobKey, incoming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, list[str]]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        synced.append((kind, names(incoming)))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    async with store.receive(key) as blob:
+        await blob.write(b"x")
+        await blob.seal()
+    assert synced == [("file", [key.incoming_name + ".part"]), ("folder", [key.incoming_name])]
+
+
+async def test_a_block_that_is_left_before_sealing_leaves_nothing(
+    store: BlobStore, key: BlobKey, incoming: Path
+) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with store.receive(key) as blob:
+            await blob.write(bytes(BATCH_BYTES))
+            assert names(incoming) == [key.incoming_name + ".part"]
+            raise ZeroDivisionError
+    assert names(incoming) == []
+
+
+async def test_a_public_error_after_sealing_leaves_nothing(store: BlobStore, key: BlobKey, incoming: Path) -> None:
+    with pytest.raises(NotFound):
+        async with store.receive(key) as blob:
+            await blob.write(b"x")
+            await blob.seal()
+            raise NotFound
+    assert names(incoming) == []
+
+
+async def test_when_nobody_knows_whether_the_commit_happened_the_bytes_stay(store: BlobStore, key: BlobKey) -> None:
+    with pytest.raises(ConnectionError):
+        async with store.receive(key) as blob:
+            await blob.write(b"x")
+            await blob.seal()
+            raise ConnectionError
+    assert await read(store, key) == b"x"
+    assert await store.leftovers(NOW) == [key]
+
+
+async def test_a_cancelled_upload_leaves_nothing_even_while_it_writes(
+    store: BlobStore, key: BlobKey, incoming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+    real = os.write
+
+    def slow_write(descriptor: int, data: memoryview) -> int:
+        writing.set()
+        go_on.wait(10)
+        return real(descriptor, data)
+
+    async def upload() -> None:
+        async with store.receive(key) as blob:
+            await blob.write(bytes(BATCH_BYTES))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", slow_write)
+        task = asyncio.create_task(upload())
+
+        async def started() -> bool:
+            return writing.is_set()
+
+        await eventually(started)
+        task.cancel()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert names(incoming) == []
+
+
+async def test_readers_are_not_disturbed_by_moving_and_removing(store: BlobStore, key: BlobKey) -> None:
+    content = os.urandom(1000)
+    async with store.receive(key) as blob:
+        await blob.write(content)
+        await blob.seal()
+        reader = await store.open(key)
+        await blob.keep()
+    await store.remove(key)
+    assert b"".join([chunk async for chunk in reader.chunks(10, 20)]) == content[10:20]
+    await reader.close()
+    with pytest.raises(StorageUnavailable):
+        await store.open(key)
+
+
+async def test_a_file_that_shrank_is_an_error_not_a_short_answer(
+    store: BlobStore, key: BlobKey, tmp_path: Path
+) -> None:
+    await kept(store, key)
+    reader = await store.open(key)
+    os.truncate(tmp_path / "blobs" / key.path, 3)
+    with pytest.raises(StorageUnavailable):
+        assert [chunk async for chunk in reader.chunks(0, reader.size)] == []
+    await reader.close()
+
+
+async def test_removing_leaves_no_folder_and_may_be_repeated(store: BlobStore, key: BlobKey, tmp_path: Path) -> None:
+    await kept(store, key)
+    second = BlobKey(key.tenant_id, key.project_id, key.document_id, 2)
+    await kept(store, second, b"two")
+    await store.remove(key)
+    assert await read(store, second) == b"two"
+    await store.remove(second)
+    await store.remove(second)
+    assert names(tmp_path / "blobs" / str(key.tenant_id) / str(key.project_id)) == []
+    await store.remove(BlobKey(uuid.uuid4(), uuid.uuid4(), uuid.uuid4(), 1))
+
+
+async def test_a_sealed_blob_is_removed_before_it_is_moved(store: BlobStore, key: BlobKey, incoming: Path) -> None:
+    async with store.receive(key) as blob:
+        await blob.write(b"x")
+        await blob.seal()
+        await store.remove(key)
+        await blob.keep()
+    assert names(incoming) == []
+    with pytest.raises(StorageUnavailable):
+        await store.open(key)
+
+
+async def test_leftovers_are_judged_by_their_age(store: BlobStore, key: BlobKey, incoming: Path) -> None:
+    sealed, young = key.incoming_name, BlobKey(key.tenant_id, key.project_id, uuid.uuid4(), 1).incoming_name
+    for name in (sealed, f"{sealed}.part", young, f"{young}.part", "stranger", f"{sealed}.9", "a.b.c.d"):
+        (incoming / name).write_bytes(b"x")
+        os.utime(incoming / name, (0, 0) if name not in (young, f"{young}.part") else None)
+    assert await store.leftovers(timedelta(hours=1)) == [key]
+    assert names(incoming) == sorted([sealed, young, f"{young}.part", "stranger", f"{sealed}.9", "a.b.c.d"])
+
+
+async def test_an_upload_whose_part_was_taken_away_fails_instead_of_losing_bytes(
+    store: BlobStore, key: BlobKey, incoming: Path
+) -> None:
+    with pytest.raises(StorageUnavailable):
+        async with store.receive(key) as blob:
+            await blob.write(bytes(BATCH_BYTES))
+            assert await store.leftovers(-timedelta(hours=1)) == []
+            await blob.seal()
+    assert names(incoming) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, StorageFull),
+        (errno.EDQUOT, StorageFull),
+        (errno.EIO, StorageUnavailable),
+        (errno.EMFILE, StorageUnavailable),
+    ],
+)
+async def test_errors_of_the_filesystem_are_told_apart_and_leave_nothing(
+    store: BlobStore,
+    key: BlobKey,
+    incoming: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    expected: type[Exception],
+) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fail)
+        with pytest.raises(expected):
+            async with store.receive(key) as blob:
+                await blob.write(b"x")
+                await blob.seal()
+    assert names(incoming) == []
+
+
+async def test_a_move_that_fails_is_made_later(store: BlobStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    async with store.receive(key) as blob:
+        await blob.write(b"x")
+        await blob.seal()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", fail)
+            await blob.keep()
+    assert await read(store, key) == b"x"
+    (left,) = await store.leftovers(NOW)
+    await store.keep(left)
+    assert await read(store, key) == b"x"
+    assert await store.leftovers(NOW) == []
+
+
+async def test_a_discard_that_fails_is_left_to_the_cleaner(
+    store: BlobStore, key: BlobKey, incoming: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", fail)
+        with pytest.raises(ZeroDivisionError):
+            async with store.receive(key) as blob:
+                await blob.write(bytes(BATCH_BYTES))
+                raise ZeroDivisionError
+    assert names(incoming) == [key.incoming_name + ".part"]
+
+
+async def test_a_link_in_the_store_is_not_followed(store: BlobStore, key: BlobKey, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    place = tmp_path / "blobs" / key.path
+    place.parent.mkdir(parents=True)
+    place.symlink_to(secret)
+    with pytest.raises(StorageUnavailable):
+        await store.open(key)
+
+
+async def test_readiness_tells_when_the_store_cannot_be_written(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.check()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(RuntimeError):
+        await store.check()
+
+
+def test_keys_are_told_from_other_names(key: BlobKey) -> None:
+    assert BlobKey.from_incoming_name(key.incoming_name) == key
+    for name in ("", "x", "../../etc/passwd", key.incoming_name + ".part", key.incoming_name.upper(), "1.2.3.4"):
+        assert BlobKey.from_incoming_name(name) is None
+    assert blobs.PART not in key.incoming_name
