@@ -1,7 +1,7 @@
 """Text to chunks: the pieces that are embedded, stored and shown as search results.
 
-A chunk is an exact slice of the text (`text[start:end] == chunk.text`), never empty, and chunks do not overlap. Together
-they hold everything but white space. The same text gives the same chunks, on every machine: point ids depend on it.
+A chunk is an exact slice of the text (`text[start:end] == chunk.text`), never empty, and chunks do not overlap.
+Together they hold everything but white space. The same text gives the same chunks: point ids depend on it.
 """
 
 import re
@@ -22,7 +22,9 @@ _SAMPLE = 100_000
 _DENSE = re.compile("[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
 
 # A short last line after a line break, which ends like no sentence, list item or table row: what follows belongs to it.
-_BARE_HEADING = re.compile(r"(?:\A|\n)[ ]{0,3}(?P<heading>(?:#{1,6}[ \t][^\n]{1,120}|[^\W_][^\n|\t]{0,80}[^\s.,;:!?…)\]|]))\Z")
+_BARE_HEADING = re.compile(
+    r"(?:\A|\n)[ ]{0,3}(?P<heading>(?:#{1,6}[ \t][^\n]{1,120}|[^\W_][^\n|\t]{0,80}[^\s.,;:!?…)\]|]))\Z"
+)
 _MARKDOWN_HEADING = re.compile(r"(?:\A|\n)[ ]{0,3}(?P<heading>#{1,6}[ \t][^\n]{1,200})\Z")
 
 
@@ -42,8 +44,8 @@ def chunk(
 ) -> list[Chunk]:
     """Split text at the highest boundary that fits: headings, paragraphs, lines, sentences, words.
 
-    A heading that would end a chunk moves to the next one, so a chunk can exceed `capacity` (characters; chosen by script
-    when None) by the length of a heading.
+    `capacity` is in characters, chosen by script when None. A heading that would end a chunk moves to the next one,
+    which may then exceed the capacity by the length of the heading.
     """
     capacity = capacity or capacity_for(text)
     splitter = MarkdownSplitter(capacity) if content_type == MARKDOWN else TextSplitter(capacity)

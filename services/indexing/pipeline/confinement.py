@@ -19,7 +19,8 @@ class Limits:
     """What one document may cost.
 
     `memory_bytes` is address space, interpreter and parsers (about 65 MB) included. `deadline_seconds` is wall-clock
-    time from when a process takes the document, `cpu_seconds` its processor time, `max_characters` the text it may yield.
+    time from when a process takes the document, `cpu_seconds` its processor time, `max_characters` the most text it may
+    yield.
     """
 
     memory_bytes: int = 1024 * 1024 * 1024
@@ -35,7 +36,7 @@ class Limits:
 
 
 def confine(limits: Limits) -> None:
-    """Give up, for good, what reading one document does not need: memory, time, files to write, processes, core dumps."""
+    """Give up, for good, what reading one document does not need: memory, time, writing files, starting processes."""
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, limits.open_files)

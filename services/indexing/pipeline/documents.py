@@ -26,8 +26,8 @@ class Extracted:
 
     `text` is NFC, has "\\n" line ends and no control characters but tab and newline. Blank lines carry structure where
     the format had any: two newlines between paragraphs, three before a heading, one between a heading and what follows.
-    `content_type` is what the bytes are, whatever was declared. `pages` is None for formats without pages, otherwise the
-    spans are in order and do not overlap.
+    `content_type` is what the bytes are, whatever was declared. `pages` is None for formats without pages, otherwise in
+    order and without overlap.
     """
 
     text: str

@@ -75,7 +75,7 @@ class ExtractionPool:
         Raises:
             ExtractionError: It could not be read; `permanent`, `code` and `message` say what that means.
         """
-        request = frames.request(os.fspath(path.absolute()), name, declared_type)
+        request = frames.request(os.fspath(path), name, declared_type)
         slot = await self._idle.get()
         try:
             answer = await slot.ask(request)
@@ -175,7 +175,6 @@ class _Process:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env=_environment(),
-            cwd="/",
             start_new_session=True,
         )
         if process.stdin is None or process.stdout is None:
@@ -269,7 +268,7 @@ def _environment() -> dict[str, str]:
     """No variable of ours: settings and secrets stay on this side."""
     return {
         "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join(entry or os.getcwd() for entry in sys.path),
+        "PYTHONPATH": os.pathsep.join(sys.path),
         "PYTHONUTF8": "1",
         "PYTHONNOUSERSITE": "1",
     }

@@ -2,8 +2,8 @@
 
 It imports the parsers once and never touches a document itself. For each request it forks: the copy confines itself,
 reads one document, answers and ends. So every document gets a fresh process for about two milliseconds, limits count
-from zero for each, nothing a hostile file leaves behind is there when the next one (perhaps another tenant's) is read, and
-this process neither grows nor needs to be replaced. It has one thread, which is what makes forking it safe.
+from zero for each, nothing a hostile file leaves behind is there when the next one (perhaps another tenant's) is read,
+and this process neither grows nor needs to be replaced. It has one thread, which is what makes forking it safe.
 
 Guarantees: one answer for each request, in order, whatever becomes of the copy: crashed, out of memory, out of time,
 silent or babbling. It ends when its standard input ends or its parent dies, and its copy with it.
@@ -96,7 +96,7 @@ def read_document(request: bytes, limits: Limits) -> bytes:
         return frames.failure(error)
     except MemoryError:
         return _OUT_OF_MEMORY
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         # The formats name the exceptions they know. Whatever else a parser raises, it choked on this document.
         return frames.failure(CorruptDocument(detail=f"{type(error).__name__}: {error}"))
 

@@ -4,7 +4,7 @@ Only the parts that hold text are unpacked, as a stream, so a document full of p
 which reads every part into memory first, is used in tests to write the samples.
 
 Refused: XML with a document type declaration (Office never writes one; it is how entity bombs are made) and parts that
-unpack to more than `MAX_PART_BYTES`. zipfile never yields more than an entry's declared size, so checking that is enough.
+unpack to more than `MAX_PART_BYTES`. zipfile never yields more than an entry's declared size: checking that is enough.
 """
 
 import io
@@ -78,7 +78,7 @@ def _read_body(archive: zipfile.ZipFile, name: str, body: Body) -> None:
 
 
 def _styles(archive: zipfile.ZipFile) -> Styles:
-    """Which paragraph styles are headings or list items. Style ids are translated with Word's language, names are not."""
+    """Which paragraph styles are headings or list items. Word translates style ids, but not these names."""
     stream = _part(archive, "word/styles.xml")
     headings, lists = set(), set()
     if stream is not None:
