@@ -94,7 +94,7 @@ def main() -> None:
         settings = IdentitySettings.load()
         telemetry.configure(settings)
         done = asyncio.run(_run(settings, wanted))
-    sys.stdout.write(orjson.dumps(done, option=orjson.OPT_APPEND_NEWLINE).decode())
+    sys.stdout.write(orjson.dumps(done, default=str, option=orjson.OPT_APPEND_NEWLINE).decode())
 
 
 if __name__ == "__main__":
