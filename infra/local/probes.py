@@ -1,9 +1,8 @@
 """Is it up? One question and one answer over a fresh connection, without a client library to import first."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from infra.local.ports import HOST
@@ -18,27 +17,30 @@ async def http_status(
     lines = [f"GET {path} HTTP/1.1", f"Host: {HOST}:{port}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     request = "\r\n".join([*lines, "", ""]).encode("ascii")
-    try:
-        async with asyncio.timeout(within), _closing(await asyncio.open_connection(HOST, port)) as (reader, writer):
-            writer.write(request)
-            answer = await reader.readline()
-    except OSError:  # TimeoutError is one
-        return None
-    parts = answer.split()
+    parts = (await _first_line(lambda: asyncio.open_connection(HOST, port), request, within)).split()
     return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None
 
 
 async def redis_answers(socket: Path, *, within: float = 3.0) -> bool:
     """Whether the server at a Unix socket answers PING with PONG, which it does not while it loads its data."""
+    return await _first_line(lambda: asyncio.open_unix_connection(str(socket)), b"PING\r\n", within) == b"+PONG\r\n"
+
+
+async def _first_line(connect: Callable[[], Awaitable[_Streams]], request: bytes, within: float) -> bytes:
+    """What comes back first; empty when nobody is there or nothing comes in time."""
     try:
-        async with (
-            asyncio.timeout(within),
-            _closing(await asyncio.open_unix_connection(str(socket))) as (reader, writer),
-        ):
-            writer.write(b"PING\r\n")
-            return await reader.readline() == b"+PONG\r\n"
-    except OSError:
-        return False
+        return await asyncio.wait_for(_exchange(connect, request), within)
+    except OSError:  # TimeoutError is one
+        return b""
+
+
+async def _exchange(connect: Callable[[], Awaitable[_Streams]], request: bytes) -> bytes:
+    reader, writer = await connect()
+    try:
+        writer.write(request)
+        return await reader.readline()
+    finally:
+        writer.close()
 
 
 async def eventually(condition: Callable[[], bool], *, within: float, every: float = 0.02) -> bool:
@@ -49,13 +51,3 @@ async def eventually(condition: Callable[[], bool], *, within: float, every: flo
             return False
         await asyncio.sleep(every)
     return True
-
-
-@contextlib.asynccontextmanager
-async def _closing(streams: _Streams) -> AsyncIterator[_Streams]:
-    try:
-        yield streams
-    finally:
-        streams[1].close()
-        with contextlib.suppress(OSError):
-            await streams[1].wait_closed()

@@ -23,7 +23,7 @@ from infra.local.errors import ProcessError
 from infra.local.home import ROOT
 from infra.local.ports import HOST
 from infra.local.probes import http_status, redis_answers
-from infra.local.processes import LineSink, Process
+from infra.local.processes import SUPERVISED, LineSink, Process
 
 PORT = 5432
 """Only names the socket file: PostgreSQL listens on no network address."""
@@ -62,7 +62,9 @@ class PostgresServer:
         self._admin_password = admin_password
         self._durable = durable
         account = server_account()
-        own_environment = {**environment, "LC_ALL": "C", "TZ": "UTC"}
+        # Without the mark of left-over processes: those get signals that PostgreSQL understands in its own way.
+        unmarked = {name: value for name, value in environment.items() if name != SUPERVISED}
+        own_environment = {**unmarked, "LC_ALL": "C", "TZ": "UTC"}
         self._cluster = Cluster(data, self.sockets, admin_password, own_environment, account, durable=durable)
         self.process = Process(
             "postgres",

@@ -62,7 +62,9 @@ class ServiceProcess(Process):
             ProcessError: it ended, or was not ready in time.
         """
         deadline = time.monotonic() + within
-        while not await self.ready():
+        while True:
+            if await self.ready():
+                return
             if not self.running:
                 raise ProcessError(f"{self.name} ended with status {self.returncode}:\n{self.tail()}")
             if time.monotonic() > deadline:

@@ -199,6 +199,7 @@ async def test_starting_can_be_interrupted(new_home: NewHome) -> None:
     with pytest.raises(asyncio.CancelledError):
         await start
     assert leftovers(new_home().folder) == []
+    assert not (new_home().postgres / "postmaster.pid").exists()
     async with quick(new_home()) as stack:
         assert stack.postgres.process.running
 
