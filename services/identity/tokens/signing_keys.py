@@ -82,7 +82,9 @@ class KeyRing:
         kid = uuid.uuid4().hex
         key = OKPKey.generate_key("Ed25519", {"kid": kid, "use": "sig", "alg": "Ed25519"})
         # The kid is authenticated with the ciphertext: rows cannot be swapped.
-        sealed = jwe.encrypt_compact({**_ENCRYPTION, "kid": kid}, orjson.dumps(key.as_dict()), self._encryption_key)
+        sealed = jwe.encrypt_compact(
+            {**_ENCRYPTION, "kid": kid}, orjson.dumps(key.as_dict(private=True)), self._encryption_key
+        )
         now = datetime.now(UTC)
         await repository.add(
             session, SigningKey(kid=kid, private_jwk=sealed, activates_at=now if first else now + LEAD)
