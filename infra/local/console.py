@@ -10,11 +10,14 @@ from infra.postgres.roles import SERVICES
 _WIDTH = max(len(name) for name in (*SERVICES, "postgres", "migrate"))
 _COLOURS = (36, 32, 35, 33, 34, 96, 92, 95, 93, 94)
 
-# The everyday talk of the servers: start, checkpoints, statements that a service expected to fail.
+# The everyday talk: starts and ends, checkpoints, statements that a service expected to fail.
 _EVERYDAY: Mapping[str, re.Pattern[str]] = {
     "postgres": re.compile(r"\t|(LOG|ERROR|DETAIL|HINT|STATEMENT|CONTEXT|QUERY): |FATAL:  the database system is"),
     "redis": re.compile(r".* \* |.*Memory overcommit|.*signal-handler|.*ready to exit"),
+    # A library of the provider's warns about another one.
+    "oidc": re.compile(r".*AuthlibDeprecationWarning|It will be compatible|  from authlib"),
 }
+_EVERYDAY_OF_SERVICES = re.compile(r"INFO: +(Started|Waiting for|Application|Uvicorn|Shutting down|Finished)")
 
 
 class Console:
@@ -31,9 +34,8 @@ class Console:
         self._numbers: dict[str, int] = {}
 
     def line(self, name: str, text: str) -> None:
-        """A line of a process; everyday lines of the servers are left out."""
-        everyday = _EVERYDAY.get(name)
-        if everyday is None or not everyday.match(text):
+        """A line of a process; its everyday lines are left out."""
+        if not _EVERYDAY.get(name, _EVERYDAY_OF_SERVICES).match(text):
             self.say(text, name=name)
 
     def say(self, text: str, *, name: str = "quarry") -> None:

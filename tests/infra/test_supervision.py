@@ -155,16 +155,18 @@ def test_each_process_has_a_colour_on_a_terminal() -> None:
     assert colours[0] == colours[-1]
 
 
-def test_everyday_lines_of_the_servers_are_left_out() -> None:
+def test_everyday_lines_are_left_out() -> None:
     out = io.StringIO()
     console = Console(out, colour=False)
     console.line("postgres", "LOG:  checkpoint starting")
     console.line("postgres", "ERROR:  duplicate key value violates unique constraint")
     console.line("redis", "12:M 23 Nov 2026 04:04:14.644 * Ready to accept connections unix")
+    console.line("identity", "INFO:     Started server process [12]")
     assert out.getvalue() == ""
     console.line("postgres", "FATAL:  could not write lock file: No space left on device")
     console.line("redis", "12:M 23 Nov 2026 04:04:14.644 # Can't save in background: fork: Cannot allocate memory")
-    assert len(out.getvalue().splitlines()) == 2
+    console.line("identity", "ERROR:    Error loading ASGI app.")
+    assert len(out.getvalue().splitlines()) == 3
 
 
 async def _at_least(said: list[str], count: int) -> bool:
