@@ -120,7 +120,8 @@ def _configure_logging(settings: ServiceSettings) -> None:
     if settings.log_format is LogFormat.JSON:
         final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        final = [structlog.dev.ConsoleRenderer(colors=False)]
+        # Not the default formatter: it shows local variables, and with them secrets.
+        final = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
