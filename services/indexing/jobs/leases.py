@@ -27,6 +27,8 @@ from shared.events.indexing import Stage
 from shared.events.projects import Lane
 
 _LOOK_AHEAD = 8
+# How many of the best jobs are tried before giving up because other workers hold them all.
+_CONTENDERS = 32
 
 
 @dataclass(slots=True)
@@ -102,14 +104,22 @@ _TAKE_NEXT = text(
         SELECT tenant_id, id, lane, next_run_at FROM jobs
         WHERE state IN ('extracting', 'chunking', 'embedding', 'storing') AND lease_expires_at <= now()
     ),
+    best AS (
+        SELECT candidates.tenant_id, candidates.id, candidates.lane = :preferred AS preferred,
+               coalesce(busy.jobs, 0) AS busy, candidates.next_run_at
+        FROM candidates LEFT JOIN busy ON busy.tenant_id = candidates.tenant_id
+        WHERE candidates.tenant_id <> ALL (:full)
+        ORDER BY preferred DESC, busy, candidates.next_run_at
+        LIMIT :contenders
+    ),
     chosen AS (
         SELECT job.tenant_id, job.id
-        FROM candidates JOIN jobs job ON job.tenant_id = candidates.tenant_id AND job.id = candidates.id
-        LEFT JOIN busy ON busy.tenant_id = candidates.tenant_id
-        WHERE (job.state = 'queued' AND job.next_run_at <= now()
-               OR job.state IN ('extracting', 'chunking', 'embedding', 'storing') AND job.lease_expires_at <= now())
-          AND candidates.tenant_id <> ALL (:full)
-        ORDER BY (candidates.lane = :preferred) DESC, coalesce(busy.jobs, 0), candidates.next_run_at
+        FROM best JOIN jobs job ON job.tenant_id = best.tenant_id AND job.id = best.id
+        -- Again, on the row as it is once locked; written so that no index can answer it, only the key above.
+        WHERE CASE WHEN job.state = 'queued' THEN job.next_run_at
+                   WHEN job.state IN ('extracting', 'chunking', 'embedding', 'storing') THEN job.lease_expires_at
+              END <= now()
+        ORDER BY best.preferred DESC, best.busy, best.next_run_at
         LIMIT 1
         FOR UPDATE OF job SKIP LOCKED
     )
@@ -134,6 +144,7 @@ _TAKE_NEXT = text(
     bindparam("owner", type_=String),
     bindparam("duration", type_=Interval),
     bindparam("look_ahead", _LOOK_AHEAD, BigInteger),
+    bindparam("contenders", _CONTENDERS, BigInteger),
 )
 
 _RENEW = text(
@@ -146,7 +157,7 @@ _RENEW = text(
     FROM unnest(:tenants, :jobs, :tokens, :states, :done, :totals) AS beat (tenant_id, id, token, state, done, total)
     WHERE jobs.tenant_id = beat.tenant_id AND jobs.id = beat.id AND jobs.fencing_token = beat.token
       AND jobs.state IN ('extracting', 'chunking', 'embedding', 'storing')
-    RETURNING jobs.id, jobs.cancel_requested
+    RETURNING jobs.id, jobs.fencing_token, jobs.cancel_requested
     """
 ).bindparams(
     bindparam("duration", type_=Interval),
@@ -209,10 +220,10 @@ async def renew(session: AsyncSession, leases: Collection[Lease], *, seconds: fl
         "done": [lease.done for lease in leases],
         "totals": [lease.total for lease in leases],
     }
-    kept = {row.id: row.cancel_requested for row in await session.execute(_RENEW, held)}
+    kept = {(row.id, row.fencing_token): row.cancel_requested for row in await session.execute(_RENEW, held)}
     for lease in leases:
-        lease.lost = lease.job_id not in kept
-        lease.cancel_requested = kept.get(lease.job_id, False)
+        lease.lost = (lease.job_id, lease.token) not in kept
+        lease.cancel_requested = kept.get((lease.job_id, lease.token), False)
         if not lease.lost:
             lease.valid_until = asked + seconds
 

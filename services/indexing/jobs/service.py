@@ -189,7 +189,9 @@ async def keep_batch(session: AsyncSession, lease: Lease, *, first_index: int, m
     )
 
 
-async def complete(session: AsyncSession, lease: Lease, *, described: dict[str, Any], chunk_count: int) -> None:
+async def complete(
+    session: AsyncSession, lease: Lease, *, described: dict[str, Any], chunk_count: int, kept_batches: bool
+) -> None:
     """Switch search to the version. Its points are stored and carry the metadata `described`.
 
     Raises:
@@ -211,7 +213,8 @@ async def complete(session: AsyncSession, lease: Lease, *, described: dict[str, 
         await documents.drop_version(session, lease.document_id, replaced)
     if replaced is not None or document.attributes != described:
         await documents.owe(session, lease.document_id, describe=document.attributes != described)
-    await documents.drop_batches(session, lease.document_id, lease.version)
+    if kept_batches:
+        await documents.drop_batches(session, lease.document_id, lease.version)
     outbox.publish(session, JobCompleted(**_identity(lease), chunk_count=chunk_count), sequence=revision)
 
 

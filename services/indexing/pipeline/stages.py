@@ -77,7 +77,13 @@ class Pipeline:
             vectors = await self._embed(lease, chunks)
         await self._store(lease, document, chunks, vectors)
         async with self.transaction(lease) as session:
-            await jobs.complete(session, lease, described=document.attributes, chunk_count=len(chunks))
+            await jobs.complete(
+                session,
+                lease,
+                described=document.attributes,
+                chunk_count=len(chunks),
+                kept_batches=len(chunks) > _KEPT_CHUNKS,
+            )
         self.progress.end(lease, "indexed")
 
     async def _extract_and_chunk(self, lease: Lease) -> tuple[Document, list[Chunk]]:
