@@ -43,7 +43,11 @@ class Exchanges:
 
     def __init__(self, identity: Upstream, service_secret: SecretStr, cache: TokenCache) -> None:
         self._identity = identity
-        self._headers = {"Authorization": aiohttp.encode_basic_auth("gateway", service_secret.get_secret_value())}
+        # The content type by hand: the session adds none, because a proxied request has its own or none.
+        self._headers = {
+            "Authorization": aiohttp.encode_basic_auth("gateway", service_secret.get_secret_value()),
+            "Content-Type": "application/json",
+        }
         self._cache = cache
         self._asking: dict[bytes, asyncio.Task[Exchange | Refused]] = {}
 
