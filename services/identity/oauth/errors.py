@@ -41,3 +41,6 @@ class IdTokenInvalid(SignInFailed):
 class ProviderUnavailable(Unavailable):
     code = "provider_unavailable"
     detail = "The sign-in provider cannot be reached; try again shortly."
+
+    def __init__(self) -> None:
+        super().__init__(retry_after=5)

@@ -1,16 +1,15 @@
-"""A strict OpenID provider over real HTTP: it insists on exact redirect URIs, PKCE with S256, client secret and single-use
-codes, keeps a log of what it was sent, and can be told to lie."""
+"""A strict OpenID provider over real HTTP: it insists on exact redirect URIs, PKCE with S256, the client's secret and
+single-use codes, keeps a log of what it was sent, and can be told to lie."""
 
 import base64
 import hashlib
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlencode
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 from joserfc import jwt
@@ -34,6 +33,7 @@ class StrictProvider:
 
     def reset(self) -> None:
         self.signing_key: Any = self.key
+        self.forge: Callable[[dict[str, Any]], str] | None = None
         self.header: dict[str, Any] = {}
         self.lies: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
@@ -65,6 +65,8 @@ class StrictProvider:
             **self.lies,
         }
         honest = {name: value for name, value in claims.items() if value is not None}
+        if self.forge is not None:
+            return self.forge(honest)
         header = {"alg": "RS256", "kid": self.key.kid, **self.header}
         return jwt.encode(header, honest, self.signing_key, algorithms=[header["alg"]])
 
@@ -135,6 +137,7 @@ class StrictProvider:
 
         @app.get("/userinfo")
         async def userinfo() -> Response:
-            return Response(orjson.dumps(self.userinfo), media_type="application/json")
+            claims = self.userinfo or {name: value for name, value in self.person.items() if value is not None}
+            return JSONResponse(claims)
 
         return app
