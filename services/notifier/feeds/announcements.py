@@ -41,6 +41,11 @@ class Announcer:
         self._waiting[FeedKey(announcement.tenant_id, announcement.project_id)] = announcement
         self._some.set()
 
+    @property
+    def waiting(self) -> int:
+        """Projects whose announcement is not yet published or dropped."""
+        return len(self._waiting)
+
     async def run(self) -> None:
         """Publish until cancelled."""
         backoff = Backoff(first=0.1, most=2.0)

@@ -34,7 +34,7 @@ def durable(key: FeedKey, event: StoredEvent) -> Frame:
         "sequence": event.sequence,
         "time": event.time,
         "tenant_id": key.tenant_id,
-        "project_id": event.project_id,
+        "project_id": str(event.project_id),
         **event.data,
         "traceparent": event.traceparent,
     }

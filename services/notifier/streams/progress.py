@@ -37,6 +37,11 @@ class Progress:
     def forget(self, document_id: uuid.UUID) -> None:
         self._waiting.pop(document_id, None)
 
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is remembered."""
+        return not (self._shown_at or self._waiting or self._timer)
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

@@ -1,17 +1,19 @@
 """A running notifier as its clients see it, and what its neighbours answer."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import aiohttp
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
 
 from services.notifier.streams.service import Streaming
+from shared.auth import Scope
 from shared.events.envelope import Envelope
+from shared.events.identity import TenantRole
 from tests.services.notifier.sse import Sse
 from tests.support.identity import IdentityDouble
 
@@ -52,6 +54,16 @@ class Neighbours:
         return app
 
 
+class Who(TypedDict, total=False):
+    """Who asks; an owner of the tenant with all scopes unless told otherwise. `tied_to`: the credential's project."""
+
+    user_id: uuid.UUID
+    tenant_role: TenantRole
+    scopes: Iterable[Scope]
+    credential_id: uuid.UUID
+    tied_to: uuid.UUID
+
+
 @dataclass(frozen=True)
 class Replica:
     """One running notifier."""
@@ -62,9 +74,11 @@ class Replica:
     tokens: IdentityDouble
 
     def headers(
-        self, tenant_id: uuid.UUID | None, last_event_id: str | int | None = None, **who: Any
+        self, tenant_id: uuid.UUID | None, last_event_id: str | int | None = None, **who: Unpack[Who]
     ) -> dict[str, str]:
-        headers = self.tokens.headers("notifier", tenant_id=tenant_id, **who)
+        options: dict[str, Any] = {**who}
+        options["project_id"] = options.pop("tied_to", None)
+        headers = self.tokens.headers("notifier", tenant_id=tenant_id, **options)
         return headers if last_event_id is None else {**headers, "Last-Event-ID": str(last_event_id)}
 
     def listen(
@@ -74,7 +88,7 @@ class Replica:
         *,
         last_event_id: str | int | None = None,
         query: str = "",
-        **who: Any,
+        **who: Unpack[Who],
     ) -> AbstractAsyncContextManager[Sse]:
         """An open stream of a project, or of the tenant when none is named."""
         path = "/v1/events" if project_id is None else f"/v1/projects/{project_id}/events"
