@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from services.indexing.dependencies import Directory, Wake
 from services.indexing.jobs import views
-from services.indexing.jobs.schemas import DeadLetterOut, JobOut, JobProgress
+from services.indexing.jobs.schemas import DeadLetterOut, JobOut, Progress
 from shared.http import CurrentPrincipal, TenantSession
 from shared.pagination import Cursor, Limit, Page
 from shared.tenancy import after_commit
@@ -30,7 +30,7 @@ async def list_jobs(
 @router.get("/progress")
 async def read_progress(
     project_id: uuid.UUID, session: TenantSession, principal: CurrentPrincipal, directory: Directory
-) -> list[JobProgress]:
+) -> Progress:
     """How far the running jobs are."""
     return await views.running(session, principal, directory, project_id=project_id)
 

@@ -45,6 +45,12 @@ class JobProgress(BaseModel):
     unit: Literal["bytes", "pages", "chunks"]
 
 
+class Progress(BaseModel):
+    """One snapshot of the jobs that run in a project."""
+
+    jobs: list[JobProgress]
+
+
 class DeadLetterOut(BaseModel):
     """Work that failed for good, with what is known about why. `id` is the job's."""
 

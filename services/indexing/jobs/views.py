@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.indexing import progress
 from services.indexing.jobs import repository, service
 from services.indexing.jobs.models import Job
-from services.indexing.jobs.schemas import DeadLetterOut, JobError, JobOut, JobProgress
+from services.indexing.jobs.schemas import DeadLetterOut, JobError, JobOut, JobProgress, Progress
 from shared.access import ProjectDirectory
 from shared.auth import Principal, Scope
 from shared.pagination import Page, cut_page, decode_cursor
@@ -33,11 +33,11 @@ async def jobs(
 
 async def running(
     session: AsyncSession, principal: Principal, directory: ProjectDirectory, *, project_id: uuid.UUID
-) -> list[JobProgress]:
+) -> Progress:
     """One snapshot of what runs now."""
     await directory.require(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)
     rows = await repository.running_in_project(session, project_id, limit=_MOST_RUNNING)
-    return [_progress(job) for job in rows]
+    return Progress(jobs=[_progress(job) for job in rows])
 
 
 async def dead_letters(

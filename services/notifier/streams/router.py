@@ -46,7 +46,7 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.get("/v1/projects/{project_id}/events", response_class=EventStream, responses=_STREAM)
+@router.get("/v1/projects/{project_id}/events", status_code=200, response_class=EventStream, responses=_STREAM)
 async def project_events(
     project_id: uuid.UUID,
     streaming: StreamingDependency,
@@ -60,7 +60,7 @@ async def project_events(
     )
 
 
-@router.get("/v1/events", response_class=EventStream, responses=_STREAM)
+@router.get("/v1/events", status_code=200, response_class=EventStream, responses=_STREAM)
 async def tenant_events(
     streaming: StreamingDependency, principal: CurrentPrincipal, tenant_id: ActiveTenant, last_event_id: LastEventId
 ) -> EventStream:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import aiohttp
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.notifier.feeds.repository import FeedKey
 from shared.auth import ServiceTokens
@@ -28,7 +28,7 @@ class RunningJob(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    job_id: uuid.UUID = Field(validation_alias=AliasChoices("job_id", "id"))
+    job_id: uuid.UUID
     document_id: uuid.UUID
     stage: Stage
     percent: int
@@ -38,7 +38,7 @@ class RunningJob(BaseModel):
 
 
 class _Progress(BaseModel):
-    jobs: list[RunningJob] = Field(validation_alias=AliasChoices("jobs", "items"))
+    jobs: list[RunningJob]
 
 
 @dataclass(frozen=True, slots=True)
