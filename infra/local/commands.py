@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from infra.local import dev as dev_command
-from infra.local import upgrade
 from infra.local.environment import role_passwords
 from infra.local.errors import HomeBusyError, StackError
 from infra.local.home import ROOT, Home
@@ -48,8 +47,7 @@ def bench() -> None:
 def migrate() -> None:
     """Apply all migrations: to the databases named in the environment, else to the embedded one, started if need be."""
     if any(name.startswith("QUARRY_") and "_OWNER_DATABASE_URL" in name for name in os.environ):
-        upgrade.main()
-        return
+        sys.exit(_call(sys.executable, "-m", "infra.local.upgrade"))
     try:
         asyncio.run(_migrate_embedded(Home.current(os.environ)))
     except StackError as error:

@@ -118,16 +118,26 @@ def test_migrate_says_what_is_wrong_with_the_folder(folder: Path, monkeypatch: p
         commands.migrate()
 
 
-def test_migrate_takes_addresses_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrate_takes_addresses_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QUARRY_IDENTITY_OWNER_DATABASE_URL", OWNER_URL)
+    with pytest.raises(SystemExit) as ended:
+        commands.migrate()
+    assert ended.value.code == 1
+    assert "QUARRY_PROJECTS_OWNER_DATABASE_URL is not set" in capfd.readouterr().err
+
+
+def test_all_addresses_are_known_before_the_first_migration(monkeypatch: pytest.MonkeyPatch) -> None:
     applied: list[tuple[str, str]] = []
     monkeypatch.setattr(upgrade, "migrated_services", lambda root: ["identity", "projects"])
     monkeypatch.setattr("shared.migrations.upgrade", lambda service, url: applied.append((service, url)))
     monkeypatch.setenv("QUARRY_IDENTITY_OWNER_DATABASE_URL", OWNER_URL)
     with pytest.raises(SystemExit, match="QUARRY_PROJECTS_OWNER_DATABASE_URL is not set"):
-        commands.migrate()
+        upgrade.main()
     assert applied == []
     monkeypatch.setenv("QUARRY_PROJECTS_OWNER_DATABASE_URL", OWNER_URL)
-    commands.migrate()
+    upgrade.main()
     assert applied == [("identity", OWNER_URL), ("projects", OWNER_URL)]
 
 
