@@ -259,7 +259,7 @@ async def test_the_cost_of_a_choice_does_not_grow_with_the_queue(database: Datab
     values = {"owner": "a", "duration": timedelta(seconds=30), "preferred": "interactive", "full": []}
     async with database.system() as session:
         plan = (await session.execute(explained, values)).scalar_one()[0]["Plan"]
-    # Measured 40 pages; reading the queue takes more than 500.
+    # Reading the queue takes more than 500 pages.
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 150
 
 
