@@ -58,12 +58,14 @@ class GuardedProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        if self._answer_under_way():
-            # Whatever this is, it must not be written into the answer that is under way.
+        self._deaf = True
+        if self._answer_under_way() and not self.cycle.more_body:
+            # What follows a whole request must not be answered into the answer that is under way.
             self.cycle.keep_alive = False
+        elif self._answer_under_way() and self.cycle.response_started:
+            self.transport.close()
         else:
             super().send_400_response(msg)
-        self._deaf = True
 
     def on_message_begin(self) -> None:
         if self._answer_under_way():

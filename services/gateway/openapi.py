@@ -1,7 +1,7 @@
 """One OpenAPI document for the whole product, put together from what the services publish.
 
 Fetched when asked for, kept for `KEEP_SECONDS`. A service that is away does not take the document away: what it last
-said is used. One that was never heard since the start makes the document unavailable, for half of it would pass for all.
+said is used. One never heard since the start makes the document unavailable: half of it would pass for all.
 """
 
 import asyncio
