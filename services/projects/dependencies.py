@@ -1,38 +1,28 @@
 """What routers of this service ask for besides `shared.http`."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.blobs import BlobStore
-from services.projects.documents.service import Transactions
+from services.projects.transactions import Transactions
 from shared.auth import Principal, PrincipalKind
 from shared.errors import Forbidden, NotFound
 from shared.http import CurrentPrincipal, request_id_of
-from shared.telemetry import bind
-from shared.tenancy import Database
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=512)]
 
 
 async def _tenant_transactions(request: Request, principal: CurrentPrincipal) -> Transactions:
     """Begins transactions bound to the caller's active tenant."""
-    tenant_id = principal.tenant_id
-    if tenant_id is None:
+    if principal.tenant_id is None:
         raise Forbidden("Choose an active tenant first.")
-    database: Database = request.app.state.runtime.database
-
-    @asynccontextmanager
-    async def begin() -> AsyncIterator[AsyncSession]:
-        with bind(tenant_id=tenant_id, user_id=principal.user_id):
-            async with database.tenant(tenant_id) as session:
-                session.info["correlation_id"] = request_id_of(request)
-                yield session
-
-    return begin
+    return Transactions(
+        database=request.app.state.runtime.database,
+        tenant_id=principal.tenant_id,
+        user_id=principal.user_id,
+        correlation_id=request_id_of(request),
+    )
 
 
 async def _blob_store(request: Request) -> BlobStore:

@@ -5,11 +5,12 @@ a type that browsers run is not named. Several ranges in one request are answere
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote
 
 from fastapi import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.projects.blobs import OpenBlob
@@ -47,26 +48,23 @@ class _Extent:
     end: int
 
 
-class ContentResponse(Response):
-    """Streams part of an open blob and closes it, whatever happens to the client."""
+class ContentResponse(StreamingResponse):
+    """Streams part of an open blob and closes it, also when the client goes away."""
 
-    def __init__(self, blob: OpenBlob, extent: _Extent, status: int, headers: dict[str, str], media_type: str) -> None:
-        self.status_code = status
-        # `text/...` without a charset: we do not know it.
-        self.media_type = None
-        self.background = None
-        self.body = b""
-        self.init_headers({**headers, "Content-Type": media_type, "Content-Length": str(extent.end - extent.start)})
+    def __init__(
+        self, blob: OpenBlob, extent: _Extent, status: int, headers: Mapping[str, str], content_type: str
+    ) -> None:
+        # As a header: for a media type Starlette would add a charset that nobody knows.
+        length = str(extent.end - extent.start)
+        complete = {**headers, "Content-Type": content_type, "Content-Length": length}
+        super().__init__(blob.chunks(extent.start, extent.end), status, complete)
         self._blob = blob
-        self._extent = extent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            self.body_iterator = self._blob.chunks(0, 0)
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            if scope["method"] != "HEAD":
-                async for chunk in self._blob.chunks(self._extent.start, self._extent.end):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await super().__call__(scope, receive, send)
         finally:
             await self._blob.close()
 

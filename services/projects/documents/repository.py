@@ -19,7 +19,7 @@ async def by_id(
     statement = select(Document).where(
         Document.project_id == project_id, Document.id == document_id, Document.deleted_at.is_(None)
     )
-    return await session.scalar(statement.with_for_update() if lock else statement)
+    return await session.scalar(statement.with_for_update(key_share=True) if lock else statement)
 
 
 async def page_for_project(
@@ -43,13 +43,18 @@ async def page_for_project(
     return (await session.scalars(statement)).all()
 
 
-async def first_with_content(session: AsyncSession, *, project_id: uuid.UUID, sha256: str) -> uuid.UUID | None:
+async def first_with_content(
+    session: AsyncSession, *, project_id: uuid.UUID, sha256: str, alone: bool
+) -> uuid.UUID | None:
     """The oldest document of a project with this content.
 
-    Until the transaction ends nobody else gets an answer for the same content: of two uploads at once, one is first.
+    Args:
+        alone: until the transaction ends nobody else who asks so gets an answer for the same content.
     """
-    lock = select(func.pg_advisory_xact_lock(func.hashtextextended(f"{tenant_of(session)}/{project_id}/{sha256}", 0)))
-    await session.execute(lock.execution_options(tenant_guard="takes a lock and reads no row"))
+    if alone:
+        content = f"{tenant_of(session)}/{project_id}/{sha256}"
+        lock = select(func.pg_advisory_xact_lock(func.hashtextextended(content, 0)))
+        await session.execute(lock.execution_options(tenant_guard="takes a lock and reads no row"))
     found: uuid.UUID | None = await session.scalar(
         select(Document.id)
         .where(Document.project_id == project_id, Document.sha256 == sha256, Document.deleted_at.is_(None))

@@ -83,7 +83,7 @@ NameFilter = Annotated[str | None, Query(max_length=255, pattern=r"^[^\x00-\x1f]
 
 @router.post("", status_code=201, openapi_extra=_UPLOAD_BODY)
 async def upload_document(
-    begin: TenantTransactions,
+    transactions: TenantTransactions,
     principal: CurrentPrincipal,
     blobs: Blobs,
     limit: MaxDocumentBytes,
@@ -96,7 +96,7 @@ async def upload_document(
     `duplicates` says what happens to content the project has already: `link` (the default) stores and indexes it as a
     document of its own whose `duplicate_of` names the first one; `reject` answers 409 `duplicate_document`.
     """
-    document = await service.upload(begin, principal, blobs, project_id=project_id, request=upload, limit=limit)
+    document = await service.upload(transactions, principal, blobs, project_id=project_id, request=upload, limit=limit)
     response.headers["Location"] = f"/v1/projects/{project_id}/documents/{document.id}"
     return _answer(response, document)
 
@@ -203,7 +203,7 @@ async def retry_document(
 @router.get("/{document_id}/content", response_class=Response, responses=_CONTENT)
 @router.head("/{document_id}/content", response_class=Response, include_in_schema=False)
 async def document_content(
-    begin: TenantTransactions,
+    transactions: TenantTransactions,
     principal: CurrentPrincipal,
     blobs: Blobs,
     project_id: uuid.UUID,
@@ -211,13 +211,15 @@ async def document_content(
     request: Request,
 ) -> Response:
     """The bytes as they were uploaded; takes `Range`, `If-Range` and `If-None-Match`."""
-    document, blob = await service.content(begin, principal, blobs, project_id=project_id, document_id=document_id)
+    document, blob = await service.content(
+        transactions, principal, blobs, project_id=project_id, document_id=document_id
+    )
     return await content_response(request, document, blob)
 
 
 @internal_router.get("/{document_id}/versions/{version}/content", response_class=Response)
 async def version_content(
-    begin: TenantTransactions,
+    transactions: TenantTransactions,
     _caller: ServiceCaller,
     blobs: Blobs,
     project_id: uuid.UUID,
@@ -227,7 +229,7 @@ async def version_content(
 ) -> Response:
     """The bytes of one version, for the service that indexes them."""
     document, blob = await service.version_content(
-        begin, blobs, project_id=project_id, document_id=document_id, version=version
+        transactions, blobs, project_id=project_id, document_id=document_id, version=version
     )
     return await content_response(request, document, blob)
 

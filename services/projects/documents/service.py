@@ -4,8 +4,6 @@ Every change bumps the document's `revision` under a lock on its row; it is the 
 """
 
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +17,7 @@ from services.projects.documents.upload import UploadRequest, receive
 from services.projects.etags import check_match
 from services.projects.ids import uuid7
 from services.projects.projects.service import authorize
+from services.projects.transactions import Transactions
 from shared import outbox
 from shared.auth import Principal, Scope
 from shared.errors import NotFound
@@ -30,14 +29,13 @@ from shared.events.projects import (
     DocumentUploaded,
 )
 from shared.pagination import cut_page, decode_cursor
-from shared.tenancy import tenant_of
 
-# Begins a transaction of the caller's tenant. For what moves bytes: several short transactions, none open in between.
-Transactions = Callable[[], AbstractAsyncContextManager[AsyncSession]]
+# Up to this size asking before the bytes costs more than the bytes.
+SMALL_BYTES = 64 * 1024
 
 
 async def upload(
-    begin: Transactions,
+    transactions: Transactions,
     principal: Principal,
     blobs: BlobStore,
     *,
@@ -47,18 +45,21 @@ async def upload(
 ) -> Document:
     """Store a document. No transaction is open while its bytes arrive; they are durable before its row is written.
 
+    Permission is asked for after the last byte, and for all but small documents before the first one too.
+
     Raises:
-        NotFound, Forbidden: asked before the first byte, and again after the last.
+        NotFound, Forbidden: the caller may not, or may no longer.
         DuplicateDocument: the project has the content and the policy is `reject`.
         DocumentTooLarge, EmptyDocument, StorageFull, ...: as `upload.receive` and the blob store say.
     """
-    async with begin() as session:
-        await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
-        key = BlobKey(tenant_of(session), project_id, uuid7(), 1)
+    if request.content_length is None or request.content_length > SMALL_BYTES:
+        async with transactions.begin() as session:
+            await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
+    key = BlobKey(transactions.tenant_id, project_id, uuid7(), 1)
     async with blobs.receive(key) as blob:
         await receive(request, blob, limit=limit)
         sha256 = await blob.seal()
-        async with begin() as session:
+        async with transactions.begin() as session:
             await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
             document = await _add(session, principal, key=key, request=request, size=blob.size, sha256=sha256)
         await blob.keep()
@@ -68,8 +69,9 @@ async def upload(
 async def _add(
     session: AsyncSession, principal: Principal, *, key: BlobKey, request: UploadRequest, size: int, sha256: str
 ) -> Document:
-    same = await repository.first_with_content(session, project_id=key.project_id, sha256=sha256)
-    if same is not None and request.duplicates == "reject":
+    reject = request.duplicates == "reject"
+    same = await repository.first_with_content(session, project_id=key.project_id, sha256=sha256, alone=reject)
+    if same is not None and reject:
         raise DuplicateDocument(f"The same content is already stored as document {same}.")
     document = Document(
         id=key.document_id,
@@ -210,20 +212,20 @@ async def retry(
 
 
 async def content(
-    begin: Transactions, principal: Principal, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID
+    transactions: Transactions, principal: Principal, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID
 ) -> tuple[Document, OpenBlob]:
     """A document and its bytes, for a client. No transaction is open while they are sent."""
-    async with begin() as session:
+    async with transactions.begin() as session:
         document = await get(session, principal, project_id=project_id, document_id=document_id)
     return document, await blobs.open(document.blob_key)
 
 
 async def version_content(
-    begin: Transactions, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int
+    transactions: Transactions, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int
 ) -> tuple[Document, OpenBlob]:
     """The bytes of one version, for a neighbouring service. A deleted project's documents are still indexed: it may be
     restored."""
-    async with begin() as session:
+    async with transactions.begin() as session:
         document = await _found(session, project_id, document_id)
     if document.version != version:
         raise NotFound

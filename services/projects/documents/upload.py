@@ -57,18 +57,19 @@ async def receive(request: UploadRequest, blob: IncomingBlob, *, limit: int) -> 
         DocumentTooLarge: more than `limit`, declared or received.
         EmptyDocument, InvalidName, InvalidUpload, InvalidMetadata, MalformedUpload: not acceptable.
     """
+    if request.name is not None:
+        request.name = clean_name(request.name)
     overhead = FORM_OVERHEAD_BYTES if request.is_form else 0
     if request.content_length is not None and request.content_length > limit + overhead:
         raise DocumentTooLarge
     if request.is_form:
         await _receive_form(request, blob, limit)
     else:
-        request.name = clean_name(request.name or "")
+        if request.name is None:
+            raise InvalidName
         async for chunk in request.chunks:
             await _store(blob, chunk, limit)
     request.content_type = clean_content_type(request.content_type)
-    if request.name is None:
-        raise InvalidName
     if blob.size == 0:
         raise EmptyDocument
 

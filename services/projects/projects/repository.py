@@ -20,7 +20,8 @@ async def by_id(
     """A project, deleted or not, and the user's role in it."""
     statement = _with_role(user_id, only_members=False).where(Project.id == project_id)
     if lock:
-        statement = statement.with_for_update(of=Project)
+        # Not against foreign keys: uploads into the project go on.
+        statement = statement.with_for_update(of=Project, key_share=True)
     row = (await session.execute(statement)).one_or_none()
     return None if row is None else (row[0], row[1])
 

@@ -55,7 +55,7 @@ async def test_a_large_document_does_not_cost_memory(
                 except httpx.ConnectError:
                     return False
 
-            await eventually(ready, within=40)
+            await eventually(ready, within=90)
             caller = Caller(client, tokens, tenant_id=tenant_id, tenant_role="owner")
             project_id = await caller.create_project()
             path = f"/v1/projects/{project_id}/documents"

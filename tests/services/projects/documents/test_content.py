@@ -1,14 +1,20 @@
+import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from services.projects.blobs import OpenBlob
+from services.projects.main import create_app
 from tests.services.projects.callers import Caller, code
+from tests.support.serving import make_app, serve
 
 CONTENT = bytes(range(256)) * 4000
 SIZE = len(CONTENT)
+LIMIT = 4 * 1024 * 1024
 
 
 @pytest.fixture
@@ -95,6 +101,39 @@ async def test_head_tells_the_size_without_the_content(admin: Caller, document: 
     answer = await admin("HEAD", path)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-length"] == str(SIZE)
+
+
+async def test_a_reader_that_goes_away_is_left_alone(
+    admin: Caller, project_id: uuid.UUID, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over a real connection: reading stops, and the file is closed."""
+    large = await admin.uploaded(project_id, bytes(LIMIT))
+    closed = asyncio.Event()
+    read = 0
+    real_chunks, real_close = OpenBlob.chunks, OpenBlob.close
+
+    async def counted(blob: OpenBlob, start: int, end: int) -> AsyncIterator[bytes]:
+        nonlocal read
+        async for chunk in real_chunks(blob, start, end):
+            read += len(chunk)
+            yield chunk
+
+    async def close(blob: OpenBlob) -> None:
+        await real_close(blob)
+        closed.set()
+
+    monkeypatch.setattr(OpenBlob, "chunks", counted)
+    monkeypatch.setattr(OpenBlob, "close", close)
+    async with serve(make_app(create_app, environment)) as url, httpx.AsyncClient(base_url=url) as direct:
+        path = f"/v1/projects/{project_id}/documents/{large['id']}/content"
+        assert (await direct.head(path, headers=admin.headers)).headers["content-length"] == str(LIMIT)
+        assert read == 0
+        closed.clear()
+        async with direct.stream("GET", path, headers=admin.headers) as answer:
+            async for _ in answer.aiter_raw(1024):
+                break
+        await asyncio.wait_for(closed.wait(), 10)
+    assert 0 < read <= LIMIT
 
 
 @pytest.mark.parametrize(

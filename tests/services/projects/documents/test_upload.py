@@ -150,6 +150,13 @@ async def test_form_fields_may_come_after_the_file_and_override_the_query(admin:
     assert document["content_type"] == "application/octet-stream"
 
 
+async def test_the_query_names_a_form_that_has_no_name_of_its_own(admin: Caller, project_id: uuid.UUID) -> None:
+    body = form(part("file", b"text", filename="a.txt"), part("duplicates", b"link"))
+    named = await post_form(admin, project_id, body, params={"name": "../folder/query.txt"})
+    assert named.json()["name"] == "query.txt"
+    assert code(await post_form(admin, project_id, body, params={"name": ".."})) == (422, "invalid_name")
+
+
 @pytest.mark.parametrize("size", [1, 1023, 4096])
 async def test_a_form_may_arrive_in_pieces_of_any_size(admin: Caller, project_id: uuid.UUID, size: int) -> None:
     content = (b"\r\n--" + BOUNDARY.encode()[:-1]) * 300
@@ -310,6 +317,22 @@ async def test_uploading_takes_the_scope_and_an_editor(admin: Caller, project_id
     assert (await editor.upload(project_id)).status_code == 201
     reader = editor.limited(scopes={Scope.DOCUMENTS_READ})
     assert code(await reader.upload(project_id)) == (403, "forbidden")
+
+
+async def test_a_large_upload_that_is_not_allowed_is_refused_before_its_bytes(
+    admin: Caller, project_id: uuid.UUID
+) -> None:
+    viewer = await admin.member(project_id, "viewer")
+    read = False
+
+    async def body() -> Any:
+        nonlocal read
+        read = True
+        yield b"x"
+
+    answer = await viewer("POST", f"/v1/projects/{project_id}/documents", params={"name": "a"}, content=body())
+    assert code(answer) == (403, "forbidden")
+    assert not read
 
 
 async def test_a_role_lost_while_bytes_arrive_ends_the_upload(
