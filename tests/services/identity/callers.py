@@ -59,6 +59,12 @@ class Caller:
     async def delete(self, path: str, **options: Any) -> httpx.Response:
         return await self.request("DELETE", path, **options)
 
+    async def me(self) -> dict[str, Any]:
+        answer = await self.get("/v1/me")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
     async def counts(self) -> bool:
         """Whether the credential is still good for a token."""
         return (await self.gateway.exchange(self.kind, self.credential)).status_code == 200
@@ -95,12 +101,6 @@ class Browser(Caller):
     @property
     def csrf(self) -> str:
         return self.jar.cookies[CSRF]
-
-    async def me(self) -> dict[str, Any]:
-        answer = await self.get("/v1/me")
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
 
 
 def somebody(**claims: Any) -> dict[str, Any]:
