@@ -5,6 +5,7 @@ import base64
 
 import pytest
 
+from services.gateway.credentials import Credential
 from tests.services.gateway.conftest import Gateway
 from tests.services.gateway.doubles import Services
 from tests.support.polling import eventually
@@ -134,8 +135,6 @@ async def test_an_answer_without_all_tokens_is_not_believed(gateway: Gateway, se
 
 
 async def test_the_secret_of_a_credential_is_not_shown_by_its_representation() -> None:
-    from services.gateway.credentials import Credential
-
     assert "qk_secret" not in repr(Credential("api_key", "qk_secret"))
 
 

@@ -287,7 +287,11 @@ async def test_more_than_a_service_can_take_is_refused_early(start_gateway: Star
     services.projects.answers["/v1/projects/1/documents/2/content"] = wait
     services.projects.answers["/v1/projects"] = wait
     transfer = asyncio.create_task(_status(gateway, headers, "/v1/projects/1/documents/2/content"))
-    await _asked(services)
+
+    async def one() -> bool:
+        return len(services.projects.seen) == 1
+
+    await eventually(one)
     async with gateway.client.get("/v1/projects/1/documents/2/content", headers=headers) as answer:
         assert (answer.status, (await answer.json())["code"]) == (429, "too_many_transfers")
     short = asyncio.create_task(_status(gateway, headers))
@@ -299,7 +303,7 @@ async def test_more_than_a_service_can_take_is_refused_early(start_gateway: Star
     assert await _status(gateway, headers) == 503
     assert await _status(gateway, headers, "/v1/webhooks") == 200
     release.set()
-    assert await asyncio.gather(transfer, short) == [200, 200]
+    assert (await transfer, await short) == (200, 200)
     assert await _status(gateway, headers, "/v1/projects/1/documents/2/content") == 200
 
 
@@ -330,7 +334,7 @@ async def test_a_websocket_is_refused(gateway: Gateway) -> None:
     async def receive() -> dict[str, str]:
         return {"type": "websocket.connect"}
 
-    await gateway.app({"type": "websocket", "path": "/v1/events", "headers": []}, receive, send)  # type: ignore[arg-type]
+    await gateway.app({"type": "websocket", "path": "/v1/events", "headers": []}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
 
 

@@ -321,21 +321,25 @@ async def test_a_client_that_waits_for_continue_is_told_to_only_when_admitted(
 
 
 def _event_stream(events: "asyncio.Queue[bytes]") -> Answer:
+    """Sends what is put into `events`, until an empty chunk or until the client leaves."""
+
     async def stream(_seen: Seen, receive: Receive, send: Send) -> None:
+        async def until_gone() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-        await receive()
-        gone = asyncio.create_task(receive())
-        while True:
+        gone = asyncio.create_task(until_gone())
+        more = True
+        while more:
             event = asyncio.create_task(events.get())
-            done, _ = await asyncio.wait([gone, event], return_when=asyncio.FIRST_COMPLETED)
-            if gone in done:
+            await asyncio.wait([gone, event], return_when=asyncio.FIRST_COMPLETED)
+            if gone.done():
                 event.cancel()
                 return
-            chunk = event.result()
-            await send({"type": "http.response.body", "body": chunk, "more_body": bool(chunk)})
-            if not chunk:
-                gone.cancel()
-                return
+            more = bool(event.result())
+            await send({"type": "http.response.body", "body": event.result(), "more_body": more})
+        gone.cancel()
 
     return stream
 
