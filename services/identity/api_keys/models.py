@@ -24,8 +24,8 @@ class ApiKey(TenantOwned, Base):
 
     id: Mapped[uuid.UUID] = mapped_column(server_default=text("uuidv7()"))
     user_id: Mapped[uuid.UUID]
-    name: Mapped[str]
-    prefix: Mapped[str]
+    name: Mapped[str] = mapped_column(Text)
+    prefix: Mapped[str] = mapped_column(Text)
     key_hash: Mapped[bytes]
     scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     project_id: Mapped[uuid.UUID | None]

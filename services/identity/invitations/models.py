@@ -23,7 +23,7 @@ class Invitation(TenantOwned, Base):
     )
 
     id: Mapped[uuid.UUID] = mapped_column(server_default=text("uuidv7()"))
-    email: Mapped[str]
+    email: Mapped[str] = mapped_column(Text)
     role: Mapped[TenantRole] = mapped_column(Text)
     token_hash: Mapped[bytes]
     invited_by: Mapped[uuid.UUID]

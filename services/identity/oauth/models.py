@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import Index, text
+from sqlalchemy import Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.identity.schema import Base
@@ -16,9 +16,9 @@ class LoginState(Base):
 
     state_hash: Mapped[bytes] = mapped_column(primary_key=True)
     browser_hash: Mapped[bytes]
-    provider: Mapped[str]
-    nonce: Mapped[str]
-    code_verifier: Mapped[str]
-    return_to: Mapped[str]
+    provider: Mapped[str] = mapped_column(Text)
+    nonce: Mapped[str] = mapped_column(Text)
+    code_verifier: Mapped[str] = mapped_column(Text)
+    return_to: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     expires_at: Mapped[datetime]

@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import ForeignKey, Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.identity.schema import Base
@@ -26,7 +26,7 @@ class BrowserSession(Identified, Base):
     secret_hash: Mapped[bytes]
     active_tenant_id: Mapped[uuid.UUID | None]
     revision: Mapped[int] = mapped_column(default=1)
-    user_agent: Mapped[str]
+    user_agent: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     last_seen_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     expires_at: Mapped[datetime]

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import PrimaryKeyConstraint
+from sqlalchemy import PrimaryKeyConstraint, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.identity.schema import Base
@@ -16,6 +16,6 @@ class Tenant(TenantOwned, Timestamped, Base):
     __tablename__ = "tenants"
     __table_args__ = (PrimaryKeyConstraint("tenant_id"),)
 
-    name: Mapped[str]
+    name: Mapped[str] = mapped_column(Text)
     revision: Mapped[int] = mapped_column(default=1)
     deleted_at: Mapped[datetime | None]

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.identity.schema import Base
@@ -13,7 +13,7 @@ class SigningKey(Base):
 
     __tablename__ = "signing_keys"
 
-    kid: Mapped[str] = mapped_column(primary_key=True)
-    private_jwk: Mapped[str]
+    kid: Mapped[str] = mapped_column(Text, primary_key=True)
+    private_jwk: Mapped[str] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     activates_at: Mapped[datetime]

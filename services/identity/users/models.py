@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, PrimaryKeyConstraint, text
+from sqlalchemy import ForeignKey, Index, PrimaryKeyConstraint, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.identity.schema import Base
@@ -16,9 +16,9 @@ class User(Identified, Timestamped, Base):
     __tablename__ = "users"
     __table_args__ = (Index("uq_users_verified_email", "email", unique=True, postgresql_where=text("email_verified")),)
 
-    email: Mapped[str | None]
+    email: Mapped[str | None] = mapped_column(Text)
     email_verified: Mapped[bool]
-    name: Mapped[str]
+    name: Mapped[str] = mapped_column(Text)
 
 
 class LinkedAccount(Base):
@@ -30,7 +30,7 @@ class LinkedAccount(Base):
         Index("ix_linked_accounts_user_id", "user_id"),
     )
 
-    issuer: Mapped[str]
-    subject: Mapped[str]
+    issuer: Mapped[str] = mapped_column(Text)
+    subject: Mapped[str] = mapped_column(Text)
     user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

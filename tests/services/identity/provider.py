@@ -40,6 +40,7 @@ class StrictProvider:
         self.userinfo: dict[str, Any] | None = None
         self.answers_with_iss: str | None = None
         self.down = False
+        self.keys_asked = 0
         self.authorizations: list[dict[str, str]] = []
         self.redemptions: list[dict[str, str]] = []
         self.codes: dict[str, dict[str, Any]] = {}
@@ -123,6 +124,7 @@ class StrictProvider:
 
         @app.get("/jwks")
         async def jwks() -> dict[str, Any]:
+            self.keys_asked += 1
             odd = {"kty": "XYZ", "kid": "of a kind nobody knows"}
             return {"keys": [odd, self.key.as_dict(private=False)]}
 
@@ -134,6 +136,15 @@ class StrictProvider:
         async def redeem(request: Request) -> Response:
             form = {name: str(value) for name, value in (await request.form()).items()}
             return self._redeem(form, request.headers.get("authorization", ""))
+
+        @app.post("/token-without-id")
+        async def redeem_without_id() -> dict[str, str]:
+            return {"access_token": "a", "token_type": "Bearer"}
+
+        @app.post("/token-for-anybody")
+        async def redeem_for_anybody() -> dict[str, str]:
+            id_token = self.id_token({"nonce": "n", "person": {"sub": "anybody"}})
+            return {"access_token": "a", "token_type": "Bearer", "id_token": id_token}
 
         @app.get("/userinfo")
         async def userinfo() -> Response:

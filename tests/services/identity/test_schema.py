@@ -1,0 +1,170 @@
+"""The migrated schema is what the models say, and the database alone keeps tenants apart."""
+
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import asyncpg
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from infra.local.stack import Stack
+from infra.postgres.roles import DATABASE, Access
+from services.identity import main
+from services.identity.schema import Base
+from shared.tenancy import SYSTEM_ACCESS
+from tests.services.identity.callers import Browser
+from tests.services.identity.conftest import Environment
+
+T = TypeVar("T")
+OF_TENANTS = {"tenants", "memberships", "api_keys", "invitations"}
+OF_THE_INSTALLATION = {"users", "linked_accounts", "sessions", "login_states", "signing_keys"}
+
+
+async def as_owner(stack: Stack, work: Callable[[Connection], T]) -> T:
+    engine = create_async_engine(
+        stack.database_url("identity", Access.OWNER), connect_args={"server_settings": {"search_path": "identity"}}
+    )
+    try:
+        async with engine.connect() as connection:
+            return await connection.run_sync(work)
+    finally:
+        await engine.dispose()
+
+
+async def query(stack: Stack, access: Access, statement: str, *arguments: object, tenant: object = "") -> list[Any]:
+    url = stack.database_url("identity", access).replace("+asyncpg", "")
+    connection = await asyncpg.connect(url, server_settings={"search_path": "identity"})
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT set_config('app.tenant_id', $1, true)", str(tenant))
+            return list(await connection.fetch(statement, *arguments))
+    finally:
+        await connection.close()
+
+
+async def test_the_models_equal_the_migrated_schema(stack: Stack, environment: Environment) -> None:
+    def differences(connection: Connection) -> Any:
+        context = MigrationContext.configure(
+            connection,
+            opts={"include_name": lambda name, kind, _: kind != "table" or name in OF_TENANTS | OF_THE_INSTALLATION},
+        )
+        return compare_metadata(context, Base.metadata)
+
+    assert main.ROUTERS
+    assert set(Base.metadata.tables) == OF_TENANTS | OF_THE_INSTALLATION
+    assert await as_owner(stack, differences) == []
+
+
+async def test_every_key_of_a_tenants_table_holds_the_tenant(stack: Stack, environment: Environment) -> None:
+    """A key without it would tell one tenant, by a conflict, what another one has."""
+
+    def keys(connection: Connection) -> list[tuple[str, str, bool]]:
+        rows = connection.execute(
+            text(
+                "SELECT t.relname, i.relname, bool_or(a.attname = 'tenant_id') FROM pg_index x "
+                "JOIN pg_class t ON t.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid "
+                "JOIN pg_namespace n ON n.oid = t.relnamespace "
+                "JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY(x.indkey) "
+                "WHERE n.nspname = 'identity' AND x.indisunique AND t.relname = ANY(:tables) GROUP BY 1, 2 "
+                "UNION ALL "
+                "SELECT t.relname, c.conname, bool_or(a.attname = 'tenant_id') FROM pg_constraint c "
+                "JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace "
+                "JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY(c.conkey) "
+                "WHERE n.nspname = 'identity' AND c.contype = 'f' AND t.relname = ANY(:tables) GROUP BY 1, 2"
+            ),
+            {"tables": sorted(OF_TENANTS)},
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    found = await as_owner(stack, keys)
+    assert len(found) >= 6
+    assert [key for key in found if not key[2]] == []
+
+
+async def test_row_security_is_forced_on_every_table(stack: Stack, environment: Environment) -> None:
+    def unprotected(connection: Connection) -> list[str]:
+        rows = connection.execute(
+            text(
+                "SELECT relname FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace "
+                "WHERE n.nspname = 'identity' AND relkind = 'r' AND relname <> 'alembic_version' "
+                "AND NOT (relrowsecurity AND relforcerowsecurity)"
+            )
+        )
+        return [row[0] for row in rows]
+
+    assert await as_owner(stack, unprotected) == []
+
+
+async def test_the_runtime_role_reaches_nothing_of_the_installation(stack: Stack, environment: Environment) -> None:
+    for table in OF_THE_INSTALLATION:
+        assert f"identity.{table}" in SYSTEM_ACCESS
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await query(stack, Access.RUNTIME, f"SELECT * FROM {table}")  # noqa: S608  # names of our own tables
+
+
+async def test_without_a_tenant_nothing_is_seen(stack: Stack, owner: Browser) -> None:
+    for table in OF_TENANTS:
+        statement = f"SELECT tenant_id FROM {table}"  # noqa: S608  # names of our own tables
+        assert await query(stack, Access.RUNTIME, statement) == []
+    assert await query(stack, Access.RUNTIME, "SELECT id, name, email FROM users") == []
+
+
+async def test_the_database_shows_a_tenant_only_its_own_rows(stack: Stack, owner: Browser, outsider: Browser) -> None:
+    await outsider.post("/v1/api-keys", json={"name": "x", "scopes": ["search"]})
+    await outsider.post("/v1/invitations", json={"email": "x@example.test"})
+    tenant, user = uuid.UUID((await owner.me())["tenant"]["id"]), uuid.UUID((await owner.me())["user"]["id"])
+    for table in OF_TENANTS:
+        statement = f"SELECT tenant_id FROM {table}"  # noqa: S608  # names of our own tables
+        rows = await query(stack, Access.RUNTIME, statement, tenant=tenant)
+        assert {row["tenant_id"] for row in rows} <= {tenant}
+    named = await query(stack, Access.RUNTIME, "SELECT id FROM users", tenant=tenant)
+    assert [row["id"] for row in named] == [user]
+
+
+async def test_names_of_former_members_are_not_shown(stack: Stack, owner: Browser) -> None:
+    me = await owner.me()
+    tenant = uuid.UUID(me["tenant"]["id"])
+    connection = await asyncpg.connect(stack.postgres.admin_dsn(DATABASE))
+    await connection.execute("UPDATE identity.memberships SET role = NULL WHERE tenant_id = $1", tenant)
+    await connection.close()
+    assert await query(stack, Access.RUNTIME, "SELECT id FROM users", tenant=tenant) == []
+
+
+async def test_the_database_refuses_rows_of_another_tenant(stack: Stack, owner: Browser, outsider: Browser) -> None:
+    mine, other = [uuid.UUID((await browser.me())["tenant"]["id"]) for browser in (owner, outsider)]
+    user = uuid.UUID((await outsider.me())["user"]["id"])
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await query(
+            stack,
+            Access.RUNTIME,
+            "INSERT INTO memberships (tenant_id, user_id, role, revision) VALUES ($1, $2, 'owner', 1)",
+            other,
+            uuid.uuid4(),
+            tenant=mine,
+        )
+    changed = await query(
+        stack,
+        Access.RUNTIME,
+        "UPDATE memberships SET role = 'member' WHERE user_id = $1 RETURNING user_id",
+        user,
+        tenant=mine,
+    )
+    assert changed == []
+
+
+async def test_the_system_role_changes_only_what_it_must(stack: Stack, owner: Browser) -> None:
+    for statement in (
+        "UPDATE memberships SET role = 'owner'",
+        "UPDATE tenants SET name = 'x'",
+        "UPDATE api_keys SET scopes = '{}'",
+        "INSERT INTO memberships (tenant_id, user_id, revision) VALUES (uuidv7(), uuidv7(), 1)",
+        "DELETE FROM users",
+        "UPDATE signing_keys SET private_jwk = ''",
+        "UPDATE login_states SET nonce = ''",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await query(stack, Access.SYSTEM, statement)
