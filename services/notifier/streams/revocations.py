@@ -102,7 +102,12 @@ class Revocations:
         self._look_later(_AFTER_REVOCATION, envelope.tenantid, concerns, ask=False)
 
     def _on_membership_changed(self, event: MembershipChanged, envelope: Envelope) -> None:
-        self._end(envelope.tenantid, lambda connection: connection.principal.user_id == event.user_id)
+        def has_another_role(connection: Connection) -> bool:
+            principal = connection.principal
+            return principal.user_id == event.user_id and principal.tenant_role != event.role
+
+        # A stream opened with the very role the event tells of, such as a new tenant's first, goes on.
+        self._end(envelope.tenantid, has_another_role)
 
     def _on_tenant_deleted(self, event: TenantDeleted, envelope: Envelope) -> None:
         self._end(event.tenant_id, lambda connection: True)
