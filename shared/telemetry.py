@@ -141,5 +141,12 @@ def _configure_logging(settings: ServiceSettings) -> None:
     handler.quarry = True  # type: ignore[attr-defined]  # marks the handler that a second configure() replaces
     root.addHandler(handler)
     root.setLevel(settings.log_level)
-    for noisy in ("uvicorn.access", "httpx", "aiohttp.access", "alembic.runtime.migration", "faststream"):
+    for noisy in (
+        "uvicorn.access",
+        "uvicorn.error",
+        "httpx",
+        "aiohttp.access",
+        "alembic.runtime.migration",
+        "faststream",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)

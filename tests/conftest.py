@@ -1,8 +1,12 @@
 """Real servers for every test: one embedded PostgreSQL and Redis per test process, schemas migrated once."""
 
 import asyncio
+import os
+import shutil
+import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -18,11 +22,24 @@ from tests.support.system import System, running_system
 Environment = dict[str, str]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """The embedding model is built once for all stacks and kept for the next run."""
+    assert config.cache is not None
+    os.environ.setdefault("QUARRY_INDEXING_MODEL_DIR", str(config.cache.mkdir("models")))
+
+
 @pytest.fixture(scope="session")
-async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
+def folders() -> Iterator[Callable[[str], Path]]:
+    """Makes folders for stacks. Not pytest's own, which other runs close to the account PostgreSQL runs as."""
+    root = Path(tempfile.mkdtemp(prefix="quarry-", dir="/tmp"))  # a short path: sockets live below
+    yield lambda name: Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+async def stack(folders: Callable[[str], Path]) -> AsyncIterator[Stack]:
     """PostgreSQL and Redis; no service is started."""
-    home = Home(tmp_path_factory.mktemp("stack"))
-    async with Stack(home, durable=False, with_oidc=False) as running:
+    async with Stack(Home(folders("stack")), durable=False, with_oidc=False) as running:
         yield running
 
 
@@ -71,9 +88,9 @@ async def redis_client(stack: Stack) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture(scope="session")
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[System]:
+async def system(folders: Callable[[str], Path]) -> AsyncIterator[System]:
     """The whole system as processes, for tests of flows and faults. Whoever kills a part starts it again."""
-    async with running_system(tmp_path_factory.mktemp("system")) as running:
+    async with running_system(folders("system")) as running:
         yield running
 
 

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]  # ships no annotations
+import psutil
 
 from infra.local.accounts import Account, let_pass, let_read
 from infra.local.errors import ProcessError

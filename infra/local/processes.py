@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]  # ships no annotations
+import psutil
 
 from infra.local.accounts import Account
 from infra.local.errors import ProcessError

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import psutil  # type: ignore[import-untyped]  # ships no annotations
+import psutil
 import pytest
 
 from infra.local import dev

@@ -17,10 +17,11 @@ S = TypeVar("S", bound=ServiceSettings)
 
 
 @asynccontextmanager
-async def serve(app: Any) -> AsyncIterator[str]:
-    """Serve an ASGI application on a free loopback port; gives its base URL."""
+async def serve(app: Any, port: int = 0) -> AsyncIterator[str]:
+    """Serve an ASGI application on a loopback port, a free one unless given; gives its base URL."""
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     config = uvicorn.Config(
         app, log_config=None, http="httptools", ws="none", lifespan="on", timeout_graceful_shutdown=2, access_log=False
     )

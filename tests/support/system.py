@@ -1,8 +1,6 @@
 """The whole system as its users meet it: real processes, reached through the gateway."""
 
 import asyncio
-import json
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,11 +8,11 @@ from typing import Any
 
 import httpx
 
-from infra.local.home import ROOT, Home
-from infra.local.processes import Process
+from infra.local.home import Home
 from infra.local.services import ServiceProcess
 from infra.local.stack import Stack
 from infra.postgres.roles import SERVICES
+from tests.support.commands import run_json
 from tests.support.polling import eventually
 
 Json = dict[str, Any]
@@ -35,13 +33,7 @@ class System:
     async def tenant(self, name: str) -> tuple[str, httpx.AsyncClient]:
         """A new tenant's id, and a client that holds an API key of its owner."""
         command = ["-m", "services.identity.bootstrap", "--tenant", name, "--owner-email", f"{name}@example.test"]
-        process = Process("tenant", [sys.executable, *command], env=self.stack.environment("identity"), cwd=ROOT)
-        try:
-            await process.start()
-            assert await process.wait() == 0, process.tail(30)
-        finally:
-            await process.stop()
-        made = next(json.loads(line) for line in reversed(process.log) if '"api_key"' in line)
+        made = await run_json(command, self.stack.environment("identity"))
         return made["tenant_id"], await self.client(made["api_key"])
 
     async def client(self, credential: str | None = None) -> httpx.AsyncClient:
@@ -63,7 +55,11 @@ async def running_system(
 ) -> AsyncIterator[System]:
     """Start everything in `folder`; `extra` adds to the environment of single services."""
     shared = {"QUARRY_LOG_FORMAT": "json"} | ({"QUARRY_INDEXING_MODEL_DIR": str(models)} if models else {})
-    async with Stack(Home(folder), durable=False) as stack, AsyncExitStack() as clients:
+    async with AsyncExitStack() as clients:
+        # Beside the data, for whoever looks into a failure.
+        log = clients.enter_context((folder / "system.log").open("w", buffering=1, encoding="utf-8"))
+        stack = Stack(Home(folder), durable=False, on_line=lambda name, line: print(f"{name} | {line}", file=log))
+        await clients.enter_async_context(stack)
         await stack.migrate()
         services = {name: stack.service(name, {**shared, **(extra or {}).get(name, {})}) for name in SERVICES}
         await asyncio.gather(*(service.start() for service in services.values()))

@@ -45,7 +45,9 @@ class ProjectsDouble:
             members = [
                 f'{{"user_id": "{user_id}", "role": "{role}"}}' for user_id, role in self.access[project_id].items()
             ]
-            body = f'{{"project_id": "{project_id}", "status": "active", "revision": 1, "members": [{",".join(members)}]}}'
+            body = (
+                f'{{"project_id": "{project_id}", "status": "active", "revision": 1, "members": [{",".join(members)}]}}'
+            )
             return Response(body, media_type="application/json")
 
         @app.get("/internal/projects/{project_id}/documents/{document_id}/versions/{version}/content")

@@ -1,47 +1,159 @@
-"""From an upload to a search result, through the whole service."""
+"""Real documents through the whole service: extraction, chunks, vectors, events, progress."""
 
+import asyncio
 import uuid
+from io import BytesIO
+from typing import Any
 
 import httpx
+import numpy as np
+import orjson
+import pytest
+from docx import Document as WordDocument
+from fastapi import FastAPI
+from fpdf import FPDF
+from redis.asyncio import Redis
+from sqlalchemy import select
 
-from services.indexing.progress import PROGRESS_STREAM
+from services.indexing.documents.models import Chunk, EmbeddedBatch
+from services.indexing.embedders.minilm import MiniLM
+from services.indexing.vectors.errors import VectorStoreUnavailable
+from services.indexing.vectors.store import ProjectVectors
+from shared.redis_clients import PROGRESS_STREAM
+from tests.services.indexing.jobs.test_worker import ends, set_job
 from tests.services.indexing.uploads import Library
-from tests.support.identity import IdentityDouble
 from tests.support.polling import eventually
 
-NOTE = "The quarry opened in 1887. Granite from its eastern face built the harbour wall, which still stands."
+Running = tuple[FastAPI, httpx.AsyncClient]
+SENTENCE = "Granite from the eastern face of the quarry built the harbour wall in 1887."
+
+pytestmark = pytest.mark.usefixtures("running")
 
 
-async def search(
-    client: httpx.AsyncClient, tokens: IdentityDouble, library: Library, query: str, **options: object
-) -> httpx.Response:
-    return await client.post(
-        f"/v1/projects/{library.project_id}/search",
-        json={"query": query, **options},
-        headers=tokens.headers("indexing", tenant_id=library.tenant_id),
-    )
+async def chunks(library: Library, document_id: uuid.UUID) -> list[Chunk]:
+    async with library.database.tenant(library.tenant_id) as session:
+        found = select(Chunk).where(Chunk.document_id == document_id).order_by(Chunk.chunk_index)
+        return list(await session.scalars(found))
 
 
-async def indexed(library: Library, document_id: uuid.UUID, version: int = 1) -> None:
-    async def done() -> bool:
-        return await library.state(document_id, version) == "indexed"
-
-    await eventually(done, within=30)
+async def batches(library: Library) -> list[EmbeddedBatch]:
+    async with library.database.tenant(library.tenant_id) as session:
+        return list(await session.scalars(select(EmbeddedBatch).order_by(EmbeddedBatch.first_index)))
 
 
-async def test_an_uploaded_note_is_found_by_its_words_and_by_its_meaning(
-    client: httpx.AsyncClient, tokens: IdentityDouble, library: Library
+def pdf() -> bytes:
+    document = FPDF()
+    for text in (SENTENCE, "The second page speaks of lighthouses."):
+        document.add_page()
+        document.set_font("helvetica")
+        document.multi_cell(0, text=text)
+    return bytes(document.output())
+
+
+def docx() -> bytes:
+    document = WordDocument()
+    document.add_heading("The quarry", 1)
+    document.add_paragraph(SENTENCE)
+    buffer = BytesIO()
+    document.save(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type", "content"),
+    [
+        ("quarry.pdf", "application/pdf", pdf()),
+        ("quarry.docx", "application/vnd.openxmlformats-officedocument.wordprocessingml.document", docx()),
+        ("quarry.html", "text/html", f"<html><body><h1>Quarry</h1><p>{SENTENCE}</p></body></html>".encode()),
+        ("quarry.md", "text/markdown", f"# Quarry\n\n{SENTENCE}\n".encode()),
+        ("quarry.txt", "text/plain", SENTENCE.encode()),
+    ],
+)
+async def test_every_supported_kind_of_document_becomes_chunks_and_points(
+    running: Running, library: Library, name: str, content_type: str, content: bytes
 ) -> None:
-    document_id = await library.upload(NOTE, metadata={"lang": "en"})
-    await indexed(library, document_id)
-
-    for mode, query in (("keyword", "granite"), ("semantic", "stone used for the port"), ("hybrid", "harbour walls")):
-        answer = await search(client, tokens, library, query, mode=mode)
-        assert answer.status_code == 200, answer.text
-        (item,) = answer.json()["items"]
-        assert item["document_id"] == str(document_id)
-        assert item["text"] == NOTE
-        assert item["metadata"] == {"lang": "en"}
-    assert [NOTE[mark["start"] : mark["end"]] for mark in item["highlights"]] == ["harbour", "wall"]
+    document_id = await library.upload(content, name=name, content_type=content_type)
+    assert await ends(library, document_id) == "indexed"
+    found = await chunks(library, document_id)
+    assert SENTENCE in " ".join(" ".join(chunk.text for chunk in found).split())
+    assert [chunk.page is not None for chunk in found] == [name.endswith(".pdf")] * len(found)
+    project = running[0].state.search.store.project(library.tenant_id, library.project_id)
+    assert [(tally.version, tally.points) for tally in await project.tally(document_id)] == [(1, len(found))]
+    job = await library.job(document_id)
+    assert (job.chunk_count, job.progress_done, job.lease_owner) == (len(found), len(found), None)
     assert await library.events(document_id) == [("started", 1), ("completed", 2)]
-    assert PROGRESS_STREAM
+
+
+async def test_progress_is_reported_stage_by_stage(redis_client: Redis, library: Library) -> None:
+    document_id = await library.upload(SENTENCE)
+    await ends(library, document_id)
+
+    async def ticks() -> list[dict[str, Any]] | None:
+        entries = await redis_client.xrange(PROGRESS_STREAM)
+        decoded = [orjson.loads(fields[b"tick"]) for _, fields in entries]
+        mine = [tick for tick in decoded if tick["document_id"] == str(document_id)]
+        return mine if mine and mine[-1]["stage"] == "indexed" else None
+
+    found = await eventually(ticks)
+    assert found is not None
+    assert list(dict.fromkeys(tick["stage"] for tick in found)) == [
+        "extracting", "chunking", "embedding", "storing", "indexed",
+    ]  # fmt: skip
+    percents = [tick["percent"] for tick in found]
+    assert percents == sorted(percents)
+    assert (percents[0], percents[-1]) == (0, 100)
+    assert {tick["tenant_id"] for tick in found} == {str(library.tenant_id)}
+    assert (found[0]["unit"], found[0]["total"]) == ("bytes", len(SENTENCE))
+    assert (found[-1]["unit"], found[-1]["done"], found[-1]["total"]) == ("chunks", 1, 1)
+    assert len({tick["traceparent"].split("-")[1] for tick in found}) == 1
+
+
+async def test_a_redis_that_refuses_ticks_delays_no_job(
+    running: Running, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.indexing.progress.PROGRESS_STREAM", "wrong-type")
+    await running[0].state.runtime.redis.set("wrong-type", "a string")
+    assert await ends(library, await library.upload(SENTENCE)) == "indexed"
+    await running[0].state.runtime.redis.delete("wrong-type")
+
+
+async def test_a_large_document_resumes_from_the_vectors_kept(
+    running: Running, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enough chunks for three batches. Embedding breaks off in the third, then the store, then all goes well."""
+    embedded: list[int] = []
+    embed = MiniLM.embed
+
+    async def counted(self: MiniLM, texts: list[str]) -> Any:
+        if sum(embedded) >= 512 and not broken.is_set():
+            broken.set()
+            raise ConnectionError("the embedder went away")
+        embedded.append(len(texts))
+        return await embed(self, texts)
+
+    async def unavailable(self: ProjectVectors, points: object) -> None:
+        refused.set()
+        raise VectorStoreUnavailable("down")
+
+    broken, refused = asyncio.Event(), asyncio.Event()
+    paragraphs = [f"Paragraph {number}. " + "Short words fill the line. " * 28 for number in range(560)]
+    with monkeypatch.context() as patch:
+        patch.setattr(MiniLM, "embed", counted)
+        patch.setattr(ProjectVectors, "upsert", unavailable)
+        document_id = await library.upload("\n\n".join(paragraphs))
+        await asyncio.wait_for(refused.wait(), 90)
+        kept = await batches(library)
+        assert broken.is_set()
+        assert [(batch.first_index, batch.count) for batch in kept] == [(0, 256), (256, 256)]
+        assert kept[0].model == running[0].state.search.embedder.name
+        assert np.isclose(np.linalg.norm(np.frombuffer(kept[1].vectors, "<f4").reshape(256, -1), axis=1), 1).all()
+    await set_job(library.database, document_id, "next_run_at = now()")
+    assert await ends(library, document_id, within=60) == "indexed"
+    found = await chunks(library, document_id)
+    assert len(found) > 512
+    # What was kept was not embedded again: the rest once before the store was away and once after.
+    assert sum(embedded) == 512 + len(found) - 512
+    assert await batches(library) == []
+    project = running[0].state.search.store.project(library.tenant_id, library.project_id)
+    assert await project.count(document_id) == len(found)
+    assert library.projects.asked[document_id] == 1

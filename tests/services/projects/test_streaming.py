@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
-import psutil  # type: ignore[import-untyped]  # ships no annotations
+import psutil
 
 from infra.local.home import ROOT
 from tests.services.projects.callers import Caller

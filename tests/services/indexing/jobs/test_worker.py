@@ -42,7 +42,7 @@ async def set_job(database: Database, document_id: uuid.UUID, assignment: str) -
     async with database.system() as session:
         await session.execute(
             text(f"UPDATE jobs SET {assignment} WHERE document_id = :id"),
-            {"id": document_id},  # noqa: S608
+            {"id": document_id},
         )
 
 

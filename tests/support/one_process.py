@@ -1,0 +1,44 @@
+"""The whole system inside the test process: real servers and real HTTP, and its insides within reach of the test."""
+
+import asyncio
+import importlib
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx
+
+from infra.local.home import Home
+from infra.local.stack import Stack
+from infra.postgres.roles import SERVICES
+from tests.support.commands import run_json
+from tests.support.serving import make_app, serve
+
+
+@asynccontextmanager
+async def one_process_system(folder: Path) -> AsyncIterator[Stack]:
+    """Every service as an application in this event loop, on the ports of the stack."""
+    async with Stack(Home(folder), durable=False) as stack, AsyncExitStack() as serving:
+        await stack.migrate()
+        # Identity first and the gateway last: each finds its neighbours when it starts.
+        for name in SERVICES:
+            module = importlib.import_module(f"services.{name}.main")
+            variables = {key: value for key, value in stack.environment(name).items() if key.startswith("QUARRY_")}
+            app = make_app(module.create_app, {**variables, "QUARRY_LOG_FORMAT": "json"})
+            await serving.enter_async_context(serve(app, stack.ports[name]))
+        yield stack
+        # Streams end when their clients have gone.
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def tenant(stack: Stack, name: str) -> AsyncIterator[tuple[str, httpx.AsyncClient]]:
+    """A new tenant's id, and a client that holds an API key of its owner."""
+    email = f"{uuid.uuid4().hex}@example.test"
+    command = ["-m", "services.identity.bootstrap", "--tenant", name, "--owner-email", email]
+    made = await run_json(command, stack.environment("identity"))
+    headers = {"Authorization": f"Bearer {made['api_key']}"}
+    url = f"http://127.0.0.1:{stack.ports['gateway']}"
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
+        yield made["tenant_id"], client
