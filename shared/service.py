@@ -66,7 +66,14 @@ def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], reso
         _log.info("service_stopped")
         telemetry.flush()
 
-    app = FastAPI(title=f"Quarry {settings.service}", lifespan=lifespan, docs_url=None, redoc_url=None)
+    # `RequestContext` makes the server span; FastAPI's own would be a second one for every request.
+    app = FastAPI(
+        title=f"Quarry {settings.service}",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False},
+    )
     app.add_middleware(RequestContext)
     install_problem_documents(app)
     app.include_router(health_router(app))
