@@ -4,10 +4,13 @@ from fastapi import FastAPI
 
 from services.notifier.resources import resources
 from services.notifier.settings import NotifierSettings
+from services.notifier.streams.response import StreamRunner
 from services.notifier.streams.router import router
 from shared import service
 
 
 def create_app() -> FastAPI:
     settings = NotifierSettings.load()
-    return service.create_app(settings, routers=[router], resources=resources(settings))
+    app = service.create_app(settings, routers=[router], resources=resources(settings))
+    app.add_middleware(StreamRunner)
+    return app

@@ -1,38 +1,33 @@
-"""One client's stream: what waits to be written, and the ASGI response that writes it.
+"""One client's stream: who listens to what, how far it has got, and what waits to be written.
 
-Guarantees: memory is bounded by the queue; an event reaches the client once and in order; the end of the stream is
-seen at once when the client closes, and within `send_seconds` when it stops reading.
+Guarantees: memory is bounded by the queue; an event is written once and in order.
 Fails by: ending the stream. A queue that overflows is dropped, not thinned: the client resumes after the last id it
 has read. Only progress, which the next tick makes good, is thinned while a client is slow.
 """
 
 import asyncio
 import uuid
-from collections import deque
-from collections.abc import Awaitable, Callable
-
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
 from services.notifier.feeds.repository import FeedKey
 from services.notifier.streams.frames import Frame
 from shared.auth import Principal
-from shared.telemetry import get_logger
-
-Write = Callable[[bytes], Awaitable[None]]
-_log = get_logger(__name__)
-
-
-class ClientStuck(Exception):
-    """The client has not read for too long."""
 
 
 class Connection:
-    """An open stream. `cursor` is the sequence up to which the client has got everything; `ending` why it ends."""
+    """An open stream.
+
+    Attributes:
+        visible: projects whose events may be shown; None for all.
+        cursor: the sequence up to which the client has got everything.
+        ending: why the stream is to end, once it is.
+        writer: the task that writes, while there is one.
+        writing_since: when the write under way began; None while nothing is being written.
+        stuck: the client has not read for too long, and the writer was cancelled for it.
+    """
 
     __slots__ = (
-        "_limit", "_queue", "_waiter", "cursor", "ending", "ends_at", "key", "opened_at", "principal", "started",
-        "visible", "wrote_at",
+        "_limit", "_queue", "_waiter", "cursor", "ending", "ends_at", "key", "opened_at", "principal", "stuck",
+        "visible", "writer", "writing_since", "wrote_at",
     )  # fmt: skip
 
     def __init__(self, principal: Principal, key: FeedKey, *, queue_frames: int, now: float, ends_at: float) -> None:
@@ -41,11 +36,13 @@ class Connection:
         self.visible: frozenset[uuid.UUID] | None = None
         self.cursor = 0
         self.ending: str | None = None
-        self.started = False
         self.opened_at = self.wrote_at = now
         self.ends_at = ends_at
+        self.writer: asyncio.Task[None] | None = None
+        self.writing_since: float | None = None
+        self.stuck = False
         self._limit = queue_frames
-        self._queue: deque[Frame] = deque()
+        self._queue: list[Frame] = []
         self._waiter: asyncio.Future[None] | None = None
 
     def offer(self, frame: Frame) -> None:
@@ -72,6 +69,13 @@ class Connection:
             self.ending = reason
         self._wake()
 
+    def cut_off(self) -> None:
+        """End the stream although a write is under way that the client does not take."""
+        self.end("stuck", at_once=True)
+        if self.writer is not None:
+            self.stuck = True
+            self.writer.cancel()
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -97,55 +101,3 @@ class Connection:
             wires.append(frame.wire)
         self._queue.clear()
         return b"".join(wires)
-
-
-class EventStream(StreamingResponse):
-    """The response: `talk` writes to the client until the connection ends; `hang_up` is called whatever happens."""
-
-    media_type = "text/event-stream"
-
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        talk: Callable[[Write], Awaitable[None]],
-        hang_up: Callable[[], None],
-        send_seconds: float,
-    ) -> None:
-        headers = {"Content-Type": self.media_type, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(content=(), headers=headers)
-        self._connection = connection
-        self._talk = talk
-        self._hang_up = hang_up
-        self._send_seconds = send_seconds
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        connection = self._connection
-        connection.started = True
-        loop = asyncio.get_running_loop()
-
-        async def write(chunk: bytes) -> None:
-            try:
-                async with asyncio.timeout(self._send_seconds):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            except TimeoutError as error:
-                raise ClientStuck from error
-            connection.wrote_at = loop.time()
-
-        watch = asyncio.create_task(_until_gone(receive, connection))
-        try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._talk(write)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except ClientStuck:
-            # The response stays incomplete, which makes the server close the connection.
-            _log.info("stream_cut_off", tenant_id=str(connection.key.tenant_id), reason="the client does not read")
-        finally:
-            watch.cancel()
-            self._hang_up()
-
-
-async def _until_gone(receive: Receive, connection: Connection) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    connection.end("gone", at_once=True)

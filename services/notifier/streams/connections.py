@@ -100,10 +100,13 @@ class Connections:
                 self._tend_one(connection, now)
 
     def _tend_one(self, connection: Connection, now: float) -> None:
-        if not connection.started:
+        since = connection.writing_since
+        if connection.writer is None:
             # The client went away between the answer and its first byte.
             if now - connection.opened_at > _UNSTARTED_SECONDS:
                 self.discard(connection)
+        elif since is not None and now - since > self._settings.send_seconds:
+            connection.cut_off()
         elif now >= connection.ends_at:
             connection.end("resume")
         elif now - connection.wrote_at >= self._settings.heartbeat_seconds:

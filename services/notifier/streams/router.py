@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Header, Query, Request
 
 from services.notifier.streams import service
-from services.notifier.streams.connection import EventStream
+from services.notifier.streams.response import EventStream
 from services.notifier.streams.service import Streaming
 from shared.errors import Forbidden
 from shared.http import CurrentPrincipal

@@ -17,10 +17,11 @@ from services.notifier.feeds import repository
 from services.notifier.feeds.repository import EMPTY, FeedKey, Head
 from services.notifier.settings import NotifierSettings
 from services.notifier.streams import access, frames
-from services.notifier.streams.connection import Connection, EventStream, Write
+from services.notifier.streams.connection import Connection
 from services.notifier.streams.connections import Connections
 from services.notifier.streams.errors import InvalidEventId
 from services.notifier.streams.hub import PAGE, Hub
+from services.notifier.streams.response import EventStream, Write
 from services.notifier.streams.snapshots import Snapshots
 from shared.access import ProjectDirectory
 from shared.auth import Principal
@@ -107,7 +108,7 @@ async def _open(streaming: Streaming, principal: Principal, key: FeedKey, last_e
         streaming.hub.leave(connection)
         streaming.connections.discard(connection)
 
-    return EventStream(connection, talk=talk, hang_up=hang_up, send_seconds=streaming.settings.send_seconds)
+    return EventStream(connection, talk=talk, hang_up=hang_up)
 
 
 async def _talk(
