@@ -74,8 +74,10 @@ def _join_headings(text: str, spans: list[tuple[int, int]], heading: re.Pattern[
             joined.append((begin, end))
             carried = None
             continue
-        before = text[begin : start + found.start("heading")].rstrip()
-        carried = start + found.start("heading") if before else begin
+        at = start + found.start("heading")
+        # A piece that is nothing but a heading joins those carried already.
+        before = "" if at == start else text[begin:at].rstrip()
+        carried = at if before else begin
         if before:
             joined.append((begin, begin + len(before)))
     for start, end in spans[-1:]:

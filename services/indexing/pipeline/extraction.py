@@ -8,6 +8,7 @@ Guarantees
   `extraction_child`), under the limits of `Limits`: address space, processor time, wall-clock time, no file written, no
   process started, no environment and so no secret to be found there.
 - `extract` returns checked data or raises an `ExtractionError` that says whether trying again can help.
+- A process that is killed from outside is replaced, and its document read once more.
 - A cancelled `extract` kills the process at once; a replacement starts without waiting to be asked.
 - Leaving the pool kills and reaps everything it started; so does the kernel when the calling process is killed (Linux).
 
@@ -118,6 +119,15 @@ class _Slot:
         return process
 
     async def ask(self, request: bytes) -> bytes:
+        # A process killed from outside was most likely killed before it took the document, so it gets a second one.
+        with suppress(OSError, EOFError):
+            return await self._ask_once(request)
+        try:
+            return await self._ask_once(request)
+        except (OSError, EOFError) as error:
+            raise ExtractionInterrupted(detail="the extraction process ended") from error
+
+    async def _ask_once(self, request: bytes) -> bytes:
         process = await self.process()
         answered = False
         try:
@@ -126,8 +136,6 @@ class _Slot:
             answered = True
         except TimeoutError as error:
             raise ExtractionTimeout(detail="the extraction process did not answer") from error
-        except (OSError, EOFError) as error:
-            raise ExtractionInterrupted(detail="the extraction process ended") from error
         finally:
             if not answered:
                 process.kill()
@@ -151,9 +159,9 @@ class _Slot:
         return self._starting
 
     async def _launch(self) -> "_Process":
-        process = await _Process.start(self._limits)
+        # Nothing is awaited after the start: a cancelled launch would lose the process.
         await self._reap()
-        return process
+        return await _Process.start(self._limits)
 
     async def _reap(self) -> None:
         while self._ended:

@@ -108,7 +108,12 @@ def supervise(copy: int, reading: int, requests: int, limits: Limits) -> bytes:
     missing = frames.LENGTH.size
     complete = timed_out = False
     while not complete and not timed_out:
-        timed_out = not _wait_readable(reading, requests, deadline)
+        ready = _wait(reading, requests, deadline)
+        if requests in ready:
+            # Nobody waits for the answer any more.
+            os.kill(copy, signal.SIGKILL)
+            sys.exit()
+        timed_out = reading not in ready
         if timed_out:
             break
         received = os.read(reading, min(missing, _READ_BYTES))
@@ -130,15 +135,12 @@ def supervise(copy: int, reading: int, requests: int, limits: Limits) -> bytes:
     return frames.failure(ExtractionTimeout() if timed_out else _cause_of_death(status, usage, limits))
 
 
-def _wait_readable(reading: int, requests: int, deadline: float) -> bool:
-    """False when the deadline has passed. Ends this process when nobody waits for the answer any more."""
+def _wait(reading: int, requests: int, deadline: float) -> dict[int, int]:
+    """Wait for bytes to read, for the end of requests, or for the deadline: then the answer is empty."""
     waiting = select.poll()
     waiting.register(reading, select.POLLIN)
     waiting.register(requests, 0)
-    ready = dict(waiting.poll(max(deadline - time.monotonic(), 0) * 1000))
-    if requests in ready:
-        os.killpg(0, signal.SIGKILL)
-    return reading in ready
+    return dict(waiting.poll(max(deadline - time.monotonic(), 0) * 1000))
 
 
 def _cause_of_death(status: int, usage: resource.struct_rusage, limits: Limits) -> ExtractionError:

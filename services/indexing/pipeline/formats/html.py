@@ -15,7 +15,6 @@ _HEADING_START, _HEADING_END = "\ue000", "\ue001"
 _MARKS = re.compile(f"[{_HEADING_START}{_HEADING_END}]")
 _OPENING_TAG = re.compile(r"<h[1-6](?:\s[^<>]{0,1000})?>", re.IGNORECASE)
 _CLOSING_TAG = re.compile(r"</h[1-6]\s*>", re.IGNORECASE)
-_HEADING = re.compile(rf"\s*{_HEADING_START}([^{_HEADING_START}{_HEADING_END}]*){_HEADING_END}\s*")
 _EXCESS_NEWLINES = re.compile(r"\n{4,}")
 _EXCESS_TABS = re.compile(r"\t{2,}")
 
@@ -28,6 +27,20 @@ def extract(html: str) -> Extracted:
     except ValueError as error:
         raise CorruptDocument(detail=str(error)) from error
     text = clean(extract_plain_text(tree, skip_elements=["nav"]))
-    text = _HEADING.sub(lambda heading: f"\n\n\n{heading[1].strip()}\n", text)
-    text = _EXCESS_TABS.sub("\t", _EXCESS_NEWLINES.sub("\n\n\n", _MARKS.sub("", text)))
+    text = _MARKS.sub("", _set_off_headings(text))
+    text = _EXCESS_TABS.sub("\t", _EXCESS_NEWLINES.sub("\n\n\n", text))
     return Extracted(required(text.strip()), HTML, None, clean_title(tree.title))
+
+
+def _set_off_headings(text: str) -> str:
+    """Three newlines before each heading, one after. A regular expression would be quadratic in white space."""
+    before, *marked = text.split(_HEADING_START)
+    parts = [before]
+    for piece in marked:
+        heading, end, after = piece.partition(_HEADING_END)
+        if end and heading.strip():
+            parts[-1] = parts[-1].rstrip()
+            parts += ["\n\n\n", heading.strip(), "\n", after.lstrip()]
+        else:
+            parts.append(piece)
+    return "".join(parts)

@@ -27,7 +27,9 @@ _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 _DIRECTORY_SEARCH_BYTES = 1 << 20
 
 _HTML_START = re.compile(
-    r"(?:\s|<\?xml[^>]{0,200}>|<!--.{0,2000}?-->)*<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
+    # Atomic groups: the many ways to cut a row of comments into comments must not be tried one after the other.
+    r"(?>\s+|<\?xml[^>]{0,200}>|<!--.{0,2000}?-->)*+<(?:!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 _ANY_TAG = re.compile(r"<[a-zA-Z!/][^<>]{0,500}>")
 

@@ -32,7 +32,7 @@ _BINARY_CONTROL = re.compile("[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
 _MAX_CONTROL_SHARE = 0.01
 
 _META_CHARSET = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.\-]{2,40})", re.IGNORECASE)
-_MARKDOWN_TITLE = re.compile(r"^#[ \t]+(.+?)[ \t#]*$", re.MULTILINE)
+_MARKDOWN_TITLE = re.compile(r"^#[ \t]+(\S.*)$", re.MULTILINE)
 
 
 def decode(data: bytes) -> str:
@@ -65,7 +65,7 @@ def extract_plain(decoded: str) -> Extracted:
 def extract_markdown(decoded: str) -> Extracted:
     text = required(clean(decoded).strip("\n").rstrip())
     heading = _MARKDOWN_TITLE.search(text[:4096])
-    return Extracted(text, MARKDOWN, None, clean_title(heading and heading[1]))
+    return Extracted(text, MARKDOWN, None, clean_title(heading and heading[1].rstrip("# \t")))
 
 
 def required(text: str, kind: str = "") -> str:

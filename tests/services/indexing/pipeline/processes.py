@@ -1,0 +1,50 @@
+"""Looking at the processes of an extraction pool, through /proc."""
+
+import os
+from pathlib import Path
+
+from tests.support.polling import eventually
+
+
+def children(process: int) -> list[int]:
+    """Processes started by any thread of `process` that still run; not those waiting to be reaped."""
+    found = []
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        found += [int(child) for child in task.read_text().split()]
+    return [child for child in found if state(child) not in {"Z", ""}]
+
+
+def state(process: int) -> str:
+    """The letter of proc(5), or "" when there is no such process."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def extraction_processes(parent: int | None = None) -> set[int]:
+    """The warm processes of pools in `parent` (this process when None)."""
+    return {child for child in children(parent or os.getpid()) if b"extraction_child" in _command(child)}
+
+
+async def first_copy(warm: set[int]) -> int:
+    """The process that reads a document, as soon as there is one."""
+
+    async def copies() -> list[int]:
+        return [copy for process in warm for copy in children(process)]
+
+    return (await eventually(copies))[0]
+
+
+async def all_gone(processes: set[int]) -> None:
+    async def gone() -> bool:
+        return all(state(process) == "" for process in processes)
+
+    await eventually(gone)
+
+
+def _command(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""

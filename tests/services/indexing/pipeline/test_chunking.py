@@ -1,0 +1,108 @@
+"""Chunks: exact slices that lose nothing, fit the model, and keep headings with what they head."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from services.indexing.pipeline.chunking import CHARACTERS, DENSE_CHARACTERS, Chunk, chunk
+from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, PageSpan
+
+PROSE = "Granite from the eastern face built the harbour wall, which still stands. "
+
+PIECES: SearchStrategy[str] = st.sampled_from(
+    [
+        "Heading",
+        "# Title",
+        "word",
+        PROSE,
+        "\n",
+        "\n\n",
+        "\n\n\n",
+        " ",
+        "\t",
+        "- item\n",
+        "| a | b |\n",
+        "```\n",
+        "日本",
+        "x" * 300,
+    ]
+)
+
+
+def squeezed(text: str) -> str:
+    return "".join(text.split())
+
+
+@given(st.lists(PIECES, max_size=120).map("".join), st.sampled_from([PLAIN_TEXT, MARKDOWN]), st.integers(50, 400))
+def test_chunks_are_exact_slices_in_order_that_lose_nothing(text: str, content_type: str, capacity: int) -> None:
+    chunks = chunk(text, content_type=content_type, capacity=capacity)
+    assert [piece.index for piece in chunks] == list(range(len(chunks)))
+    assert all(text[piece.start : piece.end] == piece.text and piece.text.strip() for piece in chunks)
+    assert all(above.end <= below.start for above, below in pairwise(chunks))
+    assert squeezed("".join(piece.text for piece in chunks)) == squeezed(text)
+    assert chunks == chunk(text, content_type=content_type, capacity=capacity)
+
+
+@given(st.text(max_size=3000), st.sampled_from([PLAIN_TEXT, MARKDOWN]))
+def test_any_text_is_chunked(text: str, content_type: str) -> None:
+    chunks = chunk(text, content_type=content_type, capacity=100)
+    assert all(text[piece.start : piece.end] == piece.text and len(piece.text) <= 400 for piece in chunks)
+
+
+def test_chunks_fill_their_capacity_and_end_at_sentences() -> None:
+    chunks = chunk(PROSE * 100, content_type=PLAIN_TEXT)
+    assert all(CHARACTERS // 2 < len(piece.text) <= CHARACTERS for piece in chunks[:-1])
+    assert all(piece.text.endswith(".") for piece in chunks)
+
+
+def test_scripts_with_a_word_piece_per_character_get_shorter_chunks() -> None:
+    chunks = chunk("花崗岩が港の壁を築いた。" * 100, content_type=PLAIN_TEXT)
+    assert max(len(piece.text) for piece in chunks) <= DENSE_CHARACTERS
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n\t\n"])
+def test_white_space_is_no_chunk(text: str) -> None:
+    assert chunk(text, content_type=PLAIN_TEXT) == []
+
+
+def test_a_short_text_is_one_chunk() -> None:
+    assert chunk("  Granite.\n", content_type=PLAIN_TEXT) == [Chunk(0, 2, 10, "Granite.", None)]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "heading"), [(MARKDOWN, "## Later years"), (PLAIN_TEXT, "Later years"), (PLAIN_TEXT, "# Later")]
+)
+def test_a_heading_stays_with_what_follows(content_type: str, heading: str) -> None:
+    text = f"{PROSE * 9}\n\n{heading}\n\n{PROSE * 10}"
+    first, second, *_ = chunk(text, content_type=content_type)
+    assert first.text == (PROSE * 9).strip()
+    assert second.text.startswith(f"{heading}\n\nGranite")
+
+
+@pytest.mark.parametrize("last", ["- an item", "| a | b |", "It ends here.", "a\ttable row", "x" * 90])
+def test_what_is_no_heading_stays_where_it_is(last: str) -> None:
+    text = f"{PROSE * 9}\n\n{last}\n\n{PROSE * 10}"
+    assert chunk(text, content_type=PLAIN_TEXT)[0].text.endswith(last)
+
+
+def test_headings_in_a_row_travel_together() -> None:
+    text = f"{PROSE * 9}\n\n# Part\n\n{'## ' + 'Long chapter name ' * 5}\n\n{PROSE * 10}"
+    chunks = chunk(text, content_type=MARKDOWN, capacity=700)
+    assert any(piece.text.startswith("# Part\n\n## Long chapter") and "Granite" in piece.text for piece in chunks)
+
+
+def test_a_heading_at_the_end_is_kept() -> None:
+    assert chunk(f"{PROSE * 10}\n\n# Appendix", content_type=MARKDOWN)[-1].text.endswith("# Appendix")
+
+
+def test_a_chunk_knows_the_page_it_begins_on() -> None:
+    text = PROSE * 40
+    half = len(text) // 2
+    pages = [PageSpan(1, 0, half), PageSpan(2, half, half), PageSpan(3, half, len(text))]
+    chunks = chunk(text, content_type=PLAIN_TEXT, pages=pages)
+    assert {piece.page for piece in chunks} == {1, 3}
+    assert all((piece.page == 1) == (piece.start < half) for piece in chunks)
+    assert {piece.page for piece in chunk(text, content_type=PLAIN_TEXT)} == {None}

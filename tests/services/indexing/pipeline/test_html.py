@@ -1,0 +1,77 @@
+"""HTML: what is visible, in order, with headings set off; whatever the markup."""
+
+from pathlib import Path
+
+import pytest
+
+from services.indexing.pipeline.documents import HTML
+from services.indexing.pipeline.errors import EmptyDocument
+from tests.services.indexing.pipeline.samples import read
+
+PAGE = """<!DOCTYPE html><html><head><title> Old &amp; new
+ harbour </title><style>p { color: red }</style><script>var hidden = 1</script></head>
+<body><nav>Home Contact</nav><p>Before all.</p><h1>The <b>wall</b></h1><p>Granite<br>holds &lt;firm&gt;.</p>
+<h2></h2><ul><li>one<li>two</ul><table><tr><th>year</th><td>1887</td></tr></table><div><h2>Later</h2>Loose text</div>
+<template>unused</template></body></html>"""
+
+
+def test_visible_text_is_read_in_order_and_headings_stand_off(tmp_path: Path) -> None:
+    extracted = read(tmp_path, PAGE.encode(), "page.html")
+    assert extracted.content_type == HTML
+    assert extracted.title == "Old & new harbour"
+    assert extracted.text.startswith("Before all.\n\n\nThe wall\nGranite\nholds <firm>.")
+    assert extracted.text.endswith("year\t1887\n\n\nLater\nLoose text")
+    assert "one" in extracted.text
+    assert not {"hidden", "color", "Home", "unused"} & set(extracted.text.split())
+
+
+@pytest.mark.parametrize("name", ["page.txt", "page.pdf", "page"])
+def test_a_page_under_another_name_is_still_html(tmp_path: Path, name: str) -> None:
+    extracted = read(tmp_path, f"<!-- made by hand -->\n{PAGE}".encode(), name, declared_type="application/pdf")
+    assert extracted.content_type == HTML
+
+
+def test_a_fragment_is_html_when_its_name_says_so(tmp_path: Path) -> None:
+    assert read(tmp_path, b"<p>Granite</p>", "part.htm").text == "Granite"
+    assert read(tmp_path, b"<p>Granite</p>", "part.txt").text == "<p>Granite</p>"
+
+
+@pytest.mark.parametrize("declared", ["iso-8859-1", "windows-1252", "utf-8"])
+def test_the_declared_encoding_is_used(tmp_path: Path, declared: str) -> None:
+    page = f'<html><head><meta charset="{declared}"></head><body>Straße “quoted”</body></html>'
+    encoding = "utf-8" if declared == "utf-8" else "cp1252"
+    assert read(tmp_path, page.encode(encoding), "p.html").text == "Straße “quoted”"
+
+
+def test_an_unknown_declared_encoding_is_ignored(tmp_path: Path) -> None:
+    page = '<html><meta charset="klingon"><body>Größe und Straße, überall schöne Häuser</body></html>'
+    assert read(tmp_path, page.encode("cp1252"), "p.html").text == "Größe und Straße, überall schöne Häuser"
+
+
+def test_a_page_without_words_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(EmptyDocument):
+        read(tmp_path, b"<html><body><img src=x><script>1</script></body></html>")
+
+
+@pytest.mark.parametrize(
+    "tag", ["<div>", "<h1>", "<h1>x", "<b>", "<table>", "<a href=x>", "<ul><li>", "<!--", "<p class='"]
+)
+def test_endless_nesting_is_read_in_linear_time(tmp_path: Path, tag: str) -> None:
+    page = "<html><body><p>Granite</p>" + tag * 50_000 + "end"
+    assert read(tmp_path, page.encode(), "deep.html").text.startswith("Granite")
+
+
+@pytest.mark.parametrize("start", ["<!---->" * 500, "<!-- " * 800, " " * 4000, "<?xml " * 600, "<p " * 1300])
+def test_telling_html_from_text_takes_no_time(tmp_path: Path, start: str) -> None:
+    assert read(tmp_path, f"{start} Granite".encode(), "page.txt").text
+
+
+def test_white_space_around_headings_takes_no_time(tmp_path: Path) -> None:
+    page = "<html><body><pre>" + " " * 200_000 + "</pre><h1>Granite</h1>" + " " * 200_000
+    assert read(tmp_path, page.encode()).text == "Granite"
+
+
+def test_private_use_characters_cannot_fake_headings(tmp_path: Path) -> None:
+    extracted = read(tmp_path, "<html><body>a\ue000b&#xE000;c&#xE001;d</body></html>".encode())
+    assert "\ue000" not in extracted.text
+    assert "\ue001" not in extracted.text
