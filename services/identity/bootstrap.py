@@ -57,7 +57,9 @@ async def bootstrap(transactions: Transactions, wanted: Wanted) -> Bootstrapped:
         await users_of.locked(session, user_id)
         owned = [item for item in await tenants_of.of_user(session, user_id) if item.role == "owner"]
         named = [item.id for item in owned if item.name == wanted.tenant]
-        tenant_id = named[0] if named else (await tenants.create(transactions, owner_id=user_id, name=wanted.tenant)).id
+        tenant_id = named[0] if named else await tenants_of.new_id(session)
+        if not named:
+            await tenants.create_as(transactions, tenant_id, owner_id=user_id, name=wanted.tenant)
         async with transactions.tenant(tenant_id) as bound:
             return Bootstrapped(tenant_id, await _key(bound, user_id, wanted))
 

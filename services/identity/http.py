@@ -1,4 +1,4 @@
-"""What identity's routers ask for, besides `shared.http`."""
+"""What identity's routers ask for, besides `shared.http`. All coroutines: FastAPI sends plain functions to a thread."""
 
 import base64
 import binascii
@@ -19,25 +19,28 @@ from shared.errors import Forbidden, Unauthenticated
 from shared.http import CurrentPrincipal, request_id_of
 
 
-def _settings(request: Request) -> IdentitySettings:
+async def _settings(request: Request) -> IdentitySettings:
     return cast(IdentitySettings, request.app.state.runtime.settings)
 
 
-def _transactions(request: Request) -> Transactions:
+Settings = Annotated[IdentitySettings, Depends(_settings)]
+
+
+async def _transactions(request: Request) -> Transactions:
     return Transactions(request.app.state.runtime.database, request_id_of(request))
 
 
-def _key_ring(request: Request) -> KeyRing:
+async def _key_ring(request: Request) -> KeyRing:
     return cast(KeyRing, request.app.state.key_ring)
 
 
-def _token_issuer(request: Request) -> TokenIssuer:
+async def _token_issuer(request: Request) -> TokenIssuer:
     return cast(TokenIssuer, request.app.state.token_issuer)
 
 
-def _calling_service(request: Request) -> str:
+async def _calling_service(request: Request, settings: Settings) -> str:
     """The service whose name and secret come as HTTP Basic credentials (RFC 7617)."""
-    return authenticate_service(request.headers.get("authorization", ""), _settings(request).service_secrets)
+    return authenticate_service(request.headers.get("authorization", ""), settings.service_secrets)
 
 
 def authenticate_service(header: str, secrets: Mapping[str, SecretStr]) -> str:
@@ -57,14 +60,13 @@ def authenticate_service(header: str, secrets: Mapping[str, SecretStr]) -> str:
     return name
 
 
-def _signed_in(principal: CurrentPrincipal) -> SignedIn:
+async def _signed_in(principal: CurrentPrincipal) -> SignedIn:
     """A person with a browser session; an API key must not reach what is its maker's outside of its tenant."""
     if principal.kind is not PrincipalKind.SESSION or principal.user_id is None or principal.credential_id is None:
         raise Forbidden("Only a signed-in user may do this.")
     return SignedIn(principal.user_id, principal.credential_id, principal.tenant_id)
 
 
-Settings = Annotated[IdentitySettings, Depends(_settings)]
 OwnTransactions = Annotated[Transactions, Depends(_transactions)]
 Keys = Annotated[KeyRing, Depends(_key_ring)]
 Issuer = Annotated[TokenIssuer, Depends(_token_issuer)]

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.tenancy import Database
@@ -33,9 +32,3 @@ class Transactions:
         async with self.database.tenant(tenant_id) as session:
             session.info["correlation_id"] = self.correlation_id
             yield session
-
-    async def new_id(self) -> uuid.UUID:
-        """An id for a tenant that is about to be made: its transaction is bound to it from the start."""
-        async with self.database.system() as session:
-            made: uuid.UUID = (await session.execute(select(func.uuidv7()))).scalar_one()
-            return made

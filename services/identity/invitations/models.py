@@ -19,6 +19,7 @@ class Invitation(TenantOwned, Base):
         PrimaryKeyConstraint("tenant_id", "id"),
         CheckConstraint("role IN ('owner', 'admin', 'member')", name="known_role"),
         Index("ix_invitations_token_hash", "token_hash"),
+        Index("ix_invitations_email", "email"),
         Index("ix_invitations_tenant_id_created_at_id", "tenant_id", "created_at", "id"),
     )
 

@@ -44,6 +44,12 @@ async def tenant_of_open(session: AsyncSession, token_hash: bytes) -> uuid.UUID 
     )
 
 
+async def is_invited(session: AsyncSession, email: str) -> bool:
+    """Whether an open invitation waits for that address anywhere; for the system session."""
+    waiting = select(Invitation.id).where(Invitation.email == email, Invitation.expires_at > func.now(), *_PENDING)
+    return (await session.execute(waiting.limit(1))).first() is not None
+
+
 async def open_by_hash(session: AsyncSession, token_hash: bytes) -> Invitation | None:
     """Locked for change."""
     return await session.scalar(

@@ -105,7 +105,7 @@ class ProviderClient:
                 auth=self._oauth.client_auth(method),
             )
         except OAuthError as error:
-            raise ProviderRefused(f"the token endpoint answered {error.error}") from error
+            raise ProviderRefused(f"the token endpoint answered {str(error.error)[:100]}") from error
         except (httpx2.HTTPError, ValueError) as error:
             raise ProviderUnavailable from error
         return dict(tokens)

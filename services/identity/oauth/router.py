@@ -17,7 +17,7 @@ router = APIRouter(prefix="/auth", tags=["Sign-in"])
 _PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
-def _providers(request: Request) -> Providers:
+async def _providers(request: Request) -> Providers:
     return cast(Providers, request.app.state.providers)
 
 

@@ -23,6 +23,6 @@ class ProvidersOut(BaseModel):
 Text = Annotated[str | None, Query(max_length=4096)]
 
 
-def callback_parameters(state: Text = None, code: Text = None, error: Text = None, iss: Text = None) -> Callback:
+async def callback_parameters(state: Text = None, code: Text = None, error: Text = None, iss: Text = None) -> Callback:
     """Query of the callback; providers add parameters of their own, which are ignored."""
     return Callback(state=state, code=code, error=error, issuer=iss)

@@ -16,7 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from services.identity.credentials import hashed, new_secret
+from services.identity.invitations import repository as invitations_of
 from services.identity.oauth import repository
 from services.identity.oauth.client import ProviderClient
 from services.identity.oauth.errors import (
@@ -27,6 +30,7 @@ from services.identity.oauth.errors import (
     UnknownProvider,
 )
 from services.identity.oauth.models import LoginState
+from services.identity.sessions import repository as sessions_of
 from services.identity.sessions import service as sessions
 from services.identity.sessions.service import OpenedSession
 from services.identity.settings import IdentitySettings
@@ -35,6 +39,7 @@ from services.identity.tenants import service as tenants
 from services.identity.transactions import Transactions
 from services.identity.users import repository as users_of
 from services.identity.users import service as users
+from services.identity.users.models import User
 from services.identity.users.service import ExternalIdentity
 from shared.telemetry import get_logger
 
@@ -172,16 +177,29 @@ async def _open_session(
     user_agent: str,
     settings: IdentitySettings,
 ) -> OpenedSession:
-    """Somebody who belongs nowhere gets a tenant of their own, once: sign-ins of one user wait for each other."""
+    """Sign-ins of one user wait for each other: the first one may have to make a tenant."""
     async with transactions.system() as session:
         user = await users_of.locked(session, user_id)
-        mine = await tenants_of.of_user(session, user_id, limit=1)
-        tenant = mine[0] if mine else await tenants.create(transactions, owner_id=user_id, name=user.name)
+        tenant_id = await _tenant_for(transactions, session, user)
         if former_session:
             await sessions.replace(session, former_session, settings=settings)
         return await sessions.open_session(
-            session, user_id=user_id, tenant_id=tenant.id, user_agent=user_agent, settings=settings
+            session, user_id=user_id, tenant_id=tenant_id, user_agent=user_agent, settings=settings
         )
+
+
+async def _tenant_for(transactions: Transactions, session: AsyncSession, user: User) -> uuid.UUID | None:
+    """The tenant to begin in: where the user worked last, else the oldest. Somebody who belongs nowhere gets a tenant
+    of their own, unless invited: then they begin in none, and accept."""
+    mine = [tenant.id for tenant in await tenants_of.of_user(session, user.id)]
+    if mine:
+        last = await sessions_of.last_tenant(session, user.id)
+        return last if last in mine else mine[0]
+    if user.email_verified and user.email and await invitations_of.is_invited(session, user.email):
+        return None
+    tenant_id = await tenants_of.new_id(session)
+    await tenants.create_as(transactions, tenant_id, owner_id=user.id, name=user.name)
+    return tenant_id
 
 
 def _client(providers: Providers, name: str) -> ProviderClient:

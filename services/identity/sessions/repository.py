@@ -126,6 +126,16 @@ async def page(
     return (await session.scalars(statement.limit(limit + 1))).all()
 
 
+async def last_tenant(session: AsyncSession, user_id: uuid.UUID) -> uuid.UUID | None:
+    """The tenant a user worked in last."""
+    return await session.scalar(
+        select(BrowserSession.active_tenant_id)
+        .where(BrowserSession.user_id == user_id, BrowserSession.active_tenant_id.is_not(None))
+        .order_by(BrowserSession.last_seen_at.desc())
+        .limit(1)
+    )
+
+
 async def forget_ended(session: AsyncSession, *, keep: timedelta) -> None:
     """Delete sessions that ended longer than `keep` ago."""
     limit = func.now() - keep

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, and_, select, tuple_
+from sqlalchemy import Select, and_, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.members.models import Membership
@@ -40,6 +40,12 @@ async def of_user(
     if after is not None:
         statement = statement.where(tuple_(Tenant.created_at, Tenant.tenant_id) > after)
     return [seen_by(tenant, role) for tenant, role in await session.execute(statement.limit(limit))]
+
+
+async def new_id(session: AsyncSession) -> uuid.UUID:
+    """An id for a tenant that is about to be made: its transaction is bound to it from the start."""
+    made: uuid.UUID = (await session.execute(select(func.uuidv7()))).scalar_one()
+    return made
 
 
 async def active(session: AsyncSession) -> Tenant | None:

@@ -22,8 +22,17 @@ from shared.outbox import publish
 
 
 async def create(transactions: Transactions, *, owner_id: uuid.UUID, name: str) -> TenantOfUser:
-    """A new tenant and its first owner, in one transaction bound to the new tenant."""
-    tenant_id = await transactions.new_id()
+    """A new tenant and its first owner."""
+    async with transactions.system() as session:
+        tenant_id = await repository.new_id(session)
+    return await create_as(transactions, tenant_id, owner_id=owner_id, name=name)
+
+
+async def create_as(
+    transactions: Transactions, tenant_id: uuid.UUID, *, owner_id: uuid.UUID, name: str
+) -> TenantOfUser:
+    """As `create`, with an id made before, in one transaction bound to it. For whoever holds a system session already:
+    taking a second one while others do the same would starve them all."""
     async with transactions.tenant(tenant_id) as session:
         tenant = await repository.add(session, Tenant(name=name))
         owner = await members.add(session, Membership(user_id=owner_id, role="owner"))

@@ -22,8 +22,9 @@ class ExternalIdentity:
 
 
 def normalized_email(email: str) -> str:
-    """Addresses are compared without case: no provider of note tells two mailboxes apart by it."""
-    return email.strip().casefold()
+    """Addresses are compared without the case of ASCII letters, by which no provider of note tells two mailboxes apart.
+    Other letters stay as they are: Unicode's rules make different addresses equal (the Kelvin sign becomes a k)."""
+    return email.strip().encode().lower().decode()
 
 
 async def find_or_create(session: AsyncSession, identity: ExternalIdentity) -> User:

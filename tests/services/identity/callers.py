@@ -71,11 +71,15 @@ class Caller:
 
 
 class Browser(Caller):
-    """A browser with a cookie jar of its own. `sign_in` walks through the whole protocol."""
+    """A browser with a cookie jar of its own. `sign_in` walks through the whole protocol.
 
-    def __init__(self, gateway: Gateway, jar: httpx.AsyncClient) -> None:
+    `outside` fetches what is elsewhere; one for all browsers, because making one loads every root certificate.
+    """
+
+    def __init__(self, gateway: Gateway, jar: httpx.AsyncClient, outside: httpx.AsyncClient) -> None:
         super().__init__(gateway, "session", "")
         self.jar = jar
+        self.outside = outside
 
     async def start(self, provider: str = "strict", **query: str) -> str:
         """Begin a sign-in; where the provider is to be asked."""
@@ -85,8 +89,7 @@ class Browser(Caller):
 
     async def ask(self, location: str) -> str:
         """Go to the provider, which signs in at once; where it sends the browser back to."""
-        async with httpx.AsyncClient() as outside:
-            answer = await outside.get(location)
+        answer = await self.outside.get(location)
         assert answer.status_code == 303, answer.text
         return answer.headers["location"].removeprefix(PUBLIC_URL)
 

@@ -76,12 +76,20 @@ def gateway(client: httpx.AsyncClient) -> Gateway:
     return Gateway(client, GATEWAY_SECRET)
 
 
+@pytest.fixture(scope="session")
+async def outside() -> AsyncIterator[httpx.AsyncClient]:
+    async with httpx.AsyncClient() as client:
+        yield client
+
+
 @pytest.fixture
-async def new_browser(app: FastAPI, gateway: Gateway) -> AsyncIterator[Callable[[], Awaitable[Browser]]]:
+async def new_browser(
+    app: FastAPI, gateway: Gateway, outside: httpx.AsyncClient
+) -> AsyncIterator[Callable[[], Awaitable[Browser]]]:
     async with AsyncExitStack() as stack:
 
         async def make() -> Browser:
-            return Browser(gateway, await stack.enter_async_context(client_of(app)))
+            return Browser(gateway, await stack.enter_async_context(client_of(app)), outside)
 
         yield make
 

@@ -36,29 +36,28 @@ async def app(environment: Environment, development: OidcServer) -> AsyncIterato
 
 
 @pytest.fixture
-async def browser(app: FastAPI) -> AsyncIterator[Browser]:
+async def browser(app: FastAPI, outside: httpx.AsyncClient) -> AsyncIterator[Browser]:
     async with client_of(app) as jar:
-        yield Browser(Gateway(jar, GATEWAY_SECRET), jar)
+        yield Browser(Gateway(jar, GATEWAY_SECRET), jar, outside)
 
 
-async def approve(location: str, **form: str) -> str:
+async def approve(browser: Browser, location: str, **form: str) -> str:
     """Post the provider's form; where it sends the browser back to."""
-    async with httpx.AsyncClient() as outside:
-        answer = await outside.post(location, data=form)
+    answer = await browser.outside.post(location, data=form)
     assert answer.status_code == 302, answer.text
     return answer.headers["location"].removeprefix(PUBLIC_URL)
 
 
 async def test_the_development_user_signs_in(browser: Browser) -> None:
     location = await browser.start("dev", return_to="/projects")
-    answer = await browser.jar.get(await approve(location, sub="dev-user"))
+    answer = await browser.jar.get(await approve(browser, location, sub="dev-user"))
     assert (answer.status_code, answer.headers["location"]) == (303, "/projects")
     browser.credential = browser.jar.cookies[SESSION]
     assert (await browser.me())["user"]["email"] == "dev@example.test"
 
 
 async def test_a_wrong_state_gives_no_session(browser: Browser) -> None:
-    callback = await approve(await browser.start("dev"), sub="dev-user")
+    callback = await approve(browser, await browser.start("dev"), sub="dev-user")
     answer = await browser.jar.get(callback.replace("state=", "state=x"))
     assert (answer.status_code, answer.json()["code"]) == (400, "login_state_invalid")
     assert SESSION not in browser.jar.cookies
@@ -66,21 +65,21 @@ async def test_a_wrong_state_gives_no_session(browser: Browser) -> None:
 
 async def test_a_wrong_nonce_gives_no_session(browser: Browser) -> None:
     location = await browser.start("dev")
-    answer = await browser.jar.get(await approve(location.replace("nonce=", "nonce=x"), sub="dev-user"))
+    answer = await browser.jar.get(await approve(browser, location.replace("nonce=", "nonce=x"), sub="dev-user"))
     assert (answer.status_code, answer.json()["code"]) == (400, "id_token_invalid")
 
 
 async def test_a_challenge_of_another_verifier_gives_no_session(browser: Browser) -> None:
     location = await browser.start("dev")
     answer = await browser.jar.get(
-        await approve(location.replace("code_challenge=", "code_challenge=x"), sub="dev-user")
+        await approve(browser, location.replace("code_challenge=", "code_challenge=x"), sub="dev-user")
     )
     assert (answer.status_code, answer.json()["code"]) == (400, "provider_refused")
 
 
 async def test_a_denied_sign_in_gives_no_session(browser: Browser) -> None:
     location = await browser.start("dev")
-    callback = await approve(location, action="deny")
+    callback = await approve(browser, location, action="deny")
     assert "error=access_denied" in callback
     answer = await browser.jar.get(callback)
     assert answer.status_code == 400

@@ -139,6 +139,48 @@ async def test_two_first_sign_ins_at_once_make_one_user_and_one_tenant(
     assert [len(me["tenants"]) for me in seen] == [1, 1, 1]
 
 
+async def test_many_people_sign_in_for_the_first_time_at_once(
+    new_browser: NewBrowser, provider: StrictProvider
+) -> None:
+    """More than there are connections; each needs two kinds of them."""
+    browsers, callbacks = [await new_browser() for _ in range(24)], []
+    for browser in browsers:
+        provider.person = somebody()
+        callbacks.append(await callback_of(browser))
+    answers = await asyncio.gather(
+        *(browser.jar.get(callback) for browser, callback in zip(browsers, callbacks, strict=True))
+    )
+    assert {answer.status_code for answer in answers} == {303}
+
+
+async def test_a_person_begins_where_it_worked_last(sign_in: SignIn) -> None:
+    person = somebody()
+    browser = await sign_in(**person)
+    second = (await browser.post("/v1/tenants", json={"name": "second"})).json()["id"]
+    await browser.post(f"/v1/tenants/{second}/activate")
+    assert (await (await sign_in(**person)).me())["tenant"]["id"] == second
+    assert (await browser.delete(f"/v1/tenants/{second}")).status_code == 204
+    assert (await (await sign_in(**person)).me())["tenant"]["name"] == person["name"]
+
+
+async def test_an_invited_person_gets_no_tenant_of_its_own(owner: Browser, sign_in: SignIn) -> None:
+    person = somebody()
+    made = (await owner.post("/v1/invitations", json={"email": person["email"]})).json()
+    browser = await sign_in(**person)
+    me = await browser.me()
+    assert (me["tenant"], me["tenants"]) == (None, [])
+    tenant = (await browser.post(f"/v1/invitations/{made['token']}/accept")).json()["id"]
+    assert (await browser.post(f"/v1/tenants/{tenant}/activate")).status_code == 200
+    assert (await browser.me())["tenants"] == [(await browser.me())["tenant"]]
+
+
+async def test_letters_that_only_unicode_calls_equal_are_different_people(sign_in: SignIn) -> None:
+    name = somebody()["sub"]
+    first = await sign_in(email=f"k{name}@example.test")
+    second = await sign_in(email=f"\u212a{name}@example.test")
+    assert (await first.me())["user"]["id"] != (await second.me())["user"]["id"]
+
+
 async def test_two_tabs_sign_in_at_once(browser: Browser, provider: StrictProvider) -> None:
     first, second = await callback_of(browser), await callback_of(browser)
     assert (await browser.jar.get(first)).status_code == 303

@@ -150,6 +150,7 @@ def _create_invitations() -> None:
         sa.CheckConstraint("role IN ('owner', 'admin', 'member')", name="ck_invitations_known_role"),
     )
     op.create_index("ix_invitations_token_hash", "invitations", ["token_hash"])
+    op.create_index("ix_invitations_email", "invitations", ["email"])
     op.create_index("ix_invitations_tenant_id_created_at_id", "invitations", ["tenant_id", "created_at", "id"])
     isolate("invitations", privileges="SELECT, INSERT, UPDATE")
     open_to_system("invitations", "SELECT")
