@@ -60,7 +60,7 @@ def read(stage: Stage, done: int, total: int) -> Reading:
         percent=first + int((last - first) * share),
         done=min(done, total),
         total=total,
-        unit="bytes" if stage in ("queued", "extracting") else "chunks",
+        unit="bytes" if stage in ("queued", "extracting", "chunking") else "chunks",
     )
 
 

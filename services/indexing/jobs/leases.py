@@ -54,10 +54,10 @@ class Lease:
     traceparent: str | None
     correlation_id: str | None
     taken_over_in: str | None
+    total: int
     valid_until: float
     stage: Stage = "extracting"
     done: int = 0
-    total: int = 0
     lost: bool = False
     next_tick: float = 0.0
 
@@ -130,13 +130,14 @@ _TAKE_NEXT = text(
         fencing_token = jobs.fencing_token + 1,
         attempts = jobs.attempts + 1,
         progress_done = 0,
+        progress_total = coalesce(jobs.chunk_count, jobs.size),
         updated_at = now()
     FROM chosen
     WHERE jobs.tenant_id = chosen.tenant_id AND jobs.id = chosen.id
     RETURNING jobs.tenant_id, jobs.id AS job_id, jobs.project_id, jobs.document_id, jobs.version,
               jobs.fencing_token AS token, jobs.attempts, jobs.deferrals, jobs.started_at IS NOT NULL AS announced,
-              jobs.cancel_requested, jobs.chunk_count, jobs.traceparent, jobs.correlation_id,
-              nullif(old.state, 'queued') AS taken_over_in
+              jobs.cancel_requested, jobs.chunk_count, jobs.progress_total AS total, jobs.traceparent,
+              jobs.correlation_id, nullif(old.state, 'queued') AS taken_over_in
     """
 ).bindparams(
     bindparam("full", type_=ARRAY(Uuid)),

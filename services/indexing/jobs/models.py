@@ -52,6 +52,7 @@ class Job(TenantOwned, Timestamped, Base):
     document_id: Mapped[uuid.UUID]
     version: Mapped[int]
     lane: Mapped[Lane] = mapped_column(String)
+    size: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     state: Mapped[Stage] = mapped_column(String, server_default=text("'queued'"))
     revision: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     request_sequence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))

@@ -44,7 +44,7 @@ async def enqueue(
         document_id=document_id,
         version=version,
         lane=lane,
-        progress_total=size,
+        size=size,
         traceparent=current_traceparent(),
         correlation_id=session.info.get("correlation_id"),
     )

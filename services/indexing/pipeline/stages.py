@@ -63,7 +63,7 @@ class Pipeline:
             Exception: whatever went wrong; `jobs.failures.judge` says what it means.
         """
         lease.check()
-        self.progress.enter(lease, lease.stage, total=lease.chunk_count)
+        self.progress.enter(lease, lease.stage)
         if lease.chunk_count is None:
             document, chunks = await self._extract_and_chunk(lease)
             keeping = self._keep(lease, chunks)
@@ -92,7 +92,7 @@ class Pipeline:
             with span("extract"):
                 extracted = await self.extraction.extract(path, name=document.name, declared_type=document.content_type)
         lease.check()
-        self.progress.enter(lease, "chunking", total=0)
+        self.progress.enter(lease, "chunking")
         with span("chunk"):
             chunks = await _chunked(extracted)
         return document, chunks

@@ -13,7 +13,7 @@ from docx import Document as WordDocument
 from fastapi import FastAPI
 from fpdf import FPDF
 from redis.asyncio import Redis
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from services.indexing.documents.models import Chunk, EmbeddedBatch
 from services.indexing.embedders.minilm import MiniLM
@@ -89,7 +89,7 @@ async def test_progress_is_reported_stage_by_stage(redis_client: Redis, library:
     await ends(library, document_id)
 
     async def ticks() -> list[dict[str, Any]] | None:
-        entries = await redis_client.xrange(PROGRESS_STREAM)
+        entries: Any = await redis_client.xrange(PROGRESS_STREAM)
         decoded = [orjson.loads(fields[b"tick"]) for _, fields in entries]
         mine = [tick for tick in decoded if tick["document_id"] == str(document_id)]
         return mine if mine and mine[-1]["stage"] == "indexed" else None
@@ -147,7 +147,7 @@ async def test_a_large_document_resumes_from_the_vectors_kept(
         assert [(batch.first_index, batch.count) for batch in kept] == [(0, 256), (256, 256)]
         assert kept[0].model == running[0].state.search.embedder.name
         assert np.isclose(np.linalg.norm(np.frombuffer(kept[1].vectors, "<f4").reshape(256, -1), axis=1), 1).all()
-    await set_job(library.database, document_id, "next_run_at = now()")
+    await set_job(library.database, document_id, next_run_at=func.now())
     assert await ends(library, document_id, within=60) == "indexed"
     found = await chunks(library, document_id)
     assert len(found) > 512

@@ -103,6 +103,7 @@ def _create_jobs() -> None:
         sa.Column("document_id", sa.Uuid(), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("lane", sa.String(), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
         sa.Column("state", sa.String(), nullable=False, server_default=sa.text("'queued'")),
         sa.Column("revision", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
         sa.Column("request_sequence", sa.BigInteger(), nullable=False, server_default=sa.text("0")),

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from services.indexing.documents.errors import UnknownDocument
 from services.indexing.documents.models import Chunk, Document, VectorChange
 from services.indexing.jobs import service
+from services.indexing.jobs.errors import Obsolete
 from services.indexing.jobs.leases import Lease
 from shared.access import KnownProject
 from shared.events.identity import TenantDeleted
@@ -52,7 +53,7 @@ async def test_an_upload_makes_one_job(library: Library) -> None:
     assert (document.version, document.live_version, document.deleted) == (1, None, False)
     assert (document.name, document.attributes) == ("note.txt", {"lang": "en"})
     job = await library.job(document_id)
-    assert (job.state, job.lane, job.progress_total, job.correlation_id) == ("queued", "bulk", 4, "request-1")
+    assert (job.state, job.lane, job.size, job.correlation_id) == ("queued", "bulk", 4, "request-1")
 
 
 async def test_the_same_upload_again_changes_nothing(library: Library) -> None:
@@ -151,9 +152,9 @@ async def test_deletion_asks_what_runs_to_stop_and_nothing_is_switched_after(
     lease = await taken(database)
     await keep_a_chunk(library, lease)
     await library.delete(document_id)
-    with pytest.raises(service.Obsolete):
+    with pytest.raises(Obsolete):
         await complete(library, lease)
-    with pytest.raises(service.Obsolete):
+    with pytest.raises(Obsolete):
         await keep_a_chunk(library, lease)
     async with database.tenant(library.tenant_id) as session:
         assert await service.cancel(session, lease)

@@ -3,15 +3,22 @@
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
 from redis.asyncio import Redis
-from sqlalchemy import text
+from sqlalchemy import func, update
+from sqlalchemy.exc import DBAPIError
 
+from infra.local.stack import Stack
+from services.indexing.jobs import service
+from services.indexing.jobs.models import Job
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.store import ProjectVectors
@@ -38,12 +45,9 @@ async def ends(library: Library, document_id: uuid.UUID, *states: str, version: 
     return found
 
 
-async def set_job(database: Database, document_id: uuid.UUID, assignment: str) -> None:
+async def set_job(database: Database, document_id: uuid.UUID, **values: Any) -> None:
     async with database.system() as session:
-        await session.execute(
-            text(f"UPDATE jobs SET {assignment} WHERE document_id = :id"),
-            {"id": document_id},
-        )
+        await session.execute(update(Job).where(Job.document_id == document_id).values(**values))
 
 
 def points(running: Running, library: Library, document_id: uuid.UUID) -> Callable[[], Awaitable[int]]:
@@ -84,7 +88,7 @@ async def test_an_error_that_may_pass_is_tried_again_until_attempts_run_out(
 
     await eventually(postponed)
     assert (await library.job(document_id)).error_code == "content_refused"
-    await set_job(database, document_id, "attempts = 7, next_run_at = now()")
+    await set_job(database, document_id, attempts=7, next_run_at=func.now())
     assert await ends(library, document_id) == "failed"
     job = await library.job(document_id)
     assert (job.error_code, job.attempts) == ("too_many_attempts", 8)
@@ -136,7 +140,7 @@ async def test_a_document_that_kills_its_workers_is_quarantined(database: Databa
     gate = library.projects.held[document_id] = asyncio.Event()
     await library.upload("text", document_id=document_id)
     await ends(library, document_id, "extracting")
-    await set_job(database, document_id, "attempts = 8, fencing_token = 50, lease_expires_at = now()")
+    await set_job(database, document_id, attempts=8, fencing_token=50, lease_expires_at=func.now())
     assert await ends(library, document_id) == "failed"
     gate.set()
     job = await library.job(document_id)
@@ -218,14 +222,63 @@ async def test_a_lost_lease_ends_the_work_without_a_word(
     await library.upload("text", document_id=document_id)
     await ends(library, document_id, "extracting")
     # Another worker, which nobody renews: once its lease runs out the job comes back.
-    await set_job(
-        database, document_id, "fencing_token = 7, lease_owner = 'x', lease_expires_at = now() + interval '2 second'"
-    )
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    await set_job(database, document_id, fencing_token=7, lease_owner="x", lease_expires_at=soon)
     gate.set()
     assert await ends(library, document_id) == "indexed"
     job = await library.job(document_id)
     assert job.fencing_token == 8
     assert await library.events(document_id) == [("started", 1), ("completed", 2)]
+
+
+async def test_an_outcome_that_cannot_be_written_is_left_to_the_next_lease(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unwritable(*_: object, **__: object) -> None:
+        tried.set()
+        raise ConnectionError("Postgres is away")
+
+    tried = asyncio.Event()
+    with monkeypatch.context() as patch:
+        patch.setattr(service, "fail", unwritable)
+        document_id = await library.upload(b"%PDF-1.7 nothing", name="x.pdf", content_type="application/pdf")
+        await asyncio.wait_for(tried.wait(), 20)
+        assert await library.state(document_id) == "extracting"
+    assert await ends(library, document_id) == "failed"
+    job = await library.job(document_id)
+    assert (job.error_code, job.attempts, job.fencing_token) == ("corrupt_document", 2, 2)
+
+
+async def test_broken_database_connections_are_survived(stack: Stack, library: Library) -> None:
+    """Every connection of the service is cut, again and again, while documents are under way."""
+    documents = [await library.upload(f"Text number {number}.") for number in range(12)]
+    cut = (
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename IN ('indexing', 'indexing_system')"
+    )
+
+    async def all_indexed() -> bool:
+        try:
+            return {await library.state(document_id) for document_id in documents} == {"indexed"}
+        except DBAPIError:
+            return False
+
+    admin = await asyncpg.connect(stack.postgres.admin_dsn())
+    try:
+        for _ in range(5):
+            await admin.execute(cut)
+            await eventually(partial(library_answers, library, documents[0]))
+    finally:
+        await admin.close()
+    await eventually(all_indexed, within=40)
+    for document_id in documents:
+        assert await library.events(document_id) == [("started", 1), ("completed", 2)]
+
+
+async def library_answers(library: Library, document_id: uuid.UUID) -> bool:
+    try:
+        return bool(await library.state(document_id))
+    except DBAPIError:
+        return False
 
 
 async def test_files_are_gone_when_jobs_have_ended(environment: Environment, library: Library) -> None:

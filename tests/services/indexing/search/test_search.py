@@ -1,0 +1,322 @@
+"""The search endpoint: what is found, what is not, and who may ask."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from services.indexing.vectors.errors import VectorStoreUnavailable
+from services.indexing.vectors.points import ChunkPoint
+from services.indexing.vectors.store import ProjectVectors
+from shared.auth import Scope
+from shared.tenancy import Database
+from tests.services.indexing.jobs.test_worker import ends
+from tests.services.indexing.projects_double import ProjectsDouble
+from tests.services.indexing.uploads import Library
+from tests.support.identity import IdentityDouble
+from tests.support.polling import eventually
+
+Search = Callable[..., Awaitable[httpx.Response]]
+Running = tuple[FastAPI, httpx.AsyncClient]
+
+GRANITE = "Granite from the eastern face of the quarry built the harbour wall."
+BREAD = "Knead the dough for ten minutes and let it rise until it has doubled."
+COMETS = "Comets are icy bodies that release gas as they pass close to the Sun."
+
+
+@pytest.fixture(scope="module")
+async def shelf(
+    running: Running, database: Database, projects: ProjectsDouble
+) -> AsyncIterator[tuple[Library, dict[str, uuid.UUID]]]:
+    """Three documents on different subjects, indexed once for all tests that only read."""
+    library = Library(database, projects, uuid.uuid4())
+    documents = {
+        "granite": await library.upload(GRANITE, name="granite.md", metadata={"lang": "en", "year": 1887}),
+        "bread": await library.upload(BREAD, name="bread.txt", metadata={"lang": "en", "year": 2001}),
+        "comets": await library.upload(COMETS, name="comets.txt", metadata={"lang": "fr", "tags": ["sky", "ice"]}),
+    }
+    for document_id in documents.values():
+        assert await ends(library, document_id) == "indexed"
+    yield library, documents
+
+
+def names(answer: httpx.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [item["document_name"] for item in answer.json()["items"]]
+
+
+# --- what is found ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_paraphrase_is_found_by_meaning(search: Search, shelf: Any) -> None:
+    library, documents = shelf
+    answer = await search(library, "how to bake a loaf", mode="semantic")
+    assert names(answer)[0] == "bread.txt"
+    item = answer.json()["items"][0]
+    assert item["document_id"] == str(documents["bread"])
+    assert (item["version"], item["chunk_index"], item["page"]) == (1, 0, None)
+    assert (item["text"], item["metadata"]) == (BREAD, {"lang": "en", "year": 2001})
+    assert answer.json()["took_ms"] > 0
+    assert answer.json()["facets"] == {}
+
+
+async def test_an_exact_word_finds_what_holds_it_and_nothing_else(search: Search, shelf: Any) -> None:
+    library, _ = shelf
+    answer = await search(library, "granite", mode="keyword")
+    assert names(answer) == ["granite.md"]
+    (mark,) = answer.json()["items"][0]["highlights"]
+    assert GRANITE[mark["start"] : mark["end"]] == "Granite"
+    assert names(await search(library, "zeppelin", mode="keyword")) == []
+
+
+async def test_hybrid_is_the_default_and_ranks_what_both_agree_on_first(search: Search, shelf: Any) -> None:
+    library, _ = shelf
+    assert names(await search(library, "icy comets near the sun"))[0] == "comets.txt"
+
+
+async def test_pages_follow_one_another_without_gap_or_repeat(search: Search, shelf: Any) -> None:
+    library, _ = shelf
+    everything = names(await search(library, "stone", mode="semantic"))
+    assert len(everything) == 3
+    found, cursor = [], None
+    for _ in range(3):
+        answer = await search(library, "stone", mode="semantic", limit=1, cursor=cursor)
+        found += names(answer)
+        cursor = answer.json()["next_cursor"]
+    assert (found, cursor) == (everything, None)
+
+
+async def test_a_cursor_of_another_query_is_refused(search: Search, shelf: Any) -> None:
+    library, _ = shelf
+    cursor = (await search(library, "stone", mode="semantic", limit=1)).json()["next_cursor"]
+    answer = await search(library, "bread", mode="semantic", limit=1, cursor=cursor)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+
+
+async def test_filters_narrow(search: Search, shelf: Any) -> None:
+    library, documents = shelf
+
+    async def matching(filter: dict[str, Any]) -> set[str]:
+        return set(names(await search(library, "anything at all", mode="semantic", filter=filter)))
+
+    assert await matching({"field": "metadata.lang", "eq": "en"}) == {"granite.md", "bread.txt"}
+    assert await matching({"field": "metadata.year", "lt": 1900}) == {"granite.md"}
+    assert await matching({"not": {"field": "metadata.tags", "eq": "sky"}}) == {"granite.md", "bread.txt"}
+    assert await matching({"field": "document_id", "in": [str(documents["comets"])]}) == {"comets.txt"}
+    either = {"any": [{"field": "metadata.year", "eq": 2001}, {"field": "metadata.lang", "eq": "fr"}]}
+    assert await matching(either) == {"bread.txt", "comets.txt"}
+
+
+async def test_facets_count_documents(search: Search, shelf: Any) -> None:
+    library, _ = shelf
+    answer = await search(library, "anything", mode="semantic", limit=1, facets=["metadata.lang", "metadata.tags"])
+    assert answer.json()["facets"] == {
+        "metadata.lang": [{"value": "en", "count": 2}, {"value": "fr", "count": 1}],
+        "metadata.tags": [{"value": "ice", "count": 1}, {"value": "sky", "count": 1}],
+    }
+
+
+# --- what changes ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_deleted_document_is_invisible_at_once_and_its_points_are_gone_soon(
+    running: Running, search: Search, library: Library
+) -> None:
+    document_id = await library.upload(GRANITE)
+    await ends(library, document_id)
+    assert len(names(await search(library, "granite"))) == 1
+    await library.delete(document_id)
+    assert names(await search(library, "granite")) == []
+    project = running[0].state.search.store.project(library.tenant_id, library.project_id)
+
+    async def gone() -> bool:
+        return bool(await project.count() == 0)
+
+    await eventually(gone)
+
+
+async def test_a_new_version_replaces_the_old_one(running: Running, search: Search, library: Library) -> None:
+    document_id = await library.upload(GRANITE)
+    await ends(library, document_id)
+    await library.upload(BREAD, document_id=document_id, version=2, sequence=2, name="bread.txt")
+    await ends(library, document_id, version=2)
+    assert names(await search(library, "granite", mode="keyword")) == []
+    (item,) = (await search(library, "dough", mode="keyword")).json()["items"]
+    assert (item["version"], item["document_name"]) == (2, "bread.txt")
+    project = running[0].state.search.store.project(library.tenant_id, library.project_id)
+
+    async def only_the_new() -> bool:
+        return [tally.version for tally in await project.tally()] == [2]
+
+    await eventually(only_the_new)
+
+
+async def test_a_version_that_fails_leaves_the_old_one_in_place(search: Search, library: Library) -> None:
+    document_id = await library.upload(GRANITE)
+    await ends(library, document_id)
+    await library.upload(
+        b"%PDF-1.7 nothing", document_id=document_id, version=2, sequence=2, content_type="application/pdf"
+    )
+    assert await ends(library, document_id, version=2) == "failed"
+    (item,) = (await search(library, "granite", mode="keyword")).json()["items"]
+    assert item["version"] == 1
+
+
+async def test_changed_metadata_is_shown_at_once_and_filtered_by_soon(search: Search, library: Library) -> None:
+    document_id = await library.upload(GRANITE, metadata={"lang": "en"})
+    await ends(library, document_id)
+    await library.update(document_id, sequence=2, name="Pierre", metadata={"lang": "fr"})
+    (item,) = (await search(library, "granite")).json()["items"]
+    assert (item["document_name"], item["metadata"]) == ("Pierre", {"lang": "fr"})
+
+    async def filtered() -> bool:
+        return bool(names(await search(library, "granite", filter={"field": "metadata.lang", "eq": "fr"})))
+
+    await eventually(filtered)
+    assert names(await search(library, "granite", filter={"field": "metadata.lang", "eq": "en"})) == []
+
+
+async def test_points_of_versions_that_are_not_live_take_no_place(
+    running: Running, search: Search, library: Library
+) -> None:
+    """More of them than a page holds, all ranked before what is live."""
+    document_id = await library.upload(GRANITE)
+    await ends(library, document_id)
+    engine = running[0].state.search
+    project: ProjectVectors = engine.store.project(library.tenant_id, library.project_id)
+    document = await library.document(document_id)
+    query = "stone for a port"
+    vector = await engine.embedder.embed_query(query)
+    await project.upsert(
+        [
+            ChunkPoint(
+                document_id=document_id, version=2, chunk_index=index, vector=vector, text=query,
+                content_type="text/plain", created_at=document.created_at,
+            )
+            for index in range(250)
+        ]
+    )  # fmt: skip
+    answer = await search(library, query, limit=5)
+    assert [item["version"] for item in answer.json()["items"]] == [1]
+    assert answer.json()["next_cursor"] is None
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"query": ""},
+        {"query": "   "},
+        {"query": "a\x00b"},
+        {"query": "x" * 2001},
+        {"query": "x", "limit": 0},
+        {"query": "x", "limit": 51},
+        {"query": "x", "mode": "magic"},
+        {"query": "x", "tenant_id": str(uuid.uuid4())},
+        {"query": "x", "filter": {"field": "tenant_id", "eq": "x"}},
+        {"query": "x", "filter": {}},
+        {"query": "x", "facets": ["document_id"]},
+        {"query": "x", "facets": ["metadata.a"] * 11},
+        {},
+    ],
+)
+async def test_a_request_that_makes_no_sense_is_refused(
+    client: httpx.AsyncClient, tokens: IdentityDouble, library: Library, body: dict[str, Any]
+) -> None:
+    answer = await client.post(
+        f"/v1/projects/{library.project_id}/search",
+        json=body,
+        headers=tokens.headers("indexing", tenant_id=library.tenant_id),
+    )
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+
+
+async def test_rerank_says_that_it_is_not_there(search: Search, library: Library) -> None:
+    answer = await search(library, "x", rerank=True)
+    assert (answer.status_code, answer.json()["code"]) == (422, "rerank_unsupported")
+
+
+async def test_a_store_that_is_away_is_503_and_never_an_empty_answer(
+    search: Search, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(self: ProjectVectors, query: object) -> None:
+        raise VectorStoreUnavailable("down")
+
+    monkeypatch.setattr(ProjectVectors, "search", unavailable)
+    answer = await search(library, "x")
+    assert (answer.status_code, answer.json()["code"]) == (503, "vector_store_unavailable")
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_a_store_that_is_slow_is_503(search: Search, library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(self: ProjectVectors, query: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(ProjectVectors, "search", slow)
+    assert (await search(library, "x")).json()["code"] == "vector_store_unavailable"
+
+
+async def test_a_project_nobody_can_vouch_for_is_503(search: Search, library: Library) -> None:
+    library.projects.down = True
+    try:
+        answer = await search(library, "x")
+    finally:
+        library.projects.down = False
+    assert answer.status_code == 503
+
+
+# --- who may ask -----------------------------------------------------------------------------------------------------
+
+
+async def test_anonymous_is_401(client: httpx.AsyncClient, library: Library) -> None:
+    answer = await client.post(f"/v1/projects/{library.project_id}/search", json={"query": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "unauthenticated")
+
+
+async def test_another_tenant_gets_404(search: Search, shelf: Any) -> None:
+    library, _ = shelf
+    other = Library(library.database, ProjectsDouble(url=library.projects.url), uuid.uuid4(), library.project_id)
+    # The double answers by project id alone; the real one would not know it in this tenant.
+    del library.projects.access[library.project_id]
+    try:
+        answer = await search(other, "granite")
+    finally:
+        library.projects.access[library.project_id] = {}
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_even_with_access_another_tenant_finds_nothing_of_it(search: Search, shelf: Any) -> None:
+    """The same project id in another tenant: points, chunks and documents are all filed under the tenant."""
+    library, _ = shelf
+    other = Library(library.database, library.projects, uuid.uuid4(), library.project_id)
+    assert names(await search(other, "granite")) == []
+
+
+async def test_an_unknown_project_is_404(search: Search, library: Library) -> None:
+    library.projects.access.pop(library.project_id)
+    answer = await search(library, "x")
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+
+
+async def test_a_viewer_may_search_and_a_stranger_may_not_know(search: Search, shelf: Any) -> None:
+    library, _ = shelf
+    viewer = uuid.uuid4()
+    own = Library(library.database, library.projects, uuid.uuid4())
+    library.projects.access[own.project_id] = {viewer: "viewer"}
+    member = {"user_id": viewer, "tenant_role": "member"}
+    assert (await search(own, "x", caller=member)).status_code == 200
+    stranger = {"user_id": uuid.uuid4(), "tenant_role": "member"}
+    assert (await search(own, "x", caller=stranger)).status_code == 404
+    limited = {**member, "scopes": [Scope.DOCUMENTS_READ]}
+    assert (await search(own, "x", caller=limited)).status_code == 403
+    elsewhere = {"project_id": uuid.uuid4()}
+    assert (await search(own, "x", caller=elsewhere)).status_code == 404
+
+
+async def test_without_an_active_tenant_nothing_is_searched(search: Search, library: Library) -> None:
+    assert (await search(library, "x", caller={"tenant_id": None, "tenant_role": None})).status_code == 403
