@@ -38,7 +38,7 @@ def resources(settings: NotifierSettings) -> Resources:
     async def run(app: FastAPI, runtime: Runtime) -> AsyncIterator[Sequence[Handler[Any]]]:
         streaming = _streaming(settings, runtime)
         revocations = Revocations(streaming.connections, runtime.database, streaming.directory)
-        announcer = Announcer(runtime.redis, streaming.hub.wake)
+        announcer = Announcer(runtime.redis, streaming.hub.tell)
         app.state.streaming = streaming
         async with AsyncExitStack() as stack:
             stack.enter_context(on_stop_signal(streaming.connections.drain))

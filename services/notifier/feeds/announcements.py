@@ -13,7 +13,7 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.notifier.feeds.repository import FeedKey
+from services.notifier.feeds.repository import FeedKey, NewEvent, StoredEvent
 from services.notifier.feeds.service import Announcement
 from shared.resilience import Backoff
 from shared.telemetry import get_logger
@@ -23,21 +23,22 @@ FIELD = b"announcement"
 _MOST_KEPT = 1000
 _log = get_logger(__name__)
 
+Tell = Callable[[FeedKey, StoredEvent], None]
 Wake = Callable[[FeedKey, int], None]
 
 
 class Announcer:
-    """Wakes this replica at once and the others through Redis, newest sequence per project only."""
+    """Tells this replica at once and the others through Redis, newest sequence per project only."""
 
-    def __init__(self, redis: Redis, wake: Wake) -> None:
+    def __init__(self, redis: Redis, tell: Tell) -> None:
         self._redis = redis
-        self._wake = wake
+        self._tell = tell
         self._waiting: dict[FeedKey, Announcement] = {}
         self._some = asyncio.Event()
 
-    def announce(self, announcement: Announcement) -> None:
+    def announce(self, announcement: Announcement, event: NewEvent) -> None:
         for key, sequence in announcement.feeds():
-            self._wake(key, sequence)
+            self._tell(key, event.stored(sequence))
         self._waiting[FeedKey(announcement.tenant_id, announcement.project_id)] = announcement
         self._some.set()
 

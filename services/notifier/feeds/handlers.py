@@ -1,7 +1,7 @@
 """What clients see of the events of other services."""
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.notifier.feeds import repository, service
 from services.notifier.feeds.repository import NewEvent
-from services.notifier.feeds.service import Announcement, Retention
+from services.notifier.feeds.service import Announce, Retention
 from shared.bus import Handler
 from shared.events.envelope import Envelope
 from shared.events.identity import TenantDeleted
@@ -55,7 +55,7 @@ SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
 }
 
 
-def feed_handlers(retention: Retention, announce: Callable[[Announcement], None]) -> Sequence[Handler[Any]]:
+def feed_handlers(retention: Retention, announce: Announce) -> Sequence[Handler[Any]]:
     """Handlers that append what clients may see, and forget a deleted tenant.
 
     Args:

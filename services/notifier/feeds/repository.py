@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, exists, func, or_, select, update
+from sqlalchemy import delete, exists, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -49,6 +49,10 @@ class NewEvent:
     data: dict[str, Any]
     traceparent: str | None
 
+    def stored(self, sequence: int) -> "StoredEvent":
+        """As the feed tells it in which it has got this number."""
+        return StoredEvent(sequence, self.project_id, self.type, self.time, self.data, self.traceparent)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
@@ -87,30 +91,31 @@ async def give_back(session: AsyncSession, project_id: uuid.UUID) -> None:
     )
 
 
-async def is_superseded(session: AsyncSession, event: NewEvent) -> bool:
-    """Whether the feed holds this event already, or a later one about the same thing."""
+async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_sequence: int) -> bool:
+    """Store the event; False, and nothing stored, when the feed holds it or a later one about the same thing."""
+    tenant_id = tenant_of(session)
     newer = (FeedEvent.subject_id == event.subject_id) & (FeedEvent.revision > event.revision)
-    found = exists(FeedEvent.event_id).where(
-        or_(FeedEvent.event_id == event.event_id, (FeedEvent.project_id == event.project_id) & newer)
+    superseded = exists(FeedEvent.event_id).where(
+        FeedEvent.tenant_id == tenant_id,
+        or_(FeedEvent.event_id == event.event_id, (FeedEvent.project_id == event.project_id) & newer),
     )
-    return bool(await session.scalar(select(found)))
-
-
-async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_sequence: int) -> None:
-    await session.execute(
-        insert(FeedEvent).values(
-            project_id=event.project_id,
-            sequence=sequence,
-            tenant_sequence=tenant_sequence,
-            event_id=event.event_id,
-            type=event.type,
-            time=event.time,
-            subject_id=event.subject_id,
-            revision=event.revision,
-            data=event.data,
-            traceparent=event.traceparent,
-        )
+    row = {
+        FeedEvent.project_id: event.project_id,
+        FeedEvent.sequence: sequence,
+        FeedEvent.tenant_sequence: tenant_sequence,
+        FeedEvent.event_id: event.event_id,
+        FeedEvent.type: event.type,
+        FeedEvent.time: event.time,
+        FeedEvent.subject_id: event.subject_id,
+        FeedEvent.revision: event.revision,
+        FeedEvent.data: event.data,
+        FeedEvent.traceparent: event.traceparent,
+    }
+    values = select(*(literal(value, column.type) for column, value in row.items())).where(~superseded)
+    stored = await session.scalar(
+        insert(FeedEvent).from_select(list(row), values, include_defaults=False).returning(FeedEvent.sequence)
     )
+    return stored is not None
 
 
 async def heads(session: AsyncSession, feed_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Head]:

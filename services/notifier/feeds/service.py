@@ -45,23 +45,25 @@ class Announcement:
         )
 
 
+Announce = Callable[[Announcement, NewEvent], None]
+
+
 async def append(
     session: AsyncSession,
     event: NewEvent,
     *,
     retention: Retention,
-    announce: Callable[[Announcement], None],
+    announce: Announce,
 ) -> None:
     """Append to the project's feed and the tenant's; announced once the transaction has committed."""
     sequence, tenant_sequence = await repository.next_sequences(session, event.project_id)
-    if await repository.is_superseded(session, event):
+    if not await repository.add(session, event, sequence=sequence, tenant_sequence=tenant_sequence):
         await repository.give_back(session, event.project_id)
         return
-    await repository.add(session, event, sequence=sequence, tenant_sequence=tenant_sequence)
     if sequence % TRIM_EVERY == 0:
         await _trim(session, event.project_id, last=sequence, retention=retention)
     announcement = Announcement(tenant_of(session), event.project_id, sequence, tenant_sequence)
-    after_commit(session, lambda: announce(announcement))
+    after_commit(session, lambda: announce(announcement, event))
 
 
 async def _trim(session: AsyncSession, project_id: uuid.UUID, *, last: int, retention: Retention) -> None:

@@ -51,6 +51,14 @@ class Channel:
         for connection in self.subscribers:
             connection.offer(frame)
 
+    def tell(self, event: StoredEvent) -> None:
+        """Show a durable event, and make it the channel's position."""
+        if document_id := event.data.get("document_id"):
+            self.progress.forget(uuid.UUID(document_id))
+        with span("sse frame", parent=event.traceparent, attributes={"quarry.event.type": event.type}):
+            self.show(frames.durable(self.key, event))
+        self.position = event.sequence
+
     def close(self) -> None:
         self.progress.close()
         if self.reading is not None:
@@ -92,6 +100,14 @@ class Hub:
 
     def channel(self, key: FeedKey) -> Channel | None:
         return self._channels.get(key)
+
+    def tell(self, key: FeedKey, event: StoredEvent) -> None:
+        """A feed has got this event. Shown at once when it is the next one and nobody is reading the rows before it."""
+        channel = self._channels.get(key)
+        if channel is not None and channel.reading is None and event.sequence == channel.position + 1:
+            channel.tell(event)
+        else:
+            self.wake(key, event.sequence)
 
     def wake(self, key: FeedKey, sequence: int) -> None:
         """A feed is said to have grown up to `sequence`."""
@@ -154,11 +170,7 @@ async def _tell(channel: Channel, events: list[StoredEvent]) -> None:
             # Trimmed before it could be told: whoever resumes is sent a reset.
             for connection in channel.subscribers:
                 connection.end("history was trimmed", at_once=True)
-        if document_id := event.data.get("document_id"):
-            channel.progress.forget(uuid.UUID(document_id))
-        with span("sse frame", parent=event.traceparent, attributes={"quarry.event.type": event.type}):
-            channel.show(frames.durable(channel.key, event))
-        channel.position = event.sequence
+        channel.tell(event)
         if number % _FRAMES_PER_TURN == 0:
             # Let the writers run: a burst must not overflow the queue of a client that keeps up.
             await asyncio.sleep(0)

@@ -48,7 +48,7 @@ def new_event(project_id: uuid.UUID, *, subject_id: uuid.UUID | None = None, rev
     )
 
 
-def unheard(announcement: Announcement) -> None:
+def unheard(announcement: Announcement, event: NewEvent) -> None:
     """An announcement that is lost."""
 
 

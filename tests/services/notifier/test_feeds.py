@@ -15,7 +15,7 @@ from infra.postgres.roles import Access
 from services.notifier.feeds import models, repository
 from services.notifier.feeds.handlers import SHOWN, feed_handlers
 from services.notifier.feeds.models import FeedEvent
-from services.notifier.feeds.repository import EMPTY, FeedKey, Head, StoredEvent
+from services.notifier.feeds.repository import EMPTY, FeedKey, Head, NewEvent, StoredEvent
 from services.notifier.feeds.service import TRIM_EVERY, Announcement, Retention
 from services.notifier.schema import Base
 from shared.db import Model
@@ -80,7 +80,11 @@ async def test_a_late_event_does_not_turn_a_document_back(database: Database, te
 
 async def test_only_a_committed_append_is_announced(database: Database, tenant_id: uuid.UUID) -> None:
     heard: list[Announcement] = []
-    handlers = {handler.event: handler for handler in feed_handlers(RETENTION, heard.append)}
+
+    def hear(announcement: Announcement, event: NewEvent) -> None:
+        heard.append(announcement)
+
+    handlers = {handler.event: handler for handler in feed_handlers(RETENTION, hear)}
     event = uploaded(uuid.uuid4())
     envelope = _wrap(tenant_id, event)
     with pytest.raises(ZeroDivisionError):

@@ -110,7 +110,7 @@ async def test_an_outage_of_postgres_delays_events_and_loses_none(
     replica: Replica,
     neighbours: Neighbours,
     tenant_id: uuid.UUID,
-    publish: Publish,
+    database: Database,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     project_id = neighbours.add_project()
@@ -125,7 +125,8 @@ async def test_an_outage_of_postgres_delays_events_and_loses_none(
     async with replica.listen(tenant_id, project_id) as stream:
         await stream.live()
         monkeypatch.setattr(repository, "events_between", flaky)
-        await publish(tenant_id, uploaded(project_id))
+        await append(database, tenant_id, new_event(project_id))
+        replica.streaming.hub.wake(FeedKey(tenant_id, project_id), 1)
         assert (await stream.event()).id == "1"
     assert failures == []
 
@@ -240,16 +241,16 @@ async def test_a_slow_client_that_recovers_resumes_without_a_gap(
 
 async def test_announcements_are_dropped_while_redis_is_away() -> None:
     redis = command_client("redis://127.0.0.1:1/0")
-    woken: list[tuple[FeedKey, int]] = []
-    announcer = Announcer(redis, lambda key, sequence: woken.append((key, sequence)))
+    told: list[tuple[FeedKey, int]] = []
+    announcer = Announcer(redis, lambda key, event: told.append((key, event.sequence)))
     tenant_id, project_id = uuid.uuid4(), uuid.uuid4()
 
     async def dropped() -> bool:
         return announcer.waiting == 0
 
     async with run_in_background(announcer.run(), name="announcements") as task:
-        announcer.announce(Announcement(tenant_id, project_id, 3, 5))
-        assert woken == [(FeedKey(tenant_id, project_id), 3), (FeedKey(tenant_id, tenant_id), 5)]
+        announcer.announce(Announcement(tenant_id, project_id, 3, 5), new_event(project_id))
+        assert told == [(FeedKey(tenant_id, project_id), 3), (FeedKey(tenant_id, tenant_id), 5)]
         await eventually(dropped)
         assert not task.done()
     await redis.aclose()

@@ -1,0 +1,112 @@
+"""The ASGI side of a stream: how it is answered, written, and given up.
+
+A stream lives for minutes, and the dozen nested calls that let a request in would be kept with it: more memory than the
+stream itself. `EventStream`, the response, therefore only sends the head and leaves itself with `StreamRunner`, the
+outermost middleware, which goes on once everything inside has returned. The access log and the server span thus tell
+of the opening of a stream, not of its length.
+
+The end is seen at once when the client closes, and within `send_seconds` when it stops reading: no write has a timeout
+of its own, the loop that tends all connections cancels the writer.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.responses import StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from services.notifier.streams.connection import Connection
+from shared.telemetry import get_logger
+
+Write = Callable[[bytes], Awaitable[None]]
+_LEFT = "event_stream"
+# What the server itself put into the scope; the rest is the application's, and is let go.
+_OF_THE_SERVER = frozenset(
+    {"type", "asgi", "http_version", "server", "client", "scheme", "method", "root_path", "path", "raw_path"}
+    | {"query_string", "headers"}
+)
+_log = get_logger(__name__)
+
+
+class EventStream(StreamingResponse):
+    """Answers with a stream: `talk` writes until the connection ends; `hang_up` is called whatever happens."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, connection: Connection, *, talk: Callable[[Write], Awaitable[None]], hang_up: Callable[[], None]
+    ) -> None:
+        headers = {"Content-Type": self.media_type, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(content=(), headers=headers)
+        self._connection = connection
+        self._talk = talk
+        self._hang_up = hang_up
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        scope["state"][_LEFT] = _Run(self._connection, self._talk, self._hang_up)
+
+
+class StreamRunner:
+    """Middleware that goes on with the streams that the application leaves here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state: MutableMapping[str, Any] = scope.setdefault("state", {})
+        await self._app(scope, receive, send)
+        run: _Run | None = state.pop(_LEFT, None)
+        if run is not None:
+            for name in [name for name in scope if name not in _OF_THE_SERVER]:
+                del scope[name]
+            await run(receive, send)
+
+
+class _Run:
+    """One stream from its first byte to its last."""
+
+    __slots__ = ("_connection", "_hang_up", "_talk")
+
+    def __init__(
+        self, connection: Connection, talk: Callable[[Write], Awaitable[None]], hang_up: Callable[[], None]
+    ) -> None:
+        self._connection = connection
+        self._talk = talk
+        self._hang_up = hang_up
+
+    async def __call__(self, receive: Receive, send: Send) -> None:
+        connection = self._connection
+        writer = connection.writer = asyncio.current_task()
+        time = asyncio.get_running_loop().time
+
+        async def write(chunk: bytes) -> None:
+            connection.writing_since = time()
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            connection.writing_since = None
+            connection.wrote_at = time()
+
+        watch = asyncio.create_task(_until_gone(receive, connection))
+        try:
+            await self._talk(write)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except asyncio.CancelledError:
+            if writer is None or not connection.stuck:
+                raise
+            # The response stays incomplete, which makes the server close the connection.
+            writer.uncancel()
+            _log.info("stream_cut_off", tenant_id=str(connection.key.tenant_id), reason="the client does not read")
+        finally:
+            connection.writer = None
+            watch.cancel()
+            self._hang_up()
+
+
+async def _until_gone(receive: Receive, connection: Connection) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    connection.end("gone", at_once=True)
