@@ -51,14 +51,14 @@ class System:
 
 @asynccontextmanager
 async def running_system(
-    folder: Path, *, extra: Mapping[str, Mapping[str, str]] | None = None, models: Path | None = None
+    folder: Path, *, durable: bool = False, extra: Mapping[str, Mapping[str, str]] | None = None
 ) -> AsyncIterator[System]:
     """Start everything in `folder`; `extra` adds to the environment of single services."""
-    shared = {"QUARRY_LOG_FORMAT": "json"} | ({"QUARRY_INDEXING_MODEL_DIR": str(models)} if models else {})
+    shared = {"QUARRY_LOG_FORMAT": "json"}
     async with AsyncExitStack() as clients:
         # Beside the data, for whoever looks into a failure.
         log = clients.enter_context((folder / "system.log").open("w", buffering=1, encoding="utf-8"))
-        stack = Stack(Home(folder), durable=False, on_line=lambda name, line: print(f"{name} | {line}", file=log))
+        stack = Stack(Home(folder), durable=durable, on_line=lambda name, line: print(f"{name} | {line}", file=log))
         await clients.enter_async_context(stack)
         await stack.migrate()
         services = {name: stack.service(name, {**shared, **(extra or {}).get(name, {})}) for name in SERVICES}

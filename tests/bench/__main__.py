@@ -1,0 +1,51 @@
+"""`uv run bench`: the service levels, measured on a running system through the gateway.
+
+    uv run bench                    every measurement
+    uv run bench upload search      some of them
+
+Everything runs on this machine, with the disk waited for as in production. Figures are in milliseconds unless they say
+otherwise; each line names what was counted. Compare figures of one run with each other, not runs of different hours.
+"""
+
+import argparse
+import asyncio
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.bench import measurements
+from tests.support.system import System, running_system
+
+MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] = {
+    "upload": measurements.upload_to_searchable,
+    "crud": measurements.crud,
+    "search": measurements.search,
+    "indexing": measurements.indexing,
+}
+
+
+async def main(names: list[str]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="quarry-bench-", dir="/tmp"))
+    print(f"{platform.system()} {platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}")
+    try:
+        began = time.perf_counter()
+        async with running_system(folder, durable=True) as system:
+            print(f"start of the whole system, cold: {time.perf_counter() - began:.1f} s")
+            _, client = await system.tenant("bench")
+            for name in names:
+                await MEASUREMENTS[name](system, client)
+            measurements.memory(system)
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="bench", description="Measure the service levels.")
+    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, []], help="what to measure; everything by default")
+    asyncio.run(main(parser.parse_args().names or list(MEASUREMENTS)))
