@@ -30,7 +30,7 @@ _MARKDOWN_HEADING = re.compile(r"(?:\A|\n)[ ]{0,3}(?P<heading>#{1,6}[ \t][^\n]{1
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`index` counts from 0; `start` and `end` are characters in the text; `page` is where the chunk begins."""
+    """`index` counts from 0; `start` and `end` are characters in the text; `page` is where its middle lies."""
 
     index: int
     start: int
@@ -53,7 +53,7 @@ def chunk(
     heading = _MARKDOWN_HEADING if content_type == MARKDOWN else _BARE_HEADING
     page_starts = [page.start for page in pages or ()]
     return [
-        Chunk(index, start, end, text[start:end], _page_at(start, pages, page_starts))
+        Chunk(index, start, end, text[start:end], _page_at((start + end) // 2, pages, page_starts))
         for index, (start, end) in enumerate(_join_headings(text, spans, heading))
     ]
 
@@ -85,7 +85,7 @@ def _join_headings(text: str, spans: list[tuple[int, int]], heading: re.Pattern[
     return joined
 
 
-def _page_at(start: int, pages: Sequence[PageSpan] | None, page_starts: list[int]) -> int | None:
+def _page_at(position: int, pages: Sequence[PageSpan] | None, page_starts: list[int]) -> int | None:
     if not pages:
         return None
-    return pages[max(bisect_right(page_starts, start) - 1, 0)].number
+    return pages[max(bisect_right(page_starts, position) - 1, 0)].number
