@@ -9,6 +9,7 @@ Framing (RFC 9112, 6.3): one Content-Length of digits, or Transfer-Encoding `chu
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -159,6 +160,7 @@ def _client_address(
     return str(_parse(hops[-1]))
 
 
+@lru_cache(maxsize=4096)
 def limit_key(address: str) -> str:
     """What counts as one client: an IPv4 address, or the /64 that one IPv6 subscriber has all of."""
     parsed = _parse(address)

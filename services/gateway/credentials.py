@@ -9,7 +9,7 @@ from shared.errors import InvalidRequest, Unauthenticated
 
 SESSION_COOKIE: Final = "__Host-quarry_session"
 API_KEY_PREFIX: Final = "qk_"
-MAX_CREDENTIAL_BYTES: Final = 8192
+MAX_CREDENTIAL_BYTES: Final = 4096  # the most identity takes
 
 CredentialType = Literal["session", "api_key", "bearer"]
 

@@ -9,7 +9,7 @@ class CrossSite(Forbidden):
 
 
 class CsrfTokenWrong(Forbidden):
-    code = "csrf_token_wrong"
+    code = "csrf_failed"
     detail = "Send the value of the CSRF cookie in the X-CSRF-Token header."
 
 

@@ -32,7 +32,7 @@ class _Answer(BaseModel):
     kind: PrincipalKind
     user_id: uuid.UUID | None
     tenant_id: uuid.UUID | None
-    credential_id: uuid.UUID
+    credential_id: uuid.UUID | None
     csrf_token: str | None
     scopes: frozenset[Scope]
     project_id: uuid.UUID | None
@@ -105,7 +105,7 @@ class Exchanges:
 
 
 def _understand(status: int, body: bytes, asked_at: float) -> Exchange | Refused:
-    if status == 401:
+    if status in (401, 422):
         return Refused(asked_at + REFUSAL_SECONDS)
     try:
         if status != 200:
@@ -120,7 +120,7 @@ def _understand(status: int, body: bytes, asked_at: float) -> Exchange | Refused
     return Exchange(
         principal=Principal(
             kind=answer.kind,
-            subject=str(answer.user_id or answer.credential_id),
+            subject=str(answer.user_id),
             user_id=answer.user_id,
             tenant_id=answer.tenant_id,
             tenant_role=None,

@@ -16,7 +16,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from redis.asyncio import Redis
@@ -86,8 +86,8 @@ class Verdict:
 class _Purse:
     """Permits taken from Redis and not spent yet."""
 
+    given: int
     permits: int
-    wanted: int
     until: float
     left: int
     reset: float
@@ -99,6 +99,14 @@ class _Refusal:
     full_at: float
 
 
+@dataclass(slots=True)
+class _Queue:
+    """Who waits for permits of one key."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+
+
 class RateLimiter:
     """Counts requests by key. Made in the lifespan."""
 
@@ -107,7 +115,7 @@ class RateLimiter:
         self._script = redis.register_script(_GCRA)
         self._breaker = Breaker("rate limit", threshold=1, first_pause=0.5, most_pause=2.0, clock=clock)
         self._purses: OrderedDict[str, _Purse] = OrderedDict()
-        self._filling: set[str] = set()
+        self._queues: dict[str, _Queue] = {}
         self._refusals: OrderedDict[str, _Refusal] = OrderedDict()
         self._arrivals: OrderedDict[str, float] = OrderedDict()
 
@@ -124,35 +132,53 @@ class RateLimiter:
         key = _key(limit, subject)
         if (standing := self._standing(limit, key)) is not None:
             return standing
-        now = self._clock()
-        purse = self._purses.get(key)
-        if purse is None or purse.permits < 1 or now >= purse.until:
+        purse = self._spendable(key)
+        if purse is None:
             try:
-                purse = await self._ask(limit, key, _wanted(limit, purse, now))
+                purse = await self._ask(limit, key)
             except Unavailable:
                 if limit.fails_closed:
                     raise
                 return self._take_locally(limit, key)
-            if purse is None:
-                return self._standing(limit, key) or Verdict(limit, False, 0, 0.0)
+        if purse is None:
+            return self._standing(limit, key) or Verdict(limit, False, 0, 0.0)
         purse.permits -= 1
         return Verdict(limit, True, purse.left + purse.permits, purse.reset)
 
-    async def _ask(self, limit: Limit, key: str, wanted: int) -> _Purse | None:
-        """Permits for the caller and those after it. Of many that ask at once only the first asks for others too."""
-        if key in self._filling:
-            return await self._fill(limit, key, 1)
-        self._filling.add(key)
+    def _spendable(self, key: str) -> _Purse | None:
+        purse = self._purses.get(key)
+        return purse if purse is not None and purse.permits > 0 and self._clock() < purse.until else None
+
+    async def _ask(self, limit: Limit, key: str) -> _Purse | None:
+        """A purse to spend from; None, and a standing refusal, when there is none. One asks for all who wait."""
+        queue = self._queues.setdefault(key, _Queue())
+        queue.waiting += 1
         try:
-            purse = await self._fill(limit, key, wanted)
+            async with queue.lock:
+                if (purse := self._spendable(key)) is not None or self._standing(limit, key) is not None:
+                    return purse
+                return await self._fill(limit, key, self._wanted(limit, key, queue.waiting))
         finally:
-            self._filling.discard(key)
-        if purse is not None:
-            _remember(self._purses, key, purse)
-        return purse
+            queue.waiting -= 1
+            if not queue.waiting:
+                del self._queues[key]
+
+    def _wanted(self, limit: Limit, key: str, waiting: int) -> int:
+        """How many permits to take: for those who wait, and for as many as will come while they last.
+
+        Twice as many as last time if those were spent in time, else as many as were spent; one after a long silence.
+        """
+        last = self._purses.get(key)
+        now = self._clock()
+        if last is None or now > last.until + PURSE_SECONDS:
+            expected = 1
+        elif now < last.until:
+            expected = last.given * 2
+        else:
+            expected = last.given - last.permits
+        return max(1, min(limit.most_ahead, max(expected, waiting)))
 
     async def _fill(self, limit: Limit, key: str, wanted: int) -> _Purse | None:
-        """Take up to `wanted` permits from Redis; None, and a standing refusal, when there is none."""
         with self._breaker.call() as call:
             try:
                 async with asyncio.timeout(PATIENCE_SECONDS):
@@ -168,7 +194,9 @@ class RateLimiter:
         if given < 1:
             _remember(self._refusals, key, _Refusal(now + wait / _MICROSECONDS, now + reset / _MICROSECONDS))
             return None
-        return _Purse(given, wanted, now + PURSE_SECONDS, left, reset / _MICROSECONDS)
+        purse = _Purse(given, given, now + PURSE_SECONDS, left, reset / _MICROSECONDS)
+        _remember(self._purses, key, purse)
+        return purse
 
     def _standing(self, limit: Limit, key: str) -> Verdict | None:
         refusal = self._refusals.get(key)
@@ -193,13 +221,6 @@ class RateLimiter:
 
 def _key(limit: Limit, subject: str) -> str:
     return f"gateway:limit:{limit.name}:{subject}"
-
-
-def _wanted(limit: Limit, last: _Purse | None, now: float) -> int:
-    """How many permits to take: twice as many as last time if those were spent in time, else one."""
-    if last is None or now >= last.until:
-        return 1
-    return min(limit.most_ahead, last.wanted * 2)
 
 
 def _remember(entries: "OrderedDict[str, T]", key: str, value: T) -> None:

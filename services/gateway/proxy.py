@@ -199,24 +199,25 @@ async def _call(
     request: ClientRequest, route: Route, upstream: Upstream, body: RequestBody, outgoing: list[tuple[str, str]]
 ) -> aiohttp.ClientResponse:
     """The beginning of the service's answer."""
-    session = upstream.session(route.flow)
-    url = upstream.address(request.raw_path, request.query)
-    for last in (False, True):
-        try:
-            return await session.request(
-                request.method,
-                url,
-                headers=outgoing,
-                data=body.chunks() if body.present else None,
-                allow_redirects=False,
-            )
-        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-            never_connected = isinstance(error, aiohttp.ClientConnectorError) and not body.started
-            without_effect = request.method in SAFE_METHODS and not body.present
-            if last or not (never_connected or without_effect):
-                raise
-        await asyncio.sleep(random.uniform(RETRY_PAUSE_SECONDS / 2, RETRY_PAUSE_SECONDS))  # noqa: S311  # spreads load
-    raise AssertionError("unreachable")
+
+    async def attempt() -> aiohttp.ClientResponse:
+        return await upstream.session(route.flow).request(
+            request.method,
+            upstream.address(request.raw_path, request.query),
+            headers=outgoing,
+            data=body.chunks() if body.present else None,
+            allow_redirects=False,
+        )
+
+    try:
+        return await attempt()
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        never_connected = isinstance(error, aiohttp.ClientConnectorError) and not body.started
+        without_effect = request.method in SAFE_METHODS and not body.present
+        if not (never_connected or without_effect):
+            raise
+    await asyncio.sleep(random.uniform(RETRY_PAUSE_SECONDS / 2, RETRY_PAUSE_SECONDS))  # noqa: S311  # spreads load
+    return await attempt()
 
 
 async def _whole(response: aiohttp.ClientResponse, upstream: Upstream, *, head: bool) -> bytes:

@@ -6,7 +6,7 @@ requests. Nothing about a request is decided here.
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import aiohttp
 from yarl import URL
@@ -34,10 +34,6 @@ class Upstream:
     streams: aiohttp.ClientSession
     breaker: Breaker
     in_flight: int = 0
-    base: URL = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.base = URL(self.url)
 
     def session(self, flow: Flow) -> aiohttp.ClientSession:
         return {Flow.SHORT: self.short, Flow.TRANSFER: self.transfers, Flow.EVENTS: self.streams}[flow]

@@ -26,14 +26,14 @@ async def test_a_session_changes_something_only_with_its_csrf_token(
     _, other = services.identity.new_session()
     assert account.csrf_token and other.csrf_token
     for wrong in ({}, {"X-CSRF-Token": ""}, {"X-CSRF-Token": "x"}, {"X-CSRF-Token": other.csrf_token}):
-        assert await _post(gateway, {**headers, **wrong}, method) == (403, "csrf_token_wrong")
+        assert await _post(gateway, {**headers, **wrong}, method) == (403, "csrf_failed")
     assert not services.projects.seen
     assert await _post(gateway, {**headers, "X-CSRF-Token": account.csrf_token}, method) == (200, None)
 
 
 async def test_a_session_without_a_csrf_token_changes_nothing(gateway: Gateway, services: Services) -> None:
     headers, _ = services.identity.new_session(csrf_token=None)
-    assert await _post(gateway, {**headers, "X-CSRF-Token": ""}) == (403, "csrf_token_wrong")
+    assert await _post(gateway, {**headers, "X-CSRF-Token": ""}) == (403, "csrf_failed")
 
 
 async def test_reading_needs_no_csrf_token_and_a_key_never_does(gateway: Gateway, services: Services) -> None:
@@ -54,6 +54,7 @@ async def test_reading_needs_no_csrf_token_and_a_key_never_does(gateway: Gateway
         {"Origin": OURS + ":8080"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "http://sub.quarry.test", "Sec-Fetch-Site": "same-site"},
     ],
 )
 async def test_another_site_may_not_act_for_the_user(
@@ -72,6 +73,8 @@ async def test_another_site_may_not_act_for_the_user(
         {"Origin": OURS.upper()},
         {"Origin": LISTED, "Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "none"},
+        # The page was loaded under another name of this same server: the browser vouches for it.
+        {"Origin": "http://localhost:8080", "Sec-Fetch-Site": "same-origin"},
     ],
 )
 async def test_our_own_site_and_listed_ones_may(

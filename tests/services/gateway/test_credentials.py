@@ -6,7 +6,8 @@ import base64
 import pytest
 
 from services.gateway.credentials import Credential
-from tests.services.gateway.conftest import Gateway
+from tests.services.gateway import doubles
+from tests.services.gateway.conftest import Gateway, StartGateway
 from tests.services.gateway.doubles import Services
 from tests.support.polling import eventually
 
@@ -115,6 +116,28 @@ async def test_requests_that_come_together_share_one_question(gateway: Gateway, 
     services.identity.available.set()
     assert await asyncio.gather(*requests[1:]) == [200] * 19
     assert len(services.identity.exchanges) == 1
+
+
+async def test_identity_out_of_reach_is_503_and_others_who_wait_hear_it_too(
+    start_gateway: StartGateway, services: Services
+) -> None:
+    gateway = await start_gateway(identity_url="http://127.0.0.1:1")
+    headers, _ = services.identity.new_key()
+    assert await asyncio.gather(*(_status(gateway, headers) for _ in range(8))) == [503] * 8
+
+
+async def test_identity_s_refusal_of_a_malformed_credential_is_a_401(gateway: Gateway, services: Services) -> None:
+    headers, _ = services.identity.new_key()
+    services.identity.broken = 422
+    assert await _status(gateway, headers) == 401
+
+
+async def test_tokens_for_some_services_only_are_not_believed(
+    gateway: Gateway, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers, _ = services.identity.new_key()
+    monkeypatch.setattr(doubles, "AUDIENCES", ("identity", "projects"))
+    assert await _status(gateway, headers) == 503
 
 
 @pytest.mark.parametrize("status", [500, 403])

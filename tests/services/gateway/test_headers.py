@@ -152,6 +152,19 @@ async def test_transport_security_is_demanded_where_the_public_address_is_https(
         assert answer.headers["Strict-Transport-Security"].startswith("max-age=")
 
 
+async def test_header_values_outside_ascii_pass_as_text(gateway: Gateway, services: Services) -> None:
+    headers, _ = services.identity.new_key()
+    for sent in (b"caf\xc3\xa9", b"caf\xe9"):
+        wire = await gateway.wire()
+        await wire.send(
+            b"GET /v1/projects HTTP/1.1\r\nHost: x\r\nUser-Agent: "
+            + sent
+            + f"\r\nAuthorization: {headers['Authorization']}\r\n\r\n".encode()
+        )
+        assert (await wire.answer()).status == 200
+        assert (services.projects.last.header("user-agent") or "").encode("latin-1") == b"caf\xc3\xa9"
+
+
 def test_connection_cannot_take_away_the_framing() -> None:
     assert connection_names([(b"connection", b"Content-Length, close , X-A,,")]) == {b"x-a"}
     assert connection_names([]) == frozenset()
