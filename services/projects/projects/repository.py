@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import ScalarSelect, Select, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import Document
@@ -26,6 +26,15 @@ async def by_id(
     return None if row is None else (row[0], row[1])
 
 
+async def with_count(
+    session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID | None
+) -> tuple[Project, ProjectRole | None, int] | None:
+    """As `by_id`, with the number of documents that can be seen."""
+    statement = _with_role(user_id, only_members=False).add_columns(_document_count()).where(Project.id == project_id)
+    row = (await session.execute(statement)).one_or_none()
+    return None if row is None else (row[0], row[1], row[2])
+
+
 async def page(
     session: AsyncSession,
     *,
@@ -35,27 +44,31 @@ async def page(
     deleted: bool,
     after: Position | None,
     count: int,
-) -> list[tuple[Project, ProjectRole | None]]:
-    """Projects and the user's role in each, newest first. `only_members`: leave out those without a role."""
-    statement = _with_role(user_id, only_members=only_members).where(
-        Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None)
+) -> list[tuple[Project, ProjectRole | None, int]]:
+    """Projects, the user's role and the number of documents in each, newest first.
+
+    Args:
+        only_members: leave out those without a role.
+    """
+    statement = (
+        _with_role(user_id, only_members=only_members)
+        .add_columns(_document_count())
+        .where(Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None))
     )
     if only_project is not None:
         statement = statement.where(Project.id == only_project)
     if after is not None:
         statement = statement.where(tuple_(Project.created_at, Project.id) < after)
     statement = statement.order_by(Project.created_at.desc(), Project.id.desc()).limit(count)
-    return [(row[0], row[1]) for row in await session.execute(statement)]
+    return [(row[0], row[1], row[2]) for row in await session.execute(statement)]
 
 
-async def document_counts(session: AsyncSession, project_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, int]:
-    """Documents that can be seen, of each project that has any."""
-    rows = await session.execute(
-        select(Document.project_id, func.count())
-        .where(Document.project_id.in_(project_ids), Document.deleted_at.is_(None))
-        .group_by(Document.project_id)
+async def document_count(session: AsyncSession, *, project_id: uuid.UUID) -> int:
+    """Documents of a project that can be seen."""
+    count = await session.scalar(
+        select(func.count(Document.id)).where(Document.project_id == project_id, Document.deleted_at.is_(None))
     )
-    return {row[0]: row[1] for row in rows}
+    return count or 0
 
 
 async def member(session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID) -> ProjectMember | None:
@@ -91,4 +104,17 @@ def _with_role(user_id: uuid.UUID | None, *, only_members: bool) -> Select[Proje
         & (ProjectMember.project_id == Project.id)
         & (ProjectMember.user_id == user_id),
         isouter=not only_members,
+    )
+
+
+def _document_count() -> ScalarSelect[int]:
+    return (
+        select(func.count(Document.id))
+        .where(
+            Document.tenant_id == Project.tenant_id,
+            Document.project_id == Project.id,
+            Document.deleted_at.is_(None),
+        )
+        .correlate(Project)
+        .scalar_subquery()
     )

@@ -83,8 +83,12 @@ async def create(
 
 
 async def get(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
-    project, role = await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_READ)
-    return await _view(session, project, role)
+    found = await repository.with_count(session, project_id=project_id, user_id=principal.user_id)
+    if found is None or found[0].deleted_at is not None:
+        raise NotFound
+    project, role, count = found
+    principal.require_in_project(Scope.PROJECTS_READ, project_id, role)
+    return ProjectView(project, _shown(role), count)
 
 
 async def page(
@@ -106,8 +110,7 @@ async def page(
         limit,
         lambda row: (row[0].created_at, row[0].id),
     )
-    counts = await repository.document_counts(session, [project.id for project, _ in rows])
-    return [ProjectView(project, _shown(role), counts.get(project.id, 0)) for project, role in rows], next_cursor
+    return [ProjectView(project, _shown(role), count) for project, role, count in rows], next_cursor
 
 
 async def update(
@@ -227,8 +230,7 @@ def _announce_member(
 
 
 async def _view(session: AsyncSession, project: Project, role: ProjectRole) -> ProjectView:
-    counts = await repository.document_counts(session, [project.id])
-    return ProjectView(project, role, counts.get(project.id, 0))
+    return ProjectView(project, role, await repository.document_count(session, project_id=project.id))
 
 
 def _shown(role: ProjectRole | None) -> ProjectRole:
