@@ -11,15 +11,15 @@ The document stays locked while its points are changed, so no version goes live 
 import asyncio
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents import repository
 from services.indexing.documents.models import VectorChange
 from services.indexing.jobs import repository as jobs
+from services.indexing.signals import Signal
 from services.indexing.vectors.errors import InvalidPoint
 from services.indexing.vectors.store import VectorStore
 from shared.errors import Unavailable
@@ -30,8 +30,9 @@ from shared.tenancy import Database, tenant_of
 POLL_SECONDS = 1.0
 _BATCH = 50
 _STORE_SECONDS = 5.0
-# A claimed change that nobody finishes is due again after this.
-_CLAIM = timedelta(seconds=15)
+# A claimed change is due again after so many seconds, and after twice as many each time, three times: two at once are
+# harmless, and a change that never succeeds must not hold up the others.
+_CLAIM_SECONDS = 3.0
 
 _log = get_logger(__name__)
 
@@ -50,16 +51,11 @@ class Cleaner:
     def __init__(self, database: Database, store: VectorStore) -> None:
         self._database = database
         self._store = store
-        self._woken = asyncio.Event()
-
-    def wake(self) -> None:
-        self._woken.set()
+        self.wake = Signal()
 
     async def run(self) -> None:
         backoff = Backoff(first=0.2, most=5.0)
         while True:
-            self._woken.clear()
-            pause = POLL_SECONDS
             try:
                 while await self._work_off():
                     backoff.reset()
@@ -67,12 +63,8 @@ class Cleaner:
                 pause = backoff.next()
                 _log.warning("vector_changes_delayed", reason=str(error)[:200], retry_in=round(pause, 2))
                 await asyncio.sleep(pause)
-                continue
-            try:
-                async with asyncio.timeout(pause):
-                    await self._woken.wait()
-            except TimeoutError:
-                continue
+            else:
+                await self.wake.wait(POLL_SECONDS)
 
     async def _work_off(self) -> int:
         """One batch; how many changes it had."""
@@ -85,10 +77,10 @@ class Cleaner:
         return len(changes)
 
     async def _claim(self) -> list[_Owed]:
-        now = datetime.now(UTC)
+        again = _CLAIM_SECONDS * func.power(2, func.least(VectorChange.attempts, 3))
         due = (
             select(VectorChange.tenant_id, VectorChange.id)
-            .where(VectorChange.due_at <= now)
+            .where(VectorChange.due_at <= func.now())
             .order_by(VectorChange.due_at)
             .limit(_BATCH)
             .with_for_update(skip_locked=True)
@@ -98,7 +90,9 @@ class Cleaner:
             rows = await session.execute(
                 update(VectorChange)
                 .where(VectorChange.tenant_id == due.c.tenant_id, VectorChange.id == due.c.id)
-                .values(due_at=now + _CLAIM, attempts=VectorChange.attempts + 1)
+                .values(
+                    due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, again), attempts=VectorChange.attempts + 1
+                )
                 .returning(VectorChange.tenant_id, VectorChange.id, VectorChange.document_id, VectorChange.describe)
                 .execution_options(synchronize_session=False)
             )

@@ -5,7 +5,8 @@ or by any worker once the lease runs out. Attempts are counted when a job is tak
 runs out of them too. An orderly shutdown gives its jobs back at once.
 Fails by: waiting. While Postgres cannot be reached nothing is taken and leases run out by the worker's own clock.
 
-`wake()` and `interrupt()` after a commit make it look at once; polls and heartbeats cover commits of other processes.
+`wake()` makes it look for jobs at once, `interrupt()` for requests to stop; polls and heartbeats cover commits of other
+processes.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from services.indexing.jobs.failures import Failure, Verdict, delay_of, exhauste
 from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.owners import is_dead
 from services.indexing.pipeline.stages import Pipeline
+from services.indexing.signals import Signal
 from shared.events.projects import Lane
 from shared.resilience import Backoff
 from shared.service import run_in_background
@@ -54,20 +56,12 @@ class Worker:
         self._concurrency = concurrency
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
-        self._woken = asyncio.Event()
-        self._beat_now = asyncio.Event()
+        self.wake = Signal()
+        self.interrupt = Signal()
         self._choices = 0
         self._held: dict[_Key, Lease] = {}
         self._stages: dict[_Key, asyncio.Task[None]] = {}
         self._jobs: set[asyncio.Task[None]] = set()
-
-    def wake(self) -> None:
-        """Look for jobs now."""
-        self._woken.set()
-
-    def interrupt(self) -> None:
-        """Look for requests to stop now."""
-        self._beat_now.set()
 
     async def run(self) -> None:
         try:
@@ -82,7 +76,6 @@ class Worker:
     async def _dispatch(self) -> None:
         backoff = Backoff(first=0.1, most=2.0)
         while True:
-            self._woken.clear()
             pause = POLL_SECONDS
             try:
                 while len(self._jobs) < self._concurrency and await self._take():
@@ -90,7 +83,7 @@ class Worker:
             except (SQLAlchemyError, OSError) as error:
                 pause = backoff.next()
                 _log.warning("jobs_unavailable", reason=str(error)[:200], retry_in=round(pause, 2))
-            await _wait(self._woken, pause)
+            await self.wake.wait(pause)
 
     async def _take(self) -> bool:
         preferred: Lane = "bulk" if self._choices % _BULK_EVERY == _BULK_EVERY - 1 else "interactive"
@@ -116,7 +109,7 @@ class Worker:
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._jobs.discard(task)
-        self._woken.set()
+        self.wake()
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("job_crashed", task=task.get_name(), exc_info=error)
 
@@ -134,7 +127,6 @@ class Worker:
 
     async def _keep_leases(self) -> None:
         while True:
-            self._beat_now.clear()
             if held := list(self._held.values()):
                 try:
                     async with asyncio.timeout(self._lease_seconds / 3), self._database.system() as session:
@@ -142,7 +134,7 @@ class Worker:
                 except (SQLAlchemyError, OSError) as error:
                     _log.warning("leases_not_renewed", reason=str(error)[:200])
                 self._interrupt(held)
-            await _wait(self._beat_now, self._lease_seconds / 3)
+            await self.interrupt.wait(self._lease_seconds / 3)
 
     def _interrupt(self, held: list[Lease]) -> None:
         """Extraction may take minutes and nothing of it is kept: there is no reason to wait for its end."""
@@ -254,11 +246,3 @@ class Worker:
 
 class _Exhausted(Exception):
     """The job was taken more often than it may be."""
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

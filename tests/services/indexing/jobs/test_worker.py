@@ -270,6 +270,8 @@ async def test_broken_database_connections_are_survived(stack: Stack, library: L
     finally:
         await admin.close()
     await eventually(all_indexed, within=40)
+    # The test's own connections were cut as well.
+    await library.database.engines.dispose()
     for document_id in documents:
         assert await library.events(document_id) == [("started", 1), ("completed", 2)]
 
