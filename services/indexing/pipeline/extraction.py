@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -174,6 +174,7 @@ class _Process:
     _process: asyncio.subprocess.Process
     _stdin: asyncio.StreamWriter
     _stdout: asyncio.StreamReader
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod
     async def start(cls, limits: Limits) -> Self:
@@ -210,10 +211,11 @@ class _Process:
         return await self.answer(max_bytes)
 
     async def answer(self, max_bytes: int) -> bytes:
-        (length,) = frames.LENGTH.unpack(await self._stdout.readexactly(frames.LENGTH.size))
-        if length > max_bytes:
-            raise EOFError(f"a frame of {length} bytes")
-        return await self._stdout.readexactly(length)
+        async with self._reading:
+            (length,) = frames.LENGTH.unpack(await self._stdout.readexactly(frames.LENGTH.size))
+            if length > max_bytes:
+                raise EOFError(f"a frame of {length} bytes")
+            return await self._stdout.readexactly(length)
 
     def kill(self) -> None:
         """Kill the process and the copy that reads a document; they are one process group."""
@@ -222,7 +224,11 @@ class _Process:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     async def reap(self) -> None:
+        """Wait for the end of a process that has been killed, and let its pipes go."""
         self._stdin.close()
+        # What it left unread would keep the pipe open.
+        async with self._reading:
+            await self._stdout.read()
         await self._process.wait()
 
 

@@ -6,7 +6,6 @@ from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
 from services.indexing.pipeline.documents import HTML, Extracted
-from services.indexing.pipeline.errors import CorruptDocument
 from services.indexing.pipeline.formats.text import clean, clean_title, required
 
 # The extractor forgets which lines were headings. Private-use characters put beside their tags survive it. They go into
@@ -22,10 +21,7 @@ _EXCESS_TABS = re.compile(r"\t{2,}")
 def extract(html: str) -> Extracted:
     source = _OPENING_TAG.sub(rf"\g<0>{_HEADING_START}", _MARKS.sub("", html))
     source = _CLOSING_TAG.sub(rf"{_HEADING_END}\g<0>", source)
-    try:
-        tree = HTMLTree.parse(source)
-    except ValueError as error:
-        raise CorruptDocument(detail=str(error)) from error
+    tree = HTMLTree.parse(source)
     text = clean(extract_plain_text(tree, skip_elements=["nav"]))
     text = _MARKS.sub("", _set_off_headings(text))
     text = _EXCESS_TABS.sub("\t", _EXCESS_NEWLINES.sub("\n\n\n", text))

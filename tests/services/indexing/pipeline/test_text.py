@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT
-from services.indexing.pipeline.errors import DocumentTooLarge, EmptyDocument, UnsupportedContentType
-from services.indexing.pipeline.formats import text
+from services.indexing.pipeline.errors import (
+    DocumentTooLarge,
+    DocumentUnreadable,
+    EmptyDocument,
+    UnsupportedContentType,
+)
+from services.indexing.pipeline.formats import extract_document, text, warm_up
 from tests.services.indexing.pipeline.samples import read
 
 FRENCH = "L'été à la plage, les élèves étudient le français près du château."
@@ -111,3 +116,12 @@ def test_name_and_declared_type_only_tell_text_from_markdown(
 def test_markdown_keeps_its_markup_and_indentation(tmp_path: Path) -> None:
     written = "    code\n\n# One\n\n* item\n"
     assert read(tmp_path, written.encode(), "a.md").text == "    code\n\n# One\n\n* item"
+
+
+def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(DocumentUnreadable):
+        extract_document(tmp_path / "missing", name="", declared_type="", max_characters=1)
+
+
+def test_the_parsers_warm_up_on_samples_of_their_own() -> None:
+    warm_up()
