@@ -166,7 +166,7 @@ async def follow(
         redis: a `reader_client`.
         on_entry: called with each entry's id and fields; must not block.
         on_gap: called when entries may have been missed: reading was interrupted, or Redis began another life.
-        on_read: called after every read that Redis answered, also with nothing: all entries until now have been passed on.
+        on_read: called after every read that Redis answered, if with nothing: all entries until now were passed on.
     """
     backoff = Backoff(first=0.1, most=2.0)
     last_id: bytes | None = None

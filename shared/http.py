@@ -155,6 +155,7 @@ async def _on_database_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:
+    _log.error("request_crashed", path=request.scope["path"], exc_info=error)
     return _problem(request, QuarryError())
 
 

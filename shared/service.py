@@ -131,8 +131,8 @@ async def run_in_background(work: Any, *, name: str) -> AsyncIterator["asyncio.T
     try:
         yield task
     finally:
-        # Cancelled until it ends: redis-py sends under `asyncio.wait_for`, which on Python 3.11 loses a cancellation that
-        # arrives as the sending completes.
+        # Cancelled until it ends: redis-py sends under `asyncio.wait_for`, which on Python 3.11 loses a cancellation
+        # that arrives as the sending completes.
         while not task.done():
             task.cancel()
             await asyncio.wait([task], timeout=0.5)

@@ -9,7 +9,7 @@ import httpx
 import psutil
 
 from tests.support.documents import note
-from tests.support.sse import listening
+from tests.support.sse import Transcript, listening
 from tests.support.system import System, create_project, settled, upload
 from tests.support.system import search as search_for
 
@@ -26,8 +26,7 @@ async def upload_to_searchable(_: System, client: httpx.AsyncClient) -> None:
         for number in range(NOTES + 5):
             began = time.perf_counter()
             document_id = await upload(client, project, f"note-{number}.txt", note(number))
-            while not any(frame.data.get("document_id") == document_id for frame in live.of("document.indexed")):
-                await asyncio.sleep(0.001)
+            await live.until(_has_indexed(document_id))
             times.append(time.perf_counter() - began)
     _tell(f"upload of a 2 KB note to document.indexed over {NOTES}", times[5:])
 
@@ -84,6 +83,10 @@ def memory(system: System) -> None:
             process = psutil.Process(service.pid)
             family = [process, *process.children(recursive=True)]
             print(f"memory of {name}: {sum(member.memory_info().rss for member in family) / 2**20:.0f} MiB")
+
+
+def _has_indexed(document_id: str) -> Callable[[Transcript], bool]:
+    return lambda seen: any(frame.data.get("document_id") == document_id for frame in seen.of("document.indexed"))
 
 
 async def _timed(action: Callable[[], Awaitable[object]], count: int) -> list[float]:

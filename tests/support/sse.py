@@ -53,7 +53,7 @@ class Transcript:
         async def holds() -> bool:
             return bool(condition(self))
 
-        await eventually(holds, within=within)
+        await eventually(holds, within=within, every=0.002)
 
 
 @asynccontextmanager
