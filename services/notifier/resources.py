@@ -41,6 +41,7 @@ def resources(settings: NotifierSettings) -> Resources:
         announcer = Announcer(runtime.redis, streaming.hub.tell)
         app.state.streaming = streaming
         async with AsyncExitStack() as stack:
+            stack.callback(streaming.hub.close)
             stack.enter_context(on_stop_signal(streaming.connections.drain))
             for name, work in (
                 ("announcements", announcer.run()),

@@ -48,7 +48,7 @@ SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
     DocumentIndexed: _shown("document.indexed", "version", "job_id", "chunk_count"),
     DocumentFailed: _shown("document.failed", "version", "job_id", "code", "reason"),
     DocumentCancelled: _shown("document.cancelled", "version", "job_id"),
-    DocumentDeleted: _shown("document.deleted", "version"),
+    DocumentDeleted: _shown(service.DOCUMENT_DELETED, "version"),
     ProjectUpdated: _shown("project.updated", "name"),
     ProjectDeleted: _shown("project.deleted"),
     ProjectMemberChanged: _shown("member.changed", "user_id", "role"),

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, exists, func, literal, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, Text, cast, delete, exists, func, literal, or_, select, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.notifier.feeds.models import Feed, FeedEvent
@@ -33,6 +33,7 @@ class Head(NamedTuple):
     first_kept: int
 
 
+_WRITTEN_BY_PEOPLE = ["name", "reason"]
 EMPTY = Head(last=0, first_kept=1)
 
 
@@ -116,6 +117,16 @@ async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_s
         insert(FeedEvent).from_select(list(row), values, include_defaults=False).returning(FeedEvent.sequence)
     )
     return stored is not None
+
+
+async def redact(session: AsyncSession, project_id: uuid.UUID, subject_id: uuid.UUID) -> None:
+    """Take what people wrote out of the events about a thing; that they happened, and when, stays."""
+    await session.execute(
+        update(FeedEvent)
+        .where(FeedEvent.project_id == project_id, FeedEvent.subject_id == subject_id)
+        .values(data=FeedEvent.data.op("-", return_type=JSONB())(cast(_WRITTEN_BY_PEOPLE, ARRAY(Text)))),
+        execution_options={"synchronize_session": False},
+    )
 
 
 async def heads(session: AsyncSession, feed_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Head]:

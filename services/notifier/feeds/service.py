@@ -3,6 +3,7 @@
 Guarantees: sequences of a feed have no gaps and become visible in order; an event is appended once, however often it
 arrives; an event about a thing (a document, a member, the project) of which the feed already tells something newer is
 left out, so that nobody sees a document turn back, or rise after its deletion.
+Forgets: the name of a deleted document, in every event about it.
 Keeps: the newest `keep_events` of a project, none older than `keep_for`; trimming rides on appends, so a feed in which
 nothing happens keeps what it has.
 """
@@ -19,6 +20,7 @@ from services.notifier.feeds.repository import FeedKey, NewEvent
 from shared.tenancy import after_commit, tenant_of
 
 TRIM_EVERY = 64
+DOCUMENT_DELETED = "document.deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,8 @@ async def append(
     if not await repository.add(session, event, sequence=sequence, tenant_sequence=tenant_sequence):
         await repository.give_back(session, event.project_id)
         return
+    if event.type == DOCUMENT_DELETED:
+        await repository.redact(session, event.project_id, event.subject_id)
     if sequence % TRIM_EVERY == 0:
         await _trim(session, event.project_id, last=sequence, retention=retention)
     announcement = Announcement(tenant_of(session), event.project_id, sequence, tenant_sequence)

@@ -98,6 +98,11 @@ class Hub:
             del self._channels[connection.key]
             channel.close()
 
+    def close(self) -> None:
+        """Stop reading: no transaction outlives the database."""
+        for channel in self._channels.values():
+            channel.close()
+
     def channel(self, key: FeedKey) -> Channel | None:
         return self._channels.get(key)
 

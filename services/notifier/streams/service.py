@@ -121,16 +121,20 @@ async def _talk(
         await _greet(connection, head, last_event_id, write)
         await catch_up(head.last)
         await streaming.hub.join(connection, catch_up)
-        running = await streaming.snapshots.of(connection.key)
-        await write(
-            frames.snapshot(connection.key, sequence=connection.cursor, jobs=running.jobs, complete=running.complete)
-        )
+        if connection.ending is None:
+            await _send_snapshot(streaming.snapshots, connection, write)
         while chunk := await connection.next_chunk():
             await write(chunk)
     except (SQLAlchemyError, OSError) as error:
         _log.warning("stream_interrupted", tenant_id=str(connection.key.tenant_id), reason=str(error)[:200])
         connection.end("interrupted", at_once=True)
     await write(frames.goodbye(connection.ending or "resume", retry_ms=RETRY_MS))
+
+
+async def _send_snapshot(snapshots: Snapshots, connection: Connection, write: Write) -> None:
+    key = connection.key
+    running = await snapshots.of(key)
+    await write(frames.snapshot(key, sequence=connection.cursor, jobs=running.jobs, complete=running.complete))
 
 
 async def _greet(connection: Connection, head: Head, last_event_id: int | None, write: Write) -> None:

@@ -21,7 +21,13 @@ from services.notifier.schema import Base
 from shared.db import Model
 from shared.events.envelope import Envelope
 from shared.events.identity import TenantDeleted
-from shared.events.projects import DocumentCancelled, DocumentFailed, ProjectMemberChanged, ProjectUpdated
+from shared.events.projects import (
+    DocumentCancelled,
+    DocumentDeleted,
+    DocumentFailed,
+    ProjectMemberChanged,
+    ProjectUpdated,
+)
 from shared.tenancy import Database
 from tests.services.notifier.feeding import RETENTION, append, indexed, new_event, unheard, uploaded
 
@@ -145,6 +151,26 @@ async def test_a_deleted_tenant_is_forgotten(database: Database, tenant_id: uuid
     assert await _all(database, FeedKey(tenant_id, event.project_id)) == []
     assert await _head(database, FeedKey(tenant_id, event.project_id)) == EMPTY
     assert len(await _all(database, FeedKey(neighbour, kept.project_id))) == 1
+
+
+async def test_a_deleted_documents_name_is_forgotten(database: Database, tenant_id: uuid.UUID) -> None:
+    project_id, document_id = uuid.uuid4(), uuid.uuid4()
+    about = {"project_id": project_id, "document_id": document_id, "version": 1}
+    told = [
+        uploaded(project_id, document_id, name="secret plans.md"),
+        DocumentFailed(**about, job_id=uuid.uuid4(), code="corrupt", reason="secret plans.md is damaged."),
+        uploaded(project_id, name="other.md"),
+        DocumentDeleted(**about),
+    ]
+    handlers = {handler.event: handler for handler in feed_handlers(RETENTION, unheard)}
+    for revision, event in enumerate(told, start=1):
+        async with database.tenant(tenant_id) as session:
+            await handlers[type(event)].call(session, event, _wrap(tenant_id, event, revision))
+    events = await _all(database, FeedKey(tenant_id, project_id))
+    assert [event.sequence for event in events] == [1, 2, 3, 4]
+    assert "secret" not in str(events)
+    assert events[0].data["size"] == 2048
+    assert events[2].data["name"] == "other.md"
 
 
 async def test_a_feed_tells_facts_and_no_more(database: Database, tenant_id: uuid.UUID) -> None:

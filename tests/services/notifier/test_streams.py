@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
@@ -190,6 +191,31 @@ async def test_trimmed_history_is_answered_with_a_reset(
         assert (await stream.event()).id == "6"
     async with replica.listen(tenant_id, project_id, last_event_id=3) as stream:
         assert [block.id for block in await stream.durable(3)] == ["4", "5", "6"]
+
+
+async def test_history_trimmed_during_the_replay_is_answered_with_a_reset(
+    replica: Replica,
+    database: Database,
+    neighbours: Neighbours,
+    tenant_id: uuid.UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project_id = neighbours.add_project()
+    for _ in range(6):
+        await append(database, tenant_id, new_event(project_id))
+    read = repository.events_between
+
+    async def read_while_trimmed(*arguments: Any, **options: Any) -> Any:
+        events = await read(*arguments, **options)
+        async with database.tenant(tenant_id) as session:
+            await repository.drop_until(session, project_id, floor=4)
+        return events
+
+    monkeypatch.setattr(repository, "events_between", read_while_trimmed)
+    async with replica.listen(tenant_id, project_id, last_event_id=0) as stream:
+        reset = await stream.event()
+        assert (reset.event, reset.id) == ("reset", "6")
+        assert (await stream.event()).event == "snapshot"
 
 
 async def test_the_snapshot_holds_the_running_jobs(
