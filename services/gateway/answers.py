@@ -16,8 +16,11 @@ from services.gateway.errors import OriginRefused
 from services.gateway.settings import GatewaySettings
 from shared.errors import QuarryError
 from shared.http import problem_response, request_id_of
+from shared.telemetry import get_logger
 
 RawHeader = tuple[bytes, bytes]
+
+_log = get_logger(__name__)
 
 _ALLOWED_METHODS: Final = b"GET, HEAD, POST, PUT, PATCH, DELETE"
 _ALLOWED_HEADERS: Final = (
@@ -124,7 +127,8 @@ class AnswerHeaders:
 def crash_handler(settings: GatewaySettings) -> Callable[[Request, Exception], Awaitable[Response]]:
     """The answer to a defect of the gateway itself: given outside all middleware, so it says everything by itself."""
 
-    async def on_crash(request: Request, _error: Exception) -> Response:
+    async def on_crash(request: Request, error: Exception) -> Response:
+        _log.error("request_crashed", path=request.scope["path"], request_id=request_id_of(request), exc_info=error)
         response = problem_response(request_id_of(request), request.scope["path"], QuarryError())
         response.headers["X-Request-ID"] = request_id_of(request)
         for name, value in security_headers(settings):
