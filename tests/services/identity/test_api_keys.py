@@ -180,6 +180,14 @@ async def test_a_key_ends_when_its_maker_leaves_and_stays_ended(
     assert not await key.counts()
 
 
+async def test_a_key_without_a_membership_does_not_count(owner: Browser, with_key: WithKey, stack: Stack) -> None:
+    """Also if nobody had revoked it."""
+    key = await with_key(owner, ["search"])
+    tenant = uuid.UUID((await owner.me())["tenant"]["id"])
+    await as_admin(stack, "UPDATE identity.memberships SET role = NULL WHERE tenant_id = $1", tenant)
+    assert not await key.counts()
+
+
 async def test_a_key_ends_with_its_tenant(owner: Browser, with_key: WithKey) -> None:
     key = await with_key(owner, ["search"])
     assert (await owner.delete(f"/v1/tenants/{(await owner.me())['tenant']['id']}")).status_code == 204

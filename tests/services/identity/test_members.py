@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from infra.local.stack import Stack
+from tests.services.identity.admin import holding_tenant
 from tests.services.identity.callers import Browser, Caller, unknown_id
 from tests.services.identity.events import published
 
@@ -78,6 +79,9 @@ async def test_a_removed_member_sees_nothing_and_may_return(owner: Browser, join
     assert (await owner.delete(f"/v1/members/{me['id']}")).status_code == 404
     assert (await set_role(owner, me["id"], "admin")).status_code == 404
     assert (await member.me())["tenant"] is None
+    exchanged = await member.exchanged()
+    assert exchanged["tenant_id"] is None
+    assert (await member.get("/v1/members")).status_code == 403
     assert await role_of(owner, me["id"]) is None
     made = (await owner.post("/v1/invitations", json={"email": me["email"]})).json()
     assert (await member.post(f"/v1/invitations/{made['token']}/accept")).status_code == 200
@@ -106,13 +110,15 @@ async def test_ownership_is_handed_over(owner: Browser, join: Join) -> None:
     assert [item["role"] for item in (await admin.get("/v1/members")).json()["items"]] == ["owner"]
 
 
-async def test_two_owners_who_leave_at_once_leave_one_behind(owner: Browser, join: Join) -> None:
-    second = await join(owner, "admin")
-    await set_role(owner, await user_id(second), "owner")
+async def test_two_owners_who_leave_at_once_leave_one_behind(owner: Browser, join: Join, stack: Stack) -> None:
+    second = await join(owner, "owner")
     users = [await user_id(owner), await user_id(second)]
-    answers = await asyncio.gather(
-        *(browser.delete(f"/v1/members/{user}") for browser, user in zip((owner, second), users, strict=True))
-    )
+    async with holding_tenant(stack, (await owner.me())["tenant"]["id"], until_waiting=2):
+        leaving = [
+            asyncio.create_task(browser.delete(f"/v1/members/{user}"))
+            for browser, user in zip((owner, second), users, strict=True)
+        ]
+    answers = await asyncio.gather(*leaving)
     assert sorted(answer.status_code for answer in answers) == [204, 409]
 
 

@@ -129,6 +129,7 @@ async def test_a_deleted_tenant_is_gone_for_all_its_members(owner: Browser, join
     late = (await owner.exchanged())["tokens"]["identity"]
     assert (await owner.delete(f"/v1/tenants/{tenant}")).status_code == 204
     assert (await member.me())["tenant"] is None
+    assert (await member.exchanged())["tenant_id"] is None
     assert (await member.get(f"/v1/tenants/{tenant}")).status_code == 404
     assert (await member.post(f"/v1/tenants/{tenant}/activate")).status_code == 404
     # A token issued a moment before changes nothing either.
