@@ -23,6 +23,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from shared.settings import LogFormat, ServiceSettings
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+# Stands for whatever provider the process sets later.
+_TRACER = trace.get_tracer("quarry")
 
 __all__ = (
     "SpanKind",
@@ -71,8 +73,7 @@ def span(
 ) -> Iterator[Span]:
     """A span as a block; `parent` is a `traceparent` from elsewhere. An exception marks the span failed and goes on."""
     context = _PROPAGATOR.extract({"traceparent": parent}) if parent else None
-    tracer = trace.get_tracer("quarry")
-    with tracer.start_as_current_span(name, context=context, kind=kind, attributes=dict(attributes or {})) as current:
+    with _TRACER.start_as_current_span(name, context=context, kind=kind, attributes=dict(attributes or {})) as current:
         yield current
 
 

@@ -15,9 +15,12 @@ from infra.local.processes import LineSink, Process
 
 _POLL = 0.05
 _SERVER_OPTIONS = (
-    *("--http", "httptools", "--loop", "uvloop"),
+    *("--loop", "uvloop", "--ws", "none"),
     *("--timeout-graceful-shutdown", "5", "--no-server-header", "--no-access-log"),
 )
+# The gateway meets the public: a parser with bounds, and no belief in addresses that a client claims to have.
+_PROTOCOLS = {"gateway": ("--http", "services.gateway.http_protocol:GuardedProtocol", "--no-proxy-headers")}
+_INTERNAL_PROTOCOL = ("--http", "httptools")
 
 
 class ServiceProcess(Process):
@@ -40,10 +43,11 @@ class ServiceProcess(Process):
     ) -> None:
         self.port = port
         self.url = f"http://{HOST}:{port}"
+        protocol = _PROTOCOLS.get(name, _INTERNAL_PROTOCOL) if factory is None else _INTERNAL_PROTOCOL
         command = [sys.executable, "-m", "uvicorn", "--factory", factory or f"services.{name}.main:create_app"]
         super().__init__(
             name,
-            [*command, "--host", HOST, "--port", str(port), *_SERVER_OPTIONS],
+            [*command, "--host", HOST, "--port", str(port), *_SERVER_OPTIONS, *protocol],
             env=env,
             cwd=cwd,
             # Longer than uvicorn waits for requests, so that the lifespan can still end in order.
