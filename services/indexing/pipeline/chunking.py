@@ -13,13 +13,17 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
 from services.indexing.pipeline.documents import MARKDOWN, PageSpan
 
-# The bundled model reads 256 word pieces, about 1,000 characters of English prose and 800 of German or of source code.
-CHARACTERS = 800
-# Chinese, Japanese, Korean and Thai take a word piece per character.
+# The bundled model reads 256 word pieces: about 1,000 characters of English prose, 720 of German or of source code, 330
+# of alphabets it hardly knows, one a character in scripts without spaces.
+CHARACTERS = 720
+FOREIGN_CHARACTERS = 330
 DENSE_CHARACTERS = 230
-_DENSE_SHARE = 0.3
+_DECISIVE_SHARE = 0.3
 _SAMPLE = 100_000
+# Thai, Hangul, kana, Han.
 _DENSE = re.compile("[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]")
+# Greek, Cyrillic, Hebrew, Arabic, the scripts of India and their neighbours.
+_FOREIGN = re.compile("[\u0370-\u0dff\u0e80-\u10ff\u1200-\u1dff\u1f00-\u1fff]")
 
 # A short last line after a line break, which ends like no sentence, list item or table row: what follows belongs to it.
 _BARE_HEADING = re.compile(
@@ -60,8 +64,10 @@ def chunk(
 
 def capacity_for(text: str) -> int:
     sample = text[:_SAMPLE]
-    dense = len(_DENSE.findall(sample))
-    return DENSE_CHARACTERS if dense > _DENSE_SHARE * len(sample) else CHARACTERS
+    decisive = _DECISIVE_SHARE * len(sample)
+    if len(_DENSE.findall(sample)) > decisive:
+        return DENSE_CHARACTERS
+    return FOREIGN_CHARACTERS if len(_FOREIGN.findall(sample)) > decisive else CHARACTERS
 
 
 def _join_headings(text: str, spans: list[tuple[int, int]], heading: re.Pattern[str]) -> list[tuple[int, int]]:

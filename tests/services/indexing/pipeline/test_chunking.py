@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from services.indexing.pipeline.chunking import CHARACTERS, DENSE_CHARACTERS, Chunk, chunk
+from services.indexing.pipeline.chunking import CHARACTERS, DENSE_CHARACTERS, FOREIGN_CHARACTERS, Chunk, chunk
 from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, PageSpan
 
 PROSE = "Granite from the eastern face built the harbour wall, which still stands. "
@@ -58,9 +58,18 @@ def test_chunks_fill_their_capacity_and_end_at_sentences() -> None:
     assert all(piece.text.endswith(".") for piece in chunks)
 
 
-def test_scripts_with_a_word_piece_per_character_get_shorter_chunks() -> None:
-    chunks = chunk("花崗岩が港の壁を築いた。" * 100, content_type=PLAIN_TEXT)
-    assert max(len(piece.text) for piece in chunks) <= DENSE_CHARACTERS
+@pytest.mark.parametrize(
+    ("sentence", "capacity"),
+    [
+        (PROSE, CHARACTERS),
+        ("Гранит с восточного карьера пошёл на стену гавани. ", FOREIGN_CHARACTERS),
+        ("Ο γρανίτης έχτισε το τείχος του λιμανιού. ", FOREIGN_CHARACTERS),
+        ("花崗岩が港の壁を築いた。", DENSE_CHARACTERS),
+    ],
+)
+def test_chunks_are_shorter_in_scripts_that_take_more_word_pieces(sentence: str, capacity: int) -> None:
+    chunks = chunk(sentence * 100, content_type=PLAIN_TEXT)
+    assert capacity // 2 < max(len(piece.text) for piece in chunks) <= capacity
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n\t\n"])
@@ -76,20 +85,20 @@ def test_a_short_text_is_one_chunk() -> None:
     ("content_type", "heading"), [(MARKDOWN, "## Later years"), (PLAIN_TEXT, "Later years"), (PLAIN_TEXT, "# Later")]
 )
 def test_a_heading_stays_with_what_follows(content_type: str, heading: str) -> None:
-    text = f"{PROSE * 9}\n\n{heading}\n\n{PROSE * 10}"
+    text = f"{PROSE * 8}\n\n{heading}\n\n{PROSE * 10}"
     first, second, *_ = chunk(text, content_type=content_type)
-    assert first.text == (PROSE * 9).strip()
+    assert first.text == (PROSE * 8).strip()
     assert second.text.startswith(f"{heading}\n\nGranite")
 
 
 @pytest.mark.parametrize("last", ["- an item", "| a | b |", "It ends here.", "a\ttable row", "x" * 90])
 def test_what_is_no_heading_stays_where_it_is(last: str) -> None:
-    text = f"{PROSE * 9}\n\n{last}\n\n{PROSE * 10}"
+    text = f"{PROSE * 8}\n\n{last}\n\n{PROSE * 10}"
     assert chunk(text, content_type=PLAIN_TEXT)[0].text.endswith(last)
 
 
 def test_headings_in_a_row_travel_together() -> None:
-    text = f"{PROSE * 9}\n\n# Part\n\n{'## ' + 'Long chapter name ' * 5}\n\n{PROSE * 10}"
+    text = f"{PROSE * 8}\n\n# Part\n\n{'## ' + 'Long chapter name ' * 5}\n\n{PROSE * 10}"
     chunks = chunk(text, content_type=MARKDOWN, capacity=700)
     assert any(piece.text.startswith("# Part\n\n## Long chapter") and "Granite" in piece.text for piece in chunks)
 
@@ -98,11 +107,11 @@ def test_a_heading_at_the_end_is_kept() -> None:
     assert chunk(f"{PROSE * 10}\n\n# Appendix", content_type=MARKDOWN)[-1].text.endswith("# Appendix")
 
 
-def test_a_chunk_knows_the_page_it_begins_on() -> None:
+def test_a_chunk_knows_the_page_its_middle_is_on() -> None:
     text = PROSE * 40
     half = len(text) // 2
     pages = [PageSpan(1, 0, half), PageSpan(2, half, half), PageSpan(3, half, len(text))]
     chunks = chunk(text, content_type=PLAIN_TEXT, pages=pages)
     assert {piece.page for piece in chunks} == {1, 3}
-    assert all((piece.page == 1) == (piece.start < half) for piece in chunks)
+    assert all((piece.page == 1) == ((piece.start + piece.end) // 2 < half) for piece in chunks)
     assert {piece.page for piece in chunk(text, content_type=PLAIN_TEXT)} == {None}
