@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -160,12 +161,31 @@ async def batches_of(
     ).all()
 
 
-async def live_chunks(
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk as search shows it: columns alone, since a search reads many and changes none."""
+
+    document_id: uuid.UUID
+    version: int
+    chunk_index: int
+    text: str
+    page: int | None
+    document_name: str
+    metadata: dict[str, Any]
+
+
+_PASSAGE = (
+    *(Chunk.document_id, Chunk.version, Chunk.chunk_index, Chunk.text, Chunk.page),
+    *(Document.name, Document.attributes),
+)
+
+
+async def live_passages(
     session: AsyncSession, project_id: uuid.UUID, keys: Iterable[tuple[uuid.UUID, int, int]]
-) -> Sequence[tuple[Chunk, Document]]:
+) -> list[Passage]:
     """Chunks by (document, version, index), as far as they are live in the project; in no particular order."""
     rows = await session.execute(
-        select(Chunk, Document)
+        select(*_PASSAGE)
         .join(Document, Document.document_id == Chunk.document_id)
         .where(
             tuple_(Chunk.document_id, Chunk.version, Chunk.chunk_index).in_(list(keys)),
@@ -174,7 +194,7 @@ async def live_chunks(
             Document.deleted.is_(False),
         )
     )
-    return [(chunk, document) for chunk, document in rows]
+    return [Passage(*row) for row in rows]
 
 
 async def live_versions(session: AsyncSession, document_ids: Collection[uuid.UUID]) -> Sequence[Document]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.indexing.documents import repository as documents
-from services.indexing.documents.models import Chunk, Document
+from services.indexing.documents.repository import Passage
 from services.indexing.embedders import Embedder
 from services.indexing.search import cursors, facets, highlights
 from services.indexing.search.errors import RerankUnsupported
@@ -47,7 +47,7 @@ class SearchEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    hits: list[tuple[Hit, Chunk, Document]]
+    hits: list[tuple[Hit, Passage]]
     next_offset: int | None
 
 
@@ -74,7 +74,7 @@ async def search(
     page = await ranking.page(offset, request.limit)
     counts = await ranking.facets(request.facets) if request.facets else {}
     return SearchResponse(
-        items=[_item(hit, chunk, document, request.query) for hit, chunk, document in page.hits],
+        items=[_item(hit, passage, request.query) for hit, passage in page.hits],
         facets=counts,
         next_cursor=None if page.next_offset is None else cursors.encode(page.next_offset, identity),
         took_ms=round((time.perf_counter() - started) * 1000, 2),
@@ -109,18 +109,18 @@ class _Ranking:
         self._query = query
 
     async def page(self, offset: int, limit: int) -> _Page:
-        found: list[tuple[Hit, Chunk, Document]] = []
+        found: list[tuple[Hit, Passage]] = []
         position, depth = offset, limit + 1 + _SLACK
         while position < MAX_WINDOW:
             depth = min(depth, MAX_WINDOW - position)
             hits = await self._hits(position, depth)
             live = await self._live(hits)
             for place, hit in enumerate(hits, start=position):
-                if (row := live.get((hit.document_id, hit.version, hit.chunk_index))) is None:
+                if (passage := live.get((hit.document_id, hit.version, hit.chunk_index))) is None:
                     continue
                 if len(found) == limit:
                     return _Page(found, place)
-                found.append((hit, *row))
+                found.append((hit, passage))
             if len(hits) < depth:
                 break
             position, depth = position + depth, _FURTHER
@@ -150,24 +150,24 @@ class _Ranking:
         except TimeoutError as error:
             raise VectorStoreUnavailable("too slow") from error
 
-    async def _live(self, hits: Sequence[Hit]) -> dict[tuple[uuid.UUID, int, int], tuple[Chunk, Document]]:
+    async def _live(self, hits: Sequence[Hit]) -> dict[tuple[uuid.UUID, int, int], Passage]:
         if not hits:
             return {}
         keys = [(hit.document_id, hit.version, hit.chunk_index) for hit in hits]
         async with self._database.tenant(self._tenant_id) as session:
-            rows = await documents.live_chunks(session, self._project_id, keys)
-        return {(chunk.document_id, chunk.version, chunk.chunk_index): (chunk, document) for chunk, document in rows}
+            passages = await documents.live_passages(session, self._project_id, keys)
+        return {(passage.document_id, passage.version, passage.chunk_index): passage for passage in passages}
 
 
-def _item(hit: Hit, chunk: Chunk, document: Document, query: str) -> SearchItem:
+def _item(hit: Hit, passage: Passage, query: str) -> SearchItem:
     return SearchItem(
-        document_id=document.document_id,
-        document_name=document.name,
-        version=chunk.version,
-        chunk_index=chunk.chunk_index,
+        document_id=passage.document_id,
+        document_name=passage.document_name,
+        version=passage.version,
+        chunk_index=passage.chunk_index,
         score=hit.score,
-        text=chunk.text,
-        highlights=[Highlight(start=start, end=end) for start, end in highlights.spans(chunk.text, query)],
-        page=chunk.page,
-        metadata=document.attributes,
+        text=passage.text,
+        highlights=[Highlight(start=start, end=end) for start, end in highlights.spans(passage.text, query)],
+        page=passage.page,
+        metadata=passage.metadata,
     )

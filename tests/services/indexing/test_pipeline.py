@@ -19,7 +19,9 @@ from services.indexing.documents.models import Chunk, EmbeddedBatch
 from services.indexing.embedders.minilm import MiniLM
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.store import ProjectVectors
+from shared.outbox import OutboxEvent
 from shared.redis_clients import PROGRESS_STREAM
+from shared.telemetry import span
 from tests.services.indexing.jobs.test_worker import ends, set_job
 from tests.services.indexing.uploads import Library
 from tests.support.polling import eventually
@@ -106,6 +108,17 @@ async def test_progress_is_reported_stage_by_stage(redis_client: Redis, library:
     assert (found[0]["unit"], found[0]["total"]) == ("bytes", len(SENTENCE))
     assert (found[-1]["unit"], found[-1]["done"], found[-1]["total"]) == ("chunks", 1, 1)
     assert len({tick["traceparent"].split("-")[1] for tick in found}) == 1
+
+
+async def test_one_trace_goes_from_the_upload_through_the_job_to_its_events(library: Library) -> None:
+    with span("upload") as upload:
+        document_id = await library.upload(SENTENCE)
+    await ends(library, document_id)
+    async with library.database.tenant(library.tenant_id) as session:
+        published = (await session.scalars(select(OutboxEvent))).all()
+    trace_id = format(upload.get_span_context().trace_id, "032x")
+    assert [(event.traceparent or "").split("-")[1] for event in published] == [trace_id] * 2
+    assert {event.correlation_id for event in published} == {"request-1"}
 
 
 async def test_a_redis_that_refuses_ticks_delays_no_job(
