@@ -30,6 +30,7 @@ class RunningJob(BaseModel):
 
     job_id: uuid.UUID
     document_id: uuid.UUID
+    version: int
     stage: Stage
     percent: int
     done: int

@@ -66,6 +66,19 @@ async def test_a_stream_reopened_with_a_token_from_before_ends_again(
         await stream.end(within=5)
 
 
+async def test_a_stream_with_the_role_the_event_tells_of_goes_on(
+    replica: Replica, neighbours: Neighbours, tenant_id: uuid.UUID, publish: Publish
+) -> None:
+    project_id = neighbours.add_project()
+    async with replica.listen(tenant_id, project_id, user_id=USER, tenant_role="admin") as stream:
+        await stream.live()
+        await publish(tenant_id, MembershipChanged(tenant_id=tenant_id, user_id=USER, role="admin"))
+        await publish(tenant_id, uploaded(project_id))
+        assert (await stream.event()).event == "document.uploaded"
+        await publish(tenant_id, MembershipChanged(tenant_id=tenant_id, user_id=USER, role="member"))
+        await stream.end(within=5)
+
+
 async def test_a_deleted_tenants_streams_end(
     replica: Replica, neighbours: Neighbours, tenant_id: uuid.UUID, publish: Publish
 ) -> None:
