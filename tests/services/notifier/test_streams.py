@@ -223,8 +223,8 @@ async def test_the_snapshot_holds_the_running_jobs(
 ) -> None:
     project_id = neighbours.add_project()
     job = {
-        "job_id": str(uuid.uuid4()), "document_id": str(uuid.uuid4()), "version": 2, "stage": "embedding", "percent": 40,
-        "done": 4, "total": 10, "unit": "chunks",
+        "job_id": str(uuid.uuid4()), "document_id": str(uuid.uuid4()), "version": 2, "stage": "embedding",
+        "percent": 40, "done": 4, "total": 10, "unit": "chunks",
     }  # fmt: skip
     neighbours.jobs[project_id] = [{**job, "lease": "stays inside"}]
     async with replica.listen(tenant_id, project_id) as stream:
