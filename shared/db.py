@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import DateTime, MetaData, Uuid, text
+from sqlalchemy import DateTime, MetaData, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -44,6 +44,7 @@ class Model(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012  # read by SQLAlchemy as declared
         datetime: DateTime(timezone=True),
         uuid.UUID: Uuid(as_uuid=True),
+        str: Text(),
         dict[str, Any]: JSONB,
     }
 

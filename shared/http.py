@@ -29,6 +29,8 @@ from shared.tenancy import Database
 
 PROBLEM_JSON = "application/problem+json"
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+# The only route with a secret in its path.
+_SECRET_IN_PATH = re.compile(r"(?<=^/v1/invitations/)[^/]+(?=/accept$)")
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 _log = get_logger(__name__)
 
@@ -50,6 +52,11 @@ class Input(BaseModel):
     """Base of every request body: unknown fields are refused, not ignored."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+
+def loggable_path(path: str) -> str:
+    """`path` without the secret that one route carries in it."""
+    return _SECRET_IN_PATH.sub("***", path)
 
 
 # --- what routers ask for --------------------------------------------------------------------------------------------
@@ -127,7 +134,7 @@ def _problem(request: Request, error: QuarryError, *, errors: Sequence[dict[str,
 async def _on_quarry_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, QuarryError)  # noqa: S101  # registered for this class only
     if error.status >= 500:
-        _log.warning("request_failed", code=error.code, path=request.scope["path"], exc_info=error)
+        _log.warning("request_failed", code=error.code, path=loggable_path(request.scope["path"]), exc_info=error)
     return _problem(request, error)
 
 
@@ -148,14 +155,14 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 async def _on_database_error(request: Request, error: Exception) -> Response:
     """Postgres away, too slow or out of connections is a 503 that says when to come back, never a 500."""
     if isinstance(error, DBAPIError) and not _is_database_outage(error):
-        _log.error("request_crashed", path=request.scope["path"], exc_info=error)
+        _log.error("request_crashed", path=loggable_path(request.scope["path"]), exc_info=error)
         return _problem(request, QuarryError())
-    _log.warning("database_unavailable", path=request.scope["path"], reason=str(error)[:200])
+    _log.warning("database_unavailable", path=loggable_path(request.scope["path"]), reason=str(error)[:200])
     return _problem(request, Unavailable(retry_after=2))
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:
-    _log.error("request_crashed", path=request.scope["path"], exc_info=error)
+    _log.error("request_crashed", path=loggable_path(request.scope["path"]), exc_info=error)
     return _problem(request, QuarryError())
 
 
@@ -211,22 +218,23 @@ class RequestContext:
                 message["headers"] = [*message.get("headers", ()), (b"x-request-id", request_id.encode())]
             await send(message)
 
-        name = f"{scope['method']} {scope['path']}"
+        path = loggable_path(scope["path"])
+        name = f"{scope['method']} {path}"
         with bind(request_id=request_id), span(name, parent=parent, kind=SpanKind.SERVER) as current:
             try:
                 await self._app(scope, receive, send_with_id)
             finally:
                 current.set_attribute("http.response.status_code", status)
                 if scope["path"] not in _QUIET_PATHS:
-                    self._log_access(scope, status, started)
+                    self._log_access(scope, path, status, started)
 
     @staticmethod
-    def _log_access(scope: Scope, status: int, started: float) -> None:
+    def _log_access(scope: Scope, path: str, status: int, started: float) -> None:
         principal: Principal | None = scope["state"].get("principal")
         _log.info(
             "request",
             method=scope["method"],
-            path=scope["path"],
+            path=path,
             status=status,
             duration_ms=round((time.perf_counter() - started) * 1000, 1),
             tenant_id=str(principal.tenant_id) if principal else None,

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.errors import OriginRefused
 from services.gateway.settings import GatewaySettings
 from shared.errors import QuarryError
-from shared.http import problem_response, request_id_of
+from shared.http import loggable_path, problem_response, request_id_of
 from shared.telemetry import get_logger
 
 RawHeader = tuple[bytes, bytes]
@@ -128,7 +128,12 @@ def crash_handler(settings: GatewaySettings) -> Callable[[Request, Exception], A
     """The answer to a defect of the gateway itself: given outside all middleware, so it says everything by itself."""
 
     async def on_crash(request: Request, error: Exception) -> Response:
-        _log.error("request_crashed", path=request.scope["path"], request_id=request_id_of(request), exc_info=error)
+        _log.error(
+            "request_crashed",
+            path=loggable_path(request.scope["path"]),
+            request_id=request_id_of(request),
+            exc_info=error,
+        )
         response = problem_response(request_id_of(request), request.scope["path"], QuarryError())
         response.headers["X-Request-ID"] = request_id_of(request)
         for name, value in security_headers(settings):

@@ -29,7 +29,7 @@ from services.gateway.runtime import Runtime
 from services.gateway.token_cache import Exchange
 from services.gateway.upstreams import Upstream
 from shared.errors import QuarryError, TooLarge, Unavailable
-from shared.http import problem_response
+from shared.http import loggable_path, problem_response
 from shared.telemetry import current_traceparent, get_logger
 
 SMALL_ANSWER_BYTES: Final = 64 * 1024
@@ -57,11 +57,14 @@ async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
     except (QuarryError, AnswerCut) as error:
         if passage.answering or isinstance(error, AnswerCut):
             # Too late for another status. Returning without the end of the body makes the server close the connection.
-            _log.warning("answer_cut", path=scope["path"], reason=str(error) or type(error).__name__)
+            _log.warning("answer_cut", path=loggable_path(scope["path"]), reason=str(error) or type(error).__name__)
             return
         if error.status >= 500:
             _log.warning(
-                "request_not_passed", path=scope["path"], code=error.code, reason=str(error.__cause__ or error)
+                "request_not_passed",
+                path=loggable_path(scope["path"]),
+                code=error.code,
+                reason=str(error.__cause__ or error),
             )
         await problem_response(passage.state["request_id"], scope["path"], error)(scope, receive, send)
 

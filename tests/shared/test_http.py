@@ -207,3 +207,12 @@ async def test_more_concurrent_requests_than_connections_are_served(
     headers = owner(tokens, tenant_id)
     answers = await asyncio.gather(*(client.get("/known", headers=headers) for _ in range(60)))
     assert {answer.status_code for answer in answers} == {200}
+
+
+async def test_the_secret_in_an_invitations_path_stays_out_of_the_log(
+    client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await client.post("/v1/invitations/planted-secret/accept")
+    assert "/v1/invitations/***/accept" in caplog.text
+    assert "planted-secret" not in caplog.text
