@@ -224,7 +224,10 @@ async def test_created_at_is_compared_as_an_instant(project: ProjectVectors) -> 
     assert await found(gte="2024-05-01", lt="2024-05-01T13:00:00Z") == {early.document_id}
 
 
-@pytest.mark.parametrize("tenant_id,project_id", [(None, uuid4()), (uuid4(), None), (str(uuid4()), uuid4())])
+SOME_ID = UUID("01a206ba-368c-70a1-aab5-da4cfdeb0a4c")
+
+
+@pytest.mark.parametrize("tenant_id,project_id", [(None, SOME_ID), (SOME_ID, None), (str(SOME_ID), SOME_ID)])
 async def test_a_missing_tenant_or_project_is_refused(store: VectorStore, tenant_id: UUID, project_id: UUID) -> None:
     with pytest.raises(TypeError):
         store.project(tenant_id, project_id)
