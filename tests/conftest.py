@@ -1,11 +1,10 @@
 """Real servers for every test: one embedded PostgreSQL and Redis per test process, schemas migrated once."""
 
-import asyncio
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,10 @@ from redis.asyncio import Redis
 
 from infra.local.home import Home
 from infra.local.stack import Stack
-from infra.postgres.roles import Access
-from shared.migrations import upgrade
 from shared.redis_clients import command_client
 from tests.support.identity import IdentityDouble
+from tests.support.stacks import EnvironmentOf, Migrate, environments_of, migrations_of
 from tests.support.system import System, running_system
-
-Environment = dict[str, str]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -51,33 +47,15 @@ async def tokens() -> AsyncIterator[IdentityDouble]:
 
 
 @pytest.fixture(scope="session")
-def migrated(stack: Stack) -> Callable[[str], Awaitable[None]]:
+def migrated(stack: Stack) -> Migrate:
     """Apply a service's migrations, once."""
-    done: dict[str, asyncio.Task[None]] = {}
-
-    async def migrate(service: str) -> None:
-        if service not in done:
-            owner_url = stack.database_url(service, Access.OWNER)
-            done[service] = asyncio.create_task(asyncio.to_thread(upgrade, service, owner_url))
-        await done[service]
-
-    return migrate
+    return migrations_of(stack)
 
 
 @pytest.fixture(scope="session")
-def service_environment(
-    stack: Stack, tokens: IdentityDouble, migrated: Callable[[str], Awaitable[None]]
-) -> Callable[[str], Awaitable[Environment]]:
+def service_environment(stack: Stack, tokens: IdentityDouble, migrated: Migrate) -> EnvironmentOf:
     """The environment of a service whose identity is the double; its schema is there when the call returns."""
-
-    async def environment(service: str) -> Environment:
-        if service != "gateway":
-            await migrated(service)
-        variables = stack.environment(service)
-        variables[f"QUARRY_{service.upper()}_IDENTITY_URL"] = tokens.url
-        return {name: value for name, value in variables.items() if name.startswith("QUARRY_")}
-
-    return environment
+    return environments_of(stack, tokens, migrated)
 
 
 @pytest.fixture

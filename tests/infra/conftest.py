@@ -38,6 +38,8 @@ def create_app():
     return app
 """
 
+PROTOCOL = "from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol as GuardedProtocol\n"
+
 TENANT_COMMAND = """
 import json, os, sys, uuid
 print("a line of log")
@@ -78,6 +80,7 @@ def _make_project(folder: Path) -> Path:
         (package / "main.py").write_text(APPLICATION)
     (folder / "services" / "__init__.py").touch()
     (folder / "services" / "identity" / "bootstrap.py").write_text(TENANT_COMMAND)
+    (folder / "services" / "gateway" / "http_protocol.py").write_text(PROTOCOL)
     (folder / "shared").mkdir()
     return folder
 

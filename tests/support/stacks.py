@@ -1,0 +1,39 @@
+"""A stack's schemas and environments, for tests that make applications themselves."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from infra.local.stack import Stack
+from infra.postgres.roles import Access
+from shared.migrations import upgrade
+from tests.support.identity import IdentityDouble
+
+Environment = dict[str, str]
+Migrate = Callable[[str], Awaitable[None]]
+EnvironmentOf = Callable[[str], Awaitable[Environment]]
+
+
+def migrations_of(stack: Stack) -> Migrate:
+    """Applies a service's migrations, each once."""
+    done: dict[str, asyncio.Task[None]] = {}
+
+    async def migrate(service: str) -> None:
+        if service not in done:
+            owner_url = stack.database_url(service, Access.OWNER)
+            done[service] = asyncio.create_task(asyncio.to_thread(upgrade, service, owner_url))
+        await done[service]
+
+    return migrate
+
+
+def environments_of(stack: Stack, tokens: IdentityDouble, migrate: Migrate) -> EnvironmentOf:
+    """Gives a service's environment, with the double as its identity; its schema is there when the call returns."""
+
+    async def environment(service: str) -> Environment:
+        if service != "gateway":
+            await migrate(service)
+        variables = stack.environment(service)
+        variables[f"QUARRY_{service.upper()}_IDENTITY_URL"] = tokens.url
+        return {name: value for name, value in variables.items() if name.startswith("QUARRY_")}
+
+    return environment
