@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, PrimaryKeyConstraint, String, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, Index, PrimaryKeyConstraint, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.indexing.schema import Base
@@ -51,9 +51,9 @@ class Job(TenantOwned, Timestamped, Base):
     project_id: Mapped[uuid.UUID]
     document_id: Mapped[uuid.UUID]
     version: Mapped[int]
-    lane: Mapped[Lane] = mapped_column(String)
+    lane: Mapped[Lane] = mapped_column(Text)
     size: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
-    state: Mapped[Stage] = mapped_column(String, server_default=text("'queued'"))
+    state: Mapped[Stage] = mapped_column(Text, server_default=text("'queued'"))
     revision: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     request_sequence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))

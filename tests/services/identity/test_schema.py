@@ -1,38 +1,19 @@
-"""The migrated schema is what the models say, and the database alone keeps tenants apart."""
+"""The database alone keeps tenants apart."""
 
 import uuid
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE, Access
-from services.identity import main
-from services.identity.schema import Base
 from shared.tenancy import SYSTEM_ACCESS
 from tests.services.identity.callers import Browser
 from tests.services.identity.conftest import Environment
 
-T = TypeVar("T")
 OF_TENANTS = {"tenants", "memberships", "api_keys", "invitations"}
 OF_THE_INSTALLATION = {"users", "linked_accounts", "sessions", "login_states", "signing_keys"}
-
-
-async def as_owner(stack: Stack, work: Callable[[Connection], T]) -> T:
-    engine = create_async_engine(
-        stack.database_url("identity", Access.OWNER), connect_args={"server_settings": {"search_path": "identity"}}
-    )
-    try:
-        async with engine.connect() as connection:
-            return await connection.run_sync(work)
-    finally:
-        await engine.dispose()
 
 
 async def query(stack: Stack, access: Access, statement: str, *arguments: object, tenant: object = "") -> list[Any]:
@@ -44,59 +25,6 @@ async def query(stack: Stack, access: Access, statement: str, *arguments: object
             return list(await connection.fetch(statement, *arguments))
     finally:
         await connection.close()
-
-
-async def test_the_models_equal_the_migrated_schema(stack: Stack, environment: Environment) -> None:
-    def differences(connection: Connection) -> Any:
-        context = MigrationContext.configure(
-            connection,
-            opts={"include_name": lambda name, kind, _: kind != "table" or name in OF_TENANTS | OF_THE_INSTALLATION},
-        )
-        return compare_metadata(context, Base.metadata)
-
-    assert main.ROUTERS
-    assert set(Base.metadata.tables) == OF_TENANTS | OF_THE_INSTALLATION
-    assert await as_owner(stack, differences) == []
-
-
-async def test_every_key_of_a_tenants_table_holds_the_tenant(stack: Stack, environment: Environment) -> None:
-    """A key without it would tell one tenant, by a conflict, what another one has."""
-
-    def keys(connection: Connection) -> list[tuple[str, str, bool]]:
-        rows = connection.execute(
-            text(
-                "SELECT t.relname, i.relname, bool_or(a.attname = 'tenant_id') FROM pg_index x "
-                "JOIN pg_class t ON t.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid "
-                "JOIN pg_namespace n ON n.oid = t.relnamespace "
-                "JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY(x.indkey) "
-                "WHERE n.nspname = 'identity' AND x.indisunique AND t.relname = ANY(:tables) GROUP BY 1, 2 "
-                "UNION ALL "
-                "SELECT t.relname, c.conname, bool_or(a.attname = 'tenant_id') FROM pg_constraint c "
-                "JOIN pg_class t ON t.oid = c.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace "
-                "JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = ANY(c.conkey) "
-                "WHERE n.nspname = 'identity' AND c.contype = 'f' AND t.relname = ANY(:tables) GROUP BY 1, 2"
-            ),
-            {"tables": sorted(OF_TENANTS)},
-        )
-        return [(row[0], row[1], row[2]) for row in rows]
-
-    found = await as_owner(stack, keys)
-    assert len(found) >= 6
-    assert [key for key in found if not key[2]] == []
-
-
-async def test_row_security_is_forced_on_every_table(stack: Stack, environment: Environment) -> None:
-    def unprotected(connection: Connection) -> list[str]:
-        rows = connection.execute(
-            text(
-                "SELECT relname FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace "
-                "WHERE n.nspname = 'identity' AND relkind = 'r' AND relname <> 'alembic_version' "
-                "AND NOT (relrowsecurity AND relforcerowsecurity)"
-            )
-        )
-        return [row[0] for row in rows]
-
-    assert await as_owner(stack, unprotected) == []
 
 
 async def test_the_runtime_role_reaches_nothing_of_the_installation(stack: Stack, environment: Environment) -> None:
