@@ -4,8 +4,9 @@
 named like the service. `follow` reads a stream without a group: every process sees every entry from now on.
 
 Guarantees (`Consumer`): an entry is acknowledged only after `shared.delivery` has committed its effect or its dead
-letter. Entries left behind by a failure or a dead process are claimed after `IDLE_MS`; Redis counts the deliveries, so
-a crash loop ends in a dead letter too. A group that Redis lost is made again at the beginning of its stream.
+letter. What a dead process of this host left behind is finished before anything new is read, so a restart keeps the
+order; other entries left behind are claimed after `IDLE_MS`. Redis counts the deliveries, so a crash loop ends in a
+dead letter too. A group that Redis lost is made again at the beginning of its stream.
 Does not guarantee: order, or delivery once.
 Fails by: waiting. While Redis answers errors the readers back off with jitter and log one line per pause.
 
@@ -38,6 +39,8 @@ from shared.tenancy import Database
 MAX_RECORDS = 64
 IDLE_MS = 15_000
 CLAIM_POLL_MS = 1_000
+RECOVERY_SECONDS = 5.0
+_CLAIMS = "-claims"
 
 Entries = list[tuple[str, bytes]]
 _log = get_logger(__name__)
@@ -57,7 +60,7 @@ class Consumer:
         self._subscribers = [subscriber for stream in self.streams for subscriber in self._subscribe(stream)]
 
     def _subscribe(self, stream: str) -> list[Any]:
-        consumer = f"{socket.gethostname()}-{os.getpid()}"
+        consumer = _own_name()
         reading = StreamSub(
             stream,
             group=self._group,
@@ -69,7 +72,7 @@ class Consumer:
         claiming = StreamSub(
             stream,
             group=self._group,
-            consumer=f"{consumer}-claims",
+            consumer=f"{consumer}{_CLAIMS}",
             batch=True,
             max_records=MAX_RECORDS,
             polling_interval=CLAIM_POLL_MS,
@@ -86,7 +89,39 @@ class Consumer:
         return subscribers
 
     async def start(self) -> None:
+        """Finish what dead processes of this host left behind, then read."""
+        try:
+            async with asyncio.timeout(RECOVERY_SECONDS):
+                for stream in self.streams:
+                    await self._recover(stream)
+        except (RedisError, OSError) as error:
+            # The claiming twin takes those entries, a little later.
+            _log.warning("recovery_postponed", reason=str(error)[:200] or type(error).__name__)
         await self._broker.start()
+
+    async def _recover(self, stream: str) -> None:
+        try:
+            consumers: Any = await self._redis.xinfo_consumers(stream, self._group)
+        except ResponseError:
+            # No stream or no group yet: nothing is pending.
+            return
+        orphans = [item for item in consumers if item["pending"] and _is_of_dead_process(item["name"].decode())]
+        pending: Any = [
+            entry
+            for orphan in orphans
+            for entry in await self._redis.xpending_range(
+                stream, self._group, min="-", max="+", count=orphan["pending"], consumername=orphan["name"]
+            )
+        ]
+        counts: dict[bytes, int] = {entry["message_id"]: entry["times_delivered"] + 1 for entry in pending}
+        if not counts:
+            return
+        _log.info("recovering", stream=stream, entries=len(counts))
+        oldest_first: list[Any] = sorted(counts, key=_order)
+        claimed: Any = await self._redis.xclaim(stream, self._group, _own_name(), 0, oldest_first)
+        await self._receive(
+            stream, [(entry_id.decode(), fields.get(b"event", b""), counts[entry_id]) for entry_id, fields in claimed]
+        )
 
     async def stop(self) -> None:
         await self._broker.stop()
@@ -142,6 +177,26 @@ class Consumer:
         return RedisBatchStreamMessage(
             raw_message=raw, body=b"", message_id=message_id, group=self._group, consumer=FAKE_CONSUMER
         )
+
+
+def _own_name() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}"
+
+
+def _is_of_dead_process(consumer: str) -> bool:
+    """Whether the consumer's process was one of this host and is gone. Its number may be ours now: it is gone too."""
+    host, _, number = consumer.removesuffix(_CLAIMS).rpartition("-")
+    if host != socket.gethostname() or not number.isdecimal():
+        return False
+    if int(number) == os.getpid():
+        return True
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 async def _decode(message: RedisBatchStreamMessage) -> tuple[str, Entries]:

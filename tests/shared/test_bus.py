@@ -1,6 +1,8 @@
 """The path of an event: outbox, relay, stream, consumer; and what each part does when its neighbour fails."""
 
 import asyncio
+import socket
+import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -186,6 +188,23 @@ async def test_a_tail_that_redis_lost_is_published_again(
     await eventually(lambda: _has_entries(redis_client, 4), within=15)
     subjects = [Envelope.from_json(fields[b"event"]).subject for _, fields in await entries_of(redis_client)]
     assert subjects == [str(note) for note in notes]
+
+
+async def test_what_a_dead_process_left_behind_is_finished_before_anything_new(
+    stack: Stack, database: Database, relay: Relay, redis_client: Redis, recorder: Recorder, tenant_id: uuid.UUID
+) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = await write(database, tenant_id, 3)
+    await eventually(lambda: _has_entries(redis_client, 3))
+    await redis_client.xgroup_create(STREAM, "notifier", id="0")
+    await redis_client.xreadgroup("notifier", f"{socket.gethostname()}-{gone.pid}", {STREAM: ">"}, count=3)
+    new = await write(database, tenant_id, 2)
+    await eventually(lambda: _has_entries(redis_client, 5))
+    async with consuming(stack, database, recorder):
+        await eventually(lambda: _async(len(recorder.seen) == 5), within=5)
+        await eventually(lambda: _is_idle(redis_client))
+    assert recorder.seen == left + new
 
 
 async def test_only_one_relay_of_a_service_leads(database: Database, relay: Relay, redis_client: Redis) -> None:

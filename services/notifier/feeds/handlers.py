@@ -8,6 +8,7 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.notifier.feeds import repository, service
+from services.notifier.feeds.models import DOCUMENT_DELETED
 from services.notifier.feeds.repository import NewEvent
 from services.notifier.feeds.service import Announce, Retention
 from shared.bus import Handler
@@ -48,7 +49,7 @@ SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
     DocumentIndexed: _shown("document.indexed", "version", "job_id", "chunk_count"),
     DocumentFailed: _shown("document.failed", "version", "job_id", "code", "reason"),
     DocumentCancelled: _shown("document.cancelled", "version", "job_id"),
-    DocumentDeleted: _shown(service.DOCUMENT_DELETED, "version"),
+    DocumentDeleted: _shown(DOCUMENT_DELETED, "version"),
     ProjectUpdated: _shown("project.updated", "name"),
     ProjectDeleted: _shown("project.deleted"),
     ProjectMemberChanged: _shown("member.changed", "user_id", "role"),
@@ -93,7 +94,7 @@ def _new_event(event: DocumentEvent | ProjectEvent, envelope: Envelope, tracepar
 
 
 def _subject_of(event: DocumentEvent | ProjectEvent) -> uuid.UUID:
-    """The thing of which a newer event makes an older one pointless."""
+    """What the event is about: nothing is told of a document after its deletion."""
     if isinstance(event, DocumentEvent):
         return event.document_id
     return event.user_id if isinstance(event, ProjectMemberChanged) else event.project_id

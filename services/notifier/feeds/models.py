@@ -10,6 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from services.notifier.schema import Base
 from shared.tenancy import TenantOwned
 
+DOCUMENT_DELETED = "document.deleted"
+
 
 class Feed(TenantOwned, Base):
     """Counters of one feed. `feed_id` is a project, or the tenant itself for the feed of all its projects.

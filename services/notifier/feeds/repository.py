@@ -10,7 +10,7 @@ from sqlalchemy import ARRAY, Text, cast, delete, exists, func, literal, or_, se
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.notifier.feeds.models import Feed, FeedEvent
+from services.notifier.feeds.models import DOCUMENT_DELETED, Feed, FeedEvent
 from shared.access import KnownProject, ProjectAccess
 from shared.tenancy import tenant_of
 
@@ -93,12 +93,12 @@ async def give_back(session: AsyncSession, project_id: uuid.UUID) -> None:
 
 
 async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_sequence: int) -> bool:
-    """Store the event; False, and nothing stored, when the feed holds it or a later one about the same thing."""
+    """Store the event; False, and nothing stored, when the feed holds it or the deletion of what it is about."""
     tenant_id = tenant_of(session)
-    newer = (FeedEvent.subject_id == event.subject_id) & (FeedEvent.revision > event.revision)
-    superseded = exists(FeedEvent.event_id).where(
+    deletion = (FeedEvent.subject_id == event.subject_id) & (FeedEvent.type == DOCUMENT_DELETED)
+    pointless = exists(FeedEvent.event_id).where(
         FeedEvent.tenant_id == tenant_id,
-        or_(FeedEvent.event_id == event.event_id, (FeedEvent.project_id == event.project_id) & newer),
+        or_(FeedEvent.event_id == event.event_id, (FeedEvent.project_id == event.project_id) & deletion),
     )
     row = {
         FeedEvent.project_id: event.project_id,
@@ -112,7 +112,7 @@ async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_s
         FeedEvent.data: event.data,
         FeedEvent.traceparent: event.traceparent,
     }
-    values = select(*(literal(value, column.type) for column, value in row.items())).where(~superseded)
+    values = select(*(literal(value, column.type) for column, value in row.items())).where(~pointless)
     stored = await session.scalar(
         insert(FeedEvent).from_select(list(row), values, include_defaults=False).returning(FeedEvent.sequence)
     )

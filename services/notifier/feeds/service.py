@@ -1,8 +1,9 @@
 """Feeds: the durable events of a project, numbered without gaps, as every replica can tell them again.
 
 Guarantees: sequences of a feed have no gaps and become visible in order; an event is appended once, however often it
-arrives; an event about a thing (a document, a member, the project) of which the feed already tells something newer is
-left out, so that nobody sees a document turn back, or rise after its deletion.
+arrives; after a document's deletion nothing more is told of it, so that it does not rise again.
+Does not guarantee: that an event which had to be delivered twice comes before younger ones about the same document.
+Each carries its `revision`, by which a client that draws states can tell.
 Forgets: the name of a deleted document, in every event about it.
 Keeps: the newest `keep_events` of a project, none older than `keep_for`; trimming rides on appends, so a feed in which
 nothing happens keeps what it has.
@@ -16,11 +17,11 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.notifier.feeds import repository
+from services.notifier.feeds.models import DOCUMENT_DELETED
 from services.notifier.feeds.repository import FeedKey, NewEvent
 from shared.tenancy import after_commit, tenant_of
 
 TRIM_EVERY = 64
-DOCUMENT_DELETED = "document.deleted"
 
 
 @dataclass(frozen=True, slots=True)

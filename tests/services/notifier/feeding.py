@@ -35,11 +35,17 @@ def indexed(project_id: uuid.UUID, document_id: uuid.UUID) -> DocumentIndexed:
     )
 
 
-def new_event(project_id: uuid.UUID, *, subject_id: uuid.UUID | None = None, revision: int = 1) -> NewEvent:
+def new_event(
+    project_id: uuid.UUID,
+    *,
+    subject_id: uuid.UUID | None = None,
+    revision: int = 1,
+    type: str = "document.uploaded",
+) -> NewEvent:
     return NewEvent(
         project_id=project_id,
         event_id=uuid.uuid4(),
-        type="document.uploaded",
+        type=type,
         time=datetime.now(UTC),
         subject_id=subject_id or uuid.uuid4(),
         revision=revision,

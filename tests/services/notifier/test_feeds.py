@@ -75,9 +75,19 @@ async def test_an_event_is_appended_once_even_when_the_inbox_has_forgotten_it(
     assert await _head(database, FeedKey(tenant_id, tenant_id)) == Head(last=1, first_kept=1)
 
 
-async def test_a_late_event_does_not_turn_a_document_back(database: Database, tenant_id: uuid.UUID) -> None:
+async def test_a_late_event_is_told_with_its_revision(database: Database, tenant_id: uuid.UUID) -> None:
     project_id, document_id = uuid.uuid4(), uuid.uuid4()
     await append(database, tenant_id, new_event(project_id, subject_id=document_id, revision=5))
+    await append(database, tenant_id, new_event(project_id, subject_id=document_id, revision=4))
+    events = await _all(database, FeedKey(tenant_id, project_id))
+    assert [event.sequence for event in events] == [1, 2]
+
+
+async def test_nothing_is_told_of_a_document_after_its_deletion(database: Database, tenant_id: uuid.UUID) -> None:
+    project_id, document_id = uuid.uuid4(), uuid.uuid4()
+    await append(
+        database, tenant_id, new_event(project_id, subject_id=document_id, revision=5, type="document.deleted")
+    )
     await append(database, tenant_id, new_event(project_id, subject_id=document_id, revision=4))
     await append(database, tenant_id, new_event(project_id, revision=1))
     events = await _all(database, FeedKey(tenant_id, project_id))
