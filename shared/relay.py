@@ -4,8 +4,7 @@ Guarantees: every committed row reaches the stream at least once, in `position` 
 Redis forgets (FLUSHALL, the unsynced tail of its AOF, an empty restart) is published again within `CHECK_SECONDS`, as
 long as the row is kept (24 hours).
 Does not guarantee: publishing once. A crash between XADD and the mark repeats a batch; consumers have an inbox.
-Fails by: waiting. Redis or Postgres out of reach pauses the relay with backoff; rows pile up in the outbox, and
-`shared.http` answers writes with 503 beyond the backlog cap.
+Fails by: waiting. Redis or Postgres out of reach pauses the relay with backoff; rows wait in the outbox.
 
 One at a time per service: a session-level advisory lock, held by the connection that the leader keeps. A relay that
 loses the connection loses the lock with it.
