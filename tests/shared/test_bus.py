@@ -37,10 +37,12 @@ class Recorder:
     """A handler whose effect is a row and whose failures are made to order."""
 
     def __init__(self) -> None:
+        self.called: list[uuid.UUID] = []
         self.seen: list[uuid.UUID] = []
         self.fail: Callable[[NoteWritten], Exception | None] = lambda _: None
 
     async def __call__(self, session: AsyncSession, event: NoteWritten, envelope: Envelope) -> None:
+        self.called.append(event.note_id)
         session.add(KnownProject(project_id=event.note_id, active=True, sequence=envelope.sequence))
         await session.flush()
         if error := self.fail(event):
@@ -155,6 +157,9 @@ async def test_the_same_event_twice_has_one_effect(
             await redis_client.xadd(STREAM, fields)
         later = await write(database, tenant_id)
         await eventually(lambda: _async(recorder.seen == notes + later))
+        await eventually(lambda: _is_idle(redis_client))
+    # Not even begun a second time: the row's key would hide an effect that is merely refused.
+    assert recorder.called == notes + later
     async with database.tenant(tenant_id) as session:
         assert await session.scalar(select(func.count()).select_from(InboxEntry)) == 2
 
