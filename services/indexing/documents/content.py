@@ -40,7 +40,8 @@ class ContentSource:
             ContentUnavailable: no answer, or one cut short.
         """
         path = self._folder / f"{lease.job_id}-{lease.token}"
-        file = await asyncio.to_thread(_open_alone, path, str(lease.job_id))
+        # Not in a thread: a cancellation while it opens would leave an open file that nobody knows of.
+        file = _open_alone(path, str(lease.job_id))
         try:
             try:
                 await self._download(lease, file)
