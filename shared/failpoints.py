@@ -6,10 +6,10 @@ A module declares its places once and reaches them where a crash would hurt:
     ...
     await AFTER_XADD.reach()
 
-Off unless the environment turns one on, by the process: `QUARRY_FAILPOINTS="relay.after_xadd=exit@3, ..."`. Actions:
-`exit` ends the process at once, without any cleaning up, as SIGKILL would; `raise` raises `FailpointError`; `hang` stops
-the task that reached the place until it is cancelled. It happens once, the first time the place is reached or the
-`@n`-th; with `%n` every n-th time.
+Off unless the environment of the process turns one on: `QUARRY_FAILPOINTS="relay.after_xadd=exit@3, ..."`. Actions:
+`exit` ends the process at once, without any cleaning up, as SIGKILL would; `raise` raises `FailpointError`; `hang`
+stops the task that reached the place until it is cancelled. It happens once, the first time the place is reached or
+the `@n`-th; with `%n` every n-th time.
 
 Lint fails when a commit, publish or acknowledgement has no failpoint in its function (`infra.checks.failpoints`).
 """
