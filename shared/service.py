@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from shared import db, telemetry
 from shared.auth import ServiceTokens, TokenVerifier
+from shared.background import run_in_background
 from shared.bus import Consumer, Handler
 from shared.http import RequestContext, install_problem_documents
 from shared.redis_clients import command_client
@@ -114,33 +115,13 @@ async def _background(runtime: Runtime, handlers: Sequence[Handler[Any]]) -> Asy
     relay = Relay(settings.service, runtime.database, runtime.redis)
     runtime.database.on_outbox_commit(relay.wake)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(run_in_background(relay.run(), name="relay"))
+        await stack.enter_async_context(run_in_background(relay.run, name="relay"))
         if handlers and Role.EVENTS in settings.roles:
             consumer = Consumer(settings.service, settings.redis_url.get_secret_value(), runtime.database, handlers)
             await consumer.start()
             stack.push_async_callback(consumer.stop)
             runtime.checks["streams"] = consumer.check
         yield
-
-
-@asynccontextmanager
-async def run_in_background(work: Any, *, name: str) -> AsyncIterator["asyncio.Task[None]"]:
-    """Run a coroutine beside the block; cancel it and wait for it at the end. A crash of it is logged, not lost."""
-    task: asyncio.Task[None] = asyncio.create_task(work, name=name)
-    task.add_done_callback(_report_crash)
-    try:
-        yield task
-    finally:
-        # Cancelled until it ends: redis-py sends under `asyncio.wait_for`, which on Python 3.11 loses a cancellation
-        # that arrives as the sending completes.
-        while not task.done():
-            task.cancel()
-            await asyncio.wait([task], timeout=0.5)
-
-
-def _report_crash(task: "asyncio.Task[None]") -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("background_task_crashed", task=task.get_name(), exc_info=error)
 
 
 async def _check_postgres(engines: db.Engines) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 from redis.asyncio import Redis
@@ -19,8 +20,9 @@ from services.gateway.routes import UpstreamName
 from services.gateway.settings import GatewaySettings
 from services.gateway.token_cache import TokenCache
 from services.gateway.upstreams import Upstream
+from shared.background import run_in_background
 from shared.redis_clients import command_client, reader_client
-from shared.service import Check, run_in_background
+from shared.service import Check
 
 
 @dataclass(slots=True)
@@ -59,7 +61,9 @@ async def run(settings: GatewaySettings) -> AsyncIterator[Runtime]:
                 "identity": lambda: _check_identity(services["identity"]),
             },
         )
-        await stack.enter_async_context(run_in_background(follow_revocations(reader, cache), name="revocations"))
+        await stack.enter_async_context(
+            run_in_background(partial(follow_revocations, reader, cache), name="revocations")
+        )
         yield runtime
 
 

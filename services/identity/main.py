@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -21,8 +22,9 @@ from services.identity.tokens.router import router as tokens
 from services.identity.tokens.signing_keys import KeyRing
 from services.identity.users.router import router as users
 from shared import service
+from shared.background import run_in_background
 from shared.bus import Handler
-from shared.service import Runtime, run_in_background
+from shared.service import Runtime
 
 ROUTERS = (oauth, sessions, users, tenants, members, invitations, api_keys, tokens)
 
@@ -47,7 +49,7 @@ def create_app() -> FastAPI:
         async with AsyncExitStack() as stack:
             for provider in app.state.providers.values():
                 stack.push_async_callback(provider.aclose)
-            tidying = housekeeping.run(runtime.database, ring, settings.roles)
+            tidying = partial(housekeeping.run, runtime.database, ring, settings.roles)
             await stack.enter_async_context(run_in_background(tidying, name="housekeeping"))
             yield ()
 

@@ -25,8 +25,9 @@ from services.indexing.search.service import SearchEngine
 from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.store import EmbeddedStore, VectorStore
 from shared.access import ProjectDirectory, access_handlers
+from shared.background import run_in_background
 from shared.bus import Handler
-from shared.service import Runtime, run_in_background
+from shared.service import Runtime
 from shared.settings import Role
 
 Signal = Callable[[], None]
@@ -87,7 +88,7 @@ async def _start_work(
         max_attempts=settings.job_max_attempts,
     )
     cleaner = Cleaner(runtime.database, store)
-    for name, work in (("progress", progress.run()), ("vector-changes", cleaner.run()), ("jobs", worker.run())):
+    for name, work in (("progress", progress.run), ("vector-changes", cleaner.run), ("jobs", worker.run)):
         task = await stack.enter_async_context(run_in_background(work, name=name))
         runtime.checks[name] = _alive(task)
     return worker, cleaner

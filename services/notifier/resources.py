@@ -7,6 +7,7 @@ group: announcements of other replicas, progress, and the two that take access a
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,9 +25,10 @@ from services.notifier.streams.service import Streaming
 from services.notifier.streams.shutdown import on_stop_signal
 from services.notifier.streams.snapshots import Snapshots
 from shared.access import ProjectDirectory, access_handlers
+from shared.background import run_in_background
 from shared.bus import Handler, follow
 from shared.redis_clients import PROGRESS_STREAM, reader_client, stream_of
-from shared.service import Check, Runtime, run_in_background
+from shared.service import Check, Runtime
 
 Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[Handler[Any]]]]
 
@@ -44,10 +46,10 @@ def resources(settings: NotifierSettings) -> Resources:
             stack.callback(streaming.hub.close)
             stack.enter_context(on_stop_signal(streaming.connections.drain))
             for name, work in (
-                ("announcements", announcer.run()),
-                ("poll", streaming.hub.poll()),
-                ("connections", streaming.connections.tend()),
-                ("revocations", revocations.run()),
+                ("announcements", announcer.run),
+                ("poll", streaming.hub.poll),
+                ("connections", streaming.connections.tend),
+                ("revocations", revocations.run),
             ):
                 await stack.enter_async_context(run_in_background(work, name=name))
             for name, on_entry, on_gap in (
@@ -58,7 +60,7 @@ def resources(settings: NotifierSettings) -> Resources:
             ):
                 redis = reader_client(settings.redis_url.get_secret_value())
                 stack.push_async_callback(redis.aclose)
-                following = run_in_background(follow(redis, name, on_entry, on_gap), name=name)
+                following = run_in_background(partial(follow, redis, name, on_entry, on_gap), name=name)
                 runtime.checks[f"following {name}"] = _running(await stack.enter_async_context(following))
             yield _handlers(settings, announcer)
 

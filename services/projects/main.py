@@ -14,6 +14,7 @@ from services.projects.documents.handlers import HANDLERS
 from services.projects.projects import router as projects
 from services.projects.settings import ProjectsSettings
 from shared import service
+from shared.background import run_in_background
 from shared.bus import Handler
 from shared.settings import Role
 
@@ -35,6 +36,6 @@ async def _resources(
         app.state.max_document_bytes = settings.max_document_bytes
         runtime.checks["blobs"] = blobs.check
         if Role.JOBS in settings.roles:
-            work = cleaning.run(runtime.database, blobs, every_seconds=settings.cleaning_seconds)
-            await stack.enter_async_context(service.run_in_background(work, name="blob-cleaning"))
+            work = partial(cleaning.run, runtime.database, blobs, every_seconds=settings.cleaning_seconds)
+            await stack.enter_async_context(run_in_background(work, name="blob-cleaning"))
         yield HANDLERS

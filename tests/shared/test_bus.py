@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from infra.local.stack import Stack
 from shared import bus, dead_letters, delivery
 from shared.access import KnownProject
+from shared.background import run_in_background
 from shared.bus import Consumer, Handler, follow
 from shared.dead_letters import DeadLetter
 from shared.events.envelope import Envelope
@@ -25,7 +27,6 @@ from shared.inbox import InboxEntry
 from shared.outbox import OutboxEvent, publish
 from shared.redis_clients import reader_client
 from shared.relay import Relay
-from shared.service import run_in_background
 from shared.tenancy import Database
 from tests.shared.conftest import NoteWritten
 from tests.support.polling import eventually
@@ -66,7 +67,7 @@ async def fresh_stream(redis_client: Redis, database: Database) -> None:
 async def relay(database: Database, redis_client: Redis) -> AsyncIterator[Relay]:
     relay = Relay("notifier", database, redis_client)
     database.on_outbox_commit(relay.wake)
-    async with run_in_background(relay.run(), name="relay"):
+    async with run_in_background(relay.run, name="relay"):
         await eventually(lambda: _async(relay.leading))
         yield relay
 
@@ -214,7 +215,7 @@ async def test_what_a_dead_process_left_behind_is_finished_before_anything_new(
 
 async def test_only_one_relay_of_a_service_leads(database: Database, relay: Relay, redis_client: Redis) -> None:
     second = Relay("notifier", database, redis_client)
-    async with run_in_background(second.run(), name="second relay"):
+    async with run_in_background(second.run, name="second relay"):
         await asyncio.sleep(0.6)
         assert (relay.leading, second.leading) == (True, False)
 
@@ -223,8 +224,8 @@ async def test_the_relay_takes_over_from_one_that_ended(
     database: Database, redis_client: Redis, tenant_id: uuid.UUID
 ) -> None:
     first, second = (Relay("notifier", database, redis_client) for _ in range(2))
-    async with run_in_background(second.run(), name="second relay"):
-        async with run_in_background(first.run(), name="first relay"):
+    async with run_in_background(second.run, name="second relay"):
+        async with run_in_background(first.run, name="first relay"):
             await eventually(lambda: _async(first.leading or second.leading))
         await eventually(lambda: _async(second.leading))
         await write(database, tenant_id)
@@ -362,7 +363,7 @@ async def test_following_sees_every_entry_from_now_on(stack: Stack, redis_client
     seen: list[bytes] = []
     gaps: list[None] = []
     reader = reader_client(stack.redis.url())
-    following = follow(reader, stream, lambda _, fields: seen.append(fields[b"n"]), lambda: gaps.append(None))
+    following = partial(follow, reader, stream, lambda _, fields: seen.append(fields[b"n"]), lambda: gaps.append(None))
     async with run_in_background(following, name="follow"):
         await eventually(lambda: _read_by(redis_client))
         await redis_client.xadd(stream, {"n": b"1"})

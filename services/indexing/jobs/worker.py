@@ -23,9 +23,9 @@ from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.owners import is_dead
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.signals import Signal
+from shared.background import run_in_background
 from shared.events.projects import Lane
 from shared.resilience import Backoff
-from shared.service import run_in_background
 from shared.telemetry import SpanKind, bind, get_logger, mark_failed, span
 from shared.tenancy import Database
 
@@ -65,7 +65,7 @@ class Worker:
 
     async def run(self) -> None:
         try:
-            async with run_in_background(self._keep_leases(), name="job-leases"):
+            async with run_in_background(self._keep_leases, name="job-leases"):
                 await self._expire_dead_owners()
                 await self._dispatch()
         finally:

@@ -15,8 +15,8 @@ from services.notifier.feeds.announcements import Announcer
 from services.notifier.feeds.repository import FeedKey
 from services.notifier.feeds.service import Announcement
 from services.notifier.streams.frames import Frame
+from shared.background import run_in_background
 from shared.redis_clients import command_client
-from shared.service import run_in_background
 from shared.tenancy import Database
 from tests.services.notifier.feeding import append, new_event, uploaded
 from tests.services.notifier.running import Neighbours, Publish, Replica, Replicas
@@ -248,7 +248,7 @@ async def test_announcements_are_dropped_while_redis_is_away() -> None:
     async def dropped() -> bool:
         return announcer.waiting == 0
 
-    async with run_in_background(announcer.run(), name="announcements") as task:
+    async with run_in_background(announcer.run, name="announcements") as task:
         announcer.announce(Announcement(tenant_id, project_id, 3, 5), new_event(project_id))
         assert told == [(FeedKey(tenant_id, project_id), 3), (FeedKey(tenant_id, tenant_id), 5)]
         await eventually(dropped)

@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 from services.notifier.streams.connection import Connection
 from services.notifier.streams.revocations import RENEW_WITHIN, Revocations
 from shared.access import ProjectAccess
+from shared.background import run_in_background
 from shared.events.envelope import Event
 from shared.events.identity import ApiKeyRevoked, MembershipChanged, SessionRevoked, TenantDeleted
 from shared.events.projects import ProjectCreated, ProjectDeleted, ProjectMemberChanged, ProjectRestored
-from shared.service import run_in_background
 from shared.tenancy import Database
 from tests.services.notifier.feeding import append, new_event, uploaded
 from tests.services.notifier.running import Neighbours, Publish, Replica, Replicas, Who
@@ -182,7 +182,7 @@ async def test_after_a_gap_in_projects_everybody_is_checked(
     streaming = replica.streaming
     revocations = Revocations(streaming.connections, database, streaming.directory)
     async with (
-        run_in_background(revocations.run(), name="revocations"),
+        run_in_background(revocations.run, name="revocations"),
         replica.listen(tenant_id, project_id, user_id=member, tenant_role="member") as removed,
         replica.listen(tenant_id, project_id, user_id=stays, tenant_role="member") as kept,
     ):
@@ -219,7 +219,7 @@ async def test_access_that_cannot_be_checked_is_checked_again(
 
         monkeypatch.setattr(database, "tenant", flaky)
         revocations.on_projects_gap()
-        async with run_in_background(revocations.run(), name="revocations"):
+        async with run_in_background(revocations.run, name="revocations"):
             await stream.end(within=5)
 
 
