@@ -22,6 +22,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from shared.telemetry import get_logger
+
+_log = get_logger(__name__)
 VARIABLE: Final = "QUARRY_FAILPOINTS"
 EXIT_STATUS: Final = 70
 _NAME = re.compile(r"^[a-z_]+(\.[a-z_]+)+$")
@@ -69,6 +72,7 @@ class Failpoint:
             return
         if self._order.action is Action.EXIT:
             os._exit(EXIT_STATUS)
+        _log.warning("failpoint_reached", failpoint=self.name, action=self._order.action.value)
         if self._order.action is Action.HANG:
             await asyncio.Event().wait()
         raise FailpointError(self.name)

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.auth import Principal, TokenVerifier
 from shared.errors import Forbidden, QuarryError, Unauthenticated, Unavailable
+from shared.outbox import caused_by_request
 from shared.telemetry import SpanKind, bind, get_logger, span
 from shared.tenancy import Database
 
@@ -87,7 +88,7 @@ async def _tenant_session(request: Request, principal: CurrentPrincipal) -> Asyn
     database: Database = request.app.state.runtime.database
     with bind(tenant_id=principal.tenant_id, user_id=principal.user_id):
         async with database.tenant(principal.tenant_id) as session:
-            session.info["correlation_id"] = request_id_of(request)
+            caused_by_request(session, request_id_of(request))
             yield session
 
 
@@ -95,7 +96,7 @@ async def _system_session(request: Request) -> AsyncIterator[AsyncSession]:
     """One transaction of the system role, for what happens before a tenant is known."""
     database: Database = request.app.state.runtime.database
     async with database.system() as session:
-        session.info["correlation_id"] = request_id_of(request)
+        caused_by_request(session, request_id_of(request))
         yield session
 
 

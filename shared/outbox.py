@@ -4,12 +4,14 @@ Guarantees: an event is stored in the transaction of the change it reports, or n
 publishes it at least once, in the order rows were committed as far as one relay can see it, and keeps published rows
 for 24 hours so that what Redis loses can be published again.
 Does not guarantee: delivery exactly once (consumers have an inbox), or any order between aggregates.
+Fails by: `BacklogFull`, for requests only, while more events wait for the relay than may (`shared.backlog`).
 """
 
 import uuid
 from datetime import datetime
 from typing import Any
 
+import orjson
 from sqlalchemy import BigInteger, Identity, Index, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -17,7 +19,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from shared.db import Identified, Model
 from shared.events.envelope import Envelope, Event, producer_of
 from shared.telemetry import current_traceparent
-from shared.tenancy import TenantOwned, tenant_of
+from shared.tenancy import TenantOwned, backlog_of, tenant_of
 
 
 class OutboxEvent(TenantOwned, Identified, Model):
@@ -41,20 +43,41 @@ class OutboxEvent(TenantOwned, Identified, Model):
     published_at: Mapped[datetime | None]
     entry_id: Mapped[str | None]
 
-    def envelope(self) -> Envelope:
-        return Envelope(
-            id=self.id,
-            source=f"/quarry/{producer_of(self.type)}",
-            type=self.type,
-            subject=self.subject,
-            time=self.time,
-            tenantid=self.tenant_id,
-            sequence=self.sequence,
-            traceparent=self.traceparent,
-            correlationid=self.correlation_id,
-            causationid=self.causation_id,
-            data=self.data,
-        )
+
+def entry_of(row: Any) -> bytes:
+    """The stream entry of an outbox row: its `Envelope` as JSON. `data` may be JSON text already.
+
+    Written out, since the relay does nothing else: by way of the Pydantic model it takes eight times as long.
+    """
+    attributes = {
+        "specversion": "1.0",
+        "id": str(row.id),
+        "source": f"/quarry/{producer_of(row.type)}",
+        "type": row.type,
+        "subject": row.subject,
+        "time": row.time,
+        "datacontenttype": "application/json",
+        "tenantid": str(row.tenant_id),
+        "sequence": row.sequence,
+        "traceparent": row.traceparent,
+        "correlationid": row.correlation_id,
+        "causationid": row.causation_id,
+        "data": orjson.Fragment(row.data) if isinstance(row.data, str) else row.data,
+    }
+    present = {name: value for name, value in attributes.items() if value is not None}
+    return orjson.dumps(present, option=orjson.OPT_UTC_Z)
+
+
+def caused_by_request(session: AsyncSession, request_id: str) -> None:
+    """Events of this transaction carry the request's id, and are refused while too many wait."""
+    session.info["correlation_id"] = request_id
+    session.info["refusable"] = True
+
+
+def caused_by_event(session: AsyncSession, envelope: Envelope) -> None:
+    """Events of this transaction carry the id of the event they follow from, and of the request that began it all."""
+    session.info["correlation_id"] = envelope.correlationid
+    session.info["causation_id"] = str(envelope.id)
 
 
 def publish(session: AsyncSession, event: Event, *, sequence: int, tenant_id: uuid.UUID | None = None) -> None:
@@ -66,7 +89,10 @@ def publish(session: AsyncSession, event: Event, *, sequence: int, tenant_id: uu
 
     Raises:
         TenantMismatch: the session is bound to no tenant.
+        BacklogFull: a request's event, while too many wait.
     """
+    if session.info.get("refusable"):
+        backlog_of(session).refuse_when_full()
     session.add(
         OutboxEvent(
             tenant_id=tenant_id or tenant_of(session),
@@ -75,12 +101,8 @@ def publish(session: AsyncSession, event: Event, *, sequence: int, tenant_id: uu
             sequence=sequence,
             traceparent=current_traceparent(),
             correlation_id=session.info.get("correlation_id"),
-            causation_id=_text_or_none(session.info.get("causation_id")),
+            causation_id=session.info.get("causation_id"),
             data=event.model_dump(mode="json"),
         )
     )
     session.info["outbox_written"] = True
-
-
-def _text_or_none(value: uuid.UUID | str | None) -> str | None:
-    return None if value is None else str(value)

@@ -9,55 +9,58 @@ Fails by: waiting. Redis or Postgres out of reach pauses the relay with backoff;
 One at a time per service: a session-level advisory lock, held by the connection that the leader keeps. A relay that
 loses the connection loses the lock with it.
 
-How loss is noticed: the stream's *epoch* is a random value in a Redis key beside the stream. It is read in the same
-round trip as each XADD batch and every few seconds. Another epoch, or none, means another life of Redis: all kept rows
-are published again. The same epoch with a `last-generated-id` older than the newest row marked published means a lost
-tail: the rows after it are published again.
+How loss is noticed: the stream's *epoch* is a random value in a Redis key beside the stream. Every few seconds, and
+before anything is published after an error, it is compared with the one in Postgres. Another epoch, or none, means
+another life of Redis: all kept rows are published again. The same epoch with a `last-generated-id` older than the
+newest row marked published means a lost tail: the rows after it are published again. Since a connection may be made
+again without an error being seen, each batch asks in the same round trip, first, for the last id: nobody else writes
+to the stream, so it is the last one this relay knows, or the rows after it are lost.
 """
 
 import asyncio
 import uuid
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    String,
-    cast,
-    column,
-    delete,
-    func,
-    select,
-    text,
-    true,
-    tuple_,
-    update,
-    values,
-)
+from sqlalchemy import BigInteger, ColumnElement, cast, func, select, text, true, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import Model
-from shared.inbox import InboxEntry
-from shared.outbox import OutboxEvent
+from shared.events.subscriptions import SUBSCRIBERS
+from shared.failpoints import failpoint
+from shared.outbox import OutboxEvent, entry_of
 from shared.redis_clients import stream_of
 from shared.resilience import Backoff
+from shared.streams import EntryOrder, entry_order, make_groups
 from shared.telemetry import get_logger
 from shared.tenancy import Database
 
 POLL_SECONDS = 0.5
 CHECK_SECONDS = 2.0
-PRUNE_SECONDS = 600.0
 BATCH = 500
-KEEP_PUBLISHED = timedelta(hours=24)
-KEEP_INBOX = timedelta(hours=72)
 
+BEFORE_XADD = failpoint("relay.before_xadd", "rows taken, nothing published")
+AFTER_XADD = failpoint("relay.after_xadd", "published, not marked")
+AFTER_MARK = failpoint("relay.after_mark", "published and marked")
+AFTER_EPOCH = failpoint("relay.after_epoch", "Redis has a new epoch that Postgres has not heard of")
+
+_TAKE = text(
+    "SELECT id, tenant_id, position, type, subject, sequence, time, traceparent, correlation_id, causation_id, "
+    "CAST(data AS text) AS data "
+    "FROM outbox WHERE published_at IS NULL ORDER BY position LIMIT :most FOR UPDATE SKIP LOCKED"
+)
+_MARK = text(
+    "UPDATE outbox SET published_at = now(), entry_id = marked.entry_id "
+    "FROM unnest(CAST(:positions AS bigint[]), CAST(:entry_ids AS text[])) AS marked (position, entry_id) "
+    "WHERE outbox.position = marked.position"
+)
+
+_NOTHING: EntryOrder = (0, 0)
 _log = get_logger(__name__)
 
 
@@ -80,8 +83,9 @@ class Relay:
         self._database = database
         self._redis = redis
         self._woken = asyncio.Event()
+        self._groups = SUBSCRIBERS.get(service, ())
         self._next_check = 0.0
-        self._next_prune = 0.0
+        self._last = _NOTHING
         self.leading = False
 
     def wake(self) -> None:
@@ -121,9 +125,6 @@ class Relay:
             await lock.execute(text("SELECT 1"))
             await self._republish_what_redis_lost()
             self._next_check = now + CHECK_SECONDS
-        if now >= self._next_prune:
-            await self._prune()
-            self._next_prune = now + PRUNE_SECONDS
         return await self._publish_batch()
 
     async def _become_leader(self, lock: AsyncConnection) -> None:
@@ -148,42 +149,40 @@ class Relay:
 
     async def _publish_batch(self) -> int:
         async with self._database.system() as session:
-            rows = (
-                await session.scalars(
-                    select(OutboxEvent)
-                    .where(OutboxEvent.published_at.is_(None))
-                    .order_by(OutboxEvent.position)
-                    .limit(BATCH)
-                    .with_for_update(skip_locked=True)
-                )
-            ).all()
+            rows = (await session.execute(_TAKE, {"most": BATCH})).all()
             if not rows:
                 return 0
-            entry_ids = await self._add_to_stream(rows)
-            marked = values(column("position", BigInteger), column("entry_id", String), name="marked").data(
-                [(row.position, entry_id) for row, entry_id in zip(rows, entry_ids, strict=True)]
-            )
-            await session.execute(
-                update(OutboxEvent)
-                .where(OutboxEvent.position == marked.c.position)
-                .values(published_at=datetime.now(UTC), entry_id=marked.c.entry_id)
-                .execution_options(synchronize_session=False)
-            )
+            await BEFORE_XADD.reach()
+            before, entry_ids = await self._add_to_stream([entry_of(row) for row in rows])
+            await AFTER_XADD.reach()
+            if before < self._last:
+                await self._take_back(session, _after(before))
+            await session.execute(_MARK, {"positions": [row.position for row in rows], "entry_ids": entry_ids})
+        self._last = entry_order(entry_ids[-1])
+        await AFTER_MARK.reach()
         return len(rows)
 
-    async def _add_to_stream(self, rows: Sequence[OutboxEvent]) -> list[str]:
+    async def _add_to_stream(self, entries: Sequence[bytes]) -> tuple[EntryOrder, list[str]]:
+        """The last id of the stream before, and the ids of `entries`."""
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for row in rows:
-                pipeline.xadd(self.stream, {"event": row.envelope().to_json()})
+            pipeline.xinfo_stream(self.stream)
+            for entry in entries:
+                pipeline.xadd(self.stream, {"event": entry})
             pipeline.exists(self._epoch_key)
-            *entry_ids, has_epoch = await pipeline.execute()
+            info, *entry_ids, has_epoch = await pipeline.execute(raise_on_error=False)
+        for answer in (*entry_ids, has_epoch):
+            if isinstance(answer, Exception):
+                raise answer
         if not has_epoch:
             self._next_check = 0.0
-        return [str(entry_id, "ascii") for entry_id in entry_ids]
+        return _last_id(info), [str(entry_id, "ascii") for entry_id in entry_ids]
 
     async def _republish_what_redis_lost(self) -> None:
         epoch: Any = await self._redis.get(self._epoch_key)
-        last_id = await self._last_generated_id()
+        try:
+            self._last = _last_id(await self._redis.xinfo_stream(self.stream))
+        except ResponseError as error:
+            self._last = _last_id(error)
         async with self._database.system() as session:
             known = await session.get(RelayState, self.stream)
             newest = await session.scalar(
@@ -192,53 +191,43 @@ class Relay:
                 .order_by(OutboxEvent.published_at.desc(), OutboxEvent.position.desc())
                 .limit(1)
             )
-            if epoch is not None and known is not None and known.epoch == epoch.decode():
-                if newest is None or (last_id is not None and last_id >= _entry_order(newest)):
-                    return
-                lost = _after(last_id)
-            else:
-                fresh = epoch.decode() if epoch is not None else uuid.uuid4().hex
-                await session.merge(RelayState(stream=self.stream, epoch=fresh))
-                await self._redis.set(self._epoch_key, fresh)
-                lost = true()
-                if known is None and newest is None:
-                    return
-            result = await session.execute(
-                update(OutboxEvent)
-                .where(OutboxEvent.published_at.is_not(None), lost)
-                .values(published_at=None, entry_id=None)
-                .returning(OutboxEvent.position)
-                .execution_options(synchronize_session=False)
-            )
-            count = len(result.all())
-        _log.warning("redis_lost_events", stream=self.stream, publishing_again=count)
+            same_life = epoch is not None and known is not None and known.epoch == epoch.decode()
+            if same_life and (newest is None or self._last >= entry_order(newest)):
+                return
+            await make_groups(self._redis, self.stream, self._groups)
+            if same_life:
+                await self._take_back(session, _after(self._last))
+                return
+            fresh = epoch.decode() if epoch is not None else uuid.uuid4().hex
+            await session.merge(RelayState(stream=self.stream, epoch=fresh))
+            await self._redis.set(self._epoch_key, fresh)
+            await AFTER_EPOCH.reach()
+            if newest is not None:
+                await self._take_back(session, true())
 
-    async def _last_generated_id(self) -> tuple[int, int] | None:
-        try:
-            info = await self._redis.xinfo_stream(self.stream)
-        except ResponseError as error:
-            if "no such key" in str(error):
-                return None
-            raise
-        last: bytes = info["last-generated-id"]
-        return _entry_order(last.decode())
-
-    async def _prune(self) -> None:
-        now = datetime.now(UTC)
-        async with self._database.system() as session:
-            await session.execute(delete(OutboxEvent).where(OutboxEvent.published_at < now - KEEP_PUBLISHED))
-            await session.execute(delete(InboxEntry).where(InboxEntry.processed_at < now - KEEP_INBOX))
+    async def _take_back(self, session: AsyncSession, lost: ColumnElement[bool]) -> None:
+        """Rows that Redis no longer has wait to be published again."""
+        taken_back = await session.scalars(
+            update(OutboxEvent)
+            .where(OutboxEvent.published_at.is_not(None), lost)
+            .values(published_at=None, entry_id=None)
+            .returning(OutboxEvent.position)
+            .execution_options(synchronize_session=False)
+        )
+        _log.warning("redis_lost_events", stream=self.stream, publishing_again=len(taken_back.all()))
 
 
-def _after(last_id: tuple[int, int] | None) -> ColumnElement[bool]:
-    """Rows whose stream entry is newer than `last_id`."""
-    if last_id is None:
-        return true()
+def _last_id(info: Any) -> EntryOrder:
+    """The last id a stream has given, from XINFO STREAM or its error; there is none where there is no stream."""
+    if isinstance(info, Exception):
+        if "no such key" in str(info):
+            return _NOTHING
+        raise info
+    return entry_order(info["last-generated-id"])
+
+
+def _after(last: EntryOrder) -> ColumnElement[bool]:
+    """Rows whose stream entry is newer than `last`."""
     milliseconds = cast(func.split_part(OutboxEvent.entry_id, "-", 1), BigInteger)
-    counter = cast(func.split_part(OutboxEvent.entry_id, "-", 2), BigInteger)
-    return tuple_(milliseconds, counter) > tuple_(*last_id)
-
-
-def _entry_order(entry_id: str) -> tuple[int, int]:
-    milliseconds, _, counter = entry_id.partition("-")
-    return int(milliseconds), int(counter or 0)
+    number = cast(func.split_part(OutboxEvent.entry_id, "-", 2), BigInteger)
+    return tuple_(milliseconds, number) > tuple_(*last)

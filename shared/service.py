@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -21,8 +22,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from shared import db, telemetry
 from shared.auth import ServiceTokens, TokenVerifier
 from shared.background import run_in_background
+from shared.backlog import Backlog
 from shared.bus import Consumer, Handler
 from shared.http import RequestContext, install_problem_documents
+from shared.janitor import Janitor
 from shared.redis_clients import command_client
 from shared.relay import Relay
 from shared.settings import DatabaseSettings, Role, SettingsError
@@ -94,7 +97,7 @@ async def _run(settings: DatabaseSettings) -> AsyncIterator[Runtime]:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         runtime = Runtime(
             settings=settings,
-            database=Database(engines),
+            database=Database(engines, backlog=Backlog(settings.outbox_backlog_limit)),
             redis=redis,
             http=http,
             verifier=TokenVerifier(settings.service, settings.identity_url, http),
@@ -115,7 +118,10 @@ async def _background(runtime: Runtime, handlers: Sequence[Handler[Any]]) -> Asy
     relay = Relay(settings.service, runtime.database, runtime.redis)
     runtime.database.on_outbox_commit(relay.wake)
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(run_in_background(relay.run, name="relay"))
+        janitor = Janitor(settings.service, runtime.database, runtime.redis, leads=lambda: relay.leading)
+        watch = partial(runtime.database.backlog.watch, runtime.database.engines.system)
+        for name, work in (("relay", relay.run), ("janitor", janitor.run), ("backlog", watch)):
+            await stack.enter_async_context(run_in_background(work, name=name))
         if handlers and Role.EVENTS in settings.roles:
             consumer = Consumer(settings.service, settings.redis_url.get_secret_value(), runtime.database, handlers)
             await consumer.start()

@@ -13,6 +13,7 @@ A system session (`System`) has neither a tenant nor a criterion. It connects as
 tables of `SYSTEM_ACCESS`, each with its reason.
 """
 
+import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,7 +23,9 @@ from sqlalchemy import Uuid, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
 
+from shared.backlog import Backlog
 from shared.db import Engines
+from shared.failpoints import failpoint
 
 TENANT_SETTING: Final = "app.tenant_id"
 CURRENT_TENANT: Final = "nullif(current_setting('app.tenant_id', true), '')::uuid"
@@ -59,6 +62,10 @@ SYSTEM_ACCESS: Final[dict[str, str]] = {
     "indexing.jobs": "workers choose fairly across tenants and take over expired leases",
     "indexing.vector_changes": "what the vector store is owed is worked off for all tenants; ids only",
 }
+
+
+BEFORE_COMMIT = failpoint("outbox.before_commit", "change and events written, not committed")
+AFTER_COMMIT = failpoint("outbox.after_commit", "change and events committed; neither caller nor relay told")
 
 
 class TenantMismatch(RuntimeError):
@@ -109,8 +116,9 @@ def _refuse_foreign_rows(session: Session, _context: Any, _instances: Any) -> No
 class Database:
     """Hands out transactions. Made in the lifespan; the only thing a service needs to reach its schema."""
 
-    def __init__(self, engines: Engines) -> None:
+    def __init__(self, engines: Engines, *, backlog: Backlog | None = None) -> None:
         self.engines = engines
+        self.backlog = backlog or Backlog(limit=sys.maxsize)
         self._runtime = _sessionmaker(engines.runtime)
         self._system = _sessionmaker(engines.system)
         self._after_commit: list[Callable[[], None]] = []
@@ -122,7 +130,7 @@ class Database:
     @asynccontextmanager
     async def tenant(self, tenant_id: uuid.UUID) -> AsyncIterator[AsyncSession]:
         """One transaction bound to one tenant: committed at the end of the block, rolled back on any exception."""
-        session = self._runtime(info={"tenant_id": tenant_id})
+        session = self._runtime(info={"tenant_id": tenant_id, "backlog": self.backlog})
         async with self._transaction(session):
             await session.execute(
                 text("SELECT set_config(:name, :tenant, true)").execution_options(
@@ -135,7 +143,7 @@ class Database:
     @asynccontextmanager
     async def system(self) -> AsyncIterator[AsyncSession]:
         """One transaction as the system role. Sees only the tables of `SYSTEM_ACCESS`."""
-        async with self._transaction(self._system(info={})) as session:
+        async with self._transaction(self._system(info={"backlog": self.backlog})) as session:
             yield session
 
     @asynccontextmanager
@@ -143,7 +151,10 @@ class Database:
         async with session:
             async with session.begin():
                 yield session
+                if session.info.get("outbox_written"):
+                    await BEFORE_COMMIT.reach()
             if session.info.get("outbox_written"):
+                await AFTER_COMMIT.reach()
                 for wake in self._after_commit:
                     wake()
             for callback in session.info.get("after_commit", ()):
@@ -165,6 +176,12 @@ def tenant_of(session: AsyncSession) -> uuid.UUID:
     if not isinstance(tenant_id, uuid.UUID):
         raise TenantMismatch("this session is bound to no tenant")
     return tenant_id
+
+
+def backlog_of(session: AsyncSession) -> Backlog:
+    """The backlog of the outbox the session writes to."""
+    backlog: Backlog = session.info["backlog"]
+    return backlog
 
 
 def _sessionmaker(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:

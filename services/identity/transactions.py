@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.outbox import caused_by_request
 from shared.tenancy import Database
 
 
@@ -24,11 +25,11 @@ class Transactions:
     @asynccontextmanager
     async def system(self) -> AsyncIterator[AsyncSession]:
         async with self.database.system() as session:
-            session.info["correlation_id"] = self.correlation_id
+            caused_by_request(session, self.correlation_id)
             yield session
 
     @asynccontextmanager
     async def tenant(self, tenant_id: uuid.UUID) -> AsyncIterator[AsyncSession]:
         async with self.database.tenant(tenant_id) as session:
-            session.info["correlation_id"] = self.correlation_id
+            caused_by_request(session, self.correlation_id)
             yield session

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.outbox import caused_by_request
 from shared.telemetry import bind
 from shared.tenancy import Database
 
@@ -25,5 +26,5 @@ class Transactions:
         """One transaction: committed at the end of the block, rolled back on any exception."""
         with bind(tenant_id=self.tenant_id, user_id=self.user_id):
             async with self.database.tenant(self.tenant_id) as session:
-                session.info["correlation_id"] = self.correlation_id
+                caused_by_request(session, self.correlation_id)
                 yield session

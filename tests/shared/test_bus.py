@@ -24,6 +24,7 @@ from shared.bus import Consumer, Handler, follow
 from shared.dead_letters import DeadLetter
 from shared.events.envelope import Envelope
 from shared.inbox import InboxEntry
+from shared.janitor import Janitor
 from shared.outbox import OutboxEvent, publish
 from shared.redis_clients import reader_client
 from shared.relay import Relay
@@ -351,7 +352,7 @@ async def test_old_rows_are_pruned(database: Database, redis_client: Redis, tena
         await session.execute(
             update(OutboxEvent).where(OutboxEvent.tenant_id == tenant_id).values(published_at=old, entry_id="1-1")
         )
-    await Relay("notifier", database, redis_client)._prune()
+    await Janitor("notifier", database, redis_client, leads=lambda: True).sweep()
     async with database.tenant(tenant_id) as session:
         assert await session.scalar(select(func.count()).select_from(OutboxEvent)) == 0
         assert await session.scalar(select(func.count()).select_from(InboxEntry)) == 0

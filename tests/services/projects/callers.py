@@ -10,7 +10,7 @@ from shared.auth import ALL_SCOPES, PrincipalKind
 from shared.events.envelope import Envelope
 from shared.events.identity import TenantRole
 from shared.events.projects import ProjectRole
-from shared.outbox import OutboxEvent
+from shared.outbox import OutboxEvent, entry_of
 from shared.tenancy import Database
 from tests.support.identity import IdentityDouble
 
@@ -97,7 +97,7 @@ async def events(database: Database, tenant_id: uuid.UUID) -> list[Envelope]:
     """What the tenant's outbox holds, in order."""
     async with database.tenant(tenant_id) as session:
         rows = await session.scalars(select(OutboxEvent).order_by(OutboxEvent.position))
-        return [row.envelope() for row in rows]
+        return [Envelope.from_json(entry_of(row)) for row in rows]
 
 
 async def announced(database: Database, tenant_id: uuid.UUID) -> list[tuple[str, int]]:

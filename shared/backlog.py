@@ -1,0 +1,60 @@
+"""How many events wait for the relay, and the door that closes when there are too many.
+
+Guarantees: while Redis is away requests go on being accepted, until `limit` events wait; from then on a request that
+would add one is refused with 503 and `Retry-After`, so the outbox cannot grow without end. What has begun goes on:
+events that follow from other events, or from jobs, are never refused.
+Does not guarantee: an exact limit. Each process looks every `WATCH_SECONDS`.
+"""
+
+import asyncio
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.errors import Unavailable
+from shared.telemetry import get_logger
+
+WATCH_SECONDS: Final = 1.0
+_WAITING: Final = text("SELECT count(*) FROM (SELECT FROM outbox WHERE published_at IS NULL LIMIT :most) AS waiting")
+_log = get_logger(__name__)
+
+
+class BacklogFull(Unavailable):
+    code = "backlog_full"
+    detail = "Too many changes wait to be passed on; try again shortly."
+
+
+class Backlog:
+    """`waiting` is the number of unpublished events when last looked, at most `limit`."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.waiting = 0
+
+    def refuse_when_full(self) -> None:
+        """The door.
+
+        Raises:
+            BacklogFull: no more events may be added for now.
+        """
+        if self.waiting >= self.limit:
+            raise BacklogFull(retry_after=5)
+
+    async def watch(self, system: AsyncEngine) -> None:
+        """Keep looking, as the system role, until cancelled."""
+        while True:
+            try:
+                await self.look(system)
+            except (SQLAlchemyError, OSError) as error:
+                # Requests fail by themselves then.
+                _log.debug("backlog_unknown", reason=str(error)[:200])
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def look(self, system: AsyncEngine) -> None:
+        async with system.connect() as connection:
+            waiting = int(await connection.scalar(_WAITING, {"most": self.limit}) or 0)
+        if (waiting >= self.limit) != (self.waiting >= self.limit):
+            _log.warning("backlog_full" if waiting >= self.limit else "backlog_accepts_again", waiting=waiting)
+        self.waiting = waiting
