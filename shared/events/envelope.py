@@ -5,7 +5,7 @@ aggregate), `time`, and the extensions `tenantid`, `traceparent`, `correlationid
 aggregate's version after the change: consumers compare it, none relies on the order of arrival).
 
 Additive optional fields keep a version; anything else is a new class beside the old one. A consumer ignores fields it
-does not know.
+does not know. A golden file under `tests/contracts/golden/` holds each version to what was once published.
 """
 
 import re
@@ -21,9 +21,13 @@ _REGISTRY: dict[str, type["Event"]] = {}
 
 
 class Event(BaseModel):
-    """Base of every event: frozen facts. A subclass names its `type` and the field that identifies its aggregate."""
+    """Base of every event: frozen facts. A subclass names its `type` and the field that identifies its aggregate.
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    Its docstring says what happened, then in paragraphs of their own `Sent:` when, and `For:` whom, that is who may rely
+    on it and how. Each field has a docstring. `docs/events.md` is made of them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     type: ClassVar[str]
     subject_field: ClassVar[str]
@@ -43,23 +47,36 @@ class Event(BaseModel):
 
 
 class Envelope(BaseModel):
-    """One event as it travels. `data` is the payload as a JSON object."""
+    """One event as it travels: a CloudEvent in JSON. Attributes without a value are left out."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     specversion: Literal["1.0"] = "1.0"
+    """Version of CloudEvents."""
     id: uuid.UUID
+    """The event itself, a uuid7: the same however often it is delivered. Consumers remember it."""
     source: str
+    """The service that says so, `/quarry/<service>`."""
     type: str
+    """What happened and in which version of its schema, `<service>.<noun>.<verb>.v<n>`."""
     subject: str
+    """The aggregate it happened to; which field of `data` that is depends on the type."""
     time: datetime
+    """When it happened, in UTC."""
     datacontenttype: Literal["application/json"] = "application/json"
+    """Media type of `data`."""
     tenantid: uuid.UUID
+    """The tenant it belongs to. Never taken from `data`."""
     sequence: int = Field(ge=0)
+    """Version of the aggregate after the change. What is not newer than what a consumer has seen of it is old news."""
     traceparent: str | None = None
+    """The trace it belongs to (W3C Trace Context)."""
     correlationid: str | None = None
+    """The request at the beginning of it all, its `X-Request-ID`."""
     causationid: str | None = None
+    """The event whose handling brought this one about."""
     data: dict[str, Any]
+    """The facts, as the schema of the type has them."""
 
     @classmethod
     def wrap(
