@@ -115,7 +115,7 @@ class Dispatcher:
             try:
                 async with deadline, self._database.tenant(envelope.tenantid) as session:
                     session.info["correlation_id"] = envelope.correlationid
-                    session.info["causation_id"] = envelope.id
+                    session.info["causation_id"] = str(envelope.id)
                     if await first_time(session, envelope.id, handler.name):
                         await handler.call(session, event, envelope)
                 return
