@@ -1,0 +1,47 @@
+"""Redis answers, but only with errors: READONLY, OOM, NOREPLICAS. Quarry takes uploads, waits quietly, and catches up."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import httpx
+import pytest
+
+from infra.local.stack import Stack
+from tests.faults.injuries import redis_configured, redis_is_a_replica
+from tests.faults.meters import measure
+from tests.faults.watched import watched_project
+from tests.support.system import System
+
+Injury = Callable[[Stack], AbstractAsyncContextManager[None]]
+
+INJURIES: dict[str, Injury] = {
+    "READONLY": redis_is_a_replica,
+    "OOM": lambda stack: redis_configured(stack, {"maxmemory": "1mb"}),
+    "NOREPLICAS": lambda stack: redis_configured(stack, {"min-replicas-to-write": "1"}),
+}
+RECOVERY_SECONDS = 10.0
+
+
+@pytest.fixture(scope="module")
+async def owner(system: System) -> httpx.AsyncClient:
+    _, client = await system.tenant("redis refuses")
+    return client
+
+
+@pytest.mark.parametrize("name", INJURIES)
+async def test_uploads_go_on_quietly_while_redis_refuses_writes(
+    system: System, owner: httpx.AsyncClient, name: str
+) -> None:
+    async with watched_project(owner) as watched:
+        await watched.upload(3)
+        await watched.all_indexed(within=30)
+        async with INJURIES[name](system.stack):
+            await watched.upload(5)
+            readings = await measure(system.services.values(), seconds=5)
+            await watched.upload(5)
+        await watched.all_indexed(within=RECOVERY_SECONDS)
+        watched.assert_told_once_in_order()
+    print(f"\n{name}", *readings, sep="\n  ")
+    for reading in readings:
+        assert reading.cpu < 0.2, reading
+        assert reading.lines < 5, reading
