@@ -182,6 +182,29 @@ def create_backbone() -> None:
     open_to_system("dead_letters", "SELECT, INSERT, UPDATE, DELETE")
 
 
+def make_dead_letters_redrivable() -> None:
+    """What `shared.redrive` stores with a dead letter, and the indexes that lists and workers read by."""
+    for column in (
+        moment("redrive_requested_at", nullable=True),
+        sa.Column("redrive_starts", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        moment("redrive_leased_until", nullable=True),
+        sa.Column("redrives", sa.Integer(), nullable=False, server_default=sa.text("0")),
+        sa.Column("last_reason", sa.Text()),
+        moment("last_failed_at", nullable=True),
+    ):
+        op.add_column("dead_letters", column)
+    op.create_index(
+        "ix_dead_letters_open", "dead_letters", ["created_at", "id"], postgresql_where=sa.text("redriven_at IS NULL")
+    )
+    op.create_index(
+        "ix_dead_letters_waiting",
+        "dead_letters",
+        ["redrive_requested_at", "id"],
+        postgresql_where=sa.text("redrive_requested_at IS NOT NULL"),
+    )
+    op.create_index("ix_dead_letters_event_id", "dead_letters", ["event_id"])
+
+
 def _service() -> str:
     service: str = context.config.attributes["service"]
     return service

@@ -1,0 +1,193 @@
+"""What only Postgres and Redis know about a service's events, read when somebody scrapes `/metrics`.
+
+Guarantees: a scrape waits at most `READ_SECONDS` for each of the two, both at once, and never fails because of them:
+what could not be read is missing from the answer and `quarry_source_up` says so. However often it is scraped, each is
+asked once in `FRESH_SECONDS`.
+Does not guarantee: that values of the two belong to the same moment. Every process of a service reports the same ones:
+rules take the maximum over a service.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shared.dead_letters import DeadLetter
+from shared.outbox import OutboxEvent
+from shared.redis_clients import stream_of
+from shared.telemetry import get_logger
+
+READ_SECONDS: Final = 2.0
+FRESH_SECONDS: Final = 3.0
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One value; `labels` besides the service."""
+
+    metric: str
+    value: float
+    labels: tuple[str, ...] = ()
+
+
+_FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "quarry_dead_letters_open": ("Dead letters not redriven.", ("handler",)),
+    "quarry_outbox_unpublished": ("Committed events the relay has not published.", ()),
+    "quarry_outbox_oldest_seconds": ("Age of the oldest unpublished event, 0 without one.", ()),
+    "quarry_stream_entries": ("Entries in a stream.", ("stream",)),
+    "quarry_stream_unread": ("Entries the service's group has not been given.", ("stream",)),
+    "quarry_stream_pending": ("Entries given to the service's group and not acknowledged.", ("stream",)),
+    "quarry_stream_pending_oldest_seconds": ("Age of the oldest pending entry, 0 without one.", ("stream",)),
+    "quarry_source_up": ("1 where the last reading for metrics succeeded.", ("source",)),
+}
+
+
+@dataclass(slots=True)
+class _Source:
+    """Something to read, and what was read last."""
+
+    name: str
+    read: Callable[[], Awaitable[Sequence[Sample]]]
+    samples: Sequence[Sample] = ()
+    up: bool = False
+    next_read: float = 0.0
+    reading: "asyncio.Task[None] | None" = field(default=None, repr=False)
+
+
+class Gauges(Collector):
+    """The readings of one service. `refresh()` before each exposition, `close()` at the end."""
+
+    def __init__(self, service: str, system: AsyncEngine, redis: Redis, *, reads: Sequence[str]) -> None:
+        """
+        Args:
+            system: engine of the system role.
+            reads: the streams that the service has a group on.
+        """
+        self._service = service
+        self._system = system
+        self._redis = redis
+        self._reads = tuple(reads)
+        self._sources = (_Source("postgres", self._read_postgres), _Source("redis", self._read_redis))
+
+    async def refresh(self) -> None:
+        """Read what is not fresh any more; returns within `READ_SECONDS`, whatever happens."""
+        now = asyncio.get_running_loop().time()
+        for source in self._sources:
+            if source.reading is None and now >= source.next_read:
+                source.reading = asyncio.create_task(self._read(source), name=f"metrics from {source.name}")
+        running = [source.reading for source in self._sources if source.reading is not None]
+        if running:
+            await asyncio.wait(running, timeout=READ_SECONDS)
+        for source in self._sources:
+            if source.reading is not None and not source.reading.done():
+                source.reading.cancel()
+                source.samples, source.up = (), False
+
+    async def close(self) -> None:
+        running = [source.reading for source in self._sources if source.reading is not None]
+        while pending := [task for task in running if not task.done()]:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=0.5)
+
+    def collect(self) -> Iterable[Metric]:
+        families = {
+            name: GaugeMetricFamily(name, documentation, labels=["service", *labels])
+            for name, (documentation, labels) in _FAMILIES.items()
+        }
+        for source in self._sources:
+            for sample in source.samples:
+                families[sample.metric].add_metric([self._service, *sample.labels], sample.value)
+            families["quarry_source_up"].add_metric([self._service, source.name], float(source.up))
+        return families.values()
+
+    async def _read(self, source: _Source) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            source.samples = await source.read()
+            source.up = True
+        except (SQLAlchemyError, RedisError, OSError) as error:
+            _log.warning("metrics_unknown", source=source.name, reason=type(error).__name__)
+            source.samples, source.up = (), False
+        finally:
+            source.next_read = loop.time() + FRESH_SECONDS
+            source.reading = None
+
+    async def _read_postgres(self) -> Sequence[Sample]:
+        open_letters = (
+            select(DeadLetter.handler, func.count())
+            .where(DeadLetter.redriven_at.is_(None))
+            .group_by(DeadLetter.handler)
+        )
+        waiting = select(func.count()).select_from(OutboxEvent).where(OutboxEvent.published_at.is_(None))
+        oldest = (
+            select(func.extract("epoch", func.now() - OutboxEvent.time))
+            .where(OutboxEvent.published_at.is_(None))
+            .order_by(OutboxEvent.position)
+            .limit(1)
+        )
+        async with self._system.connect() as connection:
+            samples = [
+                Sample("quarry_dead_letters_open", float(number), (handler,))
+                for handler, number in await connection.execute(open_letters)
+            ]
+            samples.append(Sample("quarry_outbox_unpublished", float(await connection.scalar(waiting) or 0)))
+            age = float(await connection.scalar(oldest) or 0)
+            samples.append(Sample("quarry_outbox_oldest_seconds", max(0.0, age)))
+        return samples
+
+    async def _read_redis(self) -> Sequence[Sample]:
+        own = stream_of(self._service)
+        streams = sorted({own, *self._reads})
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            for stream in streams:
+                pipeline.xlen(stream)
+            for stream in self._reads:
+                pipeline.xpending(stream, self._service)
+                pipeline.xinfo_groups(stream)
+            now, *answers = await pipeline.execute(raise_on_error=False)
+        _raise_first(RedisError, (now, *answers[: len(streams)]))
+        samples = [
+            Sample("quarry_stream_entries", float(length), (stream,))
+            for stream, length in zip(streams, answers, strict=False)
+        ]
+        rest = iter(answers[len(streams) :])
+        for stream in self._reads:
+            samples += self._of_group(stream, now, next(rest), next(rest))
+        return samples
+
+    def _of_group(self, stream: str, now: tuple[int, int], pending: Any, groups: Any) -> list[Sample]:
+        """Answers about one stream; an error in place of one means that there is no group, or no stream, yet."""
+        if isinstance(pending, RedisError) or isinstance(groups, RedisError):
+            return []
+        oldest = pending["min"]
+        # The first half of an entry's id is when Redis took it, in milliseconds by its own clock.
+        age = 0.0 if oldest is None else now[0] + now[1] / 1e6 - int(oldest.partition(b"-")[0]) / 1000
+        # Redis does not know the lag after entries in the middle of a stream were deleted.
+        lags = [
+            float(group["lag"])
+            for group in groups
+            if group["name"] == self._service.encode() and group["lag"] is not None
+        ]
+        return [
+            Sample("quarry_stream_pending", float(pending["pending"]), (stream,)),
+            Sample("quarry_stream_pending_oldest_seconds", max(0.0, age), (stream,)),
+            *(Sample("quarry_stream_unread", lag, (stream,)) for lag in lags),
+        ]
+
+
+def _raise_first(kind: type[Exception], answers: Iterable[Any]) -> None:
+    for answer in answers:
+        if isinstance(answer, kind):
+            raise answer

@@ -1,0 +1,141 @@
+"""What one process counts and measures, in Prometheus' text format at `GET /metrics`.
+
+One `Metrics` belongs to one application: made with it, handed to whatever has something to count, never global. Every
+series carries the service's name; HTTP requests are told apart by the template of their route, never by their path. No
+label holds a tenant, an id or anything else that a client chooses.
+
+What only Postgres or Redis know is read when somebody asks, by `shared.gauges`.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
+_UNMATCHED: Final = "unmatched"
+
+
+class Metrics:
+    """The instruments of one application."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._registry = CollectorRegistry()
+        self._handled = self._counter("events_handled", "Events whose effect is committed.", "handler")
+        self._failed = self._counter("events_failed", "Attempts of a handler that failed.", "handler")
+        self._handler_seconds = self._histogram("handler_seconds", "Seconds a handler took per event.", "handler")
+        self._quarantined = self._counter("dead_letters", "Dead letters stored.", "handler")
+        self._redriven = self._counter("redrives", "Dead letters tried again.", "handler", "outcome")
+        self._published = self._counter("events_published", "Events the relay added to the stream.")
+        self._leading = Gauge(
+            "quarry_relay_leading", "1 where this process leads the relay.", ["service"], registry=self._registry
+        )
+        self._requests = self._counter("http_requests", "Answered requests.", "method", "route", "status")
+        self._request_seconds = self._histogram(
+            "http_request_seconds", "Seconds until an answer began.", "method", "route"
+        )
+        self._published.labels(service)
+        self._leading.labels(service)
+
+    @classmethod
+    def unread(cls) -> "Metrics":
+        """For whoever is made without any: counted, and seen by nobody."""
+        return cls("unread")
+
+    # What happens to events.
+
+    def handled(self, handler: str, seconds: float, events: int = 1) -> None:
+        """`events` effects of `handler` were committed; together they took `seconds`."""
+        self._handled.labels(self._service, handler).inc(events)
+        measured = self._handler_seconds.labels(self._service, handler)
+        for _ in range(events):
+            measured.observe(seconds / events)
+
+    def failed(self, handler: str) -> None:
+        """One attempt of `handler` failed."""
+        self._failed.labels(self._service, handler).inc()
+
+    def quarantined(self, handler: str) -> None:
+        """A dead letter of `handler` is stored."""
+        self._quarantined.labels(self._service, handler).inc()
+
+    def redriven(self, handler: str, *, failed: bool) -> None:
+        self._redriven.labels(self._service, handler, "failed" if failed else "redriven").inc()
+
+    def published(self, events: int) -> None:
+        """The relay has published and marked `events`."""
+        self._published.labels(self._service).inc(events)
+
+    def watch_leading(self, leading: Callable[[], bool]) -> None:
+        """Ask `leading` at every scrape whether this process leads the relay."""
+        self._leading.labels(self._service).set_function(leading)
+
+    # HTTP.
+
+    def answered(self, method: str, route: str, status: str, seconds: float) -> None:
+        """A request was answered; `status` is a class such as `2xx`, or `aborted`."""
+        method = method if method in _METHODS else "OTHER"
+        self._requests.labels(self._service, method, route, status).inc()
+        self._request_seconds.labels(self._service, method, route).observe(seconds)
+
+    # Reading.
+
+    def include(self, collector: Collector) -> None:
+        """Show what `collector` has at every scrape as well."""
+        self._registry.register(collector)
+
+    def exclude(self, collector: Collector) -> None:
+        self._registry.unregister(collector)
+
+    def exposition(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(f"quarry_{name}", documentation, ["service", *labels], registry=self._registry)
+
+    def _histogram(self, name: str, documentation: str, *labels: str) -> Histogram:
+        return Histogram(
+            f"quarry_{name}", documentation, ["service", *labels], registry=self._registry, buckets=_SECONDS
+        )
+
+
+class RequestMetrics:
+    """Middleware that counts requests. The clock stops when the answer begins: what follows is the client's pace."""
+
+    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status, answered_at = "", 0.0
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal status, answered_at
+            if message["type"] == "http.response.start":
+                status, answered_at = f"{message['status'] // 100}xx", time.perf_counter()
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_and_note)
+        except Exception:
+            status = status or "5xx"
+            raise
+        finally:
+            seconds = (answered_at or time.perf_counter()) - began
+            self._metrics.answered(scope["method"], _template(scope), status or "aborted", seconds)
+
+
+def _template(scope: Scope) -> str:
+    """The path of the matched route with its parameters unfilled."""
+    path = getattr(scope.get("route"), "path", None)
+    return path if isinstance(path, str) and path else _UNMATCHED
