@@ -1,0 +1,44 @@
+"""I1 and I9 for bytes: every document that was not deleted has its content, in its own tenant's folder."""
+
+import asyncio
+import hashlib
+import uuid
+from pathlib import Path
+
+import asyncpg
+
+from tests.faults import views
+from tests.faults.ledger import Ledger
+from tests.faults.report import Violation
+
+
+async def check(postgres: asyncpg.Connection, root: Path, ledger: Ledger | None) -> list[Violation]:
+    rows = await postgres.fetch(views.STORED)
+    contents = {} if ledger is None else {belief.id: belief.sha256 for belief in ledger.documents.values()}
+    return await asyncio.to_thread(_compare, root, rows, contents)
+
+
+def _compare(root: Path, rows: list[asyncpg.Record], contents: dict[uuid.UUID, str]) -> list[Violation]:
+    missing, wrong, left, claimed = [], [], [], set()
+    for row in rows:
+        relative = f"{row['tenant_id']}/{row['project_id']}/{row['id']}/{row['version']}"
+        # Sealed blobs wait in `incoming` until somebody moves them.
+        places = [root / relative, root / "incoming" / relative.replace("/", ".")]
+        found = [place for place in places if place.is_file()]
+        claimed |= set(found)
+        if row["deleted"]:
+            left += [str(place.relative_to(root)) for place in found]
+        elif not found:
+            missing.append(relative)
+        elif row["id"] in contents and hashlib.sha256(found[0].read_bytes()).hexdigest() != contents[row["id"]]:
+            wrong.append(relative)
+    # What a crash cut off is judged an hour later, in `incoming`; outside of it everything belongs to a document.
+    outside = [place for place in root.rglob("*") if place.is_file() and place.parent.name != "incoming"]
+    foreign = [str(place.relative_to(root)) for place in outside if place not in claimed]
+    problems = (
+        ("I1", "document without its content", missing),
+        ("I1", "document with other content", wrong),
+        ("I3", "content of a deleted document", left),
+        ("I9", "content that belongs to no document", foreign),
+    )
+    return [Violation(invariant, what, evidence) for invariant, what, evidence in problems if evidence]
