@@ -99,7 +99,8 @@ class Relay:
             except (SQLAlchemyError, RedisError, OSError) as error:
                 self.leading = False
                 delay = backoff.next()
-                _log.warning("relay_paused", stream=self.stream, reason=str(error)[:200], retry_in=round(delay, 2))
+                if backoff.worth_telling:
+                    _log.warning("relay_paused", stream=self.stream, reason=str(error)[:200], retry_in=round(delay, 2))
                 await asyncio.sleep(delay)
 
     async def _lead(self, backoff: Backoff) -> None:

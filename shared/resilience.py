@@ -1,6 +1,9 @@
 """Waiting well: backoff with full jitter, after M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015)."""
 
 import random
+from typing import Final
+
+_TELL_EVERY: Final = 16
 
 
 class Backoff:
@@ -18,6 +21,12 @@ class Backoff:
         step = min(self._most, self._first * 2.0 ** min(self.attempts, 30))
         self.attempts += 1
         return random.uniform(step / 2, step)  # noqa: S311  # spreading load, not a secret
+
+    @property
+    def worth_telling(self) -> bool:
+        """Whether the pause given last deserves a line in the log: the first of an outage, then one in sixteen. A dozen
+        readers of one Redis would otherwise fill the log with its absence."""
+        return self.attempts == 1 or self.attempts % _TELL_EVERY == 0
 
     def reset(self) -> None:
         self.attempts = 0
