@@ -13,8 +13,9 @@ from infra.local.home import Home
 from infra.local.ports import HOST
 from infra.local.processes import SUPERVISED
 from infra.local.secrets import random_key
-from infra.local.servers import PostgresServer
+from infra.local.servers import PostgresServer, RedisServer
 from infra.postgres.roles import DATABASE, SERVICES, Access, all_roles, role_name
+from infra.redis.acl import USERS
 
 OIDC_CLIENT = "quarry"
 DEV_TENANT = "dev"
@@ -34,7 +35,7 @@ class Endpoints:
     """
 
     postgres: PostgresServer
-    redis_url: str
+    redis: RedisServer
     ports: Mapping[str, int]
     issuer: str | None
     database: str = DATABASE
@@ -46,6 +47,11 @@ class Endpoints:
 def role_passwords(home: Home) -> dict[str, str]:
     """Password of every database role."""
     return {role: home.secrets.get(f"{role}_database_password") for role in all_roles()}
+
+
+def redis_passwords(home: Home) -> dict[str, str]:
+    """Password of every user of Redis."""
+    return {user: home.secrets.get(f"{user}_redis_password") for user in USERS}
 
 
 def database_url(home: Home, postgres: PostgresServer, service: str, access: Access, database: str = DATABASE) -> str:
@@ -74,7 +80,7 @@ def service_environment(service: str, home: Home, endpoints: Endpoints, base: Ma
     """The whole environment of a service."""
     prefix = f"QUARRY_{service.upper()}_"
     decided = {f"{prefix}{name.upper()}_URL": endpoints.url(name) for name in SERVICES if name != "gateway"}
-    decided[f"{prefix}REDIS_URL"] = endpoints.redis_url
+    _keep_secret(decided, home, service, "REDIS_URL", endpoints.redis.url(user=service))
     for variable, access in (("DATABASE_URL", Access.RUNTIME), ("SYSTEM_DATABASE_URL", Access.SYSTEM)):
         url = database_url(home, endpoints.postgres, service, access, endpoints.database)
         _keep_secret(decided, home, service, variable, url)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from infra.local.ports import HOST
@@ -17,28 +17,45 @@ async def http_status(
     lines = [f"GET {path} HTTP/1.1", f"Host: {HOST}:{port}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     request = "\r\n".join([*lines, "", ""]).encode("ascii")
-    parts = (await _first_line(lambda: asyncio.open_connection(HOST, port), request, within)).split()
+    lines_back = await _lines(lambda: asyncio.open_connection(HOST, port), request, 1, within)
+    parts = lines_back[0].split() if lines_back else []
     return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None
 
 
-async def redis_answers(socket: Path, *, within: float = 3.0) -> bool:
-    """Whether the server at a Unix socket answers PING with PONG, which it does not while it loads its data."""
-    return await _first_line(lambda: asyncio.open_unix_connection(str(socket)), b"PING\r\n", within) == b"+PONG\r\n"
+async def redis_answers(socket: Path, credentials: tuple[str, str] | None = None, *, within: float = 3.0) -> bool:
+    """Whether the server at a Unix socket answers PING with PONG, which it does not while it loads its data.
+
+    Args:
+        credentials: user and password, for a server that asks for them.
+    """
+    commands = [_redis_command("PING")]
+    if credentials is not None:
+        commands.insert(0, _redis_command("AUTH", *credentials))
+    answers = await _lines(lambda: asyncio.open_unix_connection(str(socket)), b"".join(commands), len(commands), within)
+    return answers[-1:] == [b"+PONG\r\n"]
 
 
-async def _first_line(connect: Callable[[], Awaitable[_Streams]], request: bytes, within: float) -> bytes:
-    """What comes back first; empty when nobody is there or nothing comes in time."""
+def _redis_command(*words: str) -> bytes:
+    parts = [b"*%d\r\n" % len(words)]
+    parts += [b"$%d\r\n%b\r\n" % (len(word.encode()), word.encode()) for word in words]
+    return b"".join(parts)
+
+
+async def _lines(
+    connect: Callable[[], Awaitable[_Streams]], request: bytes, count: int, within: float
+) -> Sequence[bytes]:
+    """The first lines that come back; none when nobody is there or they do not come in time."""
     try:
-        return await asyncio.wait_for(_exchange(connect, request), within)
+        return await asyncio.wait_for(_exchange(connect, request, count), within)
     except OSError:  # TimeoutError is one
-        return b""
+        return []
 
 
-async def _exchange(connect: Callable[[], Awaitable[_Streams]], request: bytes) -> bytes:
+async def _exchange(connect: Callable[[], Awaitable[_Streams]], request: bytes, count: int) -> Sequence[bytes]:
     reader, writer = await connect()
     try:
         writer.write(request)
-        return await reader.readline()
+        return [await reader.readline() for _ in range(count)]
     finally:
         writer.close()
 

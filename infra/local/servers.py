@@ -24,6 +24,7 @@ from infra.local.home import ROOT
 from infra.local.ports import HOST
 from infra.local.probes import http_status, redis_answers
 from infra.local.processes import SUPERVISED, LineSink, Process
+from infra.redis import acl
 
 PORT = 5432
 """Only names the socket file: PostgreSQL listens on no network address."""
@@ -146,6 +147,8 @@ class RedisServer:
     Args:
         data: its data folder; must exist.
         sockets: folder for its socket.
+        passwords: of every user of `infra.redis.acl`; the access list is written at each start and nobody else gets in.
+            Without them everybody who reaches the socket may do everything.
         settings: further settings as in `redis.conf`, e.g. `{"maxmemory": "64mb"}`.
     """
 
@@ -155,10 +158,13 @@ class RedisServer:
         sockets: Path,
         *,
         environment: Mapping[str, str],
+        passwords: Mapping[str, str] | None = None,
         settings: Mapping[str, str] | None = None,
         on_line: LineSink | None = None,
     ) -> None:
         self.socket = sockets / "redis.sock"
+        self._acl_file = data / "users.acl"
+        self._passwords = passwords
         options = {
             "port": "0",
             "unixsocket": str(self.socket),
@@ -170,6 +176,7 @@ class RedisServer:
             "maxmemory-policy": "noeviction",
             # The environment, by which a left-over process is found, has to stay readable.
             "set-proc-title": "no",
+            **({"aclfile": str(self._acl_file)} if passwords else {}),
             **(settings or {}),
         }
         self.process = Process(
@@ -189,13 +196,19 @@ class RedisServer:
         Raises:
             ProcessError: it does not come up.
         """
-        await _started(self.process, lambda: redis_answers(self.socket), within)
+        credentials = None
+        if self._passwords:
+            acl.write(self._acl_file, self._passwords)
+            credentials = (acl.OPERATOR, self._passwords[acl.OPERATOR])
+        await _started(self.process, lambda: redis_answers(self.socket, credentials), within)
 
     async def stop(self) -> None:
         await self.process.stop()
 
-    def url(self, database: int = 0) -> str:
-        return f"unix://{quote(str(self.socket))}?db={database}"
+    def url(self, database: int = 0, *, user: str = acl.OPERATOR) -> str:
+        """Address with the credentials of `user`: a service, or the operator, who may do everything."""
+        account = f"{quote(user, safe='')}:{quote(self._passwords[user], safe='')}@" if self._passwords else ""
+        return f"unix://{account}{quote(str(self.socket))}?db={database}"
 
 
 class OidcServer:

@@ -25,6 +25,7 @@ from infra.local.environment import (
     database_url,
     owner_environment,
     process_environment,
+    redis_passwords,
     role_passwords,
     service_environment,
 )
@@ -162,7 +163,7 @@ class Stack:
     def environment(self, service: str) -> dict[str, str]:
         """The whole environment of a service, for a process of one's own."""
         issuer = self.oidc.issuer if self.oidc is not None else None
-        endpoints = Endpoints(postgres=self.postgres, redis_url=self.redis.url(), ports=self.ports, issuer=issuer)
+        endpoints = Endpoints(postgres=self.postgres, redis=self.redis, ports=self.ports, issuer=issuer)
         return service_environment(service, self.home, endpoints, self._base)
 
     def database_url(self, service: str, access: Access = Access.RUNTIME, database: str = DATABASE) -> str:
@@ -186,7 +187,12 @@ class Stack:
             home, self._base, durable=self._durable, settings=self._postgres_settings, on_line=self._on_line
         )
         self.redis = RedisServer(
-            home.redis, home.sockets(), environment=environment, settings=self._redis_settings, on_line=self._on_line
+            home.redis,
+            home.sockets(),
+            environment=environment,
+            passwords=redis_passwords(home),
+            settings=self._redis_settings,
+            on_line=self._on_line,
         )
         self.oidc = None
         if self._with_oidc:

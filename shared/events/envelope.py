@@ -23,8 +23,8 @@ _REGISTRY: dict[str, type["Event"]] = {}
 class Event(BaseModel):
     """Base of every event: frozen facts. A subclass names its `type` and the field that identifies its aggregate.
 
-    Its docstring says what happened, then in paragraphs of their own `Sent:` when, and `For:` whom, that is who may rely
-    on it and how. Each field has a docstring. `docs/events.md` is made of them.
+    Its docstring says what happened, then in paragraphs of their own `Sent:` when, and `For:` whom, which is who may
+    rely on it and how. Each field has a docstring. `docs/events.md` is made of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
@@ -140,10 +140,20 @@ class Undecodable(ValueError):
 
 def producer_of(event_type: str) -> str:
     """The service that publishes events of this type; also the name of its stream, `events.<producer>`."""
+    return _parts_of(event_type)["producer"]
+
+
+def name_of(event_type: str) -> str:
+    """The type without its version: `projects.document.uploaded`."""
+    parts = _parts_of(event_type)
+    return f"{parts['producer']}.{parts['name']}"
+
+
+def _parts_of(event_type: str) -> re.Match[str]:
     match = TYPE_PATTERN.match(event_type)
     if match is None:
         raise Undecodable(f"malformed event type {event_type!r}")
-    return match["producer"]
+    return match
 
 
 def registered_events() -> dict[str, type[Event]]:

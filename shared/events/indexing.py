@@ -72,8 +72,8 @@ class JobFailed(JobEvent):
 class JobCancelled(JobEvent):
     """The job was stopped before it finished.
 
-    Sent: when a request to cancel is carried out, at once for a waiting job, at the next step of a running one; also when
-    a deleted or replaced version makes the job pointless.
+    Sent: when a request to cancel is carried out, at once for a waiting job, at the next step of a running one; also
+    when a deleted or replaced version makes the job pointless.
 
     For: projects, which owns the document's status and tells clients in its own words.
     """

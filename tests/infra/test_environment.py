@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.environment import Endpoints, owner_environment, service_environment
+from infra.local.environment import Endpoints, owner_environment, redis_passwords, service_environment
 from infra.local.home import Home
-from infra.local.servers import PostgresServer
+from infra.local.servers import PostgresServer, RedisServer
 from infra.local.stack import make_postgres
 from infra.postgres.roles import SERVICES
 
@@ -28,11 +28,13 @@ def postgres(home: Home) -> PostgresServer:
     return make_postgres(home, {})
 
 
+def endpoints(home: Home, postgres: PostgresServer, issuer: str | None) -> Endpoints:
+    redis = RedisServer(home.redis, Path("/sockets"), environment={}, passwords=redis_passwords(home))
+    return Endpoints(postgres=postgres, redis=redis, ports=PORTS, issuer=issuer)
+
+
 def environment(home: Home, postgres: PostgresServer, service: str, **base: str) -> dict[str, str]:
-    endpoints = Endpoints(
-        postgres=postgres, redis_url="unix:///r.sock?db=0", ports=PORTS, issuer="http://127.0.0.1:9400"
-    )
-    return service_environment(service, home, endpoints, base)
+    return service_environment(service, home, endpoints(home, postgres, "http://127.0.0.1:9400"), base)
 
 
 def content(variables: dict[str, str], name: str) -> str:
@@ -48,7 +50,8 @@ def test_every_service_knows_its_database_its_secret_and_its_neighbours(
     assert content(found, f"{prefix}DATABASE_URL").startswith(f"postgresql+asyncpg://{service}:")
     assert content(found, f"{prefix}SYSTEM_DATABASE_URL").startswith(f"postgresql+asyncpg://{service}_system:")
     assert "/quarry?host=/" in content(found, f"{prefix}DATABASE_URL")
-    assert found[f"{prefix}REDIS_URL"] == "unix:///r.sock?db=0"
+    password = home.secrets.get(f"{service}_redis_password")
+    assert content(found, f"{prefix}REDIS_URL") == f"unix://{service}:{password}@/sockets/redis.sock?db=0"
     assert found[f"{prefix}INDEXING_URL"] == f"http://127.0.0.1:{PORTS['indexing']}"
     assert len(content(found, f"{prefix}SERVICE_SECRET")) >= 43
     assert found["QUARRY_ENVIRONMENT"] == "development"
@@ -77,8 +80,7 @@ def test_identity_knows_everybodys_secret_and_the_provider(home: Home, postgres:
 
 
 def test_without_a_provider_identity_is_told_of_none(home: Home, postgres: PostgresServer) -> None:
-    endpoints = Endpoints(postgres=postgres, redis_url="x", ports=PORTS, issuer=None)
-    found = service_environment("identity", home, endpoints, {})
+    found = service_environment("identity", home, endpoints(home, postgres, None), {})
     assert content(found, "QUARRY_IDENTITY_PROVIDERS") == "[]"
 
 
@@ -98,6 +100,7 @@ def test_the_stack_decides_addresses_and_the_caller_the_rest(home: Home, postgre
         postgres,
         "indexing",
         QUARRY_INDEXING_DATABASE_URL="postgresql://elsewhere",
+        QUARRY_INDEXING_REDIS_URL="redis://elsewhere",
         QUARRY_INDEXING_REDIS_URL_FILE="/elsewhere",
         QUARRY_INDEXING_MODEL_DIR="/models",
         QUARRY_LOG_LEVEL="DEBUG",
@@ -105,7 +108,8 @@ def test_the_stack_decides_addresses_and_the_caller_the_rest(home: Home, postgre
         PATH="/bin",
     )
     assert "QUARRY_INDEXING_DATABASE_URL" not in found
-    assert "QUARRY_INDEXING_REDIS_URL_FILE" not in found
+    assert "QUARRY_INDEXING_REDIS_URL" not in found
+    assert content(found, "QUARRY_INDEXING_REDIS_URL").startswith("unix://indexing:")
     assert found["QUARRY_INDEXING_MODEL_DIR"] == "/models"
     assert found["QUARRY_LOG_LEVEL"] == "DEBUG"
     assert "QUARRY_LOG_FORMAT" not in found
