@@ -31,6 +31,9 @@ ISSUER: Final = "quarry-identity"
 TOKEN_TYPE: Final = "quarry-internal+jwt"  # noqa: S105  # a JWT type header, not a secret
 ALGORITHM: Final = "Ed25519"
 AUDIENCES: Final = ("identity", "projects", "indexing", "notifier")
+# The name among identity's service secrets that stands for the people who run the installation, and the subject of
+# their tokens, which are about no tenant.
+OPERATOR: Final = "operator"
 LEEWAY_SECONDS: Final = 5
 MAX_TOKEN_BYTES: Final = 8192
 

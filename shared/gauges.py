@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
@@ -22,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shared.dead_letters import DeadLetter
+from shared.metrics import Readings
 from shared.outbox import OutboxEvent
 from shared.redis_clients import stream_of
 from shared.telemetry import get_logger
@@ -64,8 +64,8 @@ class _Source:
     reading: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
 
-class Gauges(Collector):
-    """The readings of one service. `refresh()` before each exposition, `close()` at the end."""
+class Gauges(Readings):
+    """The readings of one service; `close()` at the end."""
 
     def __init__(self, service: str, system: AsyncEngine, redis: Redis, *, reads: Sequence[str]) -> None:
         """
@@ -152,15 +152,18 @@ class Gauges(Collector):
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.time()
             for stream in streams:
-                pipeline.xlen(stream)
+                pipeline.xinfo_stream(stream)
             for stream in self._reads:
                 pipeline.xpending(stream, self._service)
                 pipeline.xinfo_groups(stream)
             now, *answers = await pipeline.execute(raise_on_error=False)
-        _raise_first(RedisError, (now, *answers[: len(streams)]))
+        for answer in (now, *answers):
+            # Redis answers an error about a stream or group that is not there yet; any other means it cannot answer.
+            if isinstance(answer, RedisError) and not _is_missing(answer):
+                raise answer
         samples = [
-            Sample("quarry_stream_entries", float(length), (stream,))
-            for stream, length in zip(streams, answers, strict=False)
+            Sample("quarry_stream_entries", 0.0 if isinstance(about, RedisError) else float(about["length"]), (stream,))
+            for stream, about in zip(streams, answers, strict=False)
         ]
         rest = iter(answers[len(streams) :])
         for stream in self._reads:
@@ -168,7 +171,7 @@ class Gauges(Collector):
         return samples
 
     def _of_group(self, stream: str, now: tuple[int, int], pending: Any, groups: Any) -> list[Sample]:
-        """Answers about one stream; an error in place of one means that there is no group, or no stream, yet."""
+        """Answers about one stream; none when it has no group yet."""
         if isinstance(pending, RedisError) or isinstance(groups, RedisError):
             return []
         oldest = pending["min"]
@@ -187,7 +190,5 @@ class Gauges(Collector):
         ]
 
 
-def _raise_first(kind: type[Exception], answers: Iterable[Any]) -> None:
-    for answer in answers:
-        if isinstance(answer, kind):
-            raise answer
+def _is_missing(error: RedisError) -> bool:
+    return "no such key" in str(error) or "NOGROUP" in str(error)

@@ -8,10 +8,13 @@ What only Postgres or Redis know is read when somebody asks, by `shared.gauges`.
 """
 
 import time
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,12 +24,21 @@ _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "
 _UNMATCHED: Final = "unmatched"
 
 
+class Readings(Collector):
+    """Values that are asked for when somebody scrapes."""
+
+    @abstractmethod
+    async def refresh(self) -> None:
+        """Ask for them. Bounded in time, raises nothing that a source can cause."""
+
+
 class Metrics:
     """The instruments of one application."""
 
     def __init__(self, service: str) -> None:
         self._service = service
         self._registry = CollectorRegistry()
+        self._readings: list[Readings] = []
         self._handled = self._counter("events_handled", "Events whose effect is committed.", "handler")
         self._failed = self._counter("events_failed", "Attempts of a handler that failed.", "handler")
         self._handler_seconds = self._histogram("handler_seconds", "Seconds a handler took per event.", "handler")
@@ -86,15 +98,22 @@ class Metrics:
 
     # Reading.
 
-    def include(self, collector: Collector) -> None:
-        """Show what `collector` has at every scrape as well."""
-        self._registry.register(collector)
+    @contextmanager
+    def including(self, readings: Readings) -> Iterator[None]:
+        """Inside the block, ask `readings` at every scrape and show them."""
+        self._registry.register(readings)
+        self._readings.append(readings)
+        try:
+            yield
+        finally:
+            self._readings.remove(readings)
+            self._registry.unregister(readings)
 
-    def exclude(self, collector: Collector) -> None:
-        self._registry.unregister(collector)
-
-    def exposition(self) -> bytes:
-        return generate_latest(self._registry)
+    async def exposition(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        for readings in self._readings:
+            await readings.refresh()
+        return generate_latest(_WithoutCreationTimes(self._registry))
 
     def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
         return Counter(f"quarry_{name}", documentation, ["service", *labels], registry=self._registry)
@@ -103,6 +122,18 @@ class Metrics:
         return Histogram(
             f"quarry_{name}", documentation, ["service", *labels], registry=self._registry, buckets=_SECONDS
         )
+
+
+class _WithoutCreationTimes(Collector):
+    """The library adds a `..._created` gauge to every counter and histogram: series that nobody reads."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
 
 
 class RequestMetrics:

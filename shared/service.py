@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import aiohttp
 from fastapi import APIRouter, FastAPI, Response
@@ -23,10 +22,17 @@ from shared import db, telemetry
 from shared.auth import ServiceTokens, TokenVerifier
 from shared.background import run_in_background
 from shared.backlog import Backlog
-from shared.bus import Consumer, Handler
+from shared.bus import AnyHandler, Consumer
+from shared.delivery import Dispatcher
+from shared.events.envelope import producer_of
+from shared.gauges import Gauges
 from shared.http import RequestContext, install_problem_documents
 from shared.janitor import Janitor
-from shared.redis_clients import command_client
+from shared.metrics import Metrics, RequestMetrics
+from shared.operators import metrics_router
+from shared.operators import router as operators_router
+from shared.redis_clients import command_client, stream_of
+from shared.redrive import Redriver
 from shared.relay import Relay
 from shared.settings import DatabaseSettings, Role, SettingsError
 from shared.tenancy import Database
@@ -45,10 +51,11 @@ class Runtime:
     http: aiohttp.ClientSession
     verifier: TokenVerifier
     tokens: ServiceTokens
+    metrics: Metrics
     checks: dict[str, Check] = field(default_factory=dict)
 
 
-Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[Handler[Any]]]]
+Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[AnyHandler]]]
 
 
 class Health(BaseModel):
@@ -59,10 +66,11 @@ class Health(BaseModel):
 def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], resources: Resources) -> FastAPI:
     """The ASGI application of a service. Connections are made when it starts, not when it is imported."""
     telemetry.configure(settings)
+    metrics = Metrics(settings.service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _run(settings) as runtime:
+        async with _run(settings, metrics) as runtime:
             app.state.runtime = runtime
             async with resources(app, runtime) as handlers, _background(runtime, handlers):
                 _log.info("service_started", roles=sorted(settings.roles))
@@ -78,17 +86,20 @@ def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], reso
         redoc_url=None,
         telemetry={"tracing": False},
     )
+    app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(RequestContext)
     install_problem_documents(app)
+    app.state.metrics = metrics
     app.include_router(health_router(app))
+    app.include_router(metrics_router)
     if Role.HTTP in settings.roles:
-        for router in routers:
+        for router in (*routers, operators_router):
             app.include_router(router)
     return app
 
 
 @asynccontextmanager
-async def _run(settings: DatabaseSettings) -> AsyncIterator[Runtime]:
+async def _run(settings: DatabaseSettings, metrics: Metrics) -> AsyncIterator[Runtime]:
     async with AsyncExitStack() as stack:
         engines = await db.connect(settings)
         stack.push_async_callback(engines.dispose)
@@ -104,6 +115,7 @@ async def _run(settings: DatabaseSettings) -> AsyncIterator[Runtime]:
             tokens=ServiceTokens(
                 settings.service, settings.service_secret.get_secret_value(), settings.identity_url, http
             ),
+            metrics=metrics,
         )
         runtime.checks["postgres"] = lambda: _check_postgres(engines)
         runtime.checks["redis"] = lambda: _check_redis(redis)
@@ -112,21 +124,34 @@ async def _run(settings: DatabaseSettings) -> AsyncIterator[Runtime]:
 
 
 @asynccontextmanager
-async def _background(runtime: Runtime, handlers: Sequence[Handler[Any]]) -> AsyncIterator[None]:
+async def _background(runtime: Runtime, handlers: Sequence[AnyHandler]) -> AsyncIterator[None]:
     """The relay in every process (one leads), the consumer where the role says so."""
     settings = runtime.settings
     relay = Relay(settings.service, runtime.database, runtime.redis)
     runtime.database.on_outbox_commit(relay.wake)
+    runtime.metrics.watch_leading(lambda: relay.leading)
     async with AsyncExitStack() as stack:
+        streams = sorted({stream_of(producer_of(handler.event.type)) for handler in handlers})
+        gauges = Gauges(settings.service, runtime.database.engines.system, runtime.redis, reads=streams)
+        stack.push_async_callback(gauges.close)
+        stack.enter_context(runtime.metrics.including(gauges))
         janitor = Janitor(settings.service, runtime.database, runtime.redis, leads=lambda: relay.leading)
         watch = partial(runtime.database.backlog.watch, runtime.database.engines.system)
         for name, work in (("relay", relay.run), ("janitor", janitor.run), ("backlog", watch)):
             await stack.enter_async_context(run_in_background(work, name=name))
         if handlers and Role.EVENTS in settings.roles:
-            consumer = Consumer(settings.service, settings.redis_url.get_secret_value(), runtime.database, handlers)
+            consumer = Consumer(
+                settings.service,
+                settings.redis_url.get_secret_value(),
+                runtime.database,
+                handlers,
+                idle_ms=settings.bus_idle_ms,
+            )
             await consumer.start()
             stack.push_async_callback(consumer.stop)
             runtime.checks["streams"] = consumer.check
+            redriver = Redriver(runtime.database, Dispatcher(runtime.database, handlers).apply_again, runtime.metrics)
+            await stack.enter_async_context(run_in_background(redriver.run, name="redriver"))
         yield
 
 

@@ -7,6 +7,7 @@ from services.identity.tokens import service
 from services.identity.tokens.schemas import (
     Credential,
     ExchangedTokens,
+    OperatorTokenRequest,
     PublicKeys,
     ServiceToken,
     ServiceTokenRequest,
@@ -28,6 +29,12 @@ async def exchange(
 async def service_token(caller: CallingService, body: ServiceTokenRequest, issuer: Issuer) -> ServiceToken:
     """A token for a service that speaks for one tenant."""
     return service.service_token(caller, audience=body.audience, tenant_id=body.tenant_id, issuer=issuer)
+
+
+@router.post("/operator-token")
+async def operator_token(caller: CallingService, body: OperatorTokenRequest, issuer: Issuer) -> ServiceToken:
+    """A token for an operator, about no tenant."""
+    return service.operator_token(caller, audience=body.audience, issuer=issuer)
 
 
 @router.get("/jwks")

@@ -37,6 +37,10 @@ class ServiceTokenRequest(Input):
     tenant_id: uuid.UUID
 
 
+class OperatorTokenRequest(Input):
+    audience: Audience
+
+
 class ServiceToken(BaseModel):
     token: str
     expires_in: float

@@ -10,7 +10,7 @@ from services.identity.sessions import service as sessions
 from services.identity.settings import IdentitySettings
 from services.identity.tokens.issuing import TokenIssuer
 from services.identity.tokens.schemas import Audience, Credential, ExchangedTokens, ServiceToken
-from shared.auth import ALL_SCOPES, AUDIENCES, Principal, PrincipalKind
+from shared.auth import ALL_SCOPES, AUDIENCES, OPERATOR, Principal, PrincipalKind
 from shared.errors import Forbidden, Unauthenticated
 
 
@@ -52,7 +52,13 @@ def _csrf_token(principal: Principal, settings: IdentitySettings) -> str | None:
 
 
 def service_token(caller: str, *, audience: Audience, tenant_id: uuid.UUID, issuer: TokenIssuer) -> ServiceToken:
-    """A token with which `caller` speaks to `audience` about one tenant."""
+    """A token with which `caller` speaks to `audience` about one tenant.
+
+    Raises:
+        Forbidden: the caller is an operator, who speaks for no tenant.
+    """
+    if caller == OPERATOR:
+        raise Forbidden("An operator's tokens are about no tenant.")
     principal = Principal(
         kind=PrincipalKind.SERVICE,
         subject=f"service:{caller}",
@@ -61,5 +67,23 @@ def service_token(caller: str, *, audience: Audience, tenant_id: uuid.UUID, issu
         tenant_role="admin",
         limit=ALL_SCOPES,
     )
+    return _token(principal, audience, issuer)
+
+
+def operator_token(caller: str, *, audience: Audience, issuer: TokenIssuer) -> ServiceToken:
+    """A token that opens what only operators may see and do in `audience`, and no tenant's data besides.
+
+    Raises:
+        Forbidden: the caller did not prove to be an operator.
+    """
+    if caller != OPERATOR:
+        raise Forbidden("Only operators get this token.")
+    principal = Principal(
+        kind=PrincipalKind.SERVICE, subject=OPERATOR, user_id=None, tenant_id=None, tenant_role=None, limit=frozenset()
+    )
+    return _token(principal, audience, issuer)
+
+
+def _token(principal: Principal, audience: Audience, issuer: TokenIssuer) -> ServiceToken:
     token = issuer.tokens(principal, (audience,))[audience]
     return ServiceToken(token=token, expires_in=float(issuer.lifetime_seconds))

@@ -1,0 +1,101 @@
+"""What operators reach on a service's own port: its dead letters and its metrics.
+
+None of it is public. The gateway routes neither `/internal` nor `/metrics`, and neither is in an OpenAPI document.
+Dead letters hold events of all tenants, so a client's token, whatever its role, is refused: only the service itself and
+the holder of identity's `operator` secret (`POST /internal/operator-token`) get in. Metrics name no tenant and need no
+credential.
+
+*Event* dead letters, that is: failed indexing jobs, which clients see and retry, are another thing.
+"""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from shared import dead_letters, redrive
+from shared.auth import OPERATOR, Principal, PrincipalKind
+from shared.dead_letters import Detail, Summary, Wanted
+from shared.errors import Forbidden, NotFound
+from shared.http import CurrentPrincipal, Input, SystemSession
+from shared.metrics import CONTENT_TYPE, Metrics
+from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
+
+Name = Annotated[str | None, Query(max_length=200)]
+
+
+class RedriveAll(Input):
+    """Which open dead letters; without a filter all of them."""
+
+    handler: str | None = Field(default=None, max_length=200)
+    event_type: str | None = Field(default=None, max_length=200)
+
+
+class Requested(BaseModel):
+    """How many redrives were asked for by this request."""
+
+    requested: int
+
+
+async def _operator(request: Request, principal: CurrentPrincipal) -> Principal:
+    own_name = f"service:{request.app.state.runtime.settings.service}"
+    if principal.kind is not PrincipalKind.SERVICE or principal.subject not in (OPERATOR, own_name):
+        raise Forbidden("Only operators may do this.")
+    return principal
+
+
+router = APIRouter(prefix="/internal/dead-letters", include_in_schema=False, dependencies=[Depends(_operator)])
+metrics_router = APIRouter(include_in_schema=False)
+
+
+@router.get("")
+async def list_dead_letters(
+    session: SystemSession,
+    open_only: bool = True,
+    handler: Name = None,
+    event_type: Name = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[Summary]:
+    """Dead letters, newest first, without payloads."""
+    return await _page(session, Wanted(open_only, event_type, handler), cursor=cursor, limit=limit)
+
+
+@router.get("/{letter_id}")
+async def read_dead_letter(letter_id: uuid.UUID, session: SystemSession) -> Detail:
+    """One dead letter with its evidence."""
+    return dead_letters.detail_of(await _existing(session, letter_id))
+
+
+@router.post("/{letter_id}/redrive", status_code=202)
+async def redrive_dead_letter(letter_id: uuid.UUID, session: SystemSession) -> Summary:
+    """Ask for one to be tried again; one that was redriven stays as it is."""
+    await redrive.request(session, [letter_id])
+    return dead_letters.summary_of(await _existing(session, letter_id))
+
+
+@router.post("/redrive", status_code=202)
+async def redrive_dead_letters(session: SystemSession, body: RedriveAll) -> Requested:
+    """Ask for many to be tried again."""
+    wanted = Wanted(open_only=True, event_type=body.event_type, handler=body.handler)
+    return Requested(requested=len(await redrive.request_all(session, wanted)))
+
+
+@metrics_router.get("/metrics")
+async def scrape(request: Request) -> Response:
+    metrics: Metrics = request.app.state.metrics
+    return Response(await metrics.exposition(), media_type=CONTENT_TYPE)
+
+
+async def _page(session: SystemSession, wanted: Wanted, *, cursor: str | None, limit: int) -> Page[Summary]:
+    rows = await dead_letters.page(session, wanted, limit=limit + 1, before=decode_cursor(cursor))
+    letters, next_cursor = cut_page(rows, limit, lambda letter: (letter.created_at, letter.id))
+    return Page(items=[dead_letters.summary_of(letter) for letter in letters], next_cursor=next_cursor)
+
+
+async def _existing(session: SystemSession, letter_id: uuid.UUID) -> dead_letters.DeadLetter:
+    letter = await dead_letters.by_id(session, letter_id)
+    if letter is None:
+        raise NotFound
+    return letter
