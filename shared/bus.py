@@ -5,10 +5,11 @@ named like the service. `follow` reads a stream without a group: every process s
 
 Guarantees (`Consumer`): an entry is acknowledged only after `shared.delivery` has committed its effect or its dead
 letter. What a dead process of this host left behind is finished before anything new is read, so a restart keeps the
-order; other entries left behind are claimed after `IDLE_MS`. Redis counts the deliveries, so a crash loop ends in a
-dead letter too. A group that Redis lost is made again at the beginning of its stream.
+order; other entries left behind are claimed after `idle_ms`. Redis counts the deliveries: an entry that ends every
+process which takes it becomes a dead letter too, and since entries delivered before are taken one at a time, it takes
+none with it. A group that Redis lost is made again at the beginning of its stream.
 Does not guarantee: order, or delivery once.
-Fails by: waiting. While Redis answers errors the readers back off with jitter and log one line per pause.
+Fails by: waiting. While Redis answers errors the readers back off with jitter, and log the first pause and few more.
 
 FastStream ends a subscriber on NOGROUP, spins on error replies and makes groups at `$`. `_StreamClient`, the Redis
 client its subscribers read with, takes those three cases away before FastStream sees them.
@@ -18,7 +19,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from faststream import AckPolicy
@@ -29,30 +30,47 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
 from shared.dead_letters import MAX_DELIVERIES
-from shared.delivery import Delivery, Dispatcher, Handler
+from shared.delivery import AnyHandler, BatchHandler, Delivery, Dispatcher, Handler, Received
 from shared.events.envelope import producer_of
+from shared.failpoints import failpoint
 from shared.redis_clients import BLOCK_MS, reader_client, stream_of
 from shared.resilience import Backoff
+from shared.streams import entry_order
 from shared.telemetry import get_logger
 from shared.tenancy import Database
 
-MAX_RECORDS = 64
+MAX_RECORDS = 128
 IDLE_MS = 15_000
-CLAIM_POLL_MS = 1_000
 RECOVERY_SECONDS = 5.0
 _CLAIMS = "-claims"
+
+BEFORE_ACK = failpoint("consumer.before_ack", "effects committed, entries not acknowledged")
+AFTER_ACK = failpoint("consumer.after_ack", "effects committed, entries acknowledged")
 
 Entries = list[tuple[str, bytes]]
 _log = get_logger(__name__)
 
-__all__ = ("Consumer", "Handler", "follow")
+__all__ = ("AnyHandler", "BatchHandler", "Consumer", "Handler", "Received", "follow")
 
 
 class Consumer:
     """All subscriptions of one service. Reads from `start()` to `stop()`."""
 
-    def __init__(self, service: str, redis_url: str, database: Database, handlers: Sequence[Handler[Any]]) -> None:
+    def __init__(
+        self,
+        service: str,
+        redis_url: str,
+        database: Database,
+        handlers: Sequence[AnyHandler],
+        *,
+        idle_ms: int = IDLE_MS,
+    ) -> None:
+        """
+        Args:
+            idle_ms: after how many milliseconds without a word from its process an entry is taken from it.
+        """
         self._group = service
+        self._idle_ms = idle_ms
         self._dispatcher = Dispatcher(database, handlers)
         self._redis = reader_client(redis_url)
         self._broker = _Broker(redis_url, logger=logging.getLogger("faststream"), apply_types=False)
@@ -75,8 +93,8 @@ class Consumer:
             consumer=f"{consumer}{_CLAIMS}",
             batch=True,
             max_records=MAX_RECORDS,
-            polling_interval=CLAIM_POLL_MS,
-            min_idle_time=IDLE_MS,
+            polling_interval=min(1000, self._idle_ms),
+            min_idle_time=self._idle_ms,
         )
         subscribers = []
         for subscription, receive in ((reading, self._receive_new), (claiming, self._receive_claimed)):
@@ -106,22 +124,22 @@ class Consumer:
             # No stream or no group yet: nothing is pending.
             return
         orphans = [item for item in consumers if item["pending"] and _is_of_dead_process(item["name"].decode())]
-        pending: Any = [
+        left: Any = [
             entry
             for orphan in orphans
             for entry in await self._redis.xpending_range(
                 stream, self._group, min="-", max="+", count=orphan["pending"], consumername=orphan["name"]
             )
         ]
-        counts: dict[bytes, int] = {entry["message_id"]: entry["times_delivered"] + 1 for entry in pending}
-        if not counts:
+        if not left:
             return
-        _log.info("recovering", stream=stream, entries=len(counts))
-        oldest_first: list[Any] = sorted(counts, key=_order)
-        claimed: Any = await self._redis.xclaim(stream, self._group, _own_name(), 0, oldest_first)
-        await self._receive(
-            stream, [(entry_id.decode(), fields.get(b"event", b""), counts[entry_id]) for entry_id, fields in claimed]
-        )
+        _log.info("recovering", stream=stream, entries=len(left))
+        for part in _carefully(left):
+            claimed: Any = await self._redis.xclaim(stream, self._group, _own_name(), 0, list(part))
+            received = [
+                (entry_id.decode(), fields.get(b"event", b""), part[entry_id] + 1) for entry_id, fields in claimed
+            ]
+            await self._receive(stream, received)
 
     async def stop(self) -> None:
         await self._broker.stop()
@@ -137,7 +155,7 @@ class Consumer:
             if not subscriber.running:
                 raise RuntimeError("a stream reader has stopped")
         for stream in self.streams:
-            idle = IDLE_MS * (MAX_DELIVERIES + 2)
+            idle = self._idle_ms * (MAX_DELIVERIES + 2)
             if await self._redis.xpending_range(stream, self._group, min="-", max="+", count=1, idle=idle):
                 raise RuntimeError(f"{stream} has an entry that nobody finishes")
 
@@ -151,18 +169,22 @@ class Consumer:
         await self._receive(stream, counted)
 
     async def _receive(self, stream: str, entries: Sequence[tuple[str, bytes, int]]) -> None:
-        done = [
-            entry_id
-            for entry_id, raw, count in entries
-            if await self._dispatcher.deliver(Delivery(stream, self._group, entry_id, raw, count))
-        ]
-        if not done:
-            return
+        outcome = await self._dispatcher.deliver(
+            [Delivery(stream, self._group, entry_id, raw, count) for entry_id, raw, count in entries]
+        )
         try:
-            await self._redis.xack(stream, self._group, *done)
-        except RedisError as error:
+            if done := [delivery.entry_id for delivery in outcome.done]:
+                await BEFORE_ACK.reach()
+                await self._redis.xack(stream, self._group, *done)
+                await AFTER_ACK.reach()
+            for delivery in outcome.not_counted:
+                await self._redis.xclaim(
+                    stream, self._group, _own_name(), 0, [delivery.entry_id],
+                    retrycount=delivery.count - 1, justid=True,
+                )  # fmt: skip
+        except (RedisError, OSError) as error:
             # Unacknowledged entries are claimed later and dropped by the inbox.
-            _log.warning("ack_failed", stream=stream, entries=len(done), reason=str(error)[:200])
+            _log.warning("ack_failed", stream=stream, entries=len(entries), reason=str(error)[:200])
 
     async def _delivery_count(self, stream: str, entry_id: str) -> int:
         try:
@@ -177,6 +199,24 @@ class Consumer:
         return RedisBatchStreamMessage(
             raw_message=raw, body=b"", message_id=message_id, group=self._group, consumer=FAKE_CONSUMER
         )
+
+
+def _carefully(pending: list[Any]) -> Iterator[dict[bytes, int]]:
+    """Entries left behind, as ids and deliveries so far, in the order of the stream, in parts to be taken one by one.
+
+    What was delivered once comes together; what was delivered more often may be what ends processes, and comes alone.
+    """
+    together: dict[bytes, int] = {}
+    for entry in sorted(pending, key=lambda entry: entry_order(entry["message_id"])):
+        if entry["times_delivered"] == 1:
+            together[entry["message_id"]] = 1
+            continue
+        if together:
+            yield together
+            together = {}
+        yield {entry["message_id"]: entry["times_delivered"]}
+    if together:
+        yield together
 
 
 def _own_name() -> str:
@@ -236,13 +276,14 @@ async def follow(
             if backoff.attempts:
                 on_gap()
                 # A restarted Redis may be empty and its ids may lie behind ours.
-                last_id = min(last_id, await _newest_id(redis, stream), key=_order)
+                last_id = min(last_id, await _newest_id(redis, stream), key=entry_order)
             backoff.reset()
             on_read()
         except (RedisError, OSError) as error:
             on_gap()
             delay = backoff.next()
-            _log.warning("redis_unavailable", stream=stream, reason=str(error)[:200], retry_in=round(delay, 2))
+            if backoff.worth_telling:
+                _log.warning("redis_unavailable", stream=stream, reason=str(error)[:200], retry_in=round(delay, 2))
             await asyncio.sleep(delay)
 
 
@@ -258,11 +299,6 @@ def _entries_of(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
 async def _newest_id(redis: Redis, stream: str) -> bytes:
     newest: Any = await redis.xrevrange(stream, count=1)
     return bytes(newest[0][0]) if newest else b"0-0"
-
-
-def _order(entry_id: bytes) -> tuple[int, int]:
-    milliseconds, _, counter = entry_id.partition(b"-")
-    return int(milliseconds), int(counter or 0)
 
 
 class _Broker(RedisBroker):
@@ -335,8 +371,10 @@ class _StreamClient(Redis):
         return answer
 
     async def _pause(self, stream: str, error: Exception) -> None:
-        delay = self._backoff(stream).next()
-        _log.warning("redis_unavailable", stream=stream, reason=str(error)[:200], retry_in=round(delay, 2))
+        backoff = self._backoff(stream)
+        delay = backoff.next()
+        if backoff.worth_telling:
+            _log.warning("redis_unavailable", stream=stream, reason=str(error)[:200], retry_in=round(delay, 2))
         await asyncio.sleep(delay)
 
     def _backoff(self, stream: str) -> Backoff:

@@ -1,15 +1,19 @@
-"""What happens to one stream entry: decoded, applied once per handler, or quarantined. Knows no Redis.
+"""What happens to stream entries: decoded, applied once per handler, or quarantined. Knows no Redis.
 
-Guarantees: a handler's effect and its inbox row are one transaction bound to the event's tenant. `deliver` answers
-True only when every effect, or its dead letter, is committed: only then may the entry be acknowledged.
-Fails by: answering False. The entry stays pending and is delivered again; an outage of Postgres is never the event's
-fault, so it does not lead to a dead letter.
+Guarantees: a handler's effect and its inbox row are one transaction bound to the event's tenant. `Outcome.done` holds
+only entries whose every effect, or dead letter, is committed: only those may be acknowledged.
+Fails by: leaving entries out. They stay pending and are delivered again; an outage of Postgres is never the event's
+fault: `Outcome.not_counted` says which deliveries must not count towards the dead letter.
+
+Entries of one read that belong to one tenant share a transaction: a commit costs more than most effects. When anything
+in it fails, all of it is rolled back and each event is applied by itself, so that one's failure is not another's.
 """
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from opentelemetry.trace import SpanKind
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -17,8 +21,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.dead_letters import MAX_DELIVERIES, Evidence, quarantine
-from shared.events.envelope import Envelope, Event, Undecodable
-from shared.inbox import first_time
+from shared.events.envelope import Envelope, Event, Undecodable, name_of
+from shared.failpoints import failpoint
+from shared.inbox import Effect, claim
+from shared.outbox import caused_by_event
 from shared.resilience import Backoff
 from shared.telemetry import bind, get_logger, mark_failed, span
 from shared.tenancy import Database
@@ -26,12 +32,27 @@ from shared.tenancy import Database
 HANDLER_SECONDS = 10.0
 _OUTAGE_STATES = frozenset({"08", "40", "53", "57", "58"})
 
+AFTER_CLAIM = failpoint("handler.after_claim", "inbox rows written, effects not")
+AFTER_EFFECT = failpoint("handler.after_effect", "inbox rows and effects written, not committed")
+AFTER_QUARANTINE = failpoint("handler.after_quarantine", "evidence committed, entry not acknowledged")
+
 E = TypeVar("E", bound=Event)
 _log = get_logger(__name__)
 
 
 class HandlerTimeout(RuntimeError):
     """A handler held its transaction for too long."""
+
+
+class NeverReturned(RuntimeError):
+    """Every process that began to handle the event ended before it was done."""
+
+
+class Received(NamedTuple, Generic[E]):
+    """An event as a handler gets it."""
+
+    event: E
+    envelope: Envelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +69,18 @@ class Handler(Generic[E]):
 
 
 @dataclass(frozen=True, slots=True)
+class BatchHandler(Generic[E]):
+    """A handler that takes several events of one tenant at once, in order, where one statement does for all."""
+
+    event: type[E]
+    call: Callable[[AsyncSession, Sequence[Received[E]]], Awaitable[None]]
+    name: str
+
+
+AnyHandler = Handler[Any] | BatchHandler[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One entry as it came off a stream. `count` says how often Redis has delivered it, this time included."""
 
@@ -58,66 +91,154 @@ class Delivery:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of the entries of one read; those in neither list failed and are delivered again."""
+
+    done: list[Delivery] = field(default_factory=list)
+    not_counted: list[Delivery] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A decoded delivery and who wants it."""
+
+    delivery: Delivery
+    received: Received[Any]
+    handlers: Sequence[AnyHandler]
+
+    def effects(self) -> list[Effect]:
+        return [(self.received.envelope.id, handler.name) for handler in self.handlers]
+
+
 class Dispatcher:
     """Brings deliveries to the handlers of one service."""
 
-    def __init__(self, database: Database, handlers: Sequence[Handler[Any]]) -> None:
+    def __init__(self, database: Database, handlers: Sequence[AnyHandler]) -> None:
         self._database = database
-        self._by_type: dict[str, list[Handler[Any]]] = {}
+        self._by_type: dict[str, list[AnyHandler]] = {}
         for handler in handlers:
             self._by_type.setdefault(handler.event.type, []).append(handler)
+        self._names = {name_of(event_type) for event_type in self._by_type}
 
     @property
     def event_types(self) -> frozenset[str]:
         return frozenset(self._by_type)
 
-    async def deliver(self, delivery: Delivery) -> bool:
-        """Handle one entry; True when it may be acknowledged."""
-        try:
-            envelope = Envelope.from_json(delivery.raw)
-            handlers = self._by_type.get(envelope.type)
-            if not handlers:
-                return True
-            event = envelope.payload()
-        except Undecodable as error:
-            return await self._quarantine(delivery, "decode", str(error))
-        results = [await self._apply(handler, event, envelope, delivery) for handler in handlers]
-        return all(results)
-
-    async def _apply(self, handler: Handler[Any], event: Event, envelope: Envelope, delivery: Delivery) -> bool:
-        attributes = {
-            "messaging.system": "redis",
-            "messaging.destination.name": delivery.stream,
-            "messaging.message.id": str(envelope.id),
-        }
-        name = f"handle {handler.name}"
-        with (
-            bind(tenant_id=envelope.tenantid, event_id=envelope.id, request_id=envelope.correlationid),
-            span(name, parent=envelope.traceparent, kind=SpanKind.CONSUMER, attributes=attributes) as current,
-        ):
+    async def deliver(self, deliveries: Sequence[Delivery]) -> Outcome:
+        """Handle the entries of one read."""
+        outcome = Outcome()
+        by_tenant: dict[uuid.UUID, list[_Work]] = {}
+        for delivery in deliveries:
             try:
-                await self._run(handler, event, envelope)
-            except Exception as error:
-                reason = f"{type(error).__name__}: {error}"
-                mark_failed(current, reason)
-                _log.warning("handler_failed", handler=handler.name, deliveries=delivery.count, exc_info=error)
-                if delivery.count < MAX_DELIVERIES or _is_outage(error):
-                    return False
-                return await self._quarantine(delivery, handler.name, reason, envelope)
-            _log.debug("event_handled", handler=handler.name, type=envelope.type)
+                work = self._decode(delivery)
+            except Undecodable as error:
+                unsaved = await self._quarantine(delivery, "decode", str(error))
+                (outcome.not_counted if unsaved else outcome.done).append(delivery)
+                continue
+            if work is None:
+                outcome.done.append(delivery)
+            else:
+                by_tenant.setdefault(work.received.envelope.tenantid, []).append(work)
+        for works in by_tenant.values():
+            if len(works) > 1 and await self._apply_together(works):
+                outcome.done.extend(work.delivery for work in works)
+            else:
+                for work in works:
+                    await self._apply_alone(work, outcome)
+        return outcome
+
+    async def apply_again(self, raw: bytes, handler: str) -> None:
+        """Apply a dead letter to the handler it failed in; one that failed to decode, to every handler of its type.
+
+        Raises:
+            Undecodable: it still is.
+            LookupError: there is no such handler any more.
+        """
+        work = self._decode(Delivery("", "", "", raw, 1))
+        wanted = [item for item in work.handlers if handler in ("decode", item.name)] if work else []
+        if work is None or not wanted:
+            raise LookupError(f"no handler {handler!r} for this event")
+        for item in wanted:
+            await self._run(item, work.received)
+
+    def _decode(self, delivery: Delivery) -> _Work | None:
+        """None for an event nobody here handles."""
+        envelope = Envelope.from_json(delivery.raw)
+        if handlers := self._by_type.get(envelope.type):
+            return _Work(delivery, Received(envelope.payload(), envelope), handlers)
+        if name_of(envelope.type) in self._names:
+            raise Undecodable(f"unknown version: {envelope.type}")
+        return None
+
+    # --- several events, one transaction -----------------------------------------------------------------------------
+
+    async def _apply_together(self, works: Sequence[_Work]) -> bool:
+        """Every effect of several events of one tenant, or none; False when it was none."""
+        tenant_id = works[0].received.envelope.tenantid
+        try:
+            async with asyncio.timeout(HANDLER_SECONDS), self._database.tenant(tenant_id) as session:
+                wanted = await claim(session, [effect for work in works for effect in work.effects()])
+                await AFTER_CLAIM.reach()
+                batches: dict[str, tuple[BatchHandler[Any], list[Received[Any]]]] = {}
+                for work in works:
+                    for handler in work.handlers:
+                        effect = (work.received.envelope.id, handler.name)
+                        if effect not in wanted:
+                            continue
+                        # The same event may be in the batch twice.
+                        wanted.remove(effect)
+                        if isinstance(handler, BatchHandler):
+                            batches.setdefault(handler.name, (handler, []))[1].append(work.received)
+                        else:
+                            await _call(session, handler, work.received)
+                for batch_handler, received in batches.values():
+                    await _call_with_all(session, batch_handler, received)
+                await AFTER_EFFECT.reach()
+        except Exception as error:
+            _log.info("events_applied_one_by_one", events=len(works), reason=f"{type(error).__name__}: {error}"[:200])
+            return False
         return True
 
-    async def _run(self, handler: Handler[Any], event: Event, envelope: Envelope) -> None:
+    # --- one event ---------------------------------------------------------------------------------------------------
+
+    async def _apply_alone(self, work: _Work, outcome: Outcome) -> None:
+        failures = [error for handler in work.handlers if (error := await self._failure_of(handler, work))]
+        if not failures:
+            outcome.done.append(work.delivery)
+        elif any(_is_outage(error) for error in failures):
+            outcome.not_counted.append(work.delivery)
+
+    async def _failure_of(self, handler: AnyHandler, work: _Work) -> Exception | None:
+        """Apply the event; why it has to be delivered again, None once it is applied or quarantined."""
+        envelope, delivery = work.received.envelope, work.delivery
+        try:
+            if delivery.count > MAX_DELIVERIES:
+                raise NeverReturned(f"given up after {delivery.count - 1} deliveries")
+            await self._run(handler, work.received)
+        except Exception as error:
+            with bind(tenant_id=envelope.tenantid, event_id=envelope.id, request_id=envelope.correlationid):
+                _log.warning("handler_failed", handler=handler.name, deliveries=delivery.count, exc_info=error)
+                if delivery.count < MAX_DELIVERIES or _is_outage(error):
+                    return error
+                return await self._quarantine(delivery, handler.name, f"{type(error).__name__}: {error}", envelope)
+        return None
+
+    async def _run(self, handler: AnyHandler, received: Received[Any]) -> None:
         """One transaction: inbox row, then effect. An outage of Postgres is waited out for a moment."""
         backoff = Backoff(first=0.05, most=1.0)
+        envelope = received.envelope
         while True:
             deadline = asyncio.timeout(HANDLER_SECONDS)
             try:
                 async with deadline, self._database.tenant(envelope.tenantid) as session:
-                    session.info["correlation_id"] = envelope.correlationid
-                    session.info["causation_id"] = str(envelope.id)
-                    if await first_time(session, envelope.id, handler.name):
-                        await handler.call(session, event, envelope)
+                    if await claim(session, [(envelope.id, handler.name)]):
+                        await AFTER_CLAIM.reach()
+                        if isinstance(handler, BatchHandler):
+                            await _call_with_all(session, handler, [received])
+                        else:
+                            await _call(session, handler, received)
+                        await AFTER_EFFECT.reach()
                 return
             except (DBAPIError, OSError, PoolTimeoutError) as error:
                 if deadline.expired():
@@ -128,7 +249,8 @@ class Dispatcher:
 
     async def _quarantine(
         self, delivery: Delivery, handler: str, reason: str, envelope: Envelope | None = None
-    ) -> bool:
+    ) -> Exception | None:
+        """Store the evidence; the outage that prevented it, if one did."""
         evidence = Evidence(
             stream=delivery.stream,
             entry_id=delivery.entry_id,
@@ -145,9 +267,39 @@ class Dispatcher:
             await quarantine(self._database, evidence)
         except (DBAPIError, OSError, PoolTimeoutError) as error:
             _log.warning("quarantine_failed", stream=delivery.stream, entry_id=delivery.entry_id, exc_info=error)
-            return False
+            return error
         _log.error("dead_letter", stream=delivery.stream, entry_id=delivery.entry_id, handler=handler, reason=reason)
-        return True
+        await AFTER_QUARANTINE.reach()
+        return None
+
+
+async def _call(session: AsyncSession, handler: Handler[Any], received: Received[Any]) -> None:
+    """The effect of one event, in a session that others may share: what one has loaded is not what the next sees."""
+    event, envelope = received
+    caused_by_event(session, envelope)
+    with (
+        bind(tenant_id=envelope.tenantid, event_id=envelope.id, request_id=envelope.correlationid),
+        span(f"handle {handler.name}", parent=envelope.traceparent, kind=SpanKind.CONSUMER) as current,
+    ):
+        try:
+            await handler.call(session, event, envelope)
+        except Exception as error:
+            mark_failed(current, f"{type(error).__name__}: {error}")
+            raise
+        await session.flush()
+        session.expunge_all()
+        _log.debug("event_handled", handler=handler.name, type=envelope.type)
+
+
+async def _call_with_all(session: AsyncSession, handler: BatchHandler[Any], received: Sequence[Received[Any]]) -> None:
+    first = received[0].envelope
+    with (
+        bind(tenant_id=first.tenantid),
+        span(f"handle {handler.name}", parent=first.traceparent, kind=SpanKind.CONSUMER),
+    ):
+        await handler.call(session, received)
+        await session.flush()
+        session.expunge_all()
 
 
 def _is_outage(error: BaseException) -> bool:

@@ -1,11 +1,12 @@
 """Idempotent inbox: the effect of an event is applied once per handler, however often the event arrives.
 
-`first_time` inserts `(event id, handler)` in the handler's own transaction; a conflict means the effect is already
+`claim` inserts `(event id, handler)` in the handler's own transaction; a conflict means the effect is already
 committed, so the delivery is acknowledged without doing anything. Rows are kept 72 hours, longer than any relay can
 publish an event again (24 hours).
 """
 
 import uuid
+from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import PrimaryKeyConstraint, text
@@ -15,6 +16,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import Model
 from shared.tenancy import TenantOwned
+
+Effect = tuple[uuid.UUID, str]
+"""What is applied once: an event's id and the name of a handler."""
 
 
 class InboxEntry(TenantOwned, Model):
@@ -28,12 +32,13 @@ class InboxEntry(TenantOwned, Model):
     processed_at: Mapped[datetime] = mapped_column(server_default=text("now()"), index=True)
 
 
-async def first_time(session: AsyncSession, event_id: uuid.UUID, handler: str) -> bool:
-    """Claim the event for this handler; False when its effect is already committed."""
-    claimed = await session.scalar(
-        insert(InboxEntry)
-        .values(event_id=event_id, handler=handler)
-        .on_conflict_do_nothing()
-        .returning(InboxEntry.event_id)
+async def claim(session: AsyncSession, effects: Iterable[Effect]) -> set[Effect]:
+    """Those of `effects` that this transaction is the first to apply."""
+    # In one order everywhere: two readers of the same events wait for each other instead of locking each other out.
+    rows = [{"event_id": event_id, "handler": handler} for event_id, handler in sorted(set(effects))]
+    if not rows:
+        return set()
+    claimed = await session.execute(
+        insert(InboxEntry).values(rows).on_conflict_do_nothing().returning(InboxEntry.event_id, InboxEntry.handler)
     )
-    return claimed is not None
+    return {(row.event_id, row.handler) for row in claimed}

@@ -74,8 +74,11 @@ async def relay(database: Database, redis_client: Redis) -> AsyncIterator[Relay]
 
 
 @asynccontextmanager
-async def consuming(stack: Stack, database: Database, recorder: Recorder) -> AsyncIterator[Consumer]:
-    consumer = Consumer("notifier", stack.redis.url(), database, [Handler(NoteWritten, recorder, "tests.recorder")])
+async def consuming(
+    stack: Stack, database: Database, recorder: Recorder, *, idle_ms: int = bus.IDLE_MS
+) -> AsyncIterator[Consumer]:
+    handlers = [Handler(NoteWritten, recorder, "tests.recorder")]
+    consumer = Consumer("notifier", stack.redis.url(), database, handlers, idle_ms=idle_ms)
     await consumer.start()
     try:
         yield consumer
@@ -253,13 +256,10 @@ async def test_a_failing_handler_is_retried_by_the_claiming_twin(
     redis_client: Redis,
     recorder: Recorder,
     tenant_id: uuid.UUID,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bus, "IDLE_MS", 50)
-    monkeypatch.setattr(bus, "CLAIM_POLL_MS", 50)
     failures = iter([ValueError("first"), ValueError("second"), None])
     recorder.fail = lambda _: next(failures)
-    async with consuming(stack, database, recorder):
+    async with consuming(stack, database, recorder, idle_ms=100):
         notes = await write(database, tenant_id)
         await eventually(lambda: _async(recorder.seen == notes))
         await eventually(lambda: _is_idle(redis_client))
@@ -273,11 +273,8 @@ async def test_poison_is_quarantined_with_its_evidence_and_blocks_nobody(
     redis_client: Redis,
     recorder: Recorder,
     tenant_id: uuid.UUID,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bus, "IDLE_MS", 50)
-    monkeypatch.setattr(bus, "CLAIM_POLL_MS", 50)
-    async with consuming(stack, database, recorder):
+    async with consuming(stack, database, recorder, idle_ms=100):
         (poison,) = notes = await write(database, tenant_id)
         recorder.fail = lambda event: ValueError("cannot") if event.note_id == poison else None
         good = await write(database, tenant_id, 30)
@@ -300,8 +297,6 @@ async def test_a_handler_that_hangs_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(delivery, "HANDLER_SECONDS", 0.2)
-    monkeypatch.setattr(bus, "IDLE_MS", 300)
-    monkeypatch.setattr(bus, "CLAIM_POLL_MS", 50)
     attempts = 0
 
     async def hang_once(session: AsyncSession, event: NoteWritten, envelope: Envelope) -> None:
@@ -311,7 +306,8 @@ async def test_a_handler_that_hangs_is_stopped(
             await asyncio.Event().wait()
         await recorder(session, event, envelope)
 
-    consumer = Consumer("notifier", stack.redis.url(), database, [Handler(NoteWritten, hang_once, "tests.hanging")])
+    hanging = [Handler(NoteWritten, hang_once, "tests.hanging")]
+    consumer = Consumer("notifier", stack.redis.url(), database, hanging, idle_ms=300)
     await consumer.start()
     notes = await write(database, tenant_id)
     await eventually(lambda: _async(recorder.seen == notes))

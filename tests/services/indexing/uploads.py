@@ -22,8 +22,8 @@ from shared.events.projects import (
     DocumentUploaded,
     Lane,
 )
-from shared.inbox import first_time
-from shared.outbox import OutboxEvent
+from shared.inbox import claim
+from shared.outbox import OutboxEvent, caused_by_event
 from shared.tenancy import Database
 from tests.services.indexing.projects_double import ProjectsDouble
 
@@ -59,8 +59,8 @@ class Library:
         )
         handler = self.handlers[event.type]
         async with self.database.tenant(self.tenant_id) as session:
-            session.info["correlation_id"] = envelope.correlationid
-            if await first_time(session, envelope.id, handler.name):
+            caused_by_event(session, envelope)
+            if await claim(session, [(envelope.id, handler.name)]):
                 await handler.call(session, event, envelope)
         return envelope
 
