@@ -123,6 +123,11 @@ def storable(reason: str) -> str:
     return reason.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:_LONGEST_REASON]
 
 
+def error_name(reason: str) -> str:
+    """What failed, without what may quote the event."""
+    return _END_OF_ERROR_NAME.split(reason, maxsplit=1)[0].strip()[:80]
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -224,11 +229,11 @@ class _Seen:
 
     @property
     def error(self) -> str:
-        return _error_name(self._letter.reason)
+        return error_name(self._letter.reason)
 
     @property
     def last_error(self) -> str | None:
-        return None if self._letter.last_reason is None else _error_name(self._letter.last_reason)
+        return None if self._letter.last_reason is None else error_name(self._letter.last_reason)
 
     @property
     def payload(self) -> str:
@@ -242,7 +247,3 @@ class _Seen:
         except UnicodeDecodeError:
             return "base64"
         return "utf-8"
-
-
-def _error_name(reason: str) -> str:
-    return _END_OF_ERROR_NAME.split(reason, maxsplit=1)[0].strip()[:80]

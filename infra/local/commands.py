@@ -47,6 +47,11 @@ def bench() -> None:
     sys.exit(_call(sys.executable, "-m", "tests.bench", *sys.argv[1:]))
 
 
+def dead_letters() -> None:
+    """Events that could not be handled: list, show, redrive; arguments are passed on."""
+    sys.exit(_call(sys.executable, "-m", "infra.local.dead_letters", *sys.argv[1:]))
+
+
 def migrate() -> None:
     """Apply all migrations: to the databases named in the environment, else to the embedded one, started if need be."""
     if any(name.startswith("QUARRY_") and "_OWNER_DATABASE_URL" in name for name in os.environ):

@@ -15,7 +15,7 @@ from infra.local.processes import SUPERVISED
 from infra.local.secrets import random_key
 from infra.local.servers import PostgresServer, RedisServer
 from infra.postgres.roles import DATABASE, SERVICES, Access, all_roles, role_name
-from infra.redis.acl import USERS
+from infra.redis.acl import OPERATOR, USERS
 
 OIDC_CLIENT = "quarry"
 DEV_TENANT = "dev"
@@ -100,7 +100,7 @@ def service_environment(service: str, home: Home, endpoints: Endpoints, base: Ma
 
 
 def _add_identity(decided: dict[str, str], home: Home, endpoints: Endpoints) -> None:
-    secrets = {service: _service_secret(home, service) for service in SERVICES}
+    secrets = {name: _service_secret(home, name) for name in (*SERVICES, OPERATOR)}
     providers = []
     if endpoints.issuer is not None:
         client_secret = home.secrets.get("oidc_client_secret")

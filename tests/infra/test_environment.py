@@ -68,7 +68,7 @@ def test_no_secret_is_in_an_environment(home: Home, postgres: PostgresServer) ->
 def test_identity_knows_everybodys_secret_and_the_provider(home: Home, postgres: PostgresServer) -> None:
     found = environment(home, postgres, "identity")
     secrets = json.loads(content(found, "QUARRY_IDENTITY_SERVICE_SECRETS"))
-    assert set(secrets) == set(SERVICES)
+    assert set(secrets) == {*SERVICES, "operator"}
     for service in SERVICES:
         variables = environment(home, postgres, service)
         assert content(variables, f"QUARRY_{service.upper()}_SERVICE_SECRET") == secrets[service]

@@ -1,0 +1,259 @@
+"""Events that could not be handled, from the command line.
+
+    uv run dead-letters list [--service S] [--open | --all] [--type T] [--handler H] [--limit N] [--json]
+    uv run dead-letters show ID [--json]
+    uv run dead-letters redrive ID... [--wait SECONDS] [--json]
+    uv run dead-letters redrive --all [--service S] [--type T] [--handler H] [--wait SECONDS] [--json]
+
+Works on the databases (`infra.local.system_databases`), so it needs no running service. A redrive is a request stored
+with the letter; a running service performs it and this command waits for the outcome.
+
+Payloads and reasons may hold tenants' data: only `show` prints them.
+
+Exit status: 0 done; 1 a redrive failed or a letter does not exist; 2 wrong arguments; 3 nobody has performed a request
+yet: it stays, and is performed when the service runs.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from infra.local.errors import StackError
+from infra.local.system_databases import SystemDatabases, system_databases
+from shared import dead_letters, redrive
+from shared.dead_letters import Wanted, error_name
+from shared.redrive import Outcome
+from shared.resilience import Backoff
+
+FAILED: Final = 1
+STILL_WAITING: Final = 3
+_POLL_SECONDS: Final = 0.2
+
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; gives its exit status."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    if given.command == "redrive" and bool(given.ids) == given.all:
+        parser.error("redrive: name dead letters, or say --all")
+    if given.command == "redrive" and given.ids and (given.type or given.handler):
+        parser.error("redrive: --type and --handler go with --all")
+    try:
+        return asyncio.run(_run(given))
+    except (StackError, OSError) as error:
+        print(error, file=sys.stderr)
+    except SQLAlchemyError as error:
+        print(f"{error_name(str(error))}: is the database there, and migrated (`migrate`)?", file=sys.stderr)
+    return FAILED
+
+
+async def _run(given: argparse.Namespace) -> int:
+    async with system_databases(os.environ) as databases:
+        engines = _chosen(databases.engines, getattr(given, "service", None))
+        if given.command == "list":
+            return await _list(engines, given)
+        if given.command == "show":
+            return await _show(engines, given)
+        return await _redrive(databases, engines, given)
+
+
+def _chosen(engines: Mapping[str, AsyncEngine], service: str | None) -> Mapping[str, AsyncEngine]:
+    if service is None:
+        return engines
+    if service not in engines:
+        raise StackError(f"there is no database of a service {service!r}, only of {', '.join(engines)}")
+    return {service: engines[service]}
+
+
+# --- list and show ---------------------------------------------------------------------------------------------------
+
+
+async def _list(engines: Mapping[str, AsyncEngine], given: argparse.Namespace) -> int:
+    wanted = Wanted(open_only=not given.all, event_type=given.type, handler=given.handler)
+    rows: list[Row] = []
+    total = 0
+    for service, engine in engines.items():
+        async with AsyncSession(engine) as session:
+            total += await dead_letters.count(session, wanted)
+            found = await dead_letters.page(session, wanted, limit=given.limit)
+            rows += [
+                {"service": service, **dead_letters.summary_of(letter).model_dump(mode="json")} for letter in found
+            ]
+    rows = sorted(rows, key=lambda row: (row["created_at"], row["id"]), reverse=True)[: given.limit]
+    if given.json:
+        print(json.dumps({"items": rows, "total": total}, indent=2))
+        return 0
+    columns = ("id", "service", "state", "handler", "event_type", "attempts", "created_at", "error")
+    _print_table(columns, ({**row, "error": row["last_error"] or row["error"]} for row in rows))
+    print(f"{len(rows)} of {total}")
+    return 0
+
+
+async def _show(engines: Mapping[str, AsyncEngine], given: argparse.Namespace) -> int:
+    for service, engine in engines.items():
+        async with AsyncSession(engine) as session:
+            letter = await dead_letters.by_id(session, given.id)
+            if letter is not None:
+                row = {"service": service, **dead_letters.detail_of(letter).model_dump(mode="json")}
+                _print_detail(row, as_json=given.json)
+                return 0
+    print(f"{given.id} is no dead letter", file=sys.stderr)
+    return FAILED
+
+
+# --- redrive ---------------------------------------------------------------------------------------------------------
+
+
+async def _redrive(databases: SystemDatabases, engines: Mapping[str, AsyncEngine], given: argparse.Namespace) -> int:
+    wanted = Wanted(event_type=given.type, handler=given.handler)
+    asked: dict[str, list[uuid.UUID]] = {}
+    for service, engine in engines.items():
+        async with AsyncSession(engine) as session, session.begin():
+            asked[service] = (
+                await redrive.request_all(session, wanted) if given.all else await redrive.request(session, given.ids)
+            )
+    unknown = [] if given.all else sorted(set(given.ids) - {found for ids in asked.values() for found in ids})
+    # Alone with the database there is nobody to wait for.
+    seconds = given.wait if databases.in_use else 0.0
+    outcomes = await _outcomes(engines, asked, seconds)
+    rows = [_outcome_row(service, outcome) for service, found in outcomes.items() for outcome in found]
+    rows += [
+        {"service": None, "id": str(item), "handler": None, "outcome": "unknown", "error": None} for item in unknown
+    ]
+    _print_outcomes(rows, as_json=given.json)
+    said = {row["outcome"] for row in rows}
+    if said & {"failed", "unknown"}:
+        return FAILED
+    return STILL_WAITING if "waiting" in said and given.wait else 0
+
+
+async def _outcomes(
+    engines: Mapping[str, AsyncEngine], asked: Mapping[str, list[uuid.UUID]], seconds: float
+) -> dict[str, list[Outcome]]:
+    """What became of the requests, once nothing of them waits or `seconds` have passed."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    backoff = Backoff(first=_POLL_SECONDS, most=1.0)
+    found: dict[str, list[Outcome]] = {}
+    while True:
+        for service, ids in asked.items():
+            if not ids or (service in found and not _waits(found[service])):
+                continue
+            async with AsyncSession(engines[service]) as session:
+                found[service] = await redrive.outcomes(session, ids)
+        if clock() >= deadline or not any(_waits(outcomes) for outcomes in found.values()):
+            return found
+        await asyncio.sleep(backoff.next())
+
+
+def _waits(outcomes: Iterable[Outcome]) -> bool:
+    return any(outcome.state == "waiting" for outcome in outcomes)
+
+
+def _outcome_row(service: str, outcome: Outcome) -> Row:
+    said = {"redriven": "redriven", "waiting": "waiting", "open": "failed"}[outcome.state]
+    error = None if outcome.reason is None else error_name(outcome.reason)
+    return {"service": service, "id": str(outcome.id), "handler": outcome.handler, "outcome": said, "error": error}
+
+
+# --- output ----------------------------------------------------------------------------------------------------------
+
+
+def _print_outcomes(rows: Sequence[Row], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"outcomes": rows}, indent=2))
+        return
+    _print_table(("id", "service", "handler", "outcome", "error"), rows)
+    counts = {
+        name: sum(row["outcome"] == name for row in rows) for name in ("redriven", "failed", "waiting", "unknown")
+    }
+    print(", ".join(f"{number} {name}" for name, number in counts.items() if number) or "nothing to redrive")
+    if counts["failed"]:
+        print("`show` tells the whole reason")
+    if counts["waiting"]:
+        print("what waits is performed when the service runs with the role `events`")
+
+
+def _print_detail(row: Row, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(row, indent=2))
+        return
+    payload = row.pop("payload")
+    for name, value in row.items():
+        if value is not None:
+            print(f"{name:22}{value}")
+    print(f"\n{_pretty(payload)}")
+
+
+def _pretty(payload: str) -> str:
+    try:
+        return json.dumps(json.loads(payload), indent=2, ensure_ascii=False)
+    except ValueError:
+        # Whatever it is, it does not get to steer the terminal.
+        return payload if payload.isprintable() else repr(payload)
+
+
+def _print_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
+    lines = [[str("" if row[column] is None else row[column]) for column in columns] for row in rows]
+    if not lines:
+        return
+    table = [[column.upper().replace("_", " ") for column in columns], *lines]
+    widths = [max(len(line[index]) for line in table) for index in range(len(columns))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dead-letters", description="Events that could not be handled.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="without payloads, newest first")
+    _add_filters(listing)
+    which = listing.add_mutually_exclusive_group()
+    which.add_argument("--open", action="store_true", help="those not redriven (the default)")
+    which.add_argument("--all", action="store_true", help="redriven ones as well")
+    listing.add_argument("--limit", type=_positive, default=200, help="at most so many (200)")
+    showing = commands.add_parser("show", help="one with its reason and payload, which may hold a tenant's data")
+    showing.add_argument("id", type=uuid.UUID)
+    redriving = commands.add_parser("redrive", help="have running services try again, and wait for the outcome")
+    redriving.add_argument("ids", nargs="*", type=uuid.UUID, metavar="ID")
+    redriving.add_argument("--all", action="store_true", help="all open ones that the filters leave")
+    redriving.add_argument("--wait", type=_seconds, default=30.0, metavar="SECONDS", help="at most so long (30)")
+    _add_filters(redriving)
+    for command in (listing, showing, redriving):
+        command.add_argument("--json", action="store_true")
+    return parser
+
+
+def _add_filters(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--service")
+    parser.add_argument("--type", help="of event, e.g. projects.document.uploaded.v1")
+    parser.add_argument("--handler", help="`decode` for what could not be read")
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
+def _seconds(text: str) -> float:
+    if not 0 <= (seconds := float(text)) <= 86_400:
+        raise ValueError(text)
+    return seconds
+
+
+if __name__ == "__main__":
+    sys.exit(main())
