@@ -28,13 +28,19 @@ def test() -> None:
 
 
 def lint() -> None:
-    """ruff, the formatter's opinion and the import contracts; all of them, even when the first one fails."""
+    """ruff, the formatter's opinion, import contracts and stale documents; all, even when the first one fails."""
     checks = (
         (_tool("ruff"), "check", "."),
         (_tool("ruff"), "format", "--check", "."),
         (_tool("lint-imports"),),
+        (sys.executable, "-m", "infra.contracts", "--check"),
     )
     sys.exit(max(_call(*check) for check in checks))
+
+
+def contracts() -> None:
+    """Documents of what services tell each other; `--check` only says which are stale."""
+    sys.exit(_call(sys.executable, "-m", "infra.contracts", *sys.argv[1:]))
 
 
 def type_check() -> None:

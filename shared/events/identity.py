@@ -30,7 +30,7 @@ class TenantCreated(Event):
 class TenantDeleted(Event):
     """A tenant is gone for its members.
 
-    Sent: once, when an owner deletes the tenant. Nothing of the tenant is sent by identity afterwards.
+    Sent: once, when an owner deletes the tenant.
 
     For: every service, to forget the tenant: cached tokens, open streams, feeds, documents and jobs.
     """

@@ -22,7 +22,11 @@ OWNER_URL = "postgresql+asyncpg://x"
 
 @pytest.mark.parametrize(
     ("command", "argument", "answer"),
-    [(commands.test, "--version", "pytest"), (commands.type_check, "--version", "mypy")],
+    [
+        (commands.test, "--version", "pytest"),
+        (commands.type_check, "--version", "mypy"),
+        (commands.contracts, "--help", "docs/asyncapi.json"),
+    ],
 )
 def test_arguments_are_passed_on(
     command: Callable[[], None],
@@ -55,7 +59,7 @@ def test_bench_runs_the_module_of_that_name(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_lint_runs_every_check_even_when_the_first_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("ruff", "lint-imports"):
+    for name in ("ruff", "lint-imports", "python"):
         program = folder / name
         program.write_text(f'#!/bin/sh\necho "{name} $*" >> "{folder}/called"\ntest "$1" != check\n')
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
@@ -63,7 +67,12 @@ def test_lint_runs_every_check_even_when_the_first_fails(folder: Path, monkeypat
     with pytest.raises(SystemExit) as ended:
         commands.lint()
     assert ended.value.code == 1
-    assert (folder / "called").read_text().splitlines() == ["ruff check .", "ruff format --check .", "lint-imports "]
+    assert (folder / "called").read_text().splitlines() == [
+        "ruff check .",
+        "ruff format --check .",
+        "lint-imports ",
+        "python -m infra.contracts --check",
+    ]
 
 
 def test_an_interrupt_is_left_to_the_command() -> None:

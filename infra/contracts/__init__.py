@@ -1,0 +1,1 @@
+"""The contracts between services, as documents: made from `shared.events`, never written by hand."""

@@ -1,0 +1,5 @@
+import sys
+
+from infra.contracts.command import main
+
+sys.exit(main(sys.argv[1:]))
