@@ -138,11 +138,12 @@ class Redriver:
         if letter.redrive_starts > MAX_STARTS:
             await self._failed(letter, f"ProcessEnded: {MAX_STARTS} processes ended while redriving it")
             return True
+        deadline = asyncio.timeout(REDRIVE_SECONDS)
         try:
-            async with asyncio.timeout(REDRIVE_SECONDS):
+            async with deadline:
                 await self._apply(letter.payload, letter.handler)
         except Exception as error:  # noqa: BLE001  # a handler may raise anything; it becomes the letter's reason
-            await self._not_applied(letter, error)
+            await self._not_applied(letter, error, outage=_is_outage(error) and not deadline.expired())
         else:
             await AFTER_APPLY.reach()
             await self._succeeded(letter)
@@ -169,8 +170,8 @@ class Redriver:
                 .execution_options(synchronize_session=False)
             )
 
-    async def _not_applied(self, letter: DeadLetter, error: Exception) -> None:
-        if _is_outage(error) and letter.redrive_starts < MAX_STARTS:
+    async def _not_applied(self, letter: DeadLetter, error: Exception, *, outage: bool) -> None:
+        if outage and letter.redrive_starts < MAX_STARTS:
             _log.warning("redrive_postponed", dead_letter=str(letter.id), reason=type(error).__name__)
             await self._store(_of_this_start(letter), redrive_leased_until=func.now() + POSTPONED)
             return

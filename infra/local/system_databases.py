@@ -1,7 +1,7 @@
 """Each service's database as its system role, for commands of operators; no service has to run.
 
-The databases are those named in the environment, `QUARRY_<SERVICE>_SYSTEM_DATABASE_URL` (or `..._FILE`), as services are
-told them; else those of the embedded stack, whose server is started for as long as it is needed when nobody runs it.
+The databases are those named in the environment, `QUARRY_<SERVICE>_SYSTEM_DATABASE_URL` (or `..._FILE`), as services
+are told them; else those of the embedded stack, whose server is started for the time of the command if nobody runs it.
 """
 
 import os
