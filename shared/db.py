@@ -2,20 +2,33 @@
 
 `runtime` connects as `<service>`: every row it sees is of the tenant bound to its transaction (`shared.tenancy`).
 `system` connects as `<service>_system`: the few tables of `shared.tenancy.SYSTEM_ACCESS`, across tenants.
+
+Fails by: a `sqlalchemy.exc.DBAPIError` in bounded time. Nobody waits longer than `POOL_SECONDS` for a connection of the
+pool and `CONNECT_SECONDS` for a new one. A living server ends a statement itself (`infra.postgres.roles.LIMITS`); one
+that has stopped answering is given up a second later, and with it every connection of the pool.
 """
 
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
+import asyncpg
 from pydantic import SecretStr
-from sqlalchemy import DateTime, MetaData, Text, Uuid, text
+from sqlalchemy import DateTime, MetaData, Text, Uuid, event, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.settings import DatabaseSettings, SettingsError
+
+POOL_SECONDS: Final = 2.5
+CONNECT_SECONDS: Final = 2.0
+# A second more than the server's own limits, so that a living server always speaks first.
+_RUNTIME_STATEMENT_SECONDS: Final = 5.0
+_SYSTEM_STATEMENT_SECONDS: Final = 31.0
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -79,12 +92,19 @@ async def connect(settings: DatabaseSettings) -> Engines:
         SettingsError: a role is superuser, bypasses RLS, or owns a table.
     """
     engines = Engines(
-        runtime=_engine(settings.database_url, settings.database_pool_size, settings.service, settings.service),
+        runtime=_engine(
+            settings.database_url,
+            settings.database_pool_size,
+            settings.service,
+            settings.service,
+            _RUNTIME_STATEMENT_SECONDS,
+        ),
         system=_engine(
             settings.system_database_url,
             max(4, settings.database_pool_size // 2),
             settings.service,
             f"{settings.service}-system",
+            _SYSTEM_STATEMENT_SECONDS,
         ),
     )
     try:
@@ -97,17 +117,20 @@ async def connect(settings: DatabaseSettings) -> Engines:
     return engines
 
 
-def _engine(url: SecretStr, pool_size: int, service: str, application_name: str) -> AsyncEngine:
+def _engine(
+    url: SecretStr, pool_size: int, service: str, application_name: str, statement_seconds: float
+) -> AsyncEngine:
     # No overflow: a pool smaller than the load with overflow opens and closes connections all the time.
-    return create_async_engine(
+    engine = create_async_engine(
         url.get_secret_value(),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=3.0,
+        pool_timeout=POOL_SECONDS,
         pool_pre_ping=False,
         connect_args={
-            "timeout": 5,
-            "command_timeout": 30,
+            "async_creator_fn": _open_connection,
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": statement_seconds,
             "server_settings": {
                 "application_name": application_name,
                 "search_path": service,
@@ -115,6 +138,32 @@ def _engine(url: SecretStr, pool_size: int, service: str, application_name: str)
                 "jit": "off",
             },
         },
+    )
+    event.listen(engine.sync_engine, "handle_error", _give_up_on_silence)
+    return engine
+
+
+async def _open_connection(*args: Any, **options: Any) -> "asyncpg.Connection[Any]":
+    """`asyncpg.connect`, for which a server that is not there and one that does not answer are the same outage."""
+    try:
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(*args, **options)
+    except OSError as error:
+        reason = str(error) or type(error).__name__
+        raise asyncpg.CannotConnectNowError(f"Postgres cannot be reached: {reason}") from error
+    return connection
+
+
+def _give_up_on_silence(context: ExceptionContext) -> OperationalError | None:
+    """A statement without an answer is an outage. Its connection is cut off at once: asking a silent server to cancel
+    the statement would take as long again."""
+    if not isinstance(context.original_exception, TimeoutError) or context.connection is None:
+        return None
+    driver = context.connection.connection.driver_connection
+    if isinstance(driver, asyncpg.Connection):
+        driver.terminate()
+    context.is_disconnect = True
+    return OperationalError(
+        context.statement, None, ConnectionError("Postgres does not answer"), connection_invalidated=True
     )
 
 

@@ -25,10 +25,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.auth import Principal, TokenVerifier
 from shared.errors import Forbidden, QuarryError, Unauthenticated, Unavailable
 from shared.outbox import caused_by_request
+from shared.resilience import answered_within
 from shared.telemetry import SpanKind, bind, get_logger, span
 from shared.tenancy import Database
 
 PROBLEM_JSON = "application/problem+json"
+# The system role may take long over work that nobody waits for; a request may not.
+SYSTEM_SECONDS = 5.0
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 # The only route with a secret in its path.
 _SECRET_IN_PATH = re.compile(r"(?<=^/v1/invitations/)[^/]+(?=/accept$)")
@@ -95,7 +98,7 @@ async def _tenant_session(request: Request, principal: CurrentPrincipal) -> Asyn
 async def _system_session(request: Request) -> AsyncIterator[AsyncSession]:
     """One transaction of the system role, for what happens before a tenant is known."""
     database: Database = request.app.state.runtime.database
-    async with database.system() as session:
+    async with answered_within(SYSTEM_SECONDS), database.system() as session:
         caused_by_request(session, request_id_of(request))
         yield session
 

@@ -1,7 +1,12 @@
 """Waiting well: backoff with full jitter, after M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015)."""
 
+import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
+
+from shared.errors import Unavailable
 
 _TELL_EVERY: Final = 16
 
@@ -30,3 +35,17 @@ class Backoff:
 
     def reset(self) -> None:
         self.attempts = 0
+
+
+@asynccontextmanager
+async def answered_within(seconds: float) -> AsyncIterator[None]:
+    """Give up on the block after a while.
+
+    Raises:
+        Unavailable: it took longer.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise Unavailable(retry_after=2) from error

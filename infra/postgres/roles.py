@@ -24,7 +24,8 @@ class Access(StrEnum):
 
 
 # Limits that hold for every connection of a role, whatever its pool is told. Migrations may run long, but must not
-# queue behind a lock: everybody else would queue behind them.
+# queue behind a lock: everybody else would queue behind them. A request that waits for a lock or a statement ends while
+# its client still waits for it; `shared.db` gives a server that is silent a second more.
 LIMITS: Mapping[Access, Mapping[str, str]] = {
     Access.OWNER: {
         "statement_timeout": "0",
@@ -32,13 +33,13 @@ LIMITS: Mapping[Access, Mapping[str, str]] = {
         "idle_in_transaction_session_timeout": "5min",
     },
     Access.RUNTIME: {
-        "statement_timeout": "15s",
-        "lock_timeout": "5s",
+        "statement_timeout": "4s",
+        "lock_timeout": "2s",
         "idle_in_transaction_session_timeout": "30s",
     },
     Access.SYSTEM: {
         "statement_timeout": "30s",
-        "lock_timeout": "5s",
+        "lock_timeout": "2s",
         "idle_in_transaction_session_timeout": "30s",
     },
 }

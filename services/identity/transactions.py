@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.http import SYSTEM_SECONDS
 from shared.outbox import caused_by_request
+from shared.resilience import answered_within
 from shared.tenancy import Database
 
 
@@ -24,7 +26,7 @@ class Transactions:
 
     @asynccontextmanager
     async def system(self) -> AsyncIterator[AsyncSession]:
-        async with self.database.system() as session:
+        async with answered_within(SYSTEM_SECONDS), self.database.system() as session:
             caused_by_request(session, self.correlation_id)
             yield session
 
