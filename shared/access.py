@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.auth import Principal, Scope, ServiceTokens
-from shared.bus import Handler
 from shared.db import Model
 from shared.errors import NotFound, Unavailable
 from shared.events.envelope import Envelope
@@ -30,6 +29,7 @@ from shared.events.projects import (
     ProjectRestored,
     ProjectRole,
 )
+from shared.handlers import Handler
 from shared.tenancy import TenantOwned, tenant_of
 
 

@@ -1,9 +1,9 @@
-"""Reading streams. The only module that knows FastStream.
+"""Reading durable streams in a consumer group. The only module that knows FastStream.
 
-`Consumer` reads durable streams: one FastStream subscriber per stream and its claiming twin, in the consumer group
-named like the service. `follow` reads a stream without a group: every process sees every entry from now on.
+`Consumer` has one FastStream subscriber per stream and its claiming twin, in the group named like the service.
+`shared.following` reads without a group.
 
-Guarantees (`Consumer`): an entry is acknowledged only after `shared.delivery` has committed its effect or its dead
+Guarantees: an entry is acknowledged only after `shared.delivery` has committed its effect or its dead
 letter. What a dead process of this host left behind is finished before anything new is read, so a restart keeps the
 order; other entries left behind are claimed after `idle_ms`. Redis counts the deliveries: an entry that ends every
 process which takes it becomes a dead letter too, and since entries delivered before are taken one at a time, it takes
@@ -19,7 +19,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from typing import Any
 
 from faststream import AckPolicy
@@ -30,9 +30,11 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
 from shared.dead_letters import MAX_DELIVERIES
-from shared.delivery import AnyHandler, BatchHandler, Delivery, Dispatcher, Handler, Received
+from shared.delivery import Delivery, Dispatcher
 from shared.events.envelope import producer_of
 from shared.failpoints import failpoint
+from shared.handlers import AnyHandler
+from shared.metrics import Metrics
 from shared.redis_clients import BLOCK_MS, reader_client, stream_of
 from shared.resilience import Backoff
 from shared.streams import entry_order
@@ -50,8 +52,6 @@ AFTER_ACK = failpoint("consumer.after_ack", "effects committed, entries acknowle
 Entries = list[tuple[str, bytes]]
 _log = get_logger(__name__)
 
-__all__ = ("AnyHandler", "BatchHandler", "Consumer", "Handler", "Received", "follow")
-
 
 class Consumer:
     """All subscriptions of one service. Reads from `start()` to `stop()`."""
@@ -64,6 +64,7 @@ class Consumer:
         handlers: Sequence[AnyHandler],
         *,
         idle_ms: int = IDLE_MS,
+        metrics: Metrics | None = None,
     ) -> None:
         """
         Args:
@@ -71,7 +72,7 @@ class Consumer:
         """
         self._group = service
         self._idle_ms = idle_ms
-        self._dispatcher = Dispatcher(database, handlers)
+        self._dispatcher = Dispatcher(database, handlers, metrics)
         self._redis = reader_client(redis_url)
         self._broker = _Broker(redis_url, logger=logging.getLogger("faststream"), apply_types=False)
         self.streams = sorted({stream_of(producer_of(event_type)) for event_type in self._dispatcher.event_types})
@@ -246,59 +247,6 @@ async def _decode(message: RedisBatchStreamMessage) -> tuple[str, Entries]:
         for entry_id, fields in zip(raw["message_ids"], raw["data"], strict=True)
     ]
     return raw["channel"], entries
-
-
-async def follow(
-    redis: Redis,
-    stream: str,
-    on_entry: Callable[[bytes, dict[bytes, bytes]], None],
-    on_gap: Callable[[], None],
-    on_read: Callable[[], None] = lambda: None,
-) -> None:
-    """Read `stream` without a group until cancelled: from its present end, and on from the last entry seen.
-
-    Args:
-        redis: a `reader_client`.
-        on_entry: called with each entry's id and fields; must not block.
-        on_gap: called when entries may have been missed: reading was interrupted, or Redis began another life.
-        on_read: called after every read that Redis answered, if with nothing: all entries until now were passed on.
-    """
-    backoff = Backoff(first=0.1, most=2.0)
-    last_id: bytes | None = None
-    while True:
-        try:
-            if last_id is None:
-                last_id = await _newest_id(redis, stream)
-            answer: Any = await redis.xread({stream: last_id}, count=1000, block=BLOCK_MS)
-            for entry_id, fields in _entries_of(answer):
-                on_entry(entry_id, fields)
-                last_id = entry_id
-            if backoff.attempts:
-                on_gap()
-                # A restarted Redis may be empty and its ids may lie behind ours.
-                last_id = min(last_id, await _newest_id(redis, stream), key=entry_order)
-            backoff.reset()
-            on_read()
-        except (RedisError, OSError) as error:
-            on_gap()
-            delay = backoff.next()
-            if backoff.worth_telling:
-                _log.warning("redis_unavailable", stream=stream, reason=str(error)[:200], retry_in=round(delay, 2))
-            await asyncio.sleep(delay)
-
-
-def _entries_of(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of an XREAD of one stream; redis-py answers a list, a dict or nothing, by protocol version."""
-    if not answer:
-        return []
-    streams = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer)
-    batches = [entries[0] if isinstance(answer, dict) else entries for entries in streams]
-    return [entry for batch in batches for entry in batch]
-
-
-async def _newest_id(redis: Redis, stream: str) -> bytes:
-    newest: Any = await redis.xrevrange(stream, count=1)
-    return bytes(newest[0][0]) if newest else b"0-0"
 
 
 class _Broker(RedisBroker):

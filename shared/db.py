@@ -18,17 +18,21 @@ from pydantic import SecretStr
 from sqlalchemy import DateTime, MetaData, Text, Uuid, event, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.settings import DatabaseSettings, SettingsError
 
-POOL_SECONDS: Final = 2.5
+POOL_SECONDS: Final = 1.5
 CONNECT_SECONDS: Final = 2.0
 # A second more than the server's own limits, so that a living server always speaks first.
 _RUNTIME_STATEMENT_SECONDS: Final = 5.0
 _SYSTEM_STATEMENT_SECONDS: Final = 31.0
+_OUTAGE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
+_READ_ONLY, _IDLE_IN_TRANSACTION = "25006", "25P03"
+_OUTAGE_STATES: Final = frozenset({_READ_ONLY, _IDLE_IN_TRANSACTION})
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -165,6 +169,19 @@ def _give_up_on_silence(context: ExceptionContext) -> OperationalError | None:
     return OperationalError(
         context.statement, None, ConnectionError("Postgres does not answer"), connection_invalidated=True
     )
+
+
+def is_outage(error: BaseException) -> bool:
+    """Postgres away, restarting, read-only, too busy, or choosing us as a deadlock's victim: worth trying again."""
+    if isinstance(error, InterfaceError) and isinstance(getattr(error.orig, "__cause__", None), ValueError):
+        # The driver could not send a value: that will be so for ever.
+        return False
+    if isinstance(error, (OSError, PoolTimeoutError, InterfaceError, OperationalError)):
+        return True
+    if isinstance(error, DBAPIError):
+        state = str(getattr(error.orig, "sqlstate", "") or "")
+        return error.connection_invalidated or state[:2] in _OUTAGE_CLASSES or state in _OUTAGE_STATES
+    return False
 
 
 async def _refuse_powerful_role(connection: AsyncConnection) -> None:

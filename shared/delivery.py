@@ -11,32 +11,33 @@ in it fails, all of it is rolled back and each event is applied by itself, so th
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any
 
-from opentelemetry.trace import SpanKind
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.db import is_outage
 from shared.dead_letters import MAX_DELIVERIES, Evidence, quarantine
-from shared.events.envelope import Envelope, Event, Undecodable, name_of
+from shared.events.envelope import Envelope, Undecodable, name_of
 from shared.failpoints import failpoint
+from shared.handlers import AnyHandler, Applied, BatchHandler, Received, call, call_with_all
 from shared.inbox import Effect, claim
-from shared.outbox import caused_by_event
+from shared.metrics import Metrics
 from shared.resilience import Backoff
-from shared.telemetry import bind, get_logger, mark_failed, span
+from shared.telemetry import bind, get_logger
 from shared.tenancy import Database
 
 HANDLER_SECONDS = 10.0
-_OUTAGE_STATES = frozenset({"08", "40", "53", "57", "58"})
+# Read-only; a lock that was not to be had in time.
+_OUTAGES = frozenset({"25006", "55P03"})
+_STATEMENT_TOO_LONG = "57014"
 
 AFTER_CLAIM = failpoint("handler.after_claim", "inbox rows written, effects not")
 AFTER_EFFECT = failpoint("handler.after_effect", "inbox rows and effects written, not committed")
 AFTER_QUARANTINE = failpoint("handler.after_quarantine", "evidence committed, entry not acknowledged")
 
-E = TypeVar("E", bound=Event)
 _log = get_logger(__name__)
 
 
@@ -46,38 +47,6 @@ class HandlerTimeout(RuntimeError):
 
 class NeverReturned(RuntimeError):
     """Every process that began to handle the event ended before it was done."""
-
-
-class Received(NamedTuple, Generic[E]):
-    """An event as a handler gets it."""
-
-    event: E
-    envelope: Envelope
-
-
-@dataclass(frozen=True, slots=True)
-class Handler(Generic[E]):
-    """What one service does about one event. `name` is its identity in the inbox: a new name applies old events again.
-
-    `call` gets a session bound to the event's tenant and must do nothing that a rollback cannot undo; what has to
-    happen outside Postgres is registered with `shared.tenancy.after_commit`.
-    """
-
-    event: type[E]
-    call: Callable[[AsyncSession, E, Envelope], Awaitable[None]]
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class BatchHandler(Generic[E]):
-    """A handler that takes several events of one tenant at once, in order, where one statement does for all."""
-
-    event: type[E]
-    call: Callable[[AsyncSession, Sequence[Received[E]]], Awaitable[None]]
-    name: str
-
-
-AnyHandler = Handler[Any] | BatchHandler[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +83,9 @@ class _Work:
 class Dispatcher:
     """Brings deliveries to the handlers of one service."""
 
-    def __init__(self, database: Database, handlers: Sequence[AnyHandler]) -> None:
+    def __init__(self, database: Database, handlers: Sequence[AnyHandler], metrics: Metrics | None = None) -> None:
         self._database = database
+        self._metrics = metrics or Metrics.unread()
         self._by_type: dict[str, list[AnyHandler]] = {}
         for handler in handlers:
             self._by_type.setdefault(handler.event.type, []).append(handler)
@@ -176,6 +146,7 @@ class Dispatcher:
     async def _apply_together(self, works: Sequence[_Work]) -> bool:
         """Every effect of several events of one tenant, or none; False when it was none."""
         tenant_id = works[0].received.envelope.tenantid
+        applied: list[Applied] = []
         try:
             async with asyncio.timeout(HANDLER_SECONDS), self._database.tenant(tenant_id) as session:
                 wanted = await claim(session, [effect for work in works for effect in work.effects()])
@@ -191,13 +162,14 @@ class Dispatcher:
                         if isinstance(handler, BatchHandler):
                             batches.setdefault(handler.name, (handler, []))[1].append(work.received)
                         else:
-                            await _call(session, handler, work.received)
+                            applied.append(await call(session, handler, work.received))
                 for batch_handler, received in batches.values():
-                    await _call_with_all(session, batch_handler, received)
+                    applied.append(await call_with_all(session, batch_handler, received))
                 await AFTER_EFFECT.reach()
         except Exception as error:
             _log.info("events_applied_one_by_one", events=len(works), reason=f"{type(error).__name__}: {error}"[:200])
             return False
+        self._count(applied)
         return True
 
     # --- one event ---------------------------------------------------------------------------------------------------
@@ -206,7 +178,7 @@ class Dispatcher:
         failures = [error for handler in work.handlers if (error := await self._failure_of(handler, work))]
         if not failures:
             outcome.done.append(work.delivery)
-        elif any(_is_outage(error) for error in failures):
+        elif any(is_outage(error) for error in failures):
             outcome.not_counted.append(work.delivery)
 
     async def _failure_of(self, handler: AnyHandler, work: _Work) -> Exception | None:
@@ -217,9 +189,10 @@ class Dispatcher:
                 raise NeverReturned(f"given up after {delivery.count - 1} deliveries")
             await self._run(handler, work.received)
         except Exception as error:
+            self._metrics.failed(handler.name)
             with bind(tenant_id=envelope.tenantid, event_id=envelope.id, request_id=envelope.correlationid):
                 _log.warning("handler_failed", handler=handler.name, deliveries=delivery.count, exc_info=error)
-                if delivery.count < MAX_DELIVERIES or _is_outage(error):
+                if delivery.count < MAX_DELIVERIES or is_outage(error):
                     return error
                 return await self._quarantine(delivery, handler.name, f"{type(error).__name__}: {error}", envelope)
         return None
@@ -228,6 +201,7 @@ class Dispatcher:
         """One transaction: inbox row, then effect. An outage of Postgres is waited out for a moment."""
         backoff = Backoff(first=0.05, most=1.0)
         envelope = received.envelope
+        applied: list[Applied] = []
         while True:
             deadline = asyncio.timeout(HANDLER_SECONDS)
             try:
@@ -235,17 +209,21 @@ class Dispatcher:
                     if await claim(session, [(envelope.id, handler.name)]):
                         await AFTER_CLAIM.reach()
                         if isinstance(handler, BatchHandler):
-                            await _call_with_all(session, handler, [received])
+                            applied = [await call_with_all(session, handler, [received])]
                         else:
-                            await _call(session, handler, received)
+                            applied = [await call(session, handler, received)]
                         await AFTER_EFFECT.reach()
-                return
+                return self._count(applied)
             except (DBAPIError, OSError, PoolTimeoutError) as error:
                 if deadline.expired():
                     raise HandlerTimeout(f"{handler.name} took longer than {HANDLER_SECONDS:g} s") from error
-                if not _is_outage(error) or backoff.attempts >= 5:
+                if not is_outage(error) or backoff.attempts >= 5:
                     raise
                 await asyncio.sleep(backoff.next())
+
+    def _count(self, applied: Sequence[Applied]) -> None:
+        for handler, seconds, events in applied:
+            self._metrics.handled(handler, seconds, events)
 
     async def _quarantine(
         self, delivery: Delivery, handler: str, reason: str, envelope: Envelope | None = None
@@ -268,45 +246,7 @@ class Dispatcher:
         except (DBAPIError, OSError, PoolTimeoutError) as error:
             _log.warning("quarantine_failed", stream=delivery.stream, entry_id=delivery.entry_id, exc_info=error)
             return error
+        self._metrics.quarantined(handler)
         _log.error("dead_letter", stream=delivery.stream, entry_id=delivery.entry_id, handler=handler, reason=reason)
         await AFTER_QUARANTINE.reach()
         return None
-
-
-async def _call(session: AsyncSession, handler: Handler[Any], received: Received[Any]) -> None:
-    """The effect of one event, in a session that others may share: what one has loaded is not what the next sees."""
-    event, envelope = received
-    caused_by_event(session, envelope)
-    with (
-        bind(tenant_id=envelope.tenantid, event_id=envelope.id, request_id=envelope.correlationid),
-        span(f"handle {handler.name}", parent=envelope.traceparent, kind=SpanKind.CONSUMER) as current,
-    ):
-        try:
-            await handler.call(session, event, envelope)
-        except Exception as error:
-            mark_failed(current, f"{type(error).__name__}: {error}")
-            raise
-        await session.flush()
-        session.expunge_all()
-        _log.debug("event_handled", handler=handler.name, type=envelope.type)
-
-
-async def _call_with_all(session: AsyncSession, handler: BatchHandler[Any], received: Sequence[Received[Any]]) -> None:
-    first = received[0].envelope
-    with (
-        bind(tenant_id=first.tenantid),
-        span(f"handle {handler.name}", parent=first.traceparent, kind=SpanKind.CONSUMER),
-    ):
-        await handler.call(session, received)
-        await session.flush()
-        session.expunge_all()
-
-
-def _is_outage(error: BaseException) -> bool:
-    """Postgres away, restarting, read-only or choosing us as a deadlock victim: not the event's fault."""
-    if isinstance(error, (OSError, PoolTimeoutError, InterfaceError, OperationalError)):
-        return True
-    if isinstance(error, DBAPIError):
-        state = str(getattr(error.orig, "sqlstate", "") or "")
-        return error.connection_invalidated or state[:2] in _OUTAGE_STATES or state == "25006"
-    return False

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.auth import Principal, TokenVerifier
+from shared.db import is_outage
 from shared.errors import Forbidden, QuarryError, Unauthenticated, Unavailable
 from shared.outbox import caused_by_request
 from shared.resilience import answered_within
@@ -158,7 +159,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
     """Postgres away, too slow or out of connections is a 503 that says when to come back, never a 500."""
-    if isinstance(error, DBAPIError) and not _is_database_outage(error):
+    if isinstance(error, DBAPIError) and not is_outage(error):
         _log.error("request_crashed", path=loggable_path(request.scope["path"]), exc_info=error)
         return _problem(request, QuarryError())
     _log.warning("database_unavailable", path=loggable_path(request.scope["path"]), reason=str(error)[:200])
@@ -168,11 +169,6 @@ async def _on_database_error(request: Request, error: Exception) -> Response:
 async def _on_crash(request: Request, error: Exception) -> Response:
     _log.error("request_crashed", path=loggable_path(request.scope["path"]), exc_info=error)
     return _problem(request, QuarryError())
-
-
-def _is_database_outage(error: DBAPIError) -> bool:
-    state = str(getattr(error.orig, "sqlstate", "") or "")
-    return error.connection_invalidated or not state or state[:2] in {"08", "40", "53", "55", "57", "58", "25"}
 
 
 def _status_error(status: int, code: str, detail: str) -> QuarryError:

@@ -25,6 +25,7 @@ from shared.telemetry import get_logger
 from shared.tenancy import Database
 
 SWEEP_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 1.0
 KEEP_PUBLISHED: Final = timedelta(hours=24)
 KEEP_INBOX: Final = timedelta(hours=72)
 KEEP_CONSUMERS: Final = timedelta(hours=24)
@@ -43,11 +44,13 @@ class Janitor:
 
     async def run(self) -> None:
         while True:
-            if self._leads():
-                try:
-                    await self.sweep()
-                except (SQLAlchemyError, RedisError, OSError) as error:
-                    _log.warning("sweep_postponed", reason=str(error)[:200])
+            if not self._leads():
+                await asyncio.sleep(LOOK_SECONDS)
+                continue
+            try:
+                await self.sweep()
+            except (SQLAlchemyError, RedisError, OSError) as error:
+                _log.warning("sweep_postponed", reason=str(error)[:200])
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def sweep(self) -> None:

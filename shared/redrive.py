@@ -17,10 +17,10 @@ from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import ARRAY, ColumnElement, Update, Uuid, and_, any_, bindparam, func, or_, select, update
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from shared.db import is_outage
 from shared.dead_letters import DeadLetter, State, Wanted, storable
 from shared.failpoints import failpoint
 from shared.metrics import Metrics
@@ -143,7 +143,7 @@ class Redriver:
             async with deadline:
                 await self._apply(letter.payload, letter.handler)
         except Exception as error:  # noqa: BLE001  # a handler may raise anything; it becomes the letter's reason
-            await self._not_applied(letter, error, outage=_is_outage(error) and not deadline.expired())
+            await self._not_applied(letter, error, outage=is_outage(error) and not deadline.expired())
         else:
             await AFTER_APPLY.reach()
             await self._succeeded(letter)
@@ -224,10 +224,3 @@ def _of_this_start(letter: DeadLetter) -> ColumnElement[bool]:
         DeadLetter.redrive_starts == letter.redrive_starts,
         DeadLetter.redrive_requested_at == letter.redrive_requested_at,
     )
-
-
-def _is_outage(error: Exception) -> bool:
-    """Postgres away or out of connections: for now not the event's fault."""
-    if isinstance(error, (OSError, PoolTimeoutError, InterfaceError, OperationalError)):
-        return True
-    return isinstance(error, DBAPIError) and error.connection_invalidated

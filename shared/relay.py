@@ -33,6 +33,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from shared.db import Model
 from shared.events.subscriptions import SUBSCRIBERS
 from shared.failpoints import failpoint
+from shared.metrics import Metrics
 from shared.outbox import OutboxEvent, entry_of
 from shared.redis_clients import stream_of
 from shared.resilience import Backoff
@@ -76,7 +77,8 @@ class RelayState(Model):
 class Relay:
     """Runs until cancelled. `wake()` after a commit makes it look at once instead of at the next poll."""
 
-    def __init__(self, service: str, database: Database, redis: Redis) -> None:
+    def __init__(self, service: str, database: Database, redis: Redis, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics or Metrics.unread()
         self.stream = stream_of(service)
         self._epoch_key = f"{self.stream}:epoch"
         self._lock_name = f"relay:{service}"
@@ -160,6 +162,7 @@ class Relay:
                 await self._take_back(session, _after(before))
             await session.execute(_MARK, {"positions": [row.position for row in rows], "entry_ids": entry_ids})
         self._last = entry_order(entry_ids[-1])
+        self._metrics.published(len(rows))
         await AFTER_MARK.reach()
         return len(rows)
 

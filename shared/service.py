@@ -22,10 +22,11 @@ from shared import db, telemetry
 from shared.auth import ServiceTokens, TokenVerifier
 from shared.background import run_in_background
 from shared.backlog import Backlog
-from shared.bus import AnyHandler, Consumer
+from shared.bus import Consumer
 from shared.delivery import Dispatcher
 from shared.events.envelope import producer_of
 from shared.gauges import Gauges
+from shared.handlers import AnyHandler
 from shared.http import RequestContext, install_problem_documents
 from shared.janitor import Janitor
 from shared.metrics import Metrics, RequestMetrics
@@ -127,7 +128,7 @@ async def _run(settings: DatabaseSettings, metrics: Metrics) -> AsyncIterator[Ru
 async def _background(runtime: Runtime, handlers: Sequence[AnyHandler]) -> AsyncIterator[None]:
     """The relay in every process (one leads), the consumer where the role says so."""
     settings = runtime.settings
-    relay = Relay(settings.service, runtime.database, runtime.redis)
+    relay = Relay(settings.service, runtime.database, runtime.redis, runtime.metrics)
     runtime.database.on_outbox_commit(relay.wake)
     runtime.metrics.watch_leading(lambda: relay.leading)
     async with AsyncExitStack() as stack:
@@ -146,11 +147,14 @@ async def _background(runtime: Runtime, handlers: Sequence[AnyHandler]) -> Async
                 runtime.database,
                 handlers,
                 idle_ms=settings.bus_idle_ms,
+                metrics=runtime.metrics,
             )
             await consumer.start()
             stack.push_async_callback(consumer.stop)
             runtime.checks["streams"] = consumer.check
-            redriver = Redriver(runtime.database, Dispatcher(runtime.database, handlers).apply_again, runtime.metrics)
+            redriver = Redriver(
+                runtime.database, Dispatcher(runtime.database, handlers, runtime.metrics).apply_again, runtime.metrics
+            )
             await stack.enter_async_context(run_in_background(redriver.run, name="redriver"))
         yield
 

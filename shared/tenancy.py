@@ -64,8 +64,10 @@ SYSTEM_ACCESS: Final[dict[str, str]] = {
 }
 
 
-BEFORE_COMMIT = failpoint("outbox.before_commit", "change and events written, not committed")
-AFTER_COMMIT = failpoint("outbox.after_commit", "change and events committed; neither caller nor relay told")
+BEFORE_COMMIT = failpoint("transaction.before_commit", "change written, not committed")
+AFTER_COMMIT = failpoint("transaction.after_commit", "change committed, caller not told")
+BEFORE_EVENTS = failpoint("outbox.before_commit", "change and events written, not committed")
+AFTER_EVENTS = failpoint("outbox.after_commit", "change and events committed; neither caller nor relay told")
 
 
 class TenantMismatch(RuntimeError):
@@ -151,10 +153,10 @@ class Database:
         async with session:
             async with session.begin():
                 yield session
-                if session.info.get("outbox_written"):
-                    await BEFORE_COMMIT.reach()
-            if session.info.get("outbox_written"):
-                await AFTER_COMMIT.reach()
+                announces = session.info.get("outbox_written", False)
+                await (BEFORE_EVENTS if announces else BEFORE_COMMIT).reach()
+            await (AFTER_EVENTS if announces else AFTER_COMMIT).reach()
+            if announces:
                 for wake in self._after_commit:
                     wake()
             for callback in session.info.get("after_commit", ()):

@@ -7,9 +7,9 @@ interruption: what was cached before the stream is followed may have been revoke
 from redis.asyncio import Redis
 
 from services.gateway.token_cache import TokenCache
-from shared.bus import follow
 from shared.events.envelope import Envelope, Undecodable
 from shared.events.identity import ApiKeyRevoked, MembershipChanged, SessionRevoked, TenantDeleted
+from shared.following import follow
 from shared.redis_clients import stream_of
 from shared.telemetry import get_logger
 

@@ -23,7 +23,7 @@ from services.identity.tokens.signing_keys import KeyRing
 from services.identity.users.router import router as users
 from shared import service
 from shared.background import run_in_background
-from shared.bus import Handler
+from shared.handlers import Handler
 from shared.service import Runtime
 
 ROUTERS = (oauth, sessions, users, tenants, members, invitations, api_keys, tokens)

@@ -16,12 +16,15 @@ from redis.exceptions import RedisError
 
 from services.indexing.jobs.leases import Lease
 from shared.events.indexing import ProgressTick, Stage
+from shared.failpoints import failpoint
 from shared.redis_clients import PROGRESS_STREAM
 from shared.telemetry import current_traceparent, get_logger
 
 _KEPT_TICKS: Final = 10_000
 _QUEUED_TICKS: Final = 1_000
 _BATCH: Final = 200
+
+BEFORE_TICKS = failpoint("progress.before_xadd", "ticks taken from the queue, not published")
 # With at most seven changes of stage in a job's life this stays below ten a second.
 _SECONDS_BETWEEN: Final = 0.25
 
@@ -115,6 +118,7 @@ class ProgressPublisher:
             await self._send(ticks)
 
     async def _send(self, ticks: list[bytes]) -> None:
+        await BEFORE_TICKS.reach()
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for tick in ticks:

@@ -26,7 +26,7 @@ from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.store import EmbeddedStore, VectorStore
 from shared.access import ProjectDirectory, access_handlers
 from shared.background import run_in_background
-from shared.bus import Handler
+from shared.handlers import Handler
 from shared.service import Runtime
 from shared.settings import Role
 

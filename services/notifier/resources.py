@@ -26,7 +26,8 @@ from services.notifier.streams.shutdown import on_stop_signal
 from services.notifier.streams.snapshots import Snapshots
 from shared.access import ProjectDirectory, access_handlers
 from shared.background import run_in_background
-from shared.bus import Handler, follow
+from shared.following import follow
+from shared.handlers import Handler
 from shared.redis_clients import PROGRESS_STREAM, reader_client, stream_of
 from shared.service import Check, Runtime
 

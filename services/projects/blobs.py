@@ -137,7 +137,13 @@ class BlobStore:
         Raises:
             StorageUnavailable: it is not there, although its caller has a row that says so.
         """
-        return await self.run(self._open, key)
+        opening = asyncio.create_task(self.run(self._open, key))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # Its thread opens it all the same.
+            opening.add_done_callback(_close_unwanted)
+            raise
 
     async def remove(self, key: BlobKey) -> None:
         """Remove the blob wherever it is; done when it is gone from the disk. Removing it again is no error."""
@@ -298,7 +304,15 @@ class OpenBlob:
             yield chunk
 
     async def close(self) -> None:
-        await asyncio.shield(self._store.run(os.close, self._descriptor))
+        await asyncio.shield(self._store.run(self.close_now))
+
+    def close_now(self) -> None:
+        os.close(self._descriptor)
+
+
+def _close_unwanted(opening: "asyncio.Task[OpenBlob]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close_now()
 
 
 @asynccontextmanager

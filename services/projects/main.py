@@ -15,7 +15,7 @@ from services.projects.projects import router as projects
 from services.projects.settings import ProjectsSettings
 from shared import service
 from shared.background import run_in_background
-from shared.bus import Handler
+from shared.handlers import Handler
 from shared.settings import Role
 
 ROUTERS = (projects.router, documents.router, projects.internal_router, documents.internal_router)

@@ -10,7 +10,7 @@ from services.notifier.feeds.repository import NewEvent
 from services.notifier.feeds.service import Announcement, Retention
 from services.projects.documents.handlers import HANDLERS as PROJECTS_HANDLERS
 from shared.access import access_handlers
-from shared.bus import Handler
+from shared.handlers import Handler
 
 
 class Subscription(NamedTuple):

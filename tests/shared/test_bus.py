@@ -20,9 +20,11 @@ from infra.local.stack import Stack
 from shared import bus, dead_letters, delivery
 from shared.access import KnownProject
 from shared.background import run_in_background
-from shared.bus import Consumer, Handler, follow
+from shared.bus import Consumer
 from shared.dead_letters import DeadLetter
 from shared.events.envelope import Envelope
+from shared.following import follow
+from shared.handlers import Handler
 from shared.inbox import InboxEntry
 from shared.janitor import Janitor
 from shared.outbox import OutboxEvent, publish

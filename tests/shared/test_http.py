@@ -11,8 +11,8 @@ from sqlalchemy import select, text
 
 from shared import service
 from shared.access import KnownProject
-from shared.bus import Handler
 from shared.errors import Conflict, Unavailable
+from shared.handlers import Handler
 from shared.http import CurrentPrincipal, Input, SystemSession, TenantSession
 from shared.relay import RelayState
 from shared.service import Runtime

@@ -23,6 +23,7 @@ from services.indexing.signals import Signal
 from services.indexing.vectors.errors import InvalidPoint
 from services.indexing.vectors.store import VectorStore
 from shared.errors import Unavailable
+from shared.failpoints import failpoint
 from shared.resilience import Backoff
 from shared.telemetry import bind, get_logger
 from shared.tenancy import Database, tenant_of
@@ -35,6 +36,9 @@ _STORE_SECONDS = 5.0
 _CLAIM_SECONDS = 3.0
 
 _log = get_logger(__name__)
+
+
+AFTER_RECONCILE = failpoint("vectors.after_reconcile", "points deleted, still owed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,7 @@ class Cleaner:
             with bind(tenant_id=change.tenant_id, document_id=change.document_id):
                 async with self._database.tenant(change.tenant_id) as session:
                     await self._reconcile(session, change)
+                    await AFTER_RECONCILE.reach()
                     await session.execute(delete(VectorChange).where(VectorChange.id == change.id))
         return len(changes)
 

@@ -7,7 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents import service
 from services.indexing.jobs import service as jobs
-from shared.bus import Handler
 from shared.events.envelope import Envelope, Event
 from shared.events.identity import TenantDeleted
 from shared.events.projects import (
@@ -17,6 +16,7 @@ from shared.events.projects import (
     DocumentUpdated,
     DocumentUploaded,
 )
+from shared.handlers import Handler
 from shared.tenancy import after_commit
 
 Signal = Callable[[], None]

@@ -25,6 +25,7 @@ from services.indexing.pipeline.stages import Pipeline
 from services.indexing.signals import Signal
 from shared.background import run_in_background
 from shared.events.projects import Lane
+from shared.failpoints import failpoint
 from shared.resilience import Backoff
 from shared.telemetry import SpanKind, bind, get_logger, mark_failed, span
 from shared.tenancy import Database
@@ -32,6 +33,8 @@ from shared.tenancy import Database
 POLL_SECONDS: Final = 0.5
 _BULK_EVERY: Final = 4
 _SHUTDOWN_SECONDS: Final = 3.0
+
+AFTER_TAKE = failpoint("jobs.after_take", "job leased, work not begun")
 
 _log = get_logger(__name__)
 _Key = tuple[uuid.UUID, int]
@@ -93,6 +96,7 @@ class Worker:
             )
         if lease is None:
             return False
+        await AFTER_TAKE.reach()
         self._choices += 1
         task = asyncio.create_task(self._work(lease), name=f"job-{lease.job_id}")
         self._jobs.add(task)

@@ -26,6 +26,7 @@ from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.progress import ProgressPublisher
 from services.indexing.vectors.points import ChunkPoint
 from services.indexing.vectors.store import VectorStore
+from shared.failpoints import failpoint
 from shared.telemetry import span
 from shared.tenancy import Database
 
@@ -33,6 +34,9 @@ _KEPT_CHUNKS: Final = 256
 _EMBEDDED_CHUNKS: Final = 64
 _STORED_CHUNKS: Final = 128
 _INLINE_CHARACTERS: Final = 20_000
+
+AFTER_UPSERT = failpoint("indexing.after_upsert", "points of the version stored, version not switched")
+AFTER_SWITCH = failpoint("indexing.after_switch", "version switched, points of the one before not deleted")
 
 T = TypeVar("T")
 
@@ -76,6 +80,7 @@ class Pipeline:
         async with _beside(keeping):
             vectors = await self._embed(lease, chunks)
         await self._store(lease, document, chunks, vectors)
+        await AFTER_UPSERT.reach()
         async with self.transaction(lease) as session:
             await jobs.complete(
                 session,
@@ -84,6 +89,7 @@ class Pipeline:
                 chunk_count=len(chunks),
                 kept_batches=len(chunks) > _KEPT_CHUNKS,
             )
+        await AFTER_SWITCH.reach()
         self.progress.end(lease, "indexed")
 
     async def _extract_and_chunk(self, lease: Lease) -> tuple[Document, list[Chunk]]:

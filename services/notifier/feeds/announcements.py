@@ -15,12 +15,17 @@ from redis.exceptions import RedisError
 
 from services.notifier.feeds.repository import FeedKey, NewEvent, StoredEvent
 from services.notifier.feeds.service import Announcement
+from shared.failpoints import failpoint
 from shared.resilience import Backoff
 from shared.telemetry import get_logger
 
 STREAM = "notifier.feeds"
 FIELD = b"announcement"
 _MOST_KEPT = 1000
+
+BEFORE_ANNOUNCE = failpoint("feed.before_announce", "appended and committed, other replicas not told")
+AFTER_ANNOUNCE = failpoint("feed.after_announce", "appended, committed and announced")
+
 _log = get_logger(__name__)
 
 Tell = Callable[[FeedKey, StoredEvent], None]
@@ -62,14 +67,16 @@ class Announcer:
                 await asyncio.sleep(backoff.next())
 
     async def _publish(self, batch: list[Announcement]) -> None:
+        await BEFORE_ANNOUNCE.reach()
         async with self._redis.pipeline(transaction=False) as pipeline:
             for announcement in batch:
                 pipeline.xadd(STREAM, {FIELD: orjson.dumps(announcement)}, maxlen=_MOST_KEPT, approximate=True)
             await pipeline.execute()
+        await AFTER_ANNOUNCE.reach()
 
 
 def hear(wake: Wake) -> Callable[[bytes, dict[bytes, bytes]], None]:
-    """A reader of the stream for `shared.bus.follow`."""
+    """A reader of the stream for `shared.following.follow`."""
 
     def on_entry(_entry_id: bytes, fields: dict[bytes, bytes]) -> None:
         try:

@@ -11,7 +11,6 @@ from services.notifier.feeds import repository, service
 from services.notifier.feeds.models import DOCUMENT_DELETED
 from services.notifier.feeds.repository import NewEvent
 from services.notifier.feeds.service import Announce, Retention
-from shared.bus import Handler
 from shared.events.envelope import Envelope
 from shared.events.identity import TenantDeleted
 from shared.events.projects import (
@@ -27,6 +26,7 @@ from shared.events.projects import (
     ProjectMemberChanged,
     ProjectUpdated,
 )
+from shared.handlers import Handler
 from shared.telemetry import current_traceparent, span
 
 

@@ -72,7 +72,7 @@ class Revocations:
         }
 
     def on_entry(self, _entry_id: bytes, fields: dict[bytes, bytes]) -> None:
-        """A reader of both streams for `shared.bus.follow`."""
+        """A reader of both streams for `shared.following.follow`."""
         raw = fields.get(b"event", b"")
         try:
             rule = self._rules.get(orjson.loads(raw)["type"])

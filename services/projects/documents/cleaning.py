@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.projects.blobs import BlobKey, BlobStore, StorageFull, StorageUnavailable
 from services.projects.documents import repository
 from services.projects.documents.models import BlobDeletion
+from shared.failpoints import failpoint
 from shared.telemetry import get_logger
 from shared.tenancy import Database
 
@@ -22,6 +23,8 @@ BATCH: Final = 100
 SWEEP_EVERY: Final = timedelta(minutes=10)
 LEFTOVER_AGE: Final = timedelta(hours=1)
 _MOST_DELAY: Final = timedelta(hours=1)
+
+AFTER_REMOVE = failpoint("blobs.after_remove", "blob removed, still owed")
 
 _log = get_logger(__name__)
 
@@ -49,6 +52,7 @@ async def remove_deleted(database: Database, blobs: BlobStore) -> int:
         due = await repository.due_blob_deletions(session, now=now, count=BATCH)
         for deletion in due:
             if await remove_one(blobs, deletion, now=now):
+                await AFTER_REMOVE.reach()
                 await session.delete(deletion)
     return len(due)
 

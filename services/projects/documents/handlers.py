@@ -3,9 +3,9 @@
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents import status
-from shared.bus import Handler
 from shared.events.envelope import Envelope
 from shared.events.indexing import JobCancelled, JobCompleted, JobFailed, JobStarted
+from shared.handlers import Handler
 
 
 async def on_job_event(session: AsyncSession, event: status.JobNews, envelope: Envelope) -> None:

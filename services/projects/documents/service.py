@@ -28,10 +28,14 @@ from shared.events.projects import (
     DocumentUpdated,
     DocumentUploaded,
 )
+from shared.failpoints import failpoint
 from shared.pagination import cut_page, decode_cursor
 
 # Up to this size asking before the bytes costs more than the bytes.
 SMALL_BYTES = 64 * 1024
+
+AFTER_SEAL = failpoint("upload.after_seal", "bytes durable, no row")
+BEFORE_KEEP = failpoint("upload.before_keep", "row committed, bytes not in their place")
 
 
 async def upload(
@@ -59,9 +63,11 @@ async def upload(
     async with blobs.receive(key) as blob:
         await receive(request, blob, limit=limit)
         sha256 = await blob.seal()
+        await AFTER_SEAL.reach()
         async with transactions.begin() as session:
             await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
             document = await _add(session, principal, key=key, request=request, size=blob.size, sha256=sha256)
+        await BEFORE_KEEP.reach()
         await blob.keep()
     return document
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from services.indexing.documents.handlers import handlers
 from services.indexing.documents.models import Document
 from services.indexing.jobs.models import Job
-from shared.bus import Handler
+from shared.handlers import Handler
 from shared.events.envelope import Envelope, Event
 from shared.events.projects import (
     DocumentCancelRequested,
