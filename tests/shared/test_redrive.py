@@ -19,7 +19,6 @@ from shared.delivery import Dispatcher
 from shared.events.envelope import Envelope
 from shared.failpoints import FailpointError
 from shared.handlers import Handler
-from shared.handlers import Handler
 from shared.metrics import Metrics
 from shared.redrive import MAX_STARTS, Redriver
 from shared.tenancy import Database
