@@ -22,6 +22,7 @@ written; `expected_dead_letters` names the rows that are there on purpose.
 
 import asyncio
 import time
+import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -124,6 +125,15 @@ class Checker:
     async def dead_letters(self) -> list[object]:
         """Ids of the rows that are there now."""
         return [row["id"] for row in await self._postgres.fetch(views.QUARANTINED)]
+
+    async def planted_dead_letters(self) -> list[object]:
+        """Ids of the rows that a scenario put there on purpose."""
+        return [row["id"] for row in await self._postgres.fetch(views.PLANTED)]
+
+    async def heads(self, feeds: Collection[object]) -> dict[uuid.UUID, int]:
+        """The newest number of each feed that has one."""
+        rows = await self._postgres.fetch(views.HEADS, list(feeds))
+        return {row["feed_id"]: row["last_sequence"] for row in rows}
 
     async def _rows(self, query: str, *arguments: Any) -> list[str]:
         return [_told(row) for row in await self._postgres.fetch(query, *arguments)]

@@ -45,6 +45,7 @@ class DocumentBelief:
     deleted: set[bool] = field(default_factory=lambda: {False})
     word: str = ""
     readable: bool = True
+    stopped: bool = False
 
 
 @dataclass(slots=True)

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import random
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import httpx
 
-from tests.faults.workload import Tenant
+from tests.faults.commands import Tenant
+from tests.faults.ledger import Ledger
 from tests.support.sse import Frame, listening
 
 _SHORTEST, _LONGEST = 0.5, 4.0
@@ -76,14 +77,25 @@ class Listeners:
         await self._stack.enter_async_context(_beside(listener.listen(person.client, chance)))
         return listener
 
+    async def follow_first_projects(self, people: Sequence[Tenant], ledger: Ledger) -> None:
+        """One project of each tenant, as soon as the ledger has one. Ends when there is one of each."""
+        waiting = {person.id: person for person in people}
+        while waiting:
+            for project in list(ledger.projects.values()):
+                if person := waiting.pop(project.tenant_id, None):
+                    await self.follow(person, project.id)
+            await asyncio.sleep(_LOOK_SECONDS)
+
 
 @asynccontextmanager
-async def listeners(people: Sequence[Tenant], *, seed: int | str) -> AsyncIterator[Listeners]:
-    """Listen to each tenant's feed from its beginning while the block runs."""
+async def listeners(
+    people: Sequence[Tenant], *, seed: int | str, since: Mapping[uuid.UUID, int] | None = None
+) -> AsyncIterator[Listeners]:
+    """Listen to each tenant's feed while the block runs, from the number in `since` or from its beginning."""
     async with AsyncExitStack() as stack:
         group = Listeners(stack, seed)
         for person in people:
-            await group.follow(person, person.id)
+            await group.follow(person, person.id, (since or {}).get(person.id, 0))
         yield group
 
 

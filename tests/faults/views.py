@@ -21,13 +21,13 @@ CREATE OR REPLACE TEMP VIEW applied AS
     UNION ALL
     SELECT 'notifier', tenant_id, event_id, handler FROM notifier.inbox;
 CREATE OR REPLACE TEMP VIEW quarantined AS
-    SELECT 'identity' AS service, id, stream, entry_id, handler, event_id, reason FROM identity.dead_letters
+    SELECT 'identity' AS service, id, stream, entry_id, handler, event_id, reason, payload FROM identity.dead_letters
     UNION ALL
-    SELECT 'projects', id, stream, entry_id, handler, event_id, reason FROM projects.dead_letters
+    SELECT 'projects', id, stream, entry_id, handler, event_id, reason, payload FROM projects.dead_letters
     UNION ALL
-    SELECT 'indexing', id, stream, entry_id, handler, event_id, reason FROM indexing.dead_letters
+    SELECT 'indexing', id, stream, entry_id, handler, event_id, reason, payload FROM indexing.dead_letters
     UNION ALL
-    SELECT 'notifier', id, stream, entry_id, handler, event_id, reason FROM notifier.dead_letters;
+    SELECT 'notifier', id, stream, entry_id, handler, event_id, reason, payload FROM notifier.dead_letters;
 CREATE OR REPLACE TEMP VIEW accesses AS
     SELECT 'indexing.known_projects' AS place, tenant_id, project_id FROM indexing.known_projects
     UNION ALL
@@ -209,6 +209,9 @@ WHERE state IN ('extracting', 'chunking', 'embedding', 'storing')
 
 QUARANTINED: Final = "SELECT service, id, stream, entry_id, handler, event_id, reason FROM quarantined ORDER BY id"
 
+# Put there on purpose, see `tests.faults.places`.
+PLANTED: Final = "SELECT id FROM quarantined WHERE reason = 'planted' OR payload = 'not a CloudEvent'::bytea"
+
 # --- I9 --------------------------------------------------------------------------------------------------------------
 
 FOREIGN_TENANTS: Final = """
@@ -276,4 +279,5 @@ SELECT sequence, tenant_sequence, type, project_id FROM notifier.feed_events
 WHERE tenant_id = $1 AND ($2::uuid = $1 OR project_id = $2) ORDER BY tenant_sequence
 """
 STORED: Final = "SELECT tenant_id, project_id, id, version, deleted_at IS NOT NULL AS deleted FROM projects.documents"
+HEADS: Final = "SELECT feed_id, last_sequence FROM notifier.feeds WHERE feed_id = ANY ($1::uuid[])"
 TENANTS_OF_EVENTS: Final = "SELECT id, tenant_id FROM events WHERE id = ANY ($1::uuid[])"

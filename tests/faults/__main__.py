@@ -1,0 +1,90 @@
+"""`uv run faults`: the long fault runs, on a system of their own. Both end with status 1 when an invariant broke.
+
+uv run faults matrix                                  every failpoint x {exit, raise, hang}, 200 commands each
+uv run faults matrix --only relay. --action exit      those whose name begins so, one action
+uv run faults soak --minutes 10 --seed 7              random faults, reproducible by their seed
+uv run faults list                                    the failpoints and what a crash there leaves behind
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from infra.local.home import ROOT
+from shared.failpoints import Action, declared
+from tests.faults import matrix as matrices
+from tests.faults.places import every_name
+from tests.support.system import running_system
+
+
+async def run_matrix(given: argparse.Namespace) -> bool:
+    names = [name for name in every_name() if not given.only or any(name.startswith(part) for part in given.only)]
+    actions = [Action(given.action)] if given.action else list(Action)
+    wanted = matrices.scenarios(names, seed=given.seed, actions=actions, service=given.service)
+    results = []
+    folder = Path(tempfile.mkdtemp(prefix="quarry-matrix-", dir="/tmp"))
+    passed = False
+    try:
+        async with (
+            running_system(folder) as system,
+            matrices.matrix(system, seed=given.seed, commands=given.commands) as matrix,
+        ):
+            for number, scenario in enumerate(wanted, 1):
+                result = await matrix.run(scenario)
+                results.append(result)
+                print(f"{number}/{len(wanted)} {scenario.order} in {scenario.service}: {result.verdict}", flush=True)
+                for violation in result.violations:
+                    print(violation, flush=True)
+        passed = bool(results) and all(result.passed for result in results)
+    finally:
+        text = matrices.table(results)
+        print(f"seed {given.seed}\n{text}")
+        if given.output:
+            given.output.write_text(f"Seed {given.seed}, {given.commands} commands a scenario.\n\n{text}", "utf-8")
+        _tidy(folder, passed=passed)
+    return passed
+
+
+def _tidy(folder: Path, *, passed: bool) -> None:
+    """After a failure the system's log is kept, and nothing else."""
+    if not passed:
+        handle, name = tempfile.mkstemp(prefix="quarry-faults-", suffix=".log")
+        os.close(handle)
+        shutil.copyfile(folder / "system.log", name)
+        print(f"the log of the system: {name}")
+    shutil.rmtree(folder)
+
+
+def list_failpoints(_given: argparse.Namespace) -> None:
+    every_name()
+    for name, failpoint in declared().items():
+        print(f"{name:34} {failpoint.state}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="faults", description="Break the system on purpose, and check what it promises."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    matrix = commands.add_parser("matrix", help="every failpoint with every action")
+    matrix.add_argument("--only", action="append", metavar="PREFIX", help="failpoints whose name begins so")
+    matrix.add_argument("--action", choices=[action.value for action in Action])
+    matrix.add_argument("--service", help="the host, where a failpoint has several")
+    matrix.add_argument("--seed", type=int, default=1)
+    matrix.add_argument("--commands", type=int, default=200, help="in each scenario")
+    matrix.add_argument("--output", type=Path, help="write the table there, in Markdown")
+    commands.add_parser("list", help="the failpoints")
+    given = parser.parse_args()
+    os.environ.setdefault("QUARRY_INDEXING_MODEL_DIR", str(ROOT / ".quarry" / "models"))
+    if given.command == "list":
+        list_failpoints(given)
+        return 0
+    return 0 if asyncio.run(run_matrix(given)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
