@@ -155,9 +155,7 @@ class Relay:
             rows = (await session.execute(_TAKE, {"most": BATCH})).all()
             if not rows:
                 return 0
-            await BEFORE_XADD.reach()
             before, entry_ids = await self._add_to_stream([entry_of(row) for row in rows])
-            await AFTER_XADD.reach()
             if before < self._last:
                 await self._take_back(session, _after(before))
             await session.execute(_MARK, {"positions": [row.position for row in rows], "entry_ids": entry_ids})
@@ -168,12 +166,14 @@ class Relay:
 
     async def _add_to_stream(self, entries: Sequence[bytes]) -> tuple[EntryOrder, list[str]]:
         """The last id of the stream before, and the ids of `entries`."""
+        await BEFORE_XADD.reach()
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xinfo_stream(self.stream)
             for entry in entries:
                 pipeline.xadd(self.stream, {"event": entry})
             pipeline.exists(self._epoch_key)
             info, *entry_ids, has_epoch = await pipeline.execute(raise_on_error=False)
+        await AFTER_XADD.reach()
         for answer in (*entry_ids, has_epoch):
             if isinstance(answer, Exception):
                 raise answer

@@ -34,6 +34,7 @@ def lint() -> None:
         (_tool("ruff"), "format", "--check", "."),
         (_tool("lint-imports"),),
         (sys.executable, "-m", "infra.contracts", "--check"),
+        (sys.executable, "-m", "infra.checks.failpoints"),
     )
     sys.exit(max(_call(*check) for check in checks))
 
