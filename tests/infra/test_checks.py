@@ -25,7 +25,8 @@ def test_a_site_without_a_failpoint_is_found(call: str, sentence: str) -> None:
 
 
 def test_a_failpoint_of_another_function_does_not_count() -> None:
-    source = f"{DECLARED}async def work():\n    async def inner():\n        await POINT.reach()\n    await redis.xadd(s, f)\n"
+    inner = "    async def inner():\n        await POINT.reach()\n"
+    source = f"{DECLARED}async def work():\n{inner}    await redis.xadd(stream, fields)\n"
     assert [problem.split(",")[1] for problem in problems_of(source, "m.py")] == [" and work reaches no failpoint"]
 
 
