@@ -30,18 +30,18 @@ async def redis_of(stack: Stack) -> AsyncIterator[Redis]:
 async def redis_is_a_replica(stack: Stack) -> AsyncIterator[None]:
     """Every write is answered READONLY."""
     async with redis_of(stack) as redis:
-        await redis.execute_command("REPLICAOF", "127.0.0.1", str(CLOSED_PORT))
+        await redis.replicaof("127.0.0.1", str(CLOSED_PORT))
         try:
             yield
         finally:
-            await redis.execute_command("REPLICAOF", "NO", "ONE")
+            await redis.replicaof("NO", "ONE")
 
 
 @asynccontextmanager
 async def redis_configured(stack: Stack, settings: Mapping[str, str]) -> AsyncIterator[None]:
     """Other settings for a while, e.g. no memory (`maxmemory 1`) or replicas wanted (`min-replicas-to-write 1`)."""
     async with redis_of(stack) as redis:
-        before = {name: (await redis.config_get(name))[name] for name in settings}
+        before = {name: str((await redis.config_get(name))[name]) for name in settings}
         for name, value in settings.items():
             await redis.config_set(name, value)
         try:

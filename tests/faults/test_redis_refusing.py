@@ -1,4 +1,4 @@
-"""Redis answers, but only with errors: READONLY, OOM, NOREPLICAS. Quarry takes uploads, waits quietly, and catches up."""
+"""Redis answers with errors only: READONLY, OOM, NOREPLICAS. Uploads are taken, services wait quietly and catch up."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
