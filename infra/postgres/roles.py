@@ -34,12 +34,12 @@ LIMITS: Mapping[Access, Mapping[str, str]] = {
     },
     Access.RUNTIME: {
         "statement_timeout": "4s",
-        "lock_timeout": "2s",
+        "lock_timeout": "1500ms",
         "idle_in_transaction_session_timeout": "30s",
     },
     Access.SYSTEM: {
         "statement_timeout": "30s",
-        "lock_timeout": "2s",
+        "lock_timeout": "1500ms",
         "idle_in_transaction_session_timeout": "30s",
     },
 }
