@@ -59,6 +59,11 @@ def dead_letters() -> None:
     sys.exit(_call(sys.executable, "-m", "infra.local.dead_letters", *sys.argv[1:]))
 
 
+def faults() -> None:
+    """The long fault runs of `tests/faults`; arguments are passed on."""
+    sys.exit(_call(sys.executable, "-m", "tests.faults", *sys.argv[1:]))
+
+
 def migrate() -> None:
     """Apply all migrations: to the databases named in the environment, else to the embedded one, started if need be."""
     if any(name.startswith("QUARRY_") and "_OWNER_DATABASE_URL" in name for name in os.environ):
