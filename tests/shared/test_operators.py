@@ -62,7 +62,7 @@ def as_operator(tokens: IdentityDouble, audience: str, **claims: Any) -> dict[st
 
 
 async def call(client: httpx.AsyncClient, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
-    body = {} if method == "POST" and path.endswith("/dead-letters/redrive") else None
+    body: dict[str, str] | None = {} if method == "POST" and path.endswith("/dead-letters/redrive") else None
     return await client.request(method, path.format(id=uuid.uuid4()), headers=headers, json=body)
 
 
