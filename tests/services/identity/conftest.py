@@ -14,7 +14,11 @@ from tests.support.serving import in_process
 
 Environment = dict[str, str]
 GATEWAY_SECRET = "the gateway's own secret"
-SERVICE_SECRETS = {"gateway": GATEWAY_SECRET, "projects": "the projects service's secret"}
+SERVICE_SECRETS = {
+    "gateway": GATEWAY_SECRET,
+    "projects": "the projects service's secret",
+    "operator": "the secret of the operators",
+}
 
 
 @pytest.fixture(scope="session")
