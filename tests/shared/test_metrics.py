@@ -190,6 +190,30 @@ async def test_a_source_that_does_not_answer_is_missing_and_the_scrape_is_not(
     assert value(text, "quarry_outbox_unpublished") == 0
 
 
+async def test_what_redis_refuses_for_another_reason_is_not_taken_for_a_missing_stream(
+    reading: Metrics, redis_client: Redis
+) -> None:
+    await redis_client.set(STREAM, "no stream")
+    text = await reading.exposition()
+    assert value(text, "quarry_source_up", source="redis") == 0
+    assert values(text, "quarry_stream_entries") == {}
+    await redis_client.delete(STREAM)
+
+
+async def test_closing_ends_a_reading_under_way(database: Database, redis_client: Redis) -> None:
+    engine = database.engines.system
+    connections = [await engine.connect() for _ in range(5)]
+    readings = Gauges("notifier", engine, redis_client, reads=[])
+    refreshing = asyncio.create_task(readings.refresh())
+    names = {"metrics from postgres", "metrics from redis"}
+    await eventually(lambda: _any_task(names))
+    await readings.close()
+    await refreshing
+    assert not await _any_task(names)
+    for connection in connections:
+        await connection.close()
+
+
 async def test_a_source_that_is_slow_does_not_keep_a_scrape(
     database: Database, reading: Metrics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +321,10 @@ async def test_a_service_exports_everything_on_its_own_port(service_environment:
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert value(text, "quarry_source_up", source="postgres") == value(text, "quarry_source_up", source="redis") == 1
     assert value(text, "quarry_stream_entries", stream=f"events.{service}") is not None
+
+
+async def _any_task(names: set[str]) -> bool:
+    return any(task.get_name() in names for task in asyncio.all_tasks())
 
 
 async def ask(app: ASGIApp, kind: str = "http") -> None:
