@@ -21,13 +21,17 @@ CREATE OR REPLACE TEMP VIEW applied AS
     UNION ALL
     SELECT 'notifier', tenant_id, event_id, handler FROM notifier.inbox;
 CREATE OR REPLACE TEMP VIEW quarantined AS
-    SELECT 'identity' AS service, id, stream, entry_id, handler, event_id, reason, payload FROM identity.dead_letters
+    SELECT 'identity' AS service, id, stream, entry_id, handler, event_id, reason, payload,
+        redrive_requested_at FROM identity.dead_letters
     UNION ALL
-    SELECT 'projects', id, stream, entry_id, handler, event_id, reason, payload FROM projects.dead_letters
+    SELECT 'projects', id, stream, entry_id, handler, event_id, reason, payload,
+        redrive_requested_at FROM projects.dead_letters
     UNION ALL
-    SELECT 'indexing', id, stream, entry_id, handler, event_id, reason, payload FROM indexing.dead_letters
+    SELECT 'indexing', id, stream, entry_id, handler, event_id, reason, payload,
+        redrive_requested_at FROM indexing.dead_letters
     UNION ALL
-    SELECT 'notifier', id, stream, entry_id, handler, event_id, reason, payload FROM notifier.dead_letters;
+    SELECT 'notifier', id, stream, entry_id, handler, event_id, reason, payload,
+        redrive_requested_at FROM notifier.dead_letters;
 CREATE OR REPLACE TEMP VIEW accesses AS
     SELECT 'indexing.known_projects' AS place, tenant_id, project_id FROM indexing.known_projects
     UNION ALL
@@ -68,6 +72,8 @@ UNION ALL
 SELECT 'changes owed to the vector store', count(*) FROM indexing.vector_changes
 UNION ALL
 SELECT 'blobs to be removed', count(*) FROM projects.blob_deletions
+UNION ALL
+SELECT 'dead letters to be redriven', count(*) FROM quarantined WHERE redrive_requested_at IS NOT NULL
 """
 
 # $1, $2, $3: event type, service and handler name of every subscription.
