@@ -8,7 +8,6 @@ otherwise; each line names what was counted. Compare figures of one run with eac
 """
 
 import argparse
-import asyncio
 import platform
 import shutil
 import tempfile
@@ -18,8 +17,9 @@ from pathlib import Path
 
 import httpx
 import psutil
+import uvloop
 
-from tests.bench import measurements
+from tests.bench import events, measurements
 from tests.support.system import System, running_system
 
 MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] = {
@@ -30,22 +30,34 @@ MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] 
 }
 
 
+BACKBONE = "events"
+
+
 async def main(names: list[str]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="quarry-bench-", dir="/tmp"))
     print(f"{platform.system()} {platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}")
     try:
-        began = time.perf_counter()
-        async with running_system(folder, durable=True) as system:
-            print(f"start of the whole system, cold: {time.perf_counter() - began:.1f} s")
-            _, client = await system.tenant("bench")
-            for name in names:
-                await MEASUREMENTS[name](system, client)
-            measurements.memory(system)
+        if BACKBONE in names:
+            await events.backbone(folder / "backbone")
+        if through_the_gateway := [name for name in names if name != BACKBONE]:
+            await _measure(folder, through_the_gateway)
     finally:
         shutil.rmtree(folder)
 
 
+async def _measure(folder: Path, names: list[str]) -> None:
+    began = time.perf_counter()
+    async with running_system(folder, durable=True) as system:
+        print(f"start of the whole system, cold: {time.perf_counter() - began:.1f} s")
+        _, client = await system.tenant("bench")
+        for name in names:
+            await MEASUREMENTS[name](system, client)
+        measurements.memory(system)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="bench", description="Measure the service levels.")
-    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, []], help="what to measure; everything by default")
-    asyncio.run(main(parser.parse_args().names or list(MEASUREMENTS)))
+    parser.add_argument(
+        "names", nargs="*", choices=[*MEASUREMENTS, BACKBONE, []], help="what to measure; everything by default"
+    )
+    uvloop.run(main(parser.parse_args().names or [BACKBONE, *MEASUREMENTS]))
