@@ -15,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError, ResponseError
 
 from infra.local.home import Home
+from infra.local.probes import redis_answers
 from infra.local.servers import RedisServer
 from infra.local.stack import Stack
 from infra.postgres.roles import SERVICES
@@ -234,6 +235,13 @@ async def test_nobody_else_gets_in(server: RedisServer) -> None:
         with pytest.raises(RedisConnectionError, match=answer):
             await client.ping()
         await client.aclose()
+
+
+async def test_the_probe_of_readiness_has_to_say_who_it_is(server: RedisServer) -> None:
+    assert await redis_answers(server.socket, (OPERATOR, PASSWORDS[OPERATOR]))
+    assert not await redis_answers(server.socket)
+    assert not await redis_answers(server.socket, (OPERATOR, "wrong"))
+    assert not await redis_answers(server.socket.with_name("nowhere.sock"), (OPERATOR, PASSWORDS[OPERATOR]))
 
 
 async def test_accounts_follow_the_secrets_at_the_next_start(folder_of_redis: Path) -> None:
