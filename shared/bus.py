@@ -20,6 +20,7 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from faststream import AckPolicy
@@ -29,6 +30,7 @@ from faststream.redis.message import FAKE_CONSUMER, BatchStreamMessage, RedisBat
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError, ResponseError
 
+from shared.background import run_in_background
 from shared.dead_letters import MAX_DELIVERIES
 from shared.delivery import Delivery, Dispatcher
 from shared.events.envelope import producer_of
@@ -68,7 +70,8 @@ class Consumer:
     ) -> None:
         """
         Args:
-            idle_ms: after how many milliseconds without a word from its process an entry is taken from it.
+            idle_ms: after how many milliseconds without a word from its process an entry is taken from it. A process
+                gives word of what it works on three times as often.
         """
         self._group = service
         self._idle_ms = idle_ms
@@ -170,9 +173,12 @@ class Consumer:
         await self._receive(stream, counted)
 
     async def _receive(self, stream: str, entries: Sequence[tuple[str, bytes, int]]) -> None:
-        outcome = await self._dispatcher.deliver(
-            [Delivery(stream, self._group, entry_id, raw, count) for entry_id, raw, count in entries]
-        )
+        async with run_in_background(
+            partial(self._hold, stream, [entry_id for entry_id, _, _ in entries]), name="hold"
+        ):
+            outcome = await self._dispatcher.deliver(
+                [Delivery(stream, self._group, entry_id, raw, count) for entry_id, raw, count in entries]
+            )
         try:
             if done := [delivery.entry_id for delivery in outcome.done]:
                 await BEFORE_ACK.reach()
@@ -186,6 +192,16 @@ class Consumer:
         except (RedisError, OSError) as error:
             # Unacknowledged entries are claimed later and dropped by the inbox.
             _log.warning("ack_failed", stream=stream, entries=len(entries), reason=str(error)[:200])
+
+    async def _hold(self, stream: str, entry_ids: list[Any]) -> None:
+        """Say now and then that entries are being worked on: a long batch on a slow day is not one left behind, and
+        being claimed again and again would count as deliveries that came to nothing."""
+        while True:
+            await asyncio.sleep(self._idle_ms / 3000)
+            try:
+                await self._redis.xclaim(stream, self._group, _own_name(), 0, entry_ids, justid=True)
+            except (RedisError, OSError) as error:
+                _log.debug("entries_not_held", stream=stream, reason=str(error)[:200])
 
     async def _delivery_count(self, stream: str, entry_id: str) -> int:
         try:
