@@ -131,6 +131,8 @@ def _engine(
         max_overflow=0,
         pool_timeout=POOL_SECONDS,
         pool_pre_ping=False,
+        # A statement's values are tenants' data: they do not belong into the log line of its error.
+        hide_parameters=True,
         connect_args={
             "async_creator_fn": _open_connection,
             "timeout": CONNECT_SECONDS,

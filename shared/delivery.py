@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from shared.db import is_outage
-from shared.dead_letters import MAX_DELIVERIES, Evidence, quarantine
+from shared.dead_letters import MAX_DELIVERIES, Evidence, error_name, quarantine
 from shared.events.envelope import Envelope, Undecodable, name_of
 from shared.failpoints import failpoint
 from shared.handlers import AnyHandler, Applied, BatchHandler, Received, call, call_with_all
@@ -247,6 +247,8 @@ class Dispatcher:
             _log.warning("quarantine_failed", stream=delivery.stream, entry_id=delivery.entry_id, exc_info=error)
             return error
         self._metrics.quarantined(handler)
-        _log.error("dead_letter", stream=delivery.stream, entry_id=delivery.entry_id, handler=handler, reason=reason)
+        # What the reason quotes may be a tenant's; it is in the table.
+        failure = error_name(reason)
+        _log.error("dead_letter", stream=delivery.stream, entry_id=delivery.entry_id, handler=handler, failure=failure)
         await AFTER_QUARANTINE.reach()
         return None

@@ -72,6 +72,7 @@ def test_lint_runs_every_check_even_when_the_first_fails(folder: Path, monkeypat
         "ruff format --check .",
         "lint-imports ",
         "python -m infra.contracts --check",
+        "python -m infra.checks.failpoints",
     ]
 
 
