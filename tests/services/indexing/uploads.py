@@ -12,7 +12,6 @@ from sqlalchemy import select
 from services.indexing.documents.handlers import handlers
 from services.indexing.documents.models import Document
 from services.indexing.jobs.models import Job
-from shared.handlers import Handler
 from shared.events.envelope import Envelope, Event
 from shared.events.projects import (
     DocumentCancelRequested,
@@ -22,6 +21,7 @@ from shared.events.projects import (
     DocumentUploaded,
     Lane,
 )
+from shared.handlers import Handler
 from shared.inbox import claim
 from shared.outbox import OutboxEvent, caused_by_event
 from shared.tenancy import Database
