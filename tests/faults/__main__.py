@@ -18,6 +18,8 @@ from infra.local.home import ROOT
 from shared.failpoints import Action, declared
 from tests.faults import matrix as matrices
 from tests.faults.places import every_name
+from tests.faults.soak import soak
+from tests.faults.systems import proxied_system
 from tests.support.system import running_system
 
 
@@ -45,6 +47,20 @@ async def run_matrix(given: argparse.Namespace) -> bool:
         print(f"seed {given.seed}\n{text}")
         if given.output:
             given.output.write_text(f"Seed {given.seed}, {given.commands} commands a scenario.\n\n{text}", "utf-8")
+        _tidy(folder, passed=passed)
+    return passed
+
+
+async def run_soak(given: argparse.Namespace) -> bool:
+    folder = Path(tempfile.mkdtemp(prefix="quarry-soak-", dir="/tmp"))
+    passed = False
+    try:
+        async with proxied_system(folder, durable=True) as proxied:
+            outcomes = await soak(proxied, seed=given.seed, seconds=given.minutes * 60)
+        print(outcomes)
+        passed = not outcomes.violations
+    finally:
+        print(f"seed {given.seed}: {'passed' if passed else 'FAILED'}")
         _tidy(folder, passed=passed)
     return passed
 
@@ -77,13 +93,17 @@ def main() -> int:
     matrix.add_argument("--seed", type=int, default=1)
     matrix.add_argument("--commands", type=int, default=200, help="in each scenario")
     matrix.add_argument("--output", type=Path, help="write the table there, in Markdown")
+    soaking = commands.add_parser("soak", help="minutes of random faults")
+    soaking.add_argument("--minutes", type=float, default=10.0)
+    soaking.add_argument("--seed", type=int, default=1)
     commands.add_parser("list", help="the failpoints")
     given = parser.parse_args()
     os.environ.setdefault("QUARRY_INDEXING_MODEL_DIR", str(ROOT / ".quarry" / "models"))
     if given.command == "list":
         list_failpoints(given)
         return 0
-    return 0 if asyncio.run(run_matrix(given)) else 1
+    run = run_soak if given.command == "soak" else run_matrix
+    return 0 if asyncio.run(run(given)) else 1
 
 
 if __name__ == "__main__":
