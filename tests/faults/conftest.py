@@ -8,21 +8,14 @@ import pytest
 from infra.postgres.roles import SERVICES
 from tests.support.system import System, running_system
 
-BACKLOG_LIMIT = 150
 IDLE_MS = 2_000
 LEASE_SECONDS = 3.0
 
 
 @pytest.fixture(scope="session")
 async def hasty(folders: Callable[[str], Path]) -> AsyncIterator[System]:
-    """Takes entries and jobs from dead or frozen processes within seconds; closes its door at a small backlog."""
-    extra = {
-        name: {
-            f"QUARRY_{name.upper()}_BUS_IDLE_MS": str(IDLE_MS),
-            f"QUARRY_{name.upper()}_OUTBOX_BACKLOG_LIMIT": str(BACKLOG_LIMIT),
-        }
-        for name in SERVICES
-    }
+    """Takes entries and jobs from dead or frozen processes within seconds. PostgreSQL keeps what it has confirmed."""
+    extra = {name: {f"QUARRY_{name.upper()}_BUS_IDLE_MS": str(IDLE_MS)} for name in SERVICES}
     extra["indexing"]["QUARRY_INDEXING_JOB_LEASE_SECONDS"] = str(LEASE_SECONDS)
     async with running_system(folders("hasty"), durable=True, extra=extra) as running:
         yield running

@@ -7,7 +7,7 @@ import pytest
 
 from tests.faults.injuries import frozen
 from tests.faults.meters import measure
-from tests.faults.watched import watched_project
+from tests.faults.watched import assert_invariants, watched_project
 from tests.support.polling import eventually
 from tests.support.system import System
 
@@ -44,6 +44,7 @@ async def test_a_frozen_database_is_503_in_time_and_all_goes_on_after_it(
         await watched.upload(2)
         await watched.all_indexed(within=RECOVERY_SECONDS)
         watched.assert_told_once_in_order()
+    await assert_invariants(hasty.stack)
     print("\nPostgres frozen", *readings, sep="\n  ")
     for reading in readings:
         assert reading.cpu < 0.2, reading

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from tests.faults.injuries import admin_of, postgres_is_read_only
-from tests.faults.watched import watched_project
+from tests.faults.watched import assert_invariants, watched_project
 from tests.support.documents import note
 from tests.support.polling import eventually
 from tests.support.system import System, all_documents, create_project
@@ -49,6 +49,7 @@ async def test_a_read_only_database_is_503_for_writes_and_serves_reads(hasty: Sy
         documents = await watched.all_indexed(within=RECOVERY_SECONDS)
         assert len(documents) == 4
         watched.assert_told_once_in_order()
+    await assert_invariants(hasty.stack)
 
 
 async def test_requests_behind_a_lock_are_refused_in_time_and_leave_nothing(hasty: System, tenants: Tenants) -> None:
@@ -66,6 +67,7 @@ async def test_requests_behind_a_lock_are_refused_in_time_and_leave_nothing(hast
     after = await asyncio.gather(*(_list_two(tenants, project, foreign) for _ in range(20)))
     assert after == [([], [], 404, 404)] * 20
     assert (await _upload(tenants.one, project, 1)).status_code == 201
+    await assert_invariants(hasty.stack)
 
 
 async def test_the_victim_of_a_deadlock_is_refused_and_has_done_nothing(hasty: System, tenants: Tenants) -> None:
@@ -86,6 +88,7 @@ async def test_the_victim_of_a_deadlock_is_refused_and_has_done_nothing(hasty: S
         assert (await tenants.one.delete(path)).status_code == 204
         await watched.live.until(lambda seen: seen.of("document.deleted"), within=RECOVERY_SECONDS)
         assert [frame.data["document_id"] for frame in watched.live.of("document.deleted")] == [wanted]
+    await assert_invariants(hasty.stack)
 
 
 async def _somebody_waits(admin: "asyncpg.Connection[asyncpg.Record]") -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.injuries import frozen
 from tests.faults.meters import measure
-from tests.faults.watched import watched_project
+from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System
 
 RECOVERY_SECONDS = 10.0
@@ -37,6 +37,7 @@ async def test_a_frozen_redis_delays_events_and_nothing_else(hasty: System, owne
         await watched.all_indexed(within=RECOVERY_SECONDS)
         watched.assert_told_once_in_order()
         await asyncio.gather(*(service.wait_ready(RECOVERY_SECONDS) for service in hasty.services.values()))
+    await assert_invariants(hasty.stack)
     print(f"\nfrozen: first upload {first:.2f} s, five more {five:.2f} s", *readings, sep="\n  ")
     # The rate limiter's patience, once; then it counts locally.
     assert first < ANSWER_SECONDS

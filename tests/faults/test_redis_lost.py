@@ -3,11 +3,9 @@
 import httpx
 import pytest
 
-from shared.events.subscriptions import SUBSCRIBERS
-from shared.redis_clients import stream_of
-from tests.faults.injuries import redis_of, restart_redis
+from tests.faults.injuries import restart_redis
 from tests.faults.meters import measure
-from tests.faults.watched import watched_project
+from tests.faults.watched import assert_invariants, watched_project
 from tests.support.polling import eventually
 from tests.support.system import System
 
@@ -30,7 +28,7 @@ async def test_a_killed_redis_loses_and_repeats_nothing(hasty: System, owner: ht
         documents = await watched.all_indexed(within=RECOVERY_SECONDS + 10)
         assert len(documents) == 15
         watched.assert_told_once_in_order()
-    await _every_group_is_there_and_owes_nothing(hasty)
+    await assert_invariants(hasty.stack)
 
 
 async def test_services_wait_quietly_for_a_redis_that_is_gone(hasty: System, owner: httpx.AsyncClient) -> None:
@@ -50,6 +48,7 @@ async def test_services_wait_quietly_for_a_redis_that_is_gone(hasty: System, own
         await watched.all_indexed(within=RECOVERY_SECONDS)
         watched.assert_told_once_in_order()
         await eventually(lambda: _all_ready(hasty), within=RECOVERY_SECONDS)
+    await assert_invariants(hasty.stack)
     print("\ngone", *readings, sep="\n  ")
     for reading in readings:
         assert reading.cpu < 0.2, reading
@@ -58,17 +57,3 @@ async def test_services_wait_quietly_for_a_redis_that_is_gone(hasty: System, own
 
 async def _all_ready(hasty: System) -> bool:
     return all([await service.ready() for service in hasty.services.values()])
-
-
-async def _every_group_is_there_and_owes_nothing(hasty: System) -> None:
-    async with redis_of(hasty.stack) as redis:
-
-        async def settled() -> bool:
-            for producer, subscribers in SUBSCRIBERS.items():
-                if subscribers:
-                    groups = {group["name"].decode(): group for group in await redis.xinfo_groups(stream_of(producer))}
-                    if groups.keys() != set(subscribers) or any(group["pending"] for group in groups.values()):
-                        return False
-            return True
-
-        await eventually(settled, within=RECOVERY_SECONDS)

@@ -9,7 +9,7 @@ import pytest
 from infra.local.stack import Stack
 from tests.faults.injuries import redis_configured, redis_is_a_replica
 from tests.faults.meters import measure
-from tests.faults.watched import watched_project
+from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System
 
 Injury = Callable[[Stack], AbstractAsyncContextManager[None]]
@@ -23,24 +23,25 @@ RECOVERY_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
-async def owner(system: System) -> httpx.AsyncClient:
-    _, client = await system.tenant("redis refuses")
+async def owner(hasty: System) -> httpx.AsyncClient:
+    _, client = await hasty.tenant("redis refuses")
     return client
 
 
 @pytest.mark.parametrize("name", INJURIES)
 async def test_uploads_go_on_quietly_while_redis_refuses_writes(
-    system: System, owner: httpx.AsyncClient, name: str
+    hasty: System, owner: httpx.AsyncClient, name: str
 ) -> None:
     async with watched_project(owner) as watched:
         await watched.upload(3)
         await watched.all_indexed(within=30)
-        async with INJURIES[name](system.stack):
+        async with INJURIES[name](hasty.stack):
             await watched.upload(5)
-            readings = await measure(system.services.values(), seconds=5)
+            readings = await measure(hasty.services.values(), seconds=5)
             await watched.upload(5)
         await watched.all_indexed(within=RECOVERY_SECONDS)
         watched.assert_told_once_in_order()
+    await assert_invariants(hasty.stack)
     print(f"\n{name}", *readings, sep="\n  ")
     for reading in readings:
         assert reading.cpu < 0.2, reading
