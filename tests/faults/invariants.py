@@ -15,7 +15,7 @@ I7  nothing is pending in any group, and dead letters hold only what is expected
 I8  what a listener heard is the feed: in order, without gap, each event once
 I9  no row, stream entry or blob has another tenant than what it is about
 
-Not here: I5 (`tests.faults.searching`), I10 (`tests.faults.resources`).
+Not here: I5, as far as search shows it (`tests.faults.searching`), and I10 (`tests.faults.resources`).
 Does not: repair anything, or forgive what was there before. Everything in the stack is looked at, by whomever it was
 written; `expected_dead_letters` names the rows that are there on purpose.
 """

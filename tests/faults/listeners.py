@@ -1,7 +1,6 @@
 """Clients of Server-Sent Events that hang up all the time and come back with Last-Event-ID, and remember everything."""
 
 import asyncio
-import contextlib
 import random
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -105,6 +104,7 @@ async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+        # Until it ends: a cancellation that meets the end of a connection is taken for that of its reader.
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=0.5)

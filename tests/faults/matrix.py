@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 from infra.local.errors import ProcessError
 from infra.local.services import ServiceProcess
 from shared.failpoints import EXIT_STATUS, VARIABLE, Action
-from tests.faults import resources, workload
+from tests.faults import resources, searching, workload
 from tests.faults.commands import Tenant
 from tests.faults.injuries import admin_of, redis_of
 from tests.faults.invariants import Checker, checker
@@ -149,6 +149,7 @@ class Matrix:
             )
             result.violations = report.violations
             result.seconds_to_quiet = report.seconds_to_quiet
+            result.violations += await searching.check(self._people, result.ledger, seed=seed)
             result.violations += await resources.check(self._system, self._postgres, self._redis, self._before)
         result.seconds = time.monotonic() - began
         return result

@@ -24,7 +24,7 @@ from typing import Final
 from infra.local.services import ServiceProcess
 from infra.postgres.roles import SERVICES
 from shared.failpoints import VARIABLE, Action
-from tests.faults import resources, workload
+from tests.faults import resources, searching, workload
 from tests.faults.commands import Tenant
 from tests.faults.injuries import admin_of, frozen, redis_of, restart_postgres, restart_redis
 from tests.faults.invariants import checker
@@ -40,6 +40,7 @@ from tests.support.polling import eventually
 ROUND_SECONDS: Final = 60.0
 _PAUSE: Final = (0.5, 3.0)
 _COMMANDS_AT_ONCE: Final = 40
+_REST_SECONDS: Final = 3.0
 _SUPERVISION_SECONDS: Final = 0.5
 _READY_SECONDS: Final = 60.0
 
@@ -289,6 +290,7 @@ async def _round(
             report = await check.after(ledger, heard.all)
         outcomes.slowest_quiet = max(outcomes.slowest_quiet, report.seconds_to_quiet)
         outcomes.violations += report.violations
+        outcomes.violations += await searching.check(people, ledger, seed=seed)
         async with redis_of(chaos.system.stack) as redis, admin_of(chaos.system.stack) as admin:
             outcomes.violations += await resources.check(chaos.system, admin, redis, baseline)
     outcomes.commands += ledger.outcomes()
@@ -299,6 +301,8 @@ async def _keep_working(people: Sequence[Tenant], seed: str, ledger: Ledger, ove
     while not over.is_set():
         number += 1
         await workload.run(people, seed=f"{seed}/{number}", commands=_COMMANDS_AT_ONCE, ledger=ledger)
+        # Bounded: faults are to be survived, not more documents than can be indexed.
+        await asyncio.sleep(_REST_SECONDS)
 
 
 async def _break_things(chaos: Chaos, outcomes: Outcomes, until: float, tell: Log) -> None:
