@@ -3,35 +3,31 @@
 On a stack of its own: an application that another test keeps running would lead the relay and answer to FLUSHALL.
 """
 
-import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from redis.asyncio import Redis
+from sqlalchemy import delete
 
 from infra.local.home import Home
 from infra.local.stack import Stack
 from shared import db
-from shared.events.envelope import Event
+from shared.background import run_in_background
+from shared.outbox import OutboxEvent
+from shared.relay import Relay
 from shared.settings import DatabaseSettings
 from shared.tenancy import Database
+from tests.shared.backbone import Recorder, value_of
 from tests.support.identity import IdentityDouble
+from tests.support.polling import eventually
 from tests.support.serving import make_settings
 from tests.support.stacks import EnvironmentOf, Migrate, environments_of, migrations_of
 
 
 class SampleSettings(DatabaseSettings):
     service: ClassVar[str] = "notifier"
-
-
-class NoteWritten(Event):
-    """An event only tests know, on the stream of the schema's own service."""
-
-    type: ClassVar[str] = "notifier.note.written.v1"
-    subject_field: ClassVar[str] = "note_id"
-
-    note_id: uuid.UUID
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +56,25 @@ async def database(settings: SampleSettings) -> AsyncIterator[Database]:
     engines = await db.connect(settings)
     yield Database(engines)
     await engines.dispose()
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+async def fresh_stream(redis_client: Redis, database: Database) -> None:
+    """Neither Redis nor the outbox remembers another test."""
+    await redis_client.flushall()
+    async with database.system() as session:
+        await session.execute(delete(OutboxEvent))
+
+
+@pytest.fixture
+async def relay(database: Database, redis_client: Redis, fresh_stream: None) -> AsyncIterator[Relay]:
+    relay = Relay("notifier", database, redis_client)
+    database.on_outbox_commit(relay.wake)
+    async with run_in_background(relay.run, name="relay"):
+        await eventually(lambda: value_of(relay.leading))
+        yield relay

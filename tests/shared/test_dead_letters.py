@@ -8,7 +8,7 @@ from sqlalchemy import delete
 from shared import dead_letters
 from shared.dead_letters import DeadLetter, Evidence, Wanted, quarantine
 from shared.tenancy import Database
-from tests.shared.conftest import NoteWritten
+from tests.shared.events import NoteWritten
 from tests.support.letters import CANARY, envelope_of, letter_of, stored
 
 

@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from shared.events.envelope import Envelope, Event, Undecodable, producer_of
-from tests.shared.conftest import NoteWritten
+from tests.shared.events import NoteWritten
 
 
 def sample(**overrides: object) -> dict[str, object]:

@@ -6,7 +6,17 @@ import sys
 
 import pytest
 
-from shared.failpoints import EXIT_STATUS, VARIABLE, Action, Failpoint, FailpointError, Order, declared, failpoint, orders
+from shared.failpoints import (
+    EXIT_STATUS,
+    VARIABLE,
+    Action,
+    Failpoint,
+    FailpointError,
+    Order,
+    declared,
+    failpoint,
+    orders,
+)
 
 
 async def test_a_failpoint_nobody_asked_for_does_nothing() -> None:
@@ -23,7 +33,9 @@ def test_an_order_says_what_happens_and_at_which_visit() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["a.b", "a.b=", "a.b=explode", "a.b=exit@0", "a.b=exit@-1", "A.b=exit", "a.b=exit@1@2"])
+@pytest.mark.parametrize(
+    "text", ["a.b", "a.b=", "a.b=explode", "a.b=exit@0", "a.b=exit@-1", "A.b=exit", "a.b=exit@1@2"]
+)
 def test_a_malformed_order_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=VARIABLE):
         orders(text)

@@ -25,7 +25,7 @@ from shared.metrics import Metrics, RequestMetrics
 from shared.outbox import OutboxEvent, publish
 from shared.redis_clients import command_client
 from shared.tenancy import Database
-from tests.shared.conftest import NoteWritten
+from tests.shared.events import NoteWritten
 from tests.support.identity import IdentityDouble
 from tests.support.letters import envelope_of, stored
 from tests.support.polling import eventually

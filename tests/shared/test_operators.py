@@ -13,7 +13,7 @@ from services.projects.main import create_app
 from shared.auth import PrincipalKind
 from shared.dead_letters import DeadLetter
 from shared.tenancy import Database
-from tests.shared.conftest import NoteWritten
+from tests.shared.events import NoteWritten
 from tests.support.identity import IdentityDouble
 from tests.support.letters import CANARY, envelope_of, letter_of, stored
 from tests.support.polling import eventually

@@ -22,7 +22,8 @@ from shared.handlers import Handler
 from shared.metrics import Metrics
 from shared.redrive import MAX_STARTS, Redriver
 from shared.tenancy import Database
-from tests.shared.conftest import NoteWritten, SampleSettings
+from tests.shared.conftest import SampleSettings
+from tests.shared.events import NoteWritten
 from tests.support.letters import CANARY, envelope_of, letter_of, stored
 from tests.support.polling import eventually
 

@@ -16,7 +16,7 @@ from shared.dead_letters import DeadLetter
 from shared.events.envelope import Envelope
 from shared.handlers import Handler
 from shared.tenancy import Database
-from tests.shared.conftest import NoteWritten
+from tests.shared.events import NoteWritten
 from tests.support.polling import eventually
 
 STREAM = "events.notifier"
