@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from services.projects import blobs
-from services.projects.blobs import BATCH_BYTES, BlobKey, BlobStore, StorageFull, StorageUnavailable, open_store
+from services.projects.blobs import (
+    BATCH_BYTES,
+    BlobKey,
+    BlobStore,
+    OpenBlob,
+    StorageFull,
+    StorageUnavailable,
+    open_store,
+)
 from shared.errors import NotFound
 from tests.support.polling import eventually
 
@@ -145,6 +153,41 @@ async def test_a_cancelled_upload_leaves_nothing_even_while_it_writes(
         with pytest.raises(asyncio.CancelledError):
             await task
     assert names(incoming) == []
+
+
+async def test_a_blob_whose_reader_left_while_it_was_opened_is_closed(
+    store: BlobStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with store.receive(key) as blob:
+        await blob.write(b"x")
+        await blob.seal()
+    go_on = threading.Event()
+    opened: list[OpenBlob] = []
+    closed: list[OpenBlob] = []
+    real_open, real_close = BlobStore._open, OpenBlob.close_now
+
+    def slow_open(store: BlobStore, key: BlobKey) -> OpenBlob:
+        go_on.wait(10)
+        opened.append(real_open(store, key))
+        return opened[-1]
+
+    def noted_close(blob: OpenBlob) -> None:
+        closed.append(blob)
+        real_close(blob)
+
+    monkeypatch.setattr(BlobStore, "_open", slow_open)
+    monkeypatch.setattr(OpenBlob, "close_now", noted_close)
+    task = asyncio.create_task(store.open(key))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+
+    async def all_closed() -> bool:
+        return bool(opened) and closed == opened
+
+    await eventually(all_closed)
 
 
 async def test_readers_are_not_disturbed_by_moving_and_removing(store: BlobStore, key: BlobKey) -> None:
