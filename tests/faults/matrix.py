@@ -212,9 +212,9 @@ class Matrix:
 
 
 @asynccontextmanager
-async def matrix(system: System, *, seed: int, commands: int) -> AsyncIterator[Matrix]:
+async def matrix(system: System, *, seed: int, commands: int, tenants: int = workload.TENANTS) -> AsyncIterator[Matrix]:
     """A matrix on a running system, warmed up."""
-    people = await workload.tenants(system)
+    people = await workload.tenants(system, tenants)
     async with (
         checker(system.stack) as check,
         admin_of(system.stack) as postgres,

@@ -20,7 +20,7 @@ CHOSEN = (
     ("outbox.after_commit", Action.RAISE, "projects", 3),
     ("relay.after_xadd", Action.EXIT, "projects", 3),
     ("consumer.before_ack", Action.EXIT, "notifier", 2),
-    ("handler.after_effect", Action.HANG, "indexing", 2),
+    ("handler.after_effect", Action.HANG, "notifier", 2),
     ("indexing.after_upsert", Action.EXIT, "indexing", 2),
     ("upload.before_keep", Action.EXIT, "projects", 2),
 )
@@ -32,7 +32,7 @@ async def shaken(folders: Callable[[str], Path]) -> AsyncIterator[Matrix]:
     extra = {name: {f"QUARRY_{name.upper()}_BUS_IDLE_MS": "2000"} for name in SERVICES}
     async with (
         running_system(folders("failpoints"), extra=extra) as system,
-        matrix(system, seed=SEED, commands=COMMANDS) as running,
+        matrix(system, seed=SEED, commands=COMMANDS, tenants=2) as running,
     ):
         yield running
 
