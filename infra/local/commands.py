@@ -20,7 +20,13 @@ def dev() -> None:
 
 
 def test() -> None:
-    """All tests side by side, with branch coverage held to its floor; or pytest with the arguments given."""
+    """All tests side by side, with branch coverage held to its floor; or pytest with the arguments given.
+
+    `--isolation` runs what attacks the isolation of tenants, and prints the matrix of doors and attackers.
+    """
+    if sys.argv[1:2] == ["--isolation"]:
+        # In one process: the matrix is counted in memory.
+        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", *sys.argv[2:]))
     # By file, since a file's tests share what is dear to make; in the order of the tree, which has long ones early.
     workers = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder")
     everything = (*workers, "--cov", "--cov-report=term")

@@ -43,6 +43,21 @@ def test_arguments_are_passed_on(
     assert answer in said.out + said.err
 
 
+def test_isolation_is_a_marked_part_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[tuple[str, ...]] = []
+
+    def call(*command: str) -> int:
+        called.append(command)
+        return 1
+
+    monkeypatch.setattr(commands, "_call", call)
+    monkeypatch.setattr(sys, "argv", ["test", "--isolation", "-x"])
+    with pytest.raises(SystemExit) as ended:
+        commands.test()
+    assert ended.value.code == 1
+    assert called == [(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", "-x")]
+
+
 def test_bench_runs_the_module_of_that_name(monkeypatch: pytest.MonkeyPatch) -> None:
     called: list[tuple[str, ...]] = []
 

@@ -8,11 +8,26 @@ import httpx
 import pytest
 
 from infra.local.stack import Stack
+from tests.isolation import report
 from tests.support.one_process import one_process_system, tenant
 from tests.support.sse import listening
 from tests.support.system import create_project, upload
 
 CANARY = "canary-4f1d"
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.isolation)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.option.markexpr == "isolation":
+        terminalreporter.section("isolation")
+        for line in report.lines():
+            terminalreporter.write_line(line)
 
 
 @dataclass(frozen=True, slots=True)
