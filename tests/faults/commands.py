@@ -11,11 +11,8 @@ from typing import Final, TypeVar
 import httpx
 
 from tests.faults.ledger import Command, DocumentBelief, Ledger, Outcome, ProjectBelief
+from tests.faults.sending import Answer, once, until_known
 from tests.support.documents import broken_pdf, note
-
-PATIENCE_SECONDS: Final = 20.0
-_PAUSE_SECONDS: Final = 0.25
-_BOUNDARY: Final = 500
 
 _T = TypeVar("_T")
 
@@ -54,27 +51,6 @@ class Project:
     @property
     def alive(self) -> bool:
         return self.belief.deleted == {False}
-
-
-@dataclass(slots=True)
-class _Answer:
-    """The last answer, None without any, and how many tries before it may have had an effect unseen."""
-
-    response: httpx.Response | None
-    unanswered: int
-
-    @property
-    def status(self) -> int | None:
-        return None if self.response is None else self.response.status_code
-
-    @property
-    def outcome(self) -> Outcome:
-        if self.status is None or self.status >= _BOUNDARY:
-            return Outcome.UNKNOWN
-        return Outcome.DONE if self.status < 400 else Outcome.REFUSED
-
-
-Attempt = Callable[[], Awaitable[httpx.Response]]
 
 
 class Worker:
@@ -119,7 +95,7 @@ class Worker:
     async def _create_project(self) -> bool:
         name = self._name("project")
         command = self._command("create_project", name)
-        answer = await self._once(
+        answer = await once(
             lambda: self._client.post("/v1/projects", json={"name": name, "description": "", "metadata": {}})
         )
         self._close(command, answer)
@@ -140,14 +116,14 @@ class Worker:
             belief, name = project.belief, self._name("renamed")
             command = self._command("rename_project", str(belief.id))
 
-            async def once() -> httpx.Response:
+            async def attempt() -> httpx.Response:
                 seen = await self._client.get(f"/v1/projects/{belief.id}")
                 if seen.status_code != 200 or seen.json()["name"] == name:
                     return seen
                 match = {"If-Match": seen.headers["ETag"]}
                 return await self._client.patch(f"/v1/projects/{belief.id}", json={"name": name}, headers=match)
 
-            answer = await self._until_known(once)
+            answer = await until_known(attempt)
             self._close(command, answer)
             belief.names = self._after(belief.names, name, answer)
             self._expect(belief.id, "projects.project.updated.v1", answer)
@@ -163,7 +139,7 @@ class Worker:
             belief = project.belief
             command = self._command("delete_project", str(belief.id))
 
-            async def once() -> httpx.Response:
+            async def attempt() -> httpx.Response:
                 seen = await self._client.get(f"/v1/projects/{belief.id}")
                 if seen.status_code != 200:
                     return seen
@@ -171,7 +147,7 @@ class Worker:
                     f"/v1/projects/{belief.id}", headers={"If-Match": seen.headers["ETag"]}
                 )
 
-            answer = await self._until_known(once)
+            answer = await until_known(attempt)
             self._close(command, answer)
             belief.deleted = self._after(belief.deleted, True, answer)
             if answer.status == 404 and answer.unanswered:
@@ -186,7 +162,7 @@ class Worker:
         async with project.lock:
             belief = project.belief
             command = self._command("restore_project", str(belief.id))
-            answer = await self._until_known(lambda: self._client.post(f"/v1/projects/{belief.id}/restore"))
+            answer = await until_known(lambda: self._client.post(f"/v1/projects/{belief.id}/restore"))
             self._close(command, answer)
             belief.deleted = self._after(belief.deleted, False, answer)
             self._expect(belief.id, "projects.project.restored.v1", answer)
@@ -203,7 +179,7 @@ class Worker:
             role = self._chance.choice([role for role in ("editor", "viewer") if role not in known] or ["owner"])
             command = self._command("put_member", f"{belief.id}/{user}")
             path = f"/v1/projects/{belief.id}/members/{user}"
-            answer = await self._until_known(lambda: self._client.put(path, json={"role": role}))
+            answer = await until_known(lambda: self._client.put(path, json={"role": role}))
             self._close(command, answer)
             belief.members[user] = self._after(known, role, answer)
             self._expect(belief.id, "projects.member.changed.v1", answer)
@@ -223,7 +199,7 @@ class Worker:
                 return False
             user = self._chance.choice(present)
             command = self._command("remove_member", f"{belief.id}/{user}")
-            answer = await self._until_known(lambda: self._client.delete(f"/v1/projects/{belief.id}/members/{user}"))
+            answer = await until_known(lambda: self._client.delete(f"/v1/projects/{belief.id}/members/{user}"))
             self._close(command, answer)
             belief.members[user] = self._after(belief.members[user], None, answer)
             if answer.status == 404 and answer.unanswered:
@@ -249,9 +225,7 @@ class Worker:
         command = self._command("upload", name)
         path = f"/v1/projects/{project.belief.id}/documents"
         headers = {"Content-Type": content_type}
-        answer = await self._once(
-            lambda: self._client.post(path, params={"name": name}, content=content, headers=headers)
-        )
+        answer = await once(lambda: self._client.post(path, params={"name": name}, content=content, headers=headers))
         self._close(command, answer)
         if command.outcome is Outcome.UNKNOWN:
             self._ledger.uncertain.add((self._person.id, "document", name))
@@ -278,7 +252,7 @@ class Worker:
         name = self._name("renamed", ".txt")
         command = self._command("rename_document", str(document.id))
         changes = {"name": name, "metadata": {"round": self._named}}
-        answer = await self._until_known(lambda: self._client.patch(self._path(document), json=changes))
+        answer = await until_known(lambda: self._client.patch(self._path(document), json=changes))
         self._close(command, answer)
         document.names = self._after(document.names, name, answer)
         # Saying the same twice is two changes.
@@ -290,7 +264,7 @@ class Worker:
         if document is None:
             return False
         command = self._command("delete_document", str(document.id))
-        answer = await self._until_known(lambda: self._client.delete(self._path(document)))
+        answer = await until_known(lambda: self._client.delete(self._path(document)))
         self._close(command, answer)
         document.deleted = self._after(document.deleted, True, answer)
         self._expect(document.id, "projects.document.deleted.v1", answer)
@@ -321,51 +295,10 @@ class Worker:
         if document is None:
             return False
         command = self._command(kind, str(document.id))
-        answer = await self._once(lambda: self._client.post(f"{self._path(document)}/{kind}"))
+        answer = await once(lambda: self._client.post(f"{self._path(document)}/{kind}"))
         self._close(command, answer)
         self._expect(document.id, event_type, answer)
         return True
-
-    # --- sending -----------------------------------------------------------------------------------------------------
-
-    async def _once(self, attempt: Attempt) -> _Answer:
-        """What must not be repeated is repeated only when it cannot have reached anybody."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE_SECONDS
-        while True:
-            try:
-                answer = _Answer(await attempt(), 0)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                if loop.time() > deadline:
-                    return _Answer(None, 0)
-                await asyncio.sleep(_PAUSE_SECONDS)
-                continue
-            except httpx.HTTPError:
-                answer = _Answer(None, 1)
-            if answer.outcome is Outcome.UNKNOWN:
-                answer.unanswered = 1
-                await asyncio.sleep(_pause_after(answer.response))
-            return answer
-
-    async def _until_known(self, attempt: Attempt) -> _Answer:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + PATIENCE_SECONDS
-        unanswered = 0
-        while True:
-            response = None
-            try:
-                response = await attempt()
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                pass
-            except httpx.HTTPError:
-                unanswered += 1
-            else:
-                if response.status_code < _BOUNDARY and response.status_code != 412:
-                    return _Answer(response, unanswered)
-                unanswered += response.status_code >= _BOUNDARY
-            if loop.time() > deadline:
-                return _Answer(response, unanswered)
-            await asyncio.sleep(_pause_after(response))
 
     # --- beliefs -----------------------------------------------------------------------------------------------------
 
@@ -374,15 +307,15 @@ class Worker:
         self._ledger.commands.append(command)
         return command
 
-    def _close(self, command: Command, answer: _Answer) -> None:
+    def _close(self, command: Command, answer: Answer) -> None:
         command.status, command.outcome, command.unanswered = answer.status, answer.outcome, answer.unanswered
 
-    def _after(self, before: set[_T], value: _T, answer: _Answer) -> set[_T]:
+    def _after(self, before: set[_T], value: _T, answer: Answer) -> set[_T]:
         if answer.outcome is Outcome.DONE:
             return {value}
         return before | {value} if answer.unanswered else before
 
-    def _expect(self, subject: uuid.UUID, event_type: str, answer: _Answer) -> None:
+    def _expect(self, subject: uuid.UUID, event_type: str, answer: Answer) -> None:
         done = answer.outcome is Outcome.DONE
         self._ledger.expect(subject, event_type, done=done, unanswered=answer.unanswered)
 
@@ -403,9 +336,3 @@ class Worker:
 
     def _path(self, document: DocumentBelief) -> str:
         return f"/v1/projects/{document.project_id}/documents/{document.id}"
-
-
-def _pause_after(response: httpx.Response | None) -> float:
-    """A client does as it is asked, within reason."""
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
-    return min(2.0, float(asked)) if asked.isdecimal() else _PAUSE_SECONDS
