@@ -161,6 +161,9 @@ class Worker:
             return False
         async with project.lock:
             belief = project.belief
+            if belief.deleted != {True}:
+                # Restored by another worker while this one waited: a second time would say nothing.
+                return False
             command = self._command("restore_project", str(belief.id))
             answer = await until_known(lambda: self._client.post(f"/v1/projects/{belief.id}/restore"))
             self._close(command, answer)
