@@ -1,7 +1,7 @@
 """What the suite has tried: doors x attackers with counts, printed at the end of `uv run test --isolation`.
 
 A test counts what it has checked; a door without a count is not covered. Doors are declared by whoever can list all of
-them: routes and parameters from the OpenAPI document, tables from the catalogue, streams and stores from their registry.
+them: routes and parameters from the OpenAPI document, tables from the catalogue, the others from their registry.
 Counts live in the process: the matrix is that of a run without xdist.
 """
 

@@ -3,7 +3,7 @@
 import asyncio
 import importlib
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -17,15 +17,19 @@ from tests.support.serving import make_app, serve
 
 
 @asynccontextmanager
-async def one_process_system(folder: Path) -> AsyncIterator[Stack]:
-    """Every service as an application in this event loop, on the ports of the stack."""
+async def one_process_system(
+    folder: Path, *, extra: Mapping[str, Mapping[str, str]] | None = None
+) -> AsyncIterator[Stack]:
+    """Every service as an application in this event loop, on the ports of the stack; `extra` adds to the environment
+    of single services."""
     async with Stack(Home(folder), durable=False) as stack, AsyncExitStack() as serving:
         await stack.migrate()
         # Identity first and the gateway last: each finds its neighbours when it starts.
         for name in SERVICES:
             module = importlib.import_module(f"services.{name}.main")
             variables = {key: value for key, value in stack.environment(name).items() if key.startswith("QUARRY_")}
-            app = make_app(module.create_app, {**variables, "QUARRY_LOG_FORMAT": "json"})
+            variables |= {"QUARRY_LOG_FORMAT": "json", **(extra or {}).get(name, {})}
+            app = make_app(module.create_app, variables)
             await serving.enter_async_context(serve(app, stack.ports[name]))
         yield stack
         # Streams end when their clients have gone.

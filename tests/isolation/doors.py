@@ -1,0 +1,263 @@
+"""Every way into the product, read from the merged OpenAPI document, and what is known of each.
+
+A route is an operation, a parameter one of its inputs: in the path, the query, a header, or a field of the body. Both
+are declared here by hand. What the document has and this module has not is a sentence of `unregistered`, and red: a
+route nobody has thought about is tried by nobody.
+
+`Route.who` and `Route.scope` restate the rules of the public API, not the code's: `tests.isolation.expectations`
+derives from them what each attacker is to be told.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Document = Mapping[str, Any]
+_METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
+_PATH_PARAMETER = re.compile(r"{(\w+)}")
+
+
+class Who(StrEnum):
+    """Who a route is for."""
+
+    ANYONE = "anyone"
+    CALLER = "caller"  # any credential; what it is told is about itself
+    SIGNED_IN = "signed in"  # a browser session
+    MEMBERS = "members"  # who may know the members of the active tenant
+    READER = "reader"  # any credential with the scope; is shown what it may see
+    TENANT = "tenant"  # owner or admin of the active tenant, with the scope
+    OWNER = "owner"  # owner of the active tenant
+    PROJECT = "project"  # the scope in the project of the path, by role or as owner or admin of the tenant
+
+
+class Carries(StrEnum):
+    """What a parameter may lead to."""
+
+    ID = "id"
+    CURSOR = "cursor"
+    EVENT_ID = "event id"
+    ETAG = "ETag"
+    SECRET = "secret"
+    CONTENT = "content"  # recognises a document by what is in it
+    ADDRESS = "address"  # recognises a person
+    NOTHING = "nothing"  # neither leads anywhere nor recognises anything
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is known of an operation. `json`, `content` and `params` make a request that would be accepted from
+    somebody who may; `free` are path parameters that take any id and look nothing up."""
+
+    who: Who
+    scope: str | None = None
+    json: Mapping[str, Any] | None = None
+    content: bytes | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    stream: bool = False
+    free: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operation of the document. `parameters` are keys of `PARAMETERS`."""
+
+    method: str
+    path: str
+    parameters: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.method} {self.path}"
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Names of the parameters in the path."""
+        return tuple(_PATH_PARAMETER.findall(self.path))
+
+    def that_carry(self, *what: Carries) -> list[str]:
+        return [name for name in self.parameters if PARAMETERS[name] in what]
+
+    def door(self, parameter: str) -> str:
+        return f"{self.key} {parameter}"
+
+
+_P = "/v1/projects/{project_id}"
+_D = _P + "/documents/{document_id}"
+_NAME = {"name": "stolen"}
+
+ROUTES: dict[str, Route] = {
+    "GET /auth/callback/{provider}": Route(Who.ANYONE),
+    "GET /auth/login/{provider}": Route(Who.ANYONE),
+    "POST /auth/logout": Route(Who.ANYONE),
+    "GET /auth/providers": Route(Who.ANYONE),
+    "GET /v1/api-keys": Route(Who.TENANT, "keys:admin"),
+    "POST /v1/api-keys": Route(Who.TENANT, "keys:admin", json={"name": "planted", "scopes": ["search"]}),
+    "DELETE /v1/api-keys/{key_id}": Route(Who.TENANT, "keys:admin"),
+    "GET /v1/events": Route(Who.READER, "events:read", stream=True),
+    "GET /v1/invitations": Route(Who.TENANT, "members:admin"),
+    "POST /v1/invitations": Route(Who.TENANT, "members:admin", json={"email": "planted@example.test"}),
+    "DELETE /v1/invitations/{invitation_id}": Route(Who.TENANT, "members:admin"),
+    "POST /v1/invitations/{token}/accept": Route(Who.SIGNED_IN),
+    "GET /v1/me": Route(Who.CALLER),
+    "GET /v1/members": Route(Who.MEMBERS, "members:admin"),
+    "PATCH /v1/members/{user_id}": Route(Who.TENANT, "members:admin", json={"role": "member"}),
+    "DELETE /v1/members/{user_id}": Route(Who.TENANT, "members:admin"),
+    "POST /v1/projects": Route(Who.TENANT, "projects:write", json=_NAME),
+    "GET /v1/projects": Route(Who.READER, "projects:read"),
+    f"GET {_P}": Route(Who.PROJECT, "projects:read"),
+    f"PATCH {_P}": Route(Who.PROJECT, "projects:write", json=_NAME),
+    f"DELETE {_P}": Route(Who.PROJECT, "projects:write"),
+    f"POST {_P}/restore": Route(Who.PROJECT, "projects:write"),
+    f"GET {_P}/members": Route(Who.PROJECT, "projects:read"),
+    f"PUT {_P}/members/{{user_id}}": Route(
+        Who.PROJECT, "members:admin", json={"role": "viewer"}, free=frozenset({"user_id"})
+    ),
+    f"DELETE {_P}/members/{{user_id}}": Route(Who.PROJECT, "members:admin"),
+    f"POST {_P}/documents": Route(Who.PROJECT, "documents:write", content=b"planted", params={"name": "planted.txt"}),
+    f"GET {_P}/documents": Route(Who.PROJECT, "documents:read"),
+    f"GET {_D}": Route(Who.PROJECT, "documents:read"),
+    f"PATCH {_D}": Route(Who.PROJECT, "documents:write", json=_NAME),
+    f"DELETE {_D}": Route(Who.PROJECT, "documents:write"),
+    f"POST {_D}/cancel": Route(Who.PROJECT, "documents:write"),
+    f"POST {_D}/retry": Route(Who.PROJECT, "documents:write"),
+    f"GET {_D}/content": Route(Who.PROJECT, "documents:read"),
+    f"GET {_P}/jobs": Route(Who.PROJECT, "documents:read"),
+    f"GET {_P}/progress": Route(Who.PROJECT, "documents:read"),
+    f"GET {_P}/dead-letters": Route(Who.PROJECT, "documents:read"),
+    f"POST {_P}/dead-letters/{{job_id}}/redrive": Route(Who.PROJECT, "documents:write"),
+    f"POST {_P}/search": Route(Who.PROJECT, "search", json={"query": "canary"}),
+    f"GET {_P}/events": Route(Who.PROJECT, "events:read", stream=True),
+    "GET /v1/sessions": Route(Who.SIGNED_IN),
+    "DELETE /v1/sessions/{session_id}": Route(Who.SIGNED_IN),
+    "POST /v1/tenants": Route(Who.SIGNED_IN, json=_NAME),
+    "GET /v1/tenants": Route(Who.CALLER),
+    "GET /v1/tenants/{tenant_id}": Route(Who.CALLER),
+    "PATCH /v1/tenants/{tenant_id}": Route(Who.TENANT, "tenant:admin", json=_NAME),
+    "DELETE /v1/tenants/{tenant_id}": Route(Who.OWNER, "tenant:admin"),
+    "POST /v1/tenants/{tenant_id}/activate": Route(Who.SIGNED_IN),
+}
+
+# By place and name, so that the same parameter is the same thing at every route; fields of bodies by their schema.
+PARAMETERS: dict[str, Carries] = {
+    **{f"path:{name}": Carries.ID for name in ("project_id", "document_id", "user_id", "key_id", "job_id")},
+    **{f"path:{name}": Carries.ID for name in ("invitation_id", "session_id", "tenant_id")},
+    "path:token": Carries.SECRET,
+    "path:provider": Carries.NOTHING,  # the installation's own list, open to everybody
+    "query:cursor": Carries.CURSOR,
+    "query:last_event_id": Carries.EVENT_ID,
+    "query:sha256": Carries.CONTENT,
+    "query:duplicates": Carries.CONTENT,
+    "query:name": Carries.CONTENT,
+    # Of a sign-in, which tests/services/identity/test_sign_in.py and tests/flows/test_sign_in.py attack.
+    **{f"query:{name}": Carries.NOTHING for name in ("state", "code", "error", "iss", "return_to")},
+    **{f"query:{name}": Carries.NOTHING for name in ("limit", "status", "metadata")},
+    "header:Last-Event-ID": Carries.EVENT_ID,
+    "header:If-Match": Carries.ETAG,
+    # Of the caller's own session; tests/services/gateway/test_browsers.py and test_sessions.py of identity attack it.
+    "header:X-CSRF-Token": Carries.NOTHING,
+    "body:NewApiKey.project_id": Carries.ID,
+    **{f"body:NewApiKey.{name}": Carries.NOTHING for name in ("name", "scopes", "expires_at")},
+    "body:NewInvitation.email": Carries.ADDRESS,
+    "body:NewInvitation.role": Carries.NOTHING,
+    "body:RoleChange.role": Carries.NOTHING,
+    "body:MemberPut.role": Carries.NOTHING,
+    "body:TenantInput.name": Carries.NOTHING,
+    **{f"body:ProjectCreate.{name}": Carries.NOTHING for name in ("name", "description", "metadata")},
+    **{f"body:ProjectPatch.{name}": Carries.NOTHING for name in ("name", "description", "metadata")},
+    **{f"body:DocumentPatch.{name}": Carries.NOTHING for name in ("name", "metadata")},
+    **{f"body:form.{name}": Carries.NOTHING for name in ("name", "metadata")},
+    "body:form.file": Carries.CONTENT,
+    "body:form.duplicates": Carries.CONTENT,
+    "body:SearchRequest.cursor": Carries.CURSOR,
+    "body:SearchRequest.query": Carries.CONTENT,
+    "body:SearchRequest.facets": Carries.CONTENT,
+    **{f"body:SearchRequest.{name}": Carries.NOTHING for name in ("mode", "limit", "rerank")},
+    # A filter only puts its conditions together; what the conditions name is what counts.
+    "body:SearchRequest.filter": Carries.NOTHING,
+    **{f"body:{name}": Carries.NOTHING for name in ("AllOf.all", "AnyOf.any", "Not.not")},
+    "body:DocumentCondition.field": Carries.NOTHING,
+    **{f"body:DocumentCondition.{name}": Carries.ID for name in ("eq", "ne", "in")},
+    **{
+        f"body:{condition}.{name}": Carries.NOTHING
+        for condition in ("MetadataCondition", "ContentTypeCondition", "CreatedAtCondition")
+        for name in ("field", "eq", "ne", "in", "gt", "gte", "lt", "lte", "exists", "prefix")
+    },
+}
+
+
+def operations(document: Document) -> list[Operation]:
+    """All operations of an OpenAPI document."""
+    return [
+        Operation(method.upper(), path, tuple(_parameters(document, {**item, **item[method]})))
+        for path, item in document["paths"].items()
+        for method in _METHODS
+        if method in item
+    ]
+
+
+def unregistered(document: Document) -> list[str]:
+    """What the document has and this module has not, and the other way round; each with what to do about it."""
+    found = operations(document)
+    keys = {operation.key for operation in found}
+    return [
+        *(
+            f"The route {key} is not registered: add it to ROUTES in tests/isolation/doors.py with who may use it and "
+            "a request that would be accepted from somebody who may."
+            for key in sorted(keys - ROUTES.keys())
+        ),
+        *(
+            f"The parameter {name} of {operation.key} is not registered: add it to PARAMETERS in "
+            "tests/isolation/doors.py with what it carries; Carries.NOTHING only with the reason beside it."
+            for operation in found
+            for name in operation.parameters
+            if name not in PARAMETERS
+        ),
+        *(
+            f"The route {key} is registered but not in the OpenAPI document: remove it from ROUTES in "
+            "tests/isolation/doors.py."
+            for key in sorted(ROUTES.keys() - keys)
+        ),
+    ]
+
+
+def _parameters(document: Document, operation: Document) -> Iterator[str]:
+    for parameter in operation.get("parameters", ()):
+        resolved = _resolved(document, parameter)
+        yield f"{resolved['in']}:{resolved['name']}"
+    fields: dict[str, None] = {}
+    for content in _resolved(document, operation.get("requestBody", {})).get("content", {}).values():
+        _collect_fields(document, content.get("schema", {}), "form", fields, set())
+    yield from fields
+
+
+def _collect_fields(document: Document, schema: Any, owner: str, fields: dict[str, None], seen: set[str]) -> None:
+    """Every property reachable from a body's schema, as `body:<schema>.<property>`."""
+    if isinstance(schema, list):
+        for item in schema:
+            _collect_fields(document, item, owner, fields, seen)
+        return
+    if not isinstance(schema, Mapping):
+        return
+    if reference := schema.get("$ref"):
+        if reference not in seen:
+            seen.add(reference)
+            _collect_fields(document, _resolved(document, schema), reference.rpartition("/")[2], fields, seen)
+        return
+    for name, below in schema.get("properties", {}).items():
+        fields[f"body:{owner}.{name}"] = None
+        _collect_fields(document, below, f"{owner}.{name}", fields, seen)
+    for key in ("anyOf", "oneOf", "allOf", "items", "additionalProperties", "prefixItems"):
+        _collect_fields(document, schema.get(key), owner, fields, seen)
+
+
+def _resolved(document: Document, item: Document) -> Document:
+    """`item`, or what it refers to within the document."""
+    if "$ref" not in item:
+        return item
+    found: Any = document
+    for part in item["$ref"].removeprefix("#/").split("/"):
+        found = found[part]
+    resolved: Document = found
+    return resolved

@@ -1,0 +1,67 @@
+"""What is behind the gateway: internal tokens, and the victim's rows as the administrator of the database sees them."""
+
+import uuid
+from pathlib import Path
+
+import asyncpg
+import httpx
+
+from infra.local.stack import Stack
+from infra.postgres.roles import DATABASE
+from shared.migrations import SERVICES_WITH_SCHEMA
+
+# What a look at something changes, and what the product does by itself after a change.
+_VOLATILE = [
+    *("last_used_at", "last_seen_at", "published_at", "stream_entry_id", "heartbeat_at", "updated_at"),
+    *("attempts", "next_attempt_at", "lease_until"),
+]
+_TABLES = """
+SELECT format('%I.%I', n.nspname, c.relname) AS name,
+       array_agg(a.attname::text) FILTER (WHERE a.attname IN ('tenant_id', 'user_id', 'id')) AS columns
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE n.nspname = ANY($1) AND c.relkind = 'r' AND c.relname <> 'alembic_version'
+GROUP BY 1 ORDER BY 1
+"""
+
+
+async def internal_tokens(stack: Stack, api_key: str) -> dict[str, str]:
+    """What the gateway gets for a key: a token for each service."""
+    environment = stack.environment("gateway")
+    secret = Path(environment["QUARRY_GATEWAY_SERVICE_SECRET_FILE"]).read_text(encoding="utf-8")
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stack.ports['identity']}", timeout=60) as identity:
+        answer = await identity.post(
+            "/internal/token",
+            json={"credential_type": "api_key", "credential": api_key},
+            auth=httpx.BasicAuth("gateway", secret),
+        )
+    assert answer.status_code == 200, answer.text
+    tokens: dict[str, str] = answer.json()["tokens"]
+    return tokens
+
+
+async def rows_of(stack: Stack, tenant_id: str, user_id: str) -> dict[str, tuple[int, str]]:
+    """For each table: how many rows the victim has there, and a digest of them."""
+    admin = await asyncpg.connect(stack.postgres.admin_dsn(DATABASE))
+    try:
+        tables = await admin.fetch(_TABLES, list(SERVICES_WITH_SCHEMA))
+        return {table["name"]: await _digest(admin, table, tenant_id, user_id) for table in tables if table["columns"]}
+    finally:
+        await admin.close()
+
+
+async def _digest(
+    admin: "asyncpg.Connection[asyncpg.Record]", table: asyncpg.Record, tenant_id: str, user_id: str
+) -> tuple[int, str]:
+    owned = "tenant_id" in table["columns"]
+    column = "tenant_id" if owned else "user_id" if "user_id" in table["columns"] else "id"
+    # Identifiers come from the catalogue, quoted by the server itself.
+    statement = await admin.fetchval(
+        "SELECT format('SELECT count(*)::int, coalesce(md5(string_agg((to_jsonb(t) - $2::text[])::text, $3 ORDER BY "
+        "(to_jsonb(t) - $2::text[])::text)), $3) FROM %s t WHERE t.%I = $1', $1::text, $2::text)",
+        table["name"],
+        column,
+    )
+    owner = uuid.UUID(tenant_id if owned else user_id)
+    rows, digest = await admin.fetchrow(statement, owner, _VOLATILE, "") or (0, "")
+    return rows, digest
