@@ -10,8 +10,10 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
 import sys
 import tempfile
+from collections.abc import Coroutine
 from pathlib import Path
 
 from infra.local.home import ROOT
@@ -103,7 +105,19 @@ def main() -> int:
         list_failpoints(given)
         return 0
     run = run_soak if given.command == "soak" else run_matrix
-    return 0 if asyncio.run(run(given)) else 1
+    return 0 if asyncio.run(_until_told(run(given))) else 1
+
+
+async def _until_told(work: Coroutine[None, None, bool]) -> bool:
+    """Ctrl-C and SIGTERM end a run in order: the table so far is printed, and nothing is left behind."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        return False
 
 
 if __name__ == "__main__":
