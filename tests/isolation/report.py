@@ -27,6 +27,13 @@ def count(door_kind: DoorKind, door: str, attacker: str, checks: int = 1) -> Non
     _checks[door_kind, door, attacker] += checks
 
 
+def forget(door_kind: DoorKind, door: str) -> None:
+    """Take a door back, with what was counted for it."""
+    _declared[door_kind].pop(door, None)
+    for key in [key for key in _checks if key[:2] == (door_kind, door)]:
+        del _checks[key]
+
+
 def uncovered(door_kind: DoorKind) -> list[str]:
     """Declared doors that nobody has tried."""
     tried = {door for kind, door, _ in _checks if kind == door_kind}
