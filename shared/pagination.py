@@ -4,7 +4,7 @@ import base64
 import binascii
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 
 import orjson
@@ -44,13 +44,14 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, uuid.UUID] | None:
     if cursor is None:
         return None
     try:
-        moment, row_id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        position = datetime.fromisoformat(moment), uuid.UUID(row_id)
-    except (ValueError, TypeError, binascii.Error) as error:
+        time, row_id = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        moment = datetime.fromisoformat(time)
+        if moment.tzinfo is None:
+            raise InvalidCursor
+        # In UTC: a moment that is out of range there is one that no database can compare with.
+        return moment.astimezone(UTC), uuid.UUID(row_id)
+    except (ValueError, TypeError, AttributeError, OverflowError, binascii.Error) as error:
         raise InvalidCursor from error
-    if position[0].tzinfo is None:
-        raise InvalidCursor
-    return position
 
 
 def cut_page(

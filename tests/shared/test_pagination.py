@@ -1,6 +1,8 @@
+import base64
 import uuid
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 
 from shared.pagination import InvalidCursor, cut_page, decode_cursor, encode_cursor
@@ -10,6 +12,25 @@ def test_a_cursor_comes_back_as_it_went() -> None:
     moment, row_id = datetime.now(UTC), uuid.uuid4()
     assert decode_cursor(encode_cursor(moment, row_id)) == (moment, row_id)
     assert decode_cursor(None) is None
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["2026-01-01T00:00:00+00:00", 5],
+        ["2026-01-01T00:00:00+00:00", None],
+        [5, 5],
+        ["2026-01-01T00:00:00", str(uuid.UUID(int=1))],
+        ["0001-01-01T00:00:00+23:59", str(uuid.UUID(int=1))],
+        ["9999-12-31T23:59:59-23:59", str(uuid.UUID(int=1))],
+        [[], {}],
+        {"a": 1, "b": 2},
+        1,
+    ],
+)
+def test_a_cursor_of_other_values_is_refused(values: object) -> None:
+    with pytest.raises(InvalidCursor):
+        decode_cursor(base64.urlsafe_b64encode(orjson.dumps(values)).decode().rstrip("="))
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "e30", "bnVsbA", "WzEsMl0", "WyIyMDI2LTAxLTAxIiwgIngiXQ", "\u00e9"])
