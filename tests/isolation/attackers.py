@@ -90,6 +90,12 @@ class Cast:
         self.closing.push_async_callback(client.aclose)
         return client
 
+    def connect(self, kind: str, secret: str) -> httpx.AsyncClient:
+        """A client with an API key (`key`) or a session cookie (`session`)."""
+        if kind == "key":
+            return key_client(self.stack, secret)
+        return client_of(self.stack, {"Cookie": f"{SESSION}={secret}"})
+
     async def browser(self, email: str, name: str = "Somebody") -> Browser:
         browser = await sign_in(self.stack, email, name=name)
         self.secrets |= set(browser.cookies.values())

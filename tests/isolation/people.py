@@ -47,11 +47,11 @@ async def sign_in(stack: Stack, email: str, *, name: str = "Somebody") -> Browse
         begun = await browser.get("/auth/login/dev", params={"return_to": "/"})
         _keep(cookies, begun)
         approved = await elsewhere.post(begun.headers["location"], data={"sub": email})
-        answer = await browser.get(approved.headers["location"], headers={"Cookie": _sent(cookies)})
+        answer = await browser.get(approved.headers["location"], headers={"Cookie": sent(cookies)})
         assert answer.status_code == 303, answer.text
         _keep(cookies, answer)
     cookies = {name: value for name, value in cookies.items() if name in (SESSION, CSRF)}
-    return Browser(client_of(stack, {"Cookie": _sent(cookies), "X-CSRF-Token": cookies[CSRF]}), cookies)
+    return Browser(client_of(stack, {"Cookie": sent(cookies), "X-CSRF-Token": cookies[CSRF]}), cookies)
 
 
 async def join(owner: httpx.AsyncClient, browser: Browser, email: str, role: str) -> tuple[str, str]:
@@ -103,5 +103,6 @@ def _keep(cookies: dict[str, str], answer: httpx.Response) -> None:
         cookies.update({name: morsel.value for name, morsel in SimpleCookie(line).items()})
 
 
-def _sent(cookies: dict[str, str]) -> str:
+def sent(cookies: dict[str, str]) -> str:
+    """As a Cookie header."""
     return "; ".join(f"{name}={value}" for name, value in cookies.items())

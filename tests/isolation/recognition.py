@@ -1,0 +1,125 @@
+"""What recognises a thing without naming its id: content, words, addresses, secrets. None may tell that it exists."""
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+
+from services.indexing.search import cursors
+from tests.isolation import report
+from tests.isolation.attackers import Attacker
+from tests.isolation.canaries import canary, found_in, whole_text
+from tests.isolation.matrix import code_of
+
+# A client that shows a credential of a kind.
+Connect = Callable[[str, str], httpx.AsyncClient]
+
+_DOCUMENTS = "/v1/projects/{project_id}/documents"
+_SEARCH = "POST /v1/projects/{project_id}/search"
+
+
+async def content(victims_content: bytes, attacker: Attacker, own_project: str) -> None:
+    """The victim's very bytes, uploaded and asked for in the attacker's own project: nobody has them there."""
+    path = _DOCUMENTS.format(project_id=own_project)
+    sha256 = hashlib.sha256(victims_content).hexdigest()
+    for params in ({"sha256": sha256}, {"name": f"{canary('document')}.txt"}):
+        listed = await attacker.client.get(path, params=params)
+        assert (listed.status_code, listed.json()["items"]) == (200, []), listed.text
+    for duplicates in ("reject", "link"):
+        whole = {"params": {"name": "mine.txt", "duplicates": duplicates}, "content": victims_content}
+        form = {"files": {"file": ("mine.txt", victims_content)}, "data": {"duplicates": duplicates}}
+        for made in (whole, form):
+            answer = await attacker.client.post(path, **made)
+            assert (answer.status_code, answer.json()["duplicate_of"]) == (201, None), answer.text
+            gone = await attacker.client.delete(f"{path}/{answer.json()['id']}")
+            assert gone.status_code == 204, gone.text
+    for name in ("query:sha256", "query:name"):
+        report.count("parameter", f"GET {_DOCUMENTS} {name}", attacker.name)
+    for name in ("query:duplicates", "query:name", "body:form.file", "body:form.duplicates"):
+        report.count("parameter", f"POST {_DOCUMENTS} {name}", attacker.name, 2)
+
+
+async def search(ids: Mapping[str, str], attacker: Attacker, own_project: str, own_document: str) -> None:
+    """Filters, facets, words and cursors of the victim's, in the attacker's own project."""
+    path = f"/v1/projects/{own_project}/search"
+    theirs = ids["document_id"]
+    everything = {"field": "document_id", "ne": str(uuid.uuid4())}
+    shown: dict[str, list[dict[str, Any]]] = {
+        "body:DocumentCondition.eq": [
+            {"filter": {"field": "document_id", "eq": theirs}},
+            {"filter": {"any": [{"field": "document_id", "eq": theirs}, everything]}},
+            {"filter": {"not": {"field": "document_id", "eq": theirs}}},
+        ],
+        "body:DocumentCondition.ne": [{"filter": {"field": "document_id", "ne": own_document}}],
+        "body:DocumentCondition.in": [{"filter": {"field": "document_id", "in": [theirs, own_document]}}],
+        "body:SearchRequest.query": [{"query": f"{canary(kind)} sings"} for kind in ("content", "document")],
+        "body:SearchRequest.facets": [{"facets": ["metadata.note", "content_type"]}],
+    }
+    for parameter, bodies in shown.items():
+        for body in bodies:
+            for mode in ("hybrid", "semantic", "keyword"):
+                answer = await attacker.client.post(path, json={"query": "canary sings", "mode": mode, **body})
+                assert answer.status_code == 200, answer.text
+                assert {item["document_id"] for item in answer.json()["items"]} <= {own_document}, answer.text
+                assert found_in(whole_text(answer)) == set(), answer.text
+        report.count("parameter", f"{_SEARCH} {parameter}", attacker.name, 3 * len(bodies))
+    made_for = cursors.fingerprint(ids["project_id"], "canary sings", "hybrid", None)
+    for cursor in (cursors.encode(1, made_for), cursors.encode(1, ""), "W10", "x", "A" * 512):
+        answer = await attacker.client.post(path, json={"query": "canary sings", "cursor": cursor})
+        assert (answer.status_code, code_of(answer)) == (400, "invalid_cursor"), answer.text
+    report.count("parameter", f"{_SEARCH} body:SearchRequest.cursor", attacker.name, 5)
+
+
+async def addresses(attacker: Attacker, known: str) -> None:
+    """Inviting somebody who has an account is answered as inviting nobody."""
+    told = []
+    for email in (known, f"{uuid.uuid4().hex}@example.test"):
+        answer = await attacker.client.post("/v1/invitations", json={"email": email, "role": "member"})
+        assert answer.status_code == 201, answer.text
+        told.append({**answer.json(), **dict.fromkeys(("id", "email", "token", "created_at", "expires_at"))})
+    assert told[0] == told[1]
+    report.count("parameter", "POST /v1/invitations body:NewInvitation.email", attacker.name)
+
+
+async def keys_for_foreign_projects(ids: Mapping[str, str], attacker: Attacker, connect: Connect) -> None:
+    """A key may be tied to any id, and opens nothing but a project of its own tenant."""
+    told = []
+    for project in (ids["project_id"], str(uuid.uuid4())):
+        body = {"name": "tied", "scopes": ["projects:read", "search"], "project_id": project}
+        made = await attacker.client.post("/v1/api-keys", json=body)
+        assert made.status_code == 201, made.text
+        async with connect("key", made.json()["key"]) as tied:
+            answer = await tied.get(f"/v1/projects/{project}")
+            assert (answer.status_code, (await tied.get("/v1/projects")).json()["items"]) == (404, [])
+        told.append({**made.json(), **dict.fromkeys(("id", "key", "prefix", "project_id", "created_at"))})
+    assert told[0] == told[1]
+    report.count("parameter", "POST /v1/api-keys body:NewApiKey.project_id", attacker.name)
+
+
+async def foreign_members(ids: Mapping[str, str], attacker: Attacker, own_project: str) -> None:
+    """Anybody's id may be given a role, and nothing is told of who that is, or whether there is such a user."""
+    told = []
+    for user_id in (ids["user_id"], str(uuid.uuid4())):
+        path = f"/v1/projects/{own_project}/members/{user_id}"
+        answer = await attacker.client.put(path, json={"role": "viewer"})
+        assert answer.status_code == 200, answer.text
+        told.append({**answer.json(), **dict.fromkeys(("user_id", "created_at", "updated_at"))})
+        assert (await attacker.client.delete(path)).status_code == 204
+    assert told[0] == told[1]
+    for method in ("PUT", "DELETE"):
+        door = f"{method} /v1/projects/{{project_id}}/members/{{user_id}} path:user_id"
+        report.count("parameter", door, "user id of another tenant")
+
+
+async def secrets_one_character_off(secrets: Mapping[str, str], connect: Connect) -> None:
+    """A credential is right or wrong; nearly right is wrong."""
+    for kind, secret in secrets.items():
+        for position in (len(secret) // 2, -1):
+            changed = list(secret)
+            changed[position] = "A" if changed[position] != "A" else "B"
+            async with connect(kind, "".join(changed)) as client:
+                answer: httpx.Response = await client.get("/v1/me")
+            assert (answer.status_code, code_of(answer)) == (401, "unauthenticated"), kind
+            report.count("route", "GET /v1/me", "credential, one character off")
