@@ -1,6 +1,7 @@
 """What a process costs while it cannot do its work: CPU seconds of its whole tree, and lines in its log."""
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import Iterable
@@ -24,6 +25,12 @@ class Reading:
 
     def __str__(self) -> str:
         return f"{self.name}: {self.cpu:.1%} CPU, {self.lines:.1f} lines/s"
+
+
+def stretched(seconds: float) -> float:
+    """A bound that holds on a machine with nothing else to do, as it holds on this one: longer by as much as there is
+    more to run than processors to run it."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 async def measure(processes: Iterable[Process], *, seconds: float) -> list[Reading]:

@@ -8,6 +8,7 @@ import pytest
 from shared.dead_letters import MAX_DELIVERIES
 from tests.faults.conftest import IDLE_MS
 from tests.faults.injuries import admin_of
+from tests.faults.meters import stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System
 
@@ -25,12 +26,14 @@ async def owner(hasty: System) -> httpx.AsyncClient:
 async def test_events_behind_a_lock_are_applied_when_it_is_gone(hasty: System, owner: httpx.AsyncClient) -> None:
     async with watched_project(owner) as watched:
         await watched.upload(2)
-        await watched.all_indexed(within=30)
+        await watched.all_indexed(within=stretched(30))
         async with admin_of(hasty.stack) as admin, admin.transaction():
             await admin.execute("LOCK TABLE notifier.feed_events, projects.inbox IN EXCLUSIVE MODE")
             await watched.upload(4)
             await asyncio.sleep(BLOCKED_SECONDS)
-        await watched.all_indexed(within=RECOVERY_SECONDS)
-        await watched.live.until(lambda seen: len(seen.of("document.uploaded")) == 6, within=RECOVERY_SECONDS)
+        await watched.all_indexed(within=stretched(RECOVERY_SECONDS))
+        await watched.live.until(
+            lambda seen: len(seen.of("document.uploaded")) == 6, within=stretched(RECOVERY_SECONDS)
+        )
         watched.assert_told_once_in_order(late=True)
     await assert_invariants(hasty.stack)

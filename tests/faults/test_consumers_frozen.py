@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.faults.injuries import admin_of, frozen
+from tests.faults.meters import stretched
 from tests.faults.watched import Watched, assert_invariants, watched_project
 from tests.support.documents import note
 from tests.support.polling import eventually
@@ -26,6 +27,9 @@ TAKE_OVER = """
         lease_expires_at = now() + $2::text::interval WHERE id = $1
 """
 
+# A busy machine needs a multiple of the time.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture(scope="module")
 async def owner(hasty: System) -> httpx.AsyncClient:
@@ -39,13 +43,13 @@ async def test_what_thaws_goes_on_and_what_was_taken_from_it_is_left_alone(
     indexing, notifier = hasty.services["indexing"], hasty.services["notifier"]
     async with watched_project(owner) as watched, admin_of(hasty.stack) as admin:
         await watched.upload(1)
-        await watched.all_indexed(within=30)
+        await watched.all_indexed(within=stretched(30))
         await _upload_long(watched, 3)
 
         async def running() -> dict[object, int]:
             return {row["id"]: row["fencing_token"] for row in await admin.fetch(RUNNING)}
 
-        await eventually(running, within=20)
+        await eventually(running, within=stretched(20))
         async with frozen(indexing, notifier):
             held = await running()
             async with frozen(hasty.stack.redis.process):
@@ -57,8 +61,10 @@ async def test_what_thaws_goes_on_and_what_was_taken_from_it_is_left_alone(
             taken = next(iter(held))
             await admin.execute(TAKE_OVER, taken, f"{OTHER_WORKER_SECONDS} seconds")
         thawed = time.monotonic()
-        await asyncio.gather(indexing.wait_ready(RECOVERY_SECONDS), notifier.wait_ready(RECOVERY_SECONDS))
-        await watched.all_indexed(within=RECOVERY_SECONDS + 20)
+        await asyncio.gather(
+            indexing.wait_ready(stretched(RECOVERY_SECONDS)), notifier.wait_ready(stretched(RECOVERY_SECONDS))
+        )
+        await watched.all_indexed(within=stretched(RECOVERY_SECONDS + 20))
         taken_for = time.monotonic() - thawed
         watched.assert_told_once_in_order(late=True)
         # Under its old token it could write nothing. The other one never came back; then it was its turn again.

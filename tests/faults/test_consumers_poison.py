@@ -25,6 +25,7 @@ from shared.events.identity import TenantDeleted
 from shared.events.projects import DocumentUpdated
 from tests.faults.conftest import IDLE_MS
 from tests.faults.injuries import admin_of, redis_of
+from tests.faults.meters import stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.polling import eventually
 from tests.support.system import System, search, upload
@@ -60,6 +61,9 @@ FORGET = ("DELETE FROM indexing.dead_letters", "DELETE FROM notifier.dead_letter
 
 Row = asyncpg.Record
 
+# A busy machine needs a multiple of the time.
+pytestmark = pytest.mark.timeout(300)
+
 
 @pytest.fixture
 async def admin(hasty: System) -> "AsyncIterator[asyncpg.Connection[Row]]":
@@ -91,13 +95,13 @@ async def test_poison_is_quarantined_while_good_events_pass_and_a_redrive_mends_
             async def all_told() -> bool:
                 return len(watched.live.of("member.changed")) == GOOD
 
-            await eventually(all_told, within=PASS_SECONDS, every=0.1)
+            await eventually(all_told, within=stretched(PASS_SECONDS), every=0.1)
             passed = time.monotonic() - began
             letters = await _quarantined(admin, 4)
         _assert_evidence(letters, poisoned)
         await _redrive_all(hasty.stack)
-        await watched.live.until(lambda seen: seen.of("document.uploaded"), within=10)
-        await watched.live.until(lambda seen: seen.of("document.indexed"), within=10)
+        await watched.live.until(lambda seen: seen.of("document.uploaded"), within=stretched(10))
+        await watched.live.until(lambda seen: seen.of("document.indexed"), within=stretched(10))
         found = await search(owner, watched.project, "mandragora", mode="keyword")
         assert [item["document_id"] for item in found] == [poisoned]
     print(f"\n{GOOD} good events were told {passed:.2f} s after the first was written")
@@ -111,7 +115,7 @@ async def test_an_event_that_contradicts_itself_or_is_too_new_changes_nothing(
     (mine, _), (_, other) = await hasty.tenant("poison forged"), await hasty.tenant("poison victim")
     async with watched_project(other) as watched:
         await watched.upload(1)
-        await watched.all_indexed(within=30)
+        await watched.all_indexed(within=stretched(30))
         victim = (await other.get("/v1/me")).json()["tenant"]["id"]
         for named, meant in ((mine, victim), (victim, mine)):
             await _add(hasty.stack, "events.identity", _envelope(TenantDeleted(tenant_id=uuid.UUID(meant)), named))
@@ -132,7 +136,7 @@ async def test_an_event_that_contradicts_itself_or_is_too_new_changes_nothing(
             ("notifier", "notifier.forget_tenant", MAX_DELIVERIES),
         ]
         await watched.upload(1)
-        await watched.all_indexed(within=10)
+        await watched.all_indexed(within=stretched(10))
         watched.assert_told_once_in_order()
     await assert_invariants(hasty.stack, dead_letters={row["id"] for row in letters})
 
@@ -169,7 +173,7 @@ async def _quarantined(admin: "asyncpg.Connection[Row]", count: int) -> list[Row
         rows = await admin.fetch(LETTERS)
         return list(rows) if len(rows) >= count else []
 
-    return await eventually(all_there, within=QUARANTINE_SECONDS, every=0.1)
+    return await eventually(all_there, within=stretched(QUARANTINE_SECONDS), every=0.1)
 
 
 async def _redrive_all(stack: Stack) -> None:

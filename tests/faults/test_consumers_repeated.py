@@ -13,6 +13,7 @@ from shared.events.envelope import Envelope
 from shared.events.subscriptions import HANDLED
 from tests.faults.injuries import admin_of, redis_of
 from tests.faults.invariants import checker
+from tests.faults.meters import stretched
 from tests.faults.watched import Watched, assert_invariants, watched_project
 from tests.support.documents import broken_pdf
 from tests.support.system import System, create_project, settled
@@ -129,7 +130,7 @@ async def _again(system: System, events: list[asyncpg.Record]) -> None:
             pipeline.xadd(f"events.{row['producer']}", {"event": envelope.to_json()})
         await pipeline.execute()
     async with checker(system.stack) as check:
-        report = await check.quiet(within=20)
+        report = await check.quiet(within=stretched(20))
     assert not report.violations, report
 
 

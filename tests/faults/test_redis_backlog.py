@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests.faults.injuries import redis_is_a_replica
+from tests.faults.meters import stretched
 from tests.faults.watched import Watched, assert_invariants, watched_project
 from tests.support.documents import note
 from tests.support.polling import eventually
@@ -52,9 +53,9 @@ async def test_the_door_closes_at_a_full_backlog_and_opens_when_it_is_worked_off
         async def accepted() -> bool:
             return (await _upload(watched, 0)).status_code == 201
 
-        await eventually(accepted, within=RECOVERY_SECONDS, every=0.2)
+        await eventually(accepted, within=stretched(RECOVERY_SECONDS), every=0.2)
         # They are many, so a while is given to indexing itself.
-        await watched.all_indexed(within=RECOVERY_SECONDS + len(watched.documents) * 0.5)
+        await watched.all_indexed(within=stretched(RECOVERY_SECONDS + len(watched.documents) * 0.5))
         watched.assert_told_once_in_order()
     await assert_invariants(hasty.stack)
 

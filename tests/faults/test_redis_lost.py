@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.faults.injuries import restart_redis
-from tests.faults.meters import measure
+from tests.faults.meters import measure, stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.polling import eventually
 from tests.support.system import System
@@ -25,7 +25,7 @@ async def test_a_killed_redis_loses_and_repeats_nothing(hasty: System, owner: ht
         # Some of it is at every stage.
         await restart_redis(hasty.stack, empty=empty)
         await watched.upload(5)
-        documents = await watched.all_indexed(within=RECOVERY_SECONDS + 10)
+        documents = await watched.all_indexed(within=stretched(RECOVERY_SECONDS + 10))
         assert len(documents) == 15
         watched.assert_told_once_in_order()
     await assert_invariants(hasty.stack)
@@ -34,7 +34,7 @@ async def test_a_killed_redis_loses_and_repeats_nothing(hasty: System, owner: ht
 async def test_services_wait_quietly_for_a_redis_that_is_gone(hasty: System, owner: httpx.AsyncClient) -> None:
     async with watched_project(owner) as watched:
         await watched.upload(2)
-        await watched.all_indexed(within=30)
+        await watched.all_indexed(within=stretched(30))
         hasty.stack.redis.process.kill()
         await hasty.stack.redis.process.wait()
         try:
@@ -45,9 +45,9 @@ async def test_services_wait_quietly_for_a_redis_that_is_gone(hasty: System, own
             await watched.upload(3)
         finally:
             await hasty.stack.redis.start()
-        await watched.all_indexed(within=RECOVERY_SECONDS)
+        await watched.all_indexed(within=stretched(RECOVERY_SECONDS))
         watched.assert_told_once_in_order()
-        await eventually(lambda: _all_ready(hasty), within=RECOVERY_SECONDS)
+        await eventually(lambda: _all_ready(hasty), within=stretched(RECOVERY_SECONDS))
     await assert_invariants(hasty.stack)
     print("\ngone", *readings, sep="\n  ")
     for reading in readings:

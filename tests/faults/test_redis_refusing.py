@@ -8,7 +8,7 @@ import pytest
 
 from infra.local.stack import Stack
 from tests.faults.injuries import redis_configured, redis_is_a_replica
-from tests.faults.meters import measure
+from tests.faults.meters import measure, stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System
 
@@ -34,12 +34,12 @@ async def test_uploads_go_on_quietly_while_redis_refuses_writes(
 ) -> None:
     async with watched_project(owner) as watched:
         await watched.upload(3)
-        await watched.all_indexed(within=30)
+        await watched.all_indexed(within=stretched(30))
         async with INJURIES[name](hasty.stack):
             await watched.upload(5)
             readings = await measure(hasty.services.values(), seconds=5)
             await watched.upload(5)
-        await watched.all_indexed(within=RECOVERY_SECONDS)
+        await watched.all_indexed(within=stretched(RECOVERY_SECONDS))
         watched.assert_told_once_in_order()
     await assert_invariants(hasty.stack)
     print(f"\n{name}", *readings, sep="\n  ")

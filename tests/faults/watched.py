@@ -9,6 +9,7 @@ import httpx
 
 from infra.local.stack import Stack
 from tests.faults.invariants import checker
+from tests.faults.meters import stretched
 from tests.support.documents import note
 from tests.support.sse import Transcript, resuming
 from tests.support.system import Json, create_project, settled, upload
@@ -70,5 +71,5 @@ async def watched_project(client: httpx.AsyncClient) -> AsyncIterator[Watched]:
 async def assert_invariants(stack: Stack, *, dead_letters: Collection[object] = (), within: float = 20.0) -> None:
     """Nothing moves any more, and every invariant holds, over all that was ever done to the stack."""
     async with checker(stack) as check:
-        report = await check.after(expected_dead_letters=dead_letters, within=within)
+        report = await check.after(expected_dead_letters=dead_letters, within=stretched(within))
     assert not report.violations, report
