@@ -3,7 +3,8 @@
 Guarantees: while Redis is away requests go on being accepted, until `limit` events wait; from then on a request that
 would add one is refused with 503 and `Retry-After`, so the outbox cannot grow without end. What has begun goes on:
 events that follow from other events, or from jobs, are never refused.
-Does not guarantee: an exact limit. Each process looks every `WATCH_SECONDS`.
+Does not guarantee: an exact limit. Each process looks every `WATCH_SECONDS`. What had been published and is published
+again because Redis lost it does not count.
 """
 
 import asyncio
@@ -17,7 +18,10 @@ from shared.errors import Unavailable
 from shared.telemetry import get_logger
 
 WATCH_SECONDS: Final = 1.0
-_WAITING: Final = text("SELECT count(*) FROM (SELECT FROM outbox WHERE published_at IS NULL LIMIT :most) AS waiting")
+_WAITING: Final = text(
+    "SELECT count(*) FROM "
+    "(SELECT FROM outbox WHERE published_at IS NULL AND entry_id IS NULL LIMIT :most) AS waiting"
+)
 _log = get_logger(__name__)
 
 

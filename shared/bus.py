@@ -44,7 +44,7 @@ from shared.telemetry import get_logger
 from shared.tenancy import Database
 
 MAX_RECORDS = 128
-IDLE_MS = 15_000
+IDLE_MS = 5_000
 RECOVERY_SECONDS = 5.0
 _CLAIMS = "-claims"
 

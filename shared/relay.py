@@ -191,7 +191,7 @@ class Relay:
             known = await session.get(RelayState, self.stream)
             newest = await session.scalar(
                 select(OutboxEvent.entry_id)
-                .where(OutboxEvent.entry_id.is_not(None))
+                .where(OutboxEvent.published_at.is_not(None))
                 .order_by(OutboxEvent.published_at.desc(), OutboxEvent.position.desc())
                 .limit(1)
             )
@@ -210,11 +210,12 @@ class Relay:
                 await self._take_back(session, true())
 
     async def _take_back(self, session: AsyncSession, lost: ColumnElement[bool]) -> None:
-        """Rows that Redis no longer has wait to be published again."""
+        """Rows that Redis no longer has wait to be published again. They keep their old entry id, by which the
+        backlog tells them from new ones."""
         taken_back = await session.scalars(
             update(OutboxEvent)
             .where(OutboxEvent.published_at.is_not(None), lost)
-            .values(published_at=None, entry_id=None)
+            .values(published_at=None)
             .returning(OutboxEvent.position)
             .execution_options(synchronize_session=False)
         )

@@ -86,7 +86,7 @@ class DatabaseSettings(ServiceSettings):
     system_database_url: SecretStr
     database_pool_size: int = Field(default=10, ge=2, le=200)
     outbox_backlog_limit: int = Field(default=100_000, ge=1)
-    bus_idle_ms: int = Field(default=15_000, ge=100)
+    bus_idle_ms: int = Field(default=5_000, ge=100)
 
 
 def _from_environment(cls: type[ServiceSettings], prefix: str, environ: Mapping[str, str]) -> dict[str, object]:

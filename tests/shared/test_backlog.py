@@ -3,10 +3,11 @@
 import uuid
 
 import pytest
+from sqlalchemy import update
 
 from shared.background import run_in_background
 from shared.backlog import Backlog, BacklogFull
-from shared.outbox import caused_by_request, publish
+from shared.outbox import OutboxEvent, caused_by_request, publish
 from shared.relay import Relay
 from shared.tenancy import Database
 from tests.shared.backbone import value_of, write
@@ -47,6 +48,16 @@ async def test_what_follows_from_an_event_is_never_refused(
     await backlog.look(database.engines.system)
     assert backlog.waiting == 3
     await write(database, tenant_id)
+
+
+async def test_what_redis_lost_and_is_published_again_does_not_close_the_door(
+    database: Database, backlog: Backlog, tenant_id: uuid.UUID
+) -> None:
+    await write(database, tenant_id, 5)
+    async with database.system() as session:
+        await session.execute(update(OutboxEvent).values(entry_id="1-1"))
+    await backlog.look(database.engines.system)
+    assert backlog.waiting == 0
 
 
 async def test_the_door_opens_once_the_relay_has_caught_up(
