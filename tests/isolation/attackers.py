@@ -98,7 +98,7 @@ class Cast:
 
     async def browser(self, email: str, name: str = "Somebody") -> Browser:
         browser = await sign_in(self.stack, email, name=name)
-        self.secrets |= set(browser.cookies.values())
+        self.secrets |= {*browser.cookies.values(), *browser.spent}
         self.closed_later(browser.client)
         return browser
 

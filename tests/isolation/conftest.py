@@ -103,7 +103,7 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
             other_project,
             other_document,
             frozenset(
-                {*browser.cookies.values(), key["key"], invited["token"]}
+                {*browser.cookies.values(), *browser.spent, key["key"], invited["token"]}
                 | {client.headers["Authorization"].removeprefix("Bearer ")}
             ),
         )

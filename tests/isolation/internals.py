@@ -9,6 +9,7 @@ import httpx
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
 from shared.migrations import SERVICES_WITH_SCHEMA
+from tests.isolation.people import PLAIN
 
 # What a look at something changes, and what the product does by itself after a change.
 _VOLATILE = [
@@ -29,7 +30,8 @@ async def internal_tokens(stack: Stack, api_key: str) -> dict[str, str]:
     """What the gateway gets for a key: a token for each service."""
     environment = stack.environment("gateway")
     secret = Path(environment["QUARRY_GATEWAY_SERVICE_SECRET_FILE"]).read_text(encoding="utf-8")
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{stack.ports['identity']}", timeout=60) as identity:
+    url = f"http://127.0.0.1:{stack.ports['identity']}"
+    async with httpx.AsyncClient(base_url=url, timeout=60, verify=PLAIN) as identity:
         answer = await identity.post(
             "/internal/token",
             json={"credential_type": "api_key", "credential": api_key},

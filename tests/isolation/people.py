@@ -1,5 +1,6 @@
 """People and their credentials, all made through the public API: sign-in at the provider, invitations, keys."""
 
+import ssl
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,16 +12,19 @@ import httpx
 from infra.local.stack import Stack
 from tests.support.polling import eventually
 
+# Nothing here speaks TLS; a client that loads every root certificate takes 50 ms to make.
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 SESSION = "__Host-quarry_session"
 CSRF = "__Host-quarry_csrf"
 
 
 @dataclass(frozen=True, slots=True)
 class Browser:
-    """A signed-in browser. `cookies` are what it holds, all of them secrets."""
+    """A signed-in browser. `cookies` are what it holds, all of them secrets; `spent` are secrets of its sign-in."""
 
     client: httpx.AsyncClient
     cookies: dict[str, str]
+    spent: frozenset[str]
 
     async def session_id(self) -> str:
         me = await self.client.get("/v1/me")
@@ -29,7 +33,7 @@ class Browser:
 
 def client_of(stack: Stack, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
     url = f"http://127.0.0.1:{stack.ports['gateway']}"
-    return httpx.AsyncClient(base_url=url, headers=headers or {}, timeout=60)
+    return httpx.AsyncClient(base_url=url, headers=headers or {}, timeout=60, verify=PLAIN)
 
 
 def key_client(stack: Stack, key: str) -> httpx.AsyncClient:
@@ -41,7 +45,7 @@ async def sign_in(stack: Stack, email: str, *, name: str = "Somebody") -> Browse
     assert stack.oidc is not None
     claims = {"email": email, "email_verified": True, "name": name}
     cookies: dict[str, str] = {}
-    async with client_of(stack) as browser, httpx.AsyncClient(timeout=60) as elsewhere:
+    async with client_of(stack) as browser, httpx.AsyncClient(timeout=60, verify=PLAIN) as elsewhere:
         made = await elsewhere.put(f"{stack.oidc.issuer}/users/{email}", json=claims)
         assert made.status_code == 204, made.text
         begun = await browser.get("/auth/login/dev", params={"return_to": "/"})
@@ -50,8 +54,10 @@ async def sign_in(stack: Stack, email: str, *, name: str = "Somebody") -> Browse
         answer = await browser.get(approved.headers["location"], headers={"Cookie": sent(cookies)})
         assert answer.status_code == 303, answer.text
         _keep(cookies, answer)
+    spent = {*httpx.URL(approved.headers["location"]).params.values(), *cookies.values()}
     cookies = {name: value for name, value in cookies.items() if name in (SESSION, CSRF)}
-    return Browser(client_of(stack, {"Cookie": sent(cookies), "X-CSRF-Token": cookies[CSRF]}), cookies)
+    client = client_of(stack, {"Cookie": sent(cookies), "X-CSRF-Token": cookies[CSRF]})
+    return Browser(client, cookies, frozenset(value for value in spent if len(value) > 16 and "://" not in value))
 
 
 async def join(owner: httpx.AsyncClient, browser: Browser, email: str, role: str) -> tuple[str, str]:

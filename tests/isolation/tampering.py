@@ -28,6 +28,7 @@ from tests.isolation.matrix import (
     read,
     send,
 )
+from tests.isolation.people import PLAIN
 
 _BITS = (0, 61, 127)
 # Told by nobody outside; a service behind the gateway might believe them.
@@ -200,7 +201,7 @@ async def at_the_services(
             given = sent.get(route.upstream)
             headers = {"Authorization": f"Bearer {given}"} if given else {}
             async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{ports[route.upstream]}", headers=headers, timeout=60
+                base_url=f"http://127.0.0.1:{ports[route.upstream]}", headers=headers, timeout=60, verify=PLAIN
             ) as client:
                 answer = await send(client, operation, values)
             assert (answer.status_code, code_of(answer)) == (401, "unauthenticated"), (attacker, operation.key)

@@ -1,0 +1,82 @@
+"""What exists and is foreign takes as long to refuse as what never existed."""
+
+import os
+import random
+import re
+import uuid
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from infra.local.stack import Stack
+from tests.isolation import report
+from tests.isolation.attackers import Cast
+from tests.isolation.conftest import Victim
+from tests.isolation.timing import Ask, compare, compared
+
+# More pairs find smaller differences: QUARRY_TEST_TIMING_PAIRS=2000 for a run of its own.
+PAIRS = int(os.environ.get("QUARRY_TEST_TIMING_PAIRS", "200"))
+DOORS = {
+    "GET /v1/projects/{project_id}": None,
+    "GET /v1/projects/{project_id}/documents/{document_id}": None,
+    "POST /v1/projects/{project_id}/search": {"query": "anything"},
+    "GET /v1/projects/{project_id}/events": None,
+}
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+async def outsider(whole: Stack, victim: Victim) -> AsyncIterator[httpx.AsyncClient]:
+    """A member of the victim's tenant who has no role in any project."""
+    cast = Cast(whole, victim.client, victim.ids["project_id"], victim.other_project)
+    async with cast.closing:
+        yield (await cast.member("outsider"))[0].client
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_another_tenants_things_take_as_long_as_nothing(
+    door: str, victim: Victim, attacker: httpx.AsyncClient
+) -> None:
+    await _compare(door, victim.ids, attacker, "other tenant's owner, by the clock")
+
+
+@pytest.mark.parametrize("door", DOORS)
+async def test_a_project_without_the_member_takes_as_long_as_nothing(
+    door: str, victim: Victim, outsider: httpx.AsyncClient
+) -> None:
+    await _compare(door, victim.ids, outsider, "member without the project, by the clock")
+
+
+async def _compare(door: str, ids: dict[str, str], client: httpx.AsyncClient, attacker: str) -> None:
+    measured = await compare(
+        _asking(client, door, lambda name: ids[name]),
+        _asking(client, door, lambda _: str(uuid.uuid4())),
+        pairs=PAIRS,
+    )
+    print(f"{door}, {attacker}: {measured}")
+    assert measured.alike, str(measured)
+    report.count("route", door, attacker, 2 * PAIRS)
+
+
+def _asking(client: httpx.AsyncClient, door: str, value_of: Callable[[str], str]) -> Ask:
+    method, template = door.split(" ")
+    names = re.findall(r"{(\w+)}", template)
+
+    async def ask() -> None:
+        path = template.format(**{name: value_of(name) for name in names})
+        answer = await client.request(method, path, json=DOORS[door])
+        assert answer.status_code == 404, answer.text
+
+    return ask
+
+
+def test_half_a_quartile_distance_is_found_and_equality_is_not() -> None:
+    """The statistic itself, on noise with a long tail as that of a busy machine."""
+    draw = random.Random(4)
+    noise = [[5 + draw.lognormvariate(0, 0.6) for _ in range(200)] for _ in range(2)]
+    assert compared(*noise).alike
+    same = compared(*noise)
+    assert not compared([value + same.spread / 2 for value in noise[0]], noise[1]).alike
+    assert not compared(noise[0], [value + same.spread / 2 for value in noise[1]]).alike
