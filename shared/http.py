@@ -34,8 +34,8 @@ PROBLEM_JSON = "application/problem+json"
 # The system role may take long over work that nobody waits for; a request may not.
 SYSTEM_SECONDS = 5.0
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
-# The only route with a secret in its path.
-_SECRET_IN_PATH = re.compile(r"(?<=^/v1/invitations/)[^/]+(?=/accept$)")
+# The only route with a secret in its path, and what comes near it: a slash too many, the secret where the id belongs.
+_SECRET_IN_PATH = re.compile(r"(?<=^/v1/invitations/)(?![0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$))[^/]+")
 _QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 _log = get_logger(__name__)
 

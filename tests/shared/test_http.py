@@ -213,6 +213,9 @@ async def test_the_secret_in_an_invitations_path_stays_out_of_the_log(
     client: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    await client.post("/v1/invitations/planted-secret/accept")
-    assert "/v1/invitations/***/accept" in caplog.text
+    for misspelt in ("/accept", "/accept/", "/Accept", "/", ""):
+        await client.post(f"/v1/invitations/planted-secret{misspelt}")
+        assert f"/v1/invitations/***{misspelt}" in caplog.text
+    await client.delete(f"/v1/invitations/{uuid.UUID(int=7)}")
+    assert f"/v1/invitations/{uuid.UUID(int=7)}" in caplog.text
     assert "planted-secret" not in caplog.text
