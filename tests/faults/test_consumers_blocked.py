@@ -12,6 +12,8 @@ from tests.faults.meters import stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System
 
+pytestmark = pytest.mark.long
+
 RECOVERY_SECONDS = 15.0
 # Long enough for an entry to be taken from its consumer as often as it takes to become a dead letter.
 BLOCKED_SECONDS = IDLE_MS / 1000 * (MAX_DELIVERIES + 1)

@@ -28,7 +28,7 @@ TAKE_OVER = """
 """
 
 # A busy machine needs a multiple of the time.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

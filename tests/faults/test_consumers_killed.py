@@ -18,7 +18,7 @@ RECOVERY_SECONDS = 15.0
 LETTERS = "SELECT id, handler, attempts, reason FROM notifier.dead_letters"
 
 # A busy machine needs a multiple of the time.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ FORGET = ("DELETE FROM indexing.dead_letters", "DELETE FROM notifier.dead_letter
 Row = asyncpg.Record
 
 # A busy machine needs a multiple of the time.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

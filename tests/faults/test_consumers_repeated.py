@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import httpx
 import orjson
+import pytest
 
 from shared.events.envelope import Envelope
 from shared.events.subscriptions import HANDLED
@@ -17,6 +18,8 @@ from tests.faults.meters import stretched
 from tests.faults.watched import Watched, assert_invariants, watched_project
 from tests.support.documents import broken_pdf
 from tests.support.system import System, create_project, settled
+
+pytestmark = pytest.mark.long
 
 SEED = 20
 # Everything a consumer of these events keeps, and what it told because of them.

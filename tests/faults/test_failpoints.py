@@ -37,6 +37,7 @@ async def shaken(folders: Callable[[str], Path]) -> AsyncIterator[Matrix]:
         yield running
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "action", "service", "visit"), CHOSEN)
 async def test_a_failure_there_breaks_no_promise(
     shaken: Matrix, name: str, action: Action, service: str, visit: int

@@ -11,6 +11,8 @@ from tests.faults.watched import assert_invariants, watched_project
 from tests.support.polling import eventually
 from tests.support.system import System
 
+pytestmark = pytest.mark.long
+
 RECOVERY_SECONDS = 10.0
 # Five for a statement on a connection that was open, less for everybody after; the rest is for a busy machine.
 ANSWER_SECONDS = 6.5

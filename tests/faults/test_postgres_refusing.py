@@ -19,6 +19,8 @@ from tests.support.documents import note
 from tests.support.polling import eventually
 from tests.support.system import System, all_documents, create_project
 
+pytestmark = pytest.mark.long
+
 # At most 1.5 s for a connection and then 1.5 s for a lock; the rest is for a busy machine.
 ANSWER_SECONDS = 4.0
 RECOVERY_SECONDS = 10.0

@@ -12,6 +12,8 @@ from tests.faults.watched import Watched, assert_invariants, watched_project
 from tests.support.documents import note
 from tests.support.system import System, all_documents
 
+pytestmark = pytest.mark.long
+
 RECOVERY_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 

@@ -13,6 +13,8 @@ from tests.support.documents import note
 from tests.support.polling import eventually
 from tests.support.system import System, all_documents
 
+pytestmark = pytest.mark.long
+
 LIMIT = 30
 # A process looks at its backlog each second; so many may slip in meanwhile.
 MOST_TOO_MANY = 120

@@ -11,6 +11,8 @@ from tests.faults.meters import measure, stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System
 
+pytestmark = pytest.mark.long
+
 RECOVERY_SECONDS = 10.0
 ANSWER_SECONDS = 5.0
 

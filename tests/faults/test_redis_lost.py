@@ -9,6 +9,8 @@ from tests.faults.watched import assert_invariants, watched_project
 from tests.support.polling import eventually
 from tests.support.system import System
 
+pytestmark = pytest.mark.long
+
 RECOVERY_SECONDS = 10.0
 
 

@@ -12,6 +12,8 @@ from tests.faults.meters import measure, stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System
 
+pytestmark = pytest.mark.long
+
 Injury = Callable[[Stack], AbstractAsyncContextManager[None]]
 
 INJURIES: dict[str, Injury] = {

@@ -15,6 +15,7 @@ SEED = 5
 SECONDS = 40.0
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_random_faults_break_no_promise(folders: Callable[[str], Path]) -> None:
     extra = {name: {f"QUARRY_{name.upper()}_BUS_IDLE_MS": "2000"} for name in SERVICES}
