@@ -120,9 +120,19 @@ async def described(connection: Connection, schemas: Sequence[str]) -> dict[str,
     return ordered
 
 
-def new_row(table: Table, tenant_id: uuid.UUID, planted: Mapping[str, Row]) -> Row:
-    """A row of the tenant that Postgres would take; it refers to the rows `planted` for the same tenant."""
+def new_row(
+    table: Table, tenant_id: uuid.UUID, planted: Mapping[str, Row], given: Mapping[str, Any] | None = None
+) -> Row:
+    """A row of the tenant that Postgres would take; it refers to the rows `planted` for the same tenant.
+
+    Args:
+        given: values by column, or by `schema.table.column`, which goes first.
+    """
     row = {column.name: new_value(column) for column in table.columns if not column.generated}
+    for name in row:
+        for known in (name, f"{table.name}.{name}"):
+            if given is not None and known in given:
+                row[name] = given[known]
     if table.has_tenant:
         row["tenant_id"] = tenant_id
     for reference in table.references:
@@ -162,11 +172,13 @@ async def insert(connection: Connection, table: Table, row: Row, tail: str = "")
     return await connection.execute(statement.replace("{tail}", tail), *row.values())
 
 
-async def plant(admin: Connection, tables: Mapping[str, Table], tenant_id: uuid.UUID) -> dict[str, Row]:
-    """A row of the tenant in every table, as the administrator."""
+async def plant(
+    admin: Connection, tables: Mapping[str, Table], tenant_id: uuid.UUID, given: Mapping[str, Any] | None = None
+) -> dict[str, Row]:
+    """A row of the tenant in every table, as the administrator; `given` as in `new_row`."""
     planted: dict[str, Row] = {}
     for name, table in tables.items():
-        planted[name] = new_row(table, tenant_id, planted)
+        planted[name] = new_row(table, tenant_id, planted, given)
         await insert(admin, table, planted[name])
     return planted
 
@@ -183,5 +195,20 @@ def quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def tables_of(tables: Mapping[str, Table], service: str) -> Iterable[Table]:
-    return (table for table in tables.values() if table.service == service)
+async def rows_of(admin: Connection, tables: Iterable[Table], tenant_id: uuid.UUID) -> dict[str, list[str]]:
+    """Everything the tables hold of a tenant."""
+    statement = "SELECT to_jsonb(t)::text AS row FROM {table} AS t WHERE tenant_id = $1 ORDER BY 1"
+    return {
+        table.name: [row["row"] for row in await admin.fetch(fill(statement, table), tenant_id)]
+        for table in tables
+        if table.has_tenant
+    }
+
+
+async def uproot(admin: Connection, tables: Iterable[Table], tenants: Sequence[uuid.UUID]) -> None:
+    """Remove everything of the tenants, in whatever order: other tests of this process share the database."""
+    async with admin.transaction():
+        await admin.execute("SET LOCAL session_replication_role = replica")
+        for table in tables:
+            if table.has_tenant:
+                await admin.execute(fill("DELETE FROM {table} WHERE tenant_id = ANY($1)", table), tenants)

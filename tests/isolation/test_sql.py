@@ -21,7 +21,7 @@ from shared.settings import DatabaseSettings
 from shared.tenancy import CURRENT_TENANT, SYSTEM_ACCESS, Database
 from tests.isolation.registry import OPEN_KEYS, TABLES
 from tests.isolation.sql_attacks import Ground, bound, findings
-from tests.isolation.tables import CANARY, Connection, Row, Table, described, fill, insert, new_row, plant, quoted
+from tests.isolation.tables import CANARY, Connection, Row, Table, described, fill, insert, new_row, plant, uproot
 from tests.support.serving import make_settings
 from tests.support.stacks import EnvironmentOf, Migrate
 
@@ -58,17 +58,7 @@ async def planted(admin: Connection) -> AsyncIterator[Planted]:
     rows = Planted(tables, await plant(admin, tables, OWN), await plant(admin, tables, FOREIGN))
     await admin.execute("ANALYZE")
     yield rows
-    # Other tests of this process share the database.
-    await admin.execute("SET session_replication_role = replica")
-    for name, table in tables.items():
-        for row in (rows.own[name], rows.foreign[name]):
-            key = next(columns for key, columns in table.keys.items() if key.startswith("pk_"))
-            condition = " AND ".join(f"{quoted(column)} = ${number}" for number, column in enumerate(key, start=1))
-            await admin.execute(
-                fill("DELETE FROM {table} WHERE {condition}", table, condition=condition),
-                *(row[column] for column in key),
-            )
-    await admin.execute("RESET session_replication_role")
+    await uproot(admin, tables.values(), [OWN, FOREIGN])
 
 
 @pytest.fixture(scope="module")

@@ -95,7 +95,9 @@ class Revocations:
         credential_id = event.session_id if isinstance(event, SessionRevoked) else event.api_key_id
 
         def concerns(connection: Connection) -> bool:
-            return connection.principal.credential_id == credential_id
+            # A session goes with its user from tenant to tenant; a key belongs to one.
+            anywhere = isinstance(event, SessionRevoked) or connection.key.tenant_id == envelope.tenantid
+            return connection.principal.credential_id == credential_id and anywhere
 
         for connection in filter(concerns, self._connections):
             connection.end("signed out", at_once=True)
@@ -110,7 +112,10 @@ class Revocations:
         self._end(envelope.tenantid, has_another_role)
 
     def _on_tenant_deleted(self, event: TenantDeleted, envelope: Envelope) -> None:
-        self._end(event.tenant_id, lambda connection: True)
+        if event.tenant_id != envelope.tenantid:
+            _log.warning("event_about_another_tenant", type=envelope.type, event_id=str(envelope.id))
+            return
+        self._end(envelope.tenantid, lambda connection: True)
 
     def _on_visibility_changed(self, event: Event, envelope: Envelope) -> None:
         self._look_later(_UNTIL_SETTLED, envelope.tenantid, _is_selective, ask=True)

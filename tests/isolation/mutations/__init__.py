@@ -1,0 +1,1 @@
+"""Guards removed one at a time, to see the suite turn red."""

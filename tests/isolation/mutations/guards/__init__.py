@@ -1,0 +1,15 @@
+"""All guards that can be removed, by where they are."""
+
+from tests.isolation.mutations.guards import access, bus, database, gateway, identity, indexing, notifier, projects
+from tests.isolation.mutations.model import Mutation
+
+ALL: tuple[Mutation, ...] = (
+    *database.MUTATIONS,
+    *access.MUTATIONS,
+    *gateway.MUTATIONS,
+    *identity.MUTATIONS,
+    *projects.MUTATIONS,
+    *indexing.MUTATIONS,
+    *notifier.MUTATIONS,
+    *bus.MUTATIONS,
+)

@@ -1,0 +1,206 @@
+"""Guards of the database and of the session that speaks to it."""
+
+from tests.isolation.mutations.model import Mutation, replace
+
+_TENANCY = "tests/shared/test_tenancy.py"
+_SQL = "tests/isolation/test_sql.py"
+_CATALOGUE = "tests/isolation/test_catalogue.py"
+_MIGRATIONS = "shared/migrations.py"
+_POLICY = 'f"USING (tenant_id = (SELECT {CURRENT_TENANT})) WITH CHECK (tenant_id = (SELECT {CURRENT_TENANT}))",'
+_FORCED = '"ALTER TABLE %(table)s FORCE ROW LEVEL SECURITY",\n        f"CREATE POLICY tenant_isolation'
+_ENABLED = '"ALTER TABLE %(table)s ENABLE ROW LEVEL SECURITY",\n        ' + _FORCED
+_REACH = f"{_SQL}::test_another_tenants_rows_are_out_of_reach"
+
+MUTATIONS = (
+    Mutation(
+        "session-criterion",
+        "every ORM statement gets the tenant's criterion",
+        replace(
+            "shared/tenancy.py",
+            "        state.statement = state.statement.options(\n"
+            "            with_loader_criteria(TenantOwned, lambda cls: cls.tenant_id == tenant_id, "
+            "include_aliases=True)\n        )\n",
+            "        pass\n",
+        ),
+        [f"{_TENANCY}::test_the_criterion_alone_hides_other_tenants"],
+    ),
+    Mutation(
+        "session-criterion-aliases",
+        "the criterion reaches aliases of a table too",
+        replace("shared/tenancy.py", "include_aliases=True", "include_aliases=False"),
+        [f"{_TENANCY}::test_the_criterion_reaches_every_shape_of_statement"],
+    ),
+    Mutation(
+        "session-core-select",
+        "a SELECT that the criterion cannot reach is refused",
+        replace(
+            "shared/tenancy.py",
+            '                return\n            raise UnguardedStatement("a tenant session takes ORM statements; '
+            'see shared.tenancy")\n',
+            "                return\n            return\n",
+        ),
+        [f"{_TENANCY}::test_a_statement_the_criterion_cannot_reach_is_refused"],
+    ),
+    Mutation(
+        "session-core-text",
+        "text as a statement is refused unless it says why it is safe",
+        replace(
+            "shared/tenancy.py",
+            '    elif not (state.is_orm_statement or state.execution_options.get("tenant_guard")):',
+            "    elif False:",
+        ),
+        [f"{_TENANCY}::test_a_statement_the_criterion_cannot_reach_is_refused"],
+    ),
+    Mutation(
+        "session-flush",
+        "rows of another tenant are refused before they are flushed",
+        replace(
+            "shared/tenancy.py",
+            "if isinstance(row, TenantOwned) and row.tenant_id not in (None, tenant_id):",
+            "if False:",
+        ),
+        [f"{_TENANCY}::test_the_session_refuses_a_row_of_another_tenant"],
+    ),
+    Mutation(
+        "session-local",
+        "the tenant is bound for one transaction, not for the connection",
+        replace("shared/tenancy.py", "set_config(:name, :tenant, true)", "set_config(:name, :tenant, false)"),
+        [f"{_TENANCY}::test_the_tenant_setting_ends_with_its_transaction"],
+    ),
+    Mutation(
+        "session-fallback",
+        "a session without a tenant has none to fall back on",
+        replace(
+            "shared/tenancy.py",
+            '        raise TenantMismatch("this session is bound to no tenant")',
+            "        return uuid.UUID(int=0)",
+        ),
+        [f"{_TENANCY}::test_a_system_session_has_no_tenant_to_fall_back_on"],
+    ),
+    Mutation(
+        "database-policy-read",
+        "policies: rows that are read are the bound tenant's",
+        replace(_MIGRATIONS, _POLICY, _POLICY.replace("USING (tenant_id = (SELECT {CURRENT_TENANT}))", "USING (true)")),
+        [f"{_REACH}[notifier.feeds]"],
+    ),
+    Mutation(
+        "database-policy-write",
+        "policies: rows that are written are the bound tenant's",
+        replace(
+            _MIGRATIONS,
+            _POLICY,
+            _POLICY.replace("WITH CHECK (tenant_id = (SELECT {CURRENT_TENANT}))", "WITH CHECK (true)"),
+        ),
+        [f"{_REACH}[notifier.feeds]"],
+    ),
+    Mutation(
+        "database-policy-role",
+        "policies are for the runtime role alone",
+        replace(
+            _MIGRATIONS,
+            'f"CREATE POLICY tenant_isolation ON %(table)s TO %(runtime)s "',
+            'f"CREATE POLICY tenant_isolation ON %(table)s TO PUBLIC "',
+        ),
+        [f"{_CATALOGUE}::test_no_other_policy_exists"],
+    ),
+    Mutation(
+        "database-enable",
+        "Row Level Security is on",
+        replace(_MIGRATIONS, _ENABLED, _FORCED),
+        [f"{_REACH}[notifier.feeds]"],
+    ),
+    Mutation(
+        "database-force",
+        "Row Level Security holds for a table's owner too",
+        replace(_MIGRATIONS, _FORCED, _FORCED.partition("\n        ")[2]),
+        [f"{_SQL}::test_an_owner_is_held_by_the_policies_too"],
+    ),
+    Mutation(
+        "database-system-role",
+        "access across tenants is for the system role alone",
+        replace(
+            _MIGRATIONS,
+            "CREATE POLICY system_access ON %(table)s TO %(system)s",
+            "CREATE POLICY system_access ON %(table)s TO PUBLIC",
+        ),
+        [f"{_REACH}[notifier.inbox]"],
+    ),
+    Mutation(
+        "database-grants",
+        "the runtime role gets the privileges it needs and no more",
+        replace(_MIGRATIONS, '_grant(table, privileges, names["runtime"])', '_grant(table, "ALL", names["runtime"])'),
+        [f"{_SQL}::test_each_role_has_the_privileges_it_is_known_to_need[notifier.inbox]"],
+    ),
+    Mutation(
+        "database-version-table",
+        "Alembic's own table is closed",
+        replace(_MIGRATIONS, 'sa.text("ALTER TABLE alembic_version ENABLE ROW LEVEL SECURITY")', 'sa.text("SELECT 1")'),
+        [f"{_CATALOGUE}::test_the_table_of_migrations_is_closed"],
+    ),
+    Mutation(
+        "database-unique-key",
+        "unique keys contain the tenant, so that a conflict tells nothing",
+        replace(
+            "services/notifier/migrations/versions/0001_feeds.py",
+            'sa.UniqueConstraint("tenant_id", "event_id", name=',
+            'sa.UniqueConstraint("event_id", name=',
+        ),
+        [f"{_REACH}[notifier.feed_events]"],
+    ),
+    Mutation(
+        "database-users-policy",
+        "a tenant reads the names of its own members alone",
+        replace(
+            "services/identity/migrations/versions/0001_identity.py",
+            '"USING (id IN (SELECT user_id FROM memberships WHERE role IS NOT NULL))"',
+            '"USING (true)"',
+        ),
+        [f"{_SQL}::test_a_tenant_reads_the_names_of_its_own_members_alone"],
+    ),
+    Mutation(
+        "database-users-columns",
+        "of a member a tenant reads id, name and address",
+        replace(
+            "services/identity/migrations/versions/0001_identity.py",
+            "GRANT SELECT (id, name, email) ON users",
+            "GRANT SELECT ON users",
+        ),
+        [f"{_SQL}::test_a_tenant_reads_the_names_of_its_own_members_alone"],
+    ),
+    Mutation(
+        "database-bypass",
+        "no role bypasses Row Level Security",
+        replace("infra/postgres/bootstrap.py", "NOREPLICATION NOBYPASSRLS", "NOREPLICATION BYPASSRLS"),
+        [f"{_CATALOGUE}::test_runtime_roles_own_nothing_and_bypass_nothing"],
+    ),
+    Mutation(
+        "database-temporary",
+        "nobody makes temporary tables, which would stand in front of real ones",
+        replace(
+            "infra/postgres/bootstrap.py", '"REVOKE ALL ON DATABASE %I FROM PUBLIC"', '"COMMENT ON DATABASE %I IS NULL"'
+        ),
+        [f"{_SQL}::test_nobody_becomes_somebody_else_or_makes_anything[notifier]"],
+    ),
+    Mutation(
+        "database-schemas",
+        "no role may use the schema of another service",
+        replace(
+            "infra/postgres/bootstrap.py",
+            '"REVOKE ALL ON SCHEMA %I FROM PUBLIC"',
+            '"GRANT USAGE ON SCHEMA %I TO PUBLIC"',
+        ),
+        [f"{_CATALOGUE}::test_no_role_reaches_the_schema_of_another_service"],
+    ),
+    Mutation(
+        "database-powerful-role",
+        "a service refuses to run as a role that could step over the policies",
+        replace("shared/db.py", "if row.rolsuper or row.rolbypassrls or row.owns:", "if False:"),
+        [f"{_TENANCY}::test_a_role_that_owns_its_tables_may_not_serve"],
+    ),
+    Mutation(
+        "database-logged-values",
+        "the values of a statement stay out of the log line of its error",
+        replace("shared/db.py", "hide_parameters=True", "hide_parameters=False"),
+        ["tests/security/test_secrets.py::test_an_error_of_sql_is_logged_without_the_values"],
+    ),
+)

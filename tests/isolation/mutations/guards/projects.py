@@ -1,0 +1,182 @@
+"""Guards of projects, their documents and the documents' bytes."""
+
+from tests.isolation.mutations.model import Change, Mutation, replace
+
+_HERE = "services/projects"
+_TESTS = "tests/services/projects"
+_ISOLATION = f"{_TESTS}/test_isolation.py"
+
+MUTATIONS = (
+    Mutation(
+        "projects-authorize",
+        "what is done in a project takes a role there",
+        replace(
+            f"{_HERE}/projects/service.py",
+            "    project, role = found\n    principal.require_in_project(scope, project_id, role)\n    return project, _shown(role)",
+            "    project, role = found\n    return project, _shown(role)",
+        ),
+        [f"{_ISOLATION}::test_a_viewer_changes_nothing"],
+    ),
+    Mutation(
+        "projects-read",
+        "a project is read by who has a role in it",
+        replace(
+            f"{_HERE}/projects/service.py",
+            "    principal.require_in_project(Scope.PROJECTS_READ, project_id, role)\n",
+            "",
+        ),
+        [f"{_ISOLATION}::test_another_tenant_and_a_stranger_get_the_answer_for_what_does_not_exist"],
+    ),
+    Mutation(
+        "projects-list",
+        "members see the projects they have a role in",
+        replace(f"{_HERE}/projects/service.py", "only_members=not principal.is_tenant_admin", "only_members=False"),
+        [f"{_TESTS}/projects/test_projects.py::test_members_see_the_projects_they_have_a_role_in"],
+    ),
+    Mutation(
+        "projects-list-tied",
+        "a credential of one project lists that one",
+        replace(f"{_HERE}/projects/service.py", "only_project=principal.project_id", "only_project=None"),
+        [f"{_TESTS}/projects/test_projects.py::test_a_credential_tied_to_a_project_sees_only_that_one"],
+    ),
+    Mutation(
+        "projects-create",
+        "owners and administrators of the tenant create projects",
+        replace(f"{_HERE}/projects/service.py", "    principal.require(Scope.PROJECTS_WRITE)\n", ""),
+        [f"{_TESTS}/projects/test_projects.py::test_only_tenant_admins_create_projects"],
+    ),
+    Mutation(
+        "projects-role-user",
+        "the role that counts is the caller's own",
+        replace(
+            f"{_HERE}/projects/repository.py",
+            "        & (ProjectMember.project_id == Project.id)\n        & (ProjectMember.user_id == user_id),\n",
+            "        & (ProjectMember.project_id == Project.id),\n",
+        ),
+        [f"{_ISOLATION}::test_another_tenant_and_a_stranger_get_the_answer_for_what_does_not_exist"],
+    ),
+    Mutation(
+        "projects-internal",
+        "internal routes do not exist for clients",
+        replace(
+            f"{_HERE}/dependencies.py",
+            "    if principal.kind is not PrincipalKind.SERVICE:\n        raise NotFound\n",
+            "",
+        ),
+        [f"{_ISOLATION}::test_internal_routes_do_not_exist_for_clients_and_other_tenants_services"],
+    ),
+    Mutation(
+        "projects-document-project",
+        "a document is found in its own project alone",
+        replace(
+            f"{_HERE}/documents/repository.py",
+            "        Document.project_id == project_id, Document.id == document_id, Document.deleted_at.is_(None)\n",
+            "        Document.id == document_id, Document.deleted_at.is_(None)\n",
+        ),
+        [f"{_ISOLATION}::test_a_document_is_found_only_in_its_own_project"],
+    ),
+    Mutation(
+        "projects-document-deleted",
+        "a deleted document is gone",
+        replace(
+            f"{_HERE}/documents/repository.py",
+            "        Document.project_id == project_id, Document.id == document_id, Document.deleted_at.is_(None)\n",
+            "        Document.project_id == project_id, Document.id == document_id\n",
+        ),
+        [f"{_TESTS}/documents/test_documents.py::test_a_deleted_document_is_gone_at_once_and_its_bytes_soon"],
+    ),
+    Mutation(
+        "projects-list-project",
+        "a list of documents is one project's",
+        replace(
+            f"{_HERE}/documents/repository.py",
+            '"""Documents of a project, newest first."""\n    statement = select(Document).where('
+            "Document.project_id == project_id, Document.deleted_at.is_(None))",
+            '"""Documents of a project, newest first."""\n    statement = select(Document).where('
+            "Document.deleted_at.is_(None))",
+        ),
+        ["tests/security/test_projects.py::test_lists_and_duplicates_stay_within_a_project"],
+    ),
+    Mutation(
+        "projects-duplicates",
+        "whether content is there already is asked within one project",
+        replace(
+            f"{_HERE}/documents/repository.py",
+            ".where(Document.project_id == project_id, Document.sha256 == sha256, Document.deleted_at.is_(None))",
+            ".where(Document.sha256 == sha256, Document.deleted_at.is_(None))",
+        ),
+        ["tests/security/test_projects.py::test_lists_and_duplicates_stay_within_a_project"],
+    ),
+    Mutation(
+        "projects-lock-tenant",
+        "uploads of the same content wait for each other within one tenant",
+        replace(
+            f"{_HERE}/documents/repository.py",
+            'content = f"{tenant_of(session)}/{project_id}/{sha256}"',
+            'content = f"{project_id}/{sha256}"',
+        ),
+        ["tests/isolation/test_sql.py::test_locks_of_the_application_name_the_tenant"],
+    ),
+    Mutation(
+        "projects-upload-recheck",
+        "a role lost while bytes arrive ends the upload",
+        replace(
+            f"{_HERE}/documents/service.py",
+            "            await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n            document = await _add",
+            "            document = await _add",
+        ),
+        [f"{_TESTS}/documents/test_upload.py::test_a_role_lost_while_bytes_arrive_ends_the_upload"],
+    ),
+    Mutation(
+        "projects-blob-tenant",
+        "a blob's key begins with its tenant",
+        (
+            Change(
+                f"{_HERE}/blobs.py",
+                'return f"{self.tenant_id}/{self.project_id}/{self.document_id}/{self.version}"',
+                'return f"{self.project_id}/{self.document_id}/{self.version}"',
+            ),
+        ),
+        ["tests/isolation/test_stores.py::test_blobs_of_two_tenants_share_no_place"],
+    ),
+    Mutation(
+        "projects-blob-links",
+        "a link in the store is not followed",
+        replace(f"{_HERE}/blobs.py", "os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_CLOEXEC"),
+        [f"{_TESTS}/test_blobs.py::test_a_link_in_the_store_is_not_followed"],
+    ),
+    Mutation(
+        "projects-attachment",
+        "what was uploaded is never shown in a browser on our origin",
+        replace(
+            f"{_HERE}/documents/content.py",
+            "f\"attachment; filename*=UTF-8''{quote(document.name, safe='')}\"",
+            "f\"inline; filename*=UTF-8''{quote(document.name, safe='')}\"",
+        ),
+        [f"{_TESTS}/documents/test_content.py::test_the_whole_content_comes_as_a_safe_attachment"],
+    ),
+    Mutation(
+        "projects-type",
+        "a type that browsers run is not named",
+        replace(
+            f"{_HERE}/documents/content.py", "return declared if declared in _INERT_TYPES", "return declared if True"
+        ),
+        [f"{_TESTS}/documents/test_content.py::test_a_type_that_browsers_run_is_not_named"],
+    ),
+    Mutation(
+        "projects-last-owner",
+        "a project never loses its last owner",
+        replace(
+            f"{_HERE}/projects/service.py",
+            '    if member.role == "owner" and await repository.owner_count',
+            "    if False and await repository.owner_count",
+        ),
+        [f"{_TESTS}/projects/test_members.py"],
+    ),
+    Mutation(
+        "projects-status-version",
+        "news of another version or a deleted document is dropped",
+        replace(f"{_HERE}/documents/status.py", "document.version != event.version or ", ""),
+        [f"{_TESTS}/documents/test_status.py::test_news_of_another_version_or_project_is_dropped"],
+    ),
+)
