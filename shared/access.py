@@ -1,9 +1,11 @@
 """Who may see a project, for services that do not own projects: a projection of the projects service's events.
 
-Guarantees: access removed at the owner is removed here as soon as its event arrives; a project the projection has not
-heard of yet is asked for at its owner once and remembered, so a client that creates a project and uses it at once is
-never told 404. Rows and late events are ordered by the aggregate's sequence, not by arrival.
-Fails by: `Unavailable` when a project is unknown here and its owner does not answer.
+Guarantees: access removed at the owner is removed here as soon as its event arrives; what the projection has not heard
+of yet, the project or the caller's role in it, is asked for at its owner and remembered, so a client that creates a
+project, or is given a role, and uses it at once is never told 404. A stranger is refused by the same steps, and so in
+the same time, whether the project exists or not. Rows and late events are ordered by the aggregate's sequence, not by
+arrival.
+Fails by: `Unavailable` when the caller's access is unknown here and the owner does not answer.
 """
 
 import uuid
@@ -71,7 +73,7 @@ class _Access(BaseModel):
 
 
 class ProjectDirectory:
-    """Answers from the projection, and asks the projects service about projects it has not heard of."""
+    """Answers from the projection, and asks the projects service about what it has not heard of."""
 
     def __init__(self, projects_url: str, tokens: ServiceTokens, client: aiohttp.ClientSession) -> None:
         self._url = projects_url.rstrip("/")
@@ -86,21 +88,33 @@ class ProjectDirectory:
         Raises:
             NotFound: no such project, deleted, or none of the caller's.
             Forbidden: the caller knows the project but may not do this.
-            Unavailable: the project is unknown here and its owner does not answer.
+            Unavailable: the caller's access is unknown here and the owner does not answer.
         """
-        project = await session.get(KnownProject, (tenant_of(session), project_id))
-        if project is None:
-            await self._learn(session, project_id)
-            project = await session.get(KnownProject, (tenant_of(session), project_id))
+        if principal.project_id not in (None, project_id):
+            raise NotFound
+        key = (tenant_of(session), project_id)
+        project = await session.get(KnownProject, key)
+        role = await _role(session, project_id, principal.user_id)
+        if project is None or (role is None and not principal.is_tenant_admin):
+            # Also for a project that is known: a refusal without asking would be faster, and tell that it exists.
+            await self._learn(session, project_id, None if principal.is_tenant_admin else principal.user_id)
+            project = await session.get(KnownProject, key, populate_existing=True)
+            role = await _role(session, project_id, principal.user_id)
         if project is None or not project.active:
             raise NotFound
-        principal.require_in_project(scope, project_id, await _role(session, project_id, principal.user_id))
+        principal.require_in_project(scope, project_id, role)
 
-    async def _learn(self, session: AsyncSession, project_id: uuid.UUID) -> None:
+    async def _learn(self, session: AsyncSession, project_id: uuid.UUID, user_id: uuid.UUID | None) -> None:
+        """Remember what the owner says; with a user, only if that one has a role.
+
+        Raises:
+            NotFound: the owner knows of no such project, or of no such role.
+        """
         token = await self._tokens.token("projects", tenant_of(session))
         try:
             async with self._client.get(
                 f"{self._url}/internal/projects/{project_id}/access",
+                params={} if user_id is None else {"user_id": str(user_id)},
                 headers={"Authorization": f"Bearer {token}"},
                 timeout=aiohttp.ClientTimeout(total=3),
             ) as answer:

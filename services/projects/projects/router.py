@@ -123,9 +123,11 @@ async def remove_member(
 
 
 @internal_router.get("/{project_id}/access")
-async def project_access(session: TenantSession, _caller: ServiceCaller, project_id: uuid.UUID) -> AccessOut:
-    """Status and members of a project, for a projection that has not heard of it yet."""
-    project, members = await service.access(session, project_id=project_id)
+async def project_access(
+    session: TenantSession, _caller: ServiceCaller, project_id: uuid.UUID, user_id: uuid.UUID | None = None
+) -> AccessOut:
+    """Status and members of a project, for a projection that has not heard of it yet, or not of that user's role."""
+    project, members = await service.access(session, project_id=project_id, user_id=user_id)
     return AccessOut(
         project_id=project.id,
         status="active" if project.deleted_at is None else "deleted",

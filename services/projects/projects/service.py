@@ -208,10 +208,16 @@ async def remove_member(
     _announce_member(session, principal, project, user_id, None)
 
 
-async def access(session: AsyncSession, *, project_id: uuid.UUID) -> tuple[Project, Sequence[ProjectMember]]:
-    """A project, deleted or not, and all its members, for a neighbouring service."""
-    found = await repository.by_id(session, project_id=project_id, user_id=None)
-    if found is None:
+async def access(
+    session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID | None
+) -> tuple[Project, Sequence[ProjectMember]]:
+    """A project, deleted or not, and all its members, for a neighbouring service.
+
+    Raises:
+        NotFound: there is no such project, or the user has no role in it: refused in the same time.
+    """
+    found = await repository.by_id(session, project_id=project_id, user_id=user_id)
+    if found is None or (user_id is not None and found[1] is None):
         raise NotFound
     return found[0], await repository.members(session, project_id=project_id)
 

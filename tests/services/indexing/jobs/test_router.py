@@ -137,6 +137,23 @@ async def test_another_tenant_sees_nothing_even_with_the_project_id(
     assert answer.json() in ({"jobs": []}, {"items": [], "next_cursor": None})
 
 
+async def test_a_role_of_a_known_project_is_asked_for_at_its_owner(
+    client: httpx.AsyncClient, tokens: IdentityDouble, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is told that they have a role may use it at once; and whoever has none is refused as slowly as ever."""
+    members = library.projects.access[library.project_id] = {uuid.uuid4(): "owner"}
+    newcomer = uuid.uuid4()
+    caller = Caller(client, tokens, library, user_id=newcomer, tenant_role="member")
+    assert (await Caller(client, tokens, library).get("jobs")).status_code == 200
+    assert (await caller.get("jobs")).status_code == 404
+    members[newcomer] = "viewer"
+    assert (await caller.get("jobs")).status_code == 200
+    stranger = Caller(client, tokens, library, user_id=uuid.uuid4(), tenant_role="member")
+    monkeypatch.setattr(library.projects, "down", True)
+    assert (await caller.get("jobs")).status_code == 200
+    assert (await stranger.get("jobs")).status_code == 503
+
+
 async def test_roles_decide_who_may_read_and_who_may_redrive(
     client: httpx.AsyncClient, tokens: IdentityDouble, library: Library
 ) -> None:

@@ -94,6 +94,9 @@ async def test_neighbours_are_told_who_may_see_a_project(
         str(admin.user_id): "owner",
         str(viewer.user_id): "viewer",
     }
+    assert (await neighbour("GET", path, params={"user_id": str(viewer.user_id)})).json() == access
+    stranger = await neighbour("GET", path, params={"user_id": str(uuid.uuid4())})
+    assert code(stranger) == (404, "not_found")
     await admin("DELETE", f"/v1/projects/{project_id}", headers={"If-Match": "*"})
     access = (await neighbour("GET", path)).json()
     assert (access["status"], access["revision"], len(access["members"])) == ("deleted", 3, 2)
