@@ -9,13 +9,22 @@ import httpx
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
 from shared.migrations import SERVICES_WITH_SCHEMA
+from shared.redis_clients import command_client, stream_of
 from tests.isolation.people import PLAIN
+from tests.support.polling import eventually
 
 # What a look at something changes, and what the product does by itself after a change.
 _VOLATILE = [
-    *("last_used_at", "last_seen_at", "published_at", "stream_entry_id", "heartbeat_at", "updated_at"),
-    *("attempts", "next_attempt_at", "lease_until"),
+    *("last_used_at", "last_seen_at", "published_at", "entry_id", "heartbeat_at", "updated_at"),
 ]
+_UNPUBLISHED = """
+SELECT (SELECT count(*) FROM identity.outbox WHERE published_at IS NULL)
+     + (SELECT count(*) FROM projects.outbox WHERE published_at IS NULL)
+     + (SELECT count(*) FROM indexing.outbox WHERE published_at IS NULL)
+     + (SELECT count(*) FROM notifier.outbox WHERE published_at IS NULL)
+     + (SELECT count(*) FROM indexing.jobs WHERE state NOT IN ('indexed', 'failed', 'cancelled'))
+     + (SELECT count(*) FROM indexing.vector_changes)
+"""
 _TABLES = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name,
        array_agg(a.attname::text) FILTER (WHERE a.attname IN ('tenant_id', 'user_id', 'id')) AS columns
@@ -40,6 +49,29 @@ async def internal_tokens(stack: Stack, api_key: str) -> dict[str, str]:
     assert answer.status_code == 200, answer.text
     tokens: dict[str, str] = answer.json()["tokens"]
     return tokens
+
+
+async def until_quiet(stack: Stack) -> None:
+    """Wait until no event and no job is under way: what has been done so far is done everywhere."""
+    admin = await asyncpg.connect(stack.postgres.admin_dsn(DATABASE))
+    redis = command_client(stack.redis.url())
+
+    async def quiet() -> bool:
+        if await admin.fetchval(_UNPUBLISHED):
+            return False
+        groups = [
+            group
+            for service in SERVICES_WITH_SCHEMA
+            if await redis.exists(stream_of(service))
+            for group in await redis.xinfo_groups(stream_of(service))
+        ]
+        return all(group["lag"] == 0 and group["pending"] == 0 for group in groups)
+
+    try:
+        await eventually(quiet, within=60, every=0.1)
+    finally:
+        await redis.aclose()
+        await admin.close()
 
 
 async def rows_of(stack: Stack, tenant_id: str, user_id: str) -> dict[str, tuple[int, str]]:

@@ -208,7 +208,7 @@ async def at_the_services(
             report.count("route", operation.key, attacker)
 
 
-_WITH_ROWS = ("project_id", "document_id", "user_id", "key_id", "invitation_id", "job_id", "session_id", "tenant_id")
+_WITH_ROWS = ("project_id", "document_id", "key_id")
 
 
 def _looked_up(operation: Operation) -> list[str]:

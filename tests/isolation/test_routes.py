@@ -20,7 +20,7 @@ from tests.isolation.attackers import Cast
 from tests.isolation.canaries import canary, found_in
 from tests.isolation.conftest import Victim
 from tests.isolation.doors import PARAMETERS, Carries, Document, operations, unregistered
-from tests.isolation.internals import internal_tokens, rows_of
+from tests.isolation.internals import internal_tokens, rows_of, until_quiet
 from tests.isolation.matrix import attack
 from tests.support.polling import eventually
 
@@ -41,8 +41,10 @@ def test_every_route_and_parameter_is_registered(document: Document) -> None:
 async def test_nobody_is_told_more_than_of_what_never_existed(
     whole: Stack, document: Document, victim: Victim, cast: Cast
 ) -> None:
+    await until_quiet(whole)
     before = await rows_of(whole, victim.ids["tenant_id"], victim.ids["user_id"])
     assert await attack(document, victim.ids, cast.attackers) > 1000
+    await until_quiet(whole)
     after = await rows_of(whole, victim.ids["tenant_id"], victim.ids["user_id"])
     assert {name: rows for name, rows in after.items() if rows != before[name]} == {}
 
