@@ -132,7 +132,7 @@ MUTATIONS = (
         "services that do not own a project ask for the caller's role in it",
         replace(
             "shared/access.py",
-            "        principal.require_in_project(scope, project_id, await _role(session, project_id, principal.user_id))",
+            "        principal.require_in_project(scope, project_id, role)",
             "        return",
         ),
         ["tests/services/indexing/jobs/test_router.py::test_roles_decide_who_may_read_and_who_may_redrive"],
