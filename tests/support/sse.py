@@ -1,7 +1,6 @@
 """A client of Server-Sent Events that remembers every frame it got."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -73,9 +72,7 @@ async def listening(
         try:
             yield transcript
         finally:
-            reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reading
+            await _ended(reading)
 
 
 @asynccontextmanager
@@ -103,9 +100,15 @@ async def resuming(client: httpx.AsyncClient, path: str) -> AsyncIterator[Transc
             await opened.wait()
         yield whole
     finally:
-        listening_task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await listening_task
+        await _ended(listening_task)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    """Cancel a task; its error is raised, its cancellation is not, and that of the caller is not lost."""
+    task.cancel()
+    (outcome,) = await asyncio.gather(task, return_exceptions=True)
+    if isinstance(outcome, Exception):
+        raise outcome
 
 
 async def _read(answer: httpx.Response, transcript: Transcript) -> None:
