@@ -130,14 +130,11 @@ async def redis_contents(redis: Redis) -> AsyncIterator[tuple[str, str]]:
 
 @asynccontextmanager
 async def overheard(redis: Redis) -> AsyncIterator[list[str]]:
-    """Everything published on any channel during the block."""
+    """Everything published on any channel during the block; complete once the block has ended."""
     heard: list[str] = []
-
-    def hear(message: dict[str, Any]) -> None:
-        heard.append(repr((message["channel"], message["data"])))
-
-    async with redis.pubsub() as channels:
-        await channels.psubscribe(**{"*": hear})
+    async with redis.pubsub(ignore_subscribe_messages=False) as channels:
+        await channels.psubscribe("*")
+        assert await channels.get_message(timeout=60) is not None  # subscribed
         yield heard
-        while await channels.get_message(timeout=0.2) is not None:
-            continue
+        while message := await channels.get_message(timeout=1):
+            heard.append(repr((message["channel"], message["data"])))

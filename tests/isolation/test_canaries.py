@@ -26,9 +26,9 @@ OF_PERSONS = frozenset({"member"})
 pytestmark = pytest.mark.timeout(300)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Left:
-    """What was left behind by the work of this module, and the secrets that were used in it."""
+    """What was left behind by the work of this module, and the secrets that were used in it: not to be printed."""
 
     secrets: frozenset[str]
     logs: list[str]
@@ -150,9 +150,8 @@ async def test_no_secret_is_in_redis_and_words_are_in_the_victims_events_alone(
             assert f'"tenantid":"{victim.ids["tenant_id"]}"' in content, key
             seen += 1
     assert seen > 0
-    for message in left.published:
-        assert (_secrets_in(message, left.secrets), found_in(message)) == ([], set()), message
-    assert left.published
+    # Announcements are streams, which were read above. A channel, once there is one, is to be searched as they are.
+    assert left.published == []
 
 
 async def test_live_streams_of_others_stay_silent_about_the_victim(
