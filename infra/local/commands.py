@@ -74,6 +74,11 @@ def faults() -> None:
     sys.exit(_call(sys.executable, "-m", "tests.faults", *sys.argv[1:]))
 
 
+def mutate() -> None:
+    """Guards removed one at a time, to see the tests notice; arguments are passed on."""
+    sys.exit(_call(sys.executable, "-m", "tests.isolation.mutations", *sys.argv[1:]))
+
+
 def migrate() -> None:
     """Apply all migrations: to the databases named in the environment, else to the embedded one, started if need be."""
     if any(name.startswith("QUARRY_") and "_OWNER_DATABASE_URL" in name for name in os.environ):

@@ -70,3 +70,212 @@ OPEN_KEYS: Final[Mapping[str, str]] = {
     "uq_outbox_position": "the value is always generated, none can be chosen",
 }
 """Unique keys without a tenant on tables of tenants, and why nobody can use them to ask whether a row exists."""
+
+# --- beside Postgres ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """One kind of place. `apart` says how tenants are kept apart in it, or why there is nothing of a tenant to see."""
+
+    pattern: str
+    apart: str
+    proof: str
+
+
+REDIS_KEYS: Final = (
+    Store(
+        r"events\.(identity|projects|indexing|notifier)",
+        "no client reaches Redis; each entry names its tenant and is applied in a transaction of that tenant",
+        "tests/isolation/test_events.py::test_an_event_about_another_tenants_things_changes_nothing",
+    ),
+    Store(
+        r"events\.(identity|projects|indexing|notifier):epoch",
+        "a random mark of the stream; nothing of a tenant",
+        "tests/infra/test_redis_acl.py::test_a_service_may_do_with_keys_what_its_part_needs_and_nothing_else",
+    ),
+    Store(
+        r"events\.progress",
+        "a tick goes to the streams of its tenant and project",
+        "tests/isolation/test_events.py::test_progress_under_another_tenant_reaches_nobody",
+    ),
+    Store(
+        r"notifier\.feeds",
+        "sequences by tenant and project, no data; rows are read in a transaction of the tenant",
+        "tests/services/notifier/test_feeds.py::test_another_tenant_reads_nothing",
+    ),
+    Store(
+        r"gateway:limit:(anonymous|sign_in|user|tenant):.+",
+        "one key for each subject",
+        "tests/services/gateway/test_guards.py::test_one_tenants_limit_is_not_anothers",
+    ),
+)
+"""Families of keys in Redis, as regular expressions of whole keys."""
+
+FOLDERS: Final = (
+    Store("postgres", "the tables of `TABLES`", SQL),
+    Store(
+        "redis",
+        "the keys of `REDIS_KEYS`; an account for each service",
+        "tests/infra/test_redis_acl.py::test_nobody_else_gets_in",
+    ),
+    Store(
+        "blobs",
+        "keys are tenant, project, document and version, all of them ids we made",
+        "tests/isolation/test_stores.py::test_blobs_of_two_tenants_share_no_place",
+    ),
+    Store(
+        "vectors",
+        "a facade for one tenant and one project, above the engine; files on their way to indexing are named by job",
+        "tests/isolation/test_vectors.py::test_ten_thousand_hostile_searches_find_nothing_foreign",
+    ),
+    Store(
+        "models",
+        "weights of the embedder; nothing of a tenant",
+        "tests/services/indexing/embedders/test_minilm.py",
+    ),
+    Store("secrets", "secrets of the installation, for their owner alone", "tests/infra/test_home.py"),
+    Store("run", "sockets", "tests/infra/test_home.py"),
+    Store(r"ports\.json|dev\.json|dev\.lock", "where processes listen", "tests/infra/test_home.py"),
+)
+"""What a stack keeps in its folder."""
+
+_CACHE = "tests/services/gateway/test_guards.py::test_credentials_that_differ_in_their_last_letter_share_nothing"
+_LIMITS = "tests/services/gateway/test_guards.py::test_one_tenants_limit_is_not_anothers"
+_FEED_KEYS = "tests/isolation/test_events.py::test_progress_under_another_tenant_reaches_nobody"
+MEMORY: Final = (
+    Store(r"services\.gateway\.token_cache\.TokenCache\._entries", "by the hash of the whole credential", _CACHE),
+    Store(
+        r"services\.gateway\.token_cache\.TokenCache\._by_subject",
+        "by id of credential, user or tenant; says only what to forget",
+        "tests/services/gateway/test_token_cache.py::test_a_revocation_ends_every_entry_of_its_subject_and_no_other",
+    ),
+    Store(r"services\.gateway\.exchanges\.Exchanges\._asking", "by the hash of the whole credential", _CACHE),
+    Store(
+        r"services\.gateway\.limits\.RateLimiter\._(purses|queues|refusals|arrivals)",
+        "by limit and subject, as in Redis",
+        _LIMITS,
+    ),
+    Store(
+        r"services\.gateway\.places\.Places\._transfers",
+        "a number for each tenant",
+        "tests/services/gateway/test_failures.py",
+    ),
+    Store(
+        r"services\.gateway\.openapi\.ProductDocument\._known",
+        "the services' own documents; nothing of a tenant",
+        "tests/services/gateway/test_openapi.py",
+    ),
+    Store(
+        r"services\.gateway\.client_request\.limit_key",
+        "addresses; nothing of a tenant",
+        "tests/services/gateway/test_limits.py::test_one_ipv6_subscriber_is_one_client",
+    ),
+    Store(
+        r"services\.indexing\.search\.highlights\..+",
+        "words of queries and their stems, the same for everybody; none is handed to anyone but who asked with it",
+        "tests/services/indexing/search/test_highlights.py::test_words_are_marked",
+    ),
+    Store(
+        r"services\.indexing\.jobs\.worker\.Worker\._(held|stages)",
+        "jobs under way by tenant and id; what is written is written in the tenant's transaction",
+        "tests/services/indexing/jobs/test_leases.py::test_two_workers_at_once_never_take_the_same_job",
+    ),
+    Store(
+        r"services\.indexing\.vectors\.shard_connection\.ShardConnection\._waiting",
+        "calls under way by a number of their own",
+        "tests/services/indexing/vectors/test_shard_process.py",
+    ),
+    Store(
+        r"services\.notifier\.feeds\.announcements\.Announcer\._waiting",
+        "by tenant and project; sequences, no data",
+        "tests/services/notifier/test_feeds.py::test_only_a_committed_append_is_announced",
+    ),
+    Store(r"services\.notifier\.streams\.hub\.Hub\._channels", "by tenant and feed", _FEED_KEYS),
+    Store(
+        r"services\.notifier\.streams\.progress\.Progress\._(shown_at|waiting)",
+        "of one channel, which is one feed of one tenant",
+        _FEED_KEYS,
+    ),
+    Store(
+        r"services\.notifier\.streams\.connections\.Connections\._(by_tenant|by_caller)",
+        "by tenant, and by tenant and caller",
+        "tests/services/notifier/test_streams.py::test_there_are_only_so_many_streams",
+    ),
+    Store(
+        r"services\.notifier\.streams\.snapshots\.Snapshots\._not_begun",
+        "by tenant and project; each asked with a token of the tenant",
+        "tests/services/notifier/test_streams.py::test_the_snapshot_holds_the_running_jobs",
+    ),
+    Store(
+        r"services\.projects\.documents\.upload\._Form\._headers",
+        "of one request",
+        "tests/services/projects/documents/test_upload.py::test_a_form_may_arrive_in_pieces_of_any_size",
+    ),
+    Store(
+        r"shared\.auth\.TokenVerifier\._keys",
+        "identity's public keys; nothing of a tenant",
+        "tests/shared/test_auth.py::test_invented_key_ids_do_not_flood_identity",
+    ),
+    Store(
+        r"shared\.auth\.ServiceTokens\._cache",
+        "by audience and tenant",
+        "tests/shared/test_auth.py::test_a_service_token_speaks_for_one_tenant_and_is_reused",
+    ),
+    Store(
+        r"shared\.delivery\.Dispatcher\._by_type",
+        "handlers by type of event; nothing of a tenant",
+        "tests/shared/test_delivery.py::test_an_event_that_nobody_handles_is_done",
+    ),
+    Store(
+        r"shared\.bus\..+",
+        "waiting times of one consumer; nothing of a tenant",
+        "tests/shared/test_bus.py",
+    ),
+)
+"""Mappings that outlive a request in a process, as `module.Class.attribute` or `module.function`."""
+
+FEEDS: Final = (
+    Store(
+        "/v1/projects/{project_id}/events",
+        "read in a transaction of the tenant, cut to the project, opened by who has a role there, ended when it goes",
+        "tests/services/notifier/test_streams.py::test_another_tenants_project_and_a_missing_one_are_the_same_404",
+    ),
+    Store(
+        "/v1/events",
+        "read in a transaction of the tenant, cut to the projects the caller may see",
+        "tests/services/notifier/test_streams.py::test_a_member_sees_its_own_projects_live_and_replayed",
+    ),
+)
+"""Streams that clients follow."""
+
+OTHERS: Final = (
+    Store(
+        "metrics",
+        "labels name handlers, routes by their template and streams, never a tenant or an id",
+        "tests/shared/test_metrics.py::test_requests_are_told_apart_by_the_template_of_their_route",
+    ),
+    Store(
+        "dead letters",
+        "evidence of all tenants, for the service itself and operators alone",
+        "tests/shared/test_operators.py::test_no_client_gets_in_whatever_its_role",
+    ),
+    Store(
+        "processes that read documents",
+        "one for each document, without a secret in its environment",
+        "tests/services/indexing/pipeline/test_extraction.py::test_secrets_of_the_environment_stay_here",
+    ),
+    Store(
+        "advisory locks",
+        "the key of a lock that follows from content names the tenant",
+        "tests/isolation/test_sql.py::test_locks_of_the_application_name_the_tenant",
+    ),
+)
+"""Places that are no store and hold something of tenants all the same."""
+
+NOT_YET: Final = (
+    ("webhooks", "the product sends none yet"),
+    ("exports", "the product makes none yet"),
+    ("idempotency keys", "the gateway keeps none yet: its schema has no table"),
+)
+"""What the requirements name and nothing has been built of; a table, key or folder of theirs is found by the tests."""

@@ -167,3 +167,15 @@ async def test_no_view_or_function_runs_with_its_owners_rights(
         list(SERVICES_WITH_SCHEMA),
     )
     assert (list(views), list(functions)) == ([], [])
+
+
+async def test_the_table_of_migrations_is_closed(catalogue: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """It holds a revision, no tenant's data; nobody but the owner has anything to do with it."""
+    for service in SERVICES_WITH_SCHEMA:
+        table = f"{service}.alembic_version"
+        assert await catalogue.fetchval("SELECT relrowsecurity FROM pg_class WHERE oid = $1::regclass", table), table
+        for role in (service, f"{service}_system"):
+            may = await catalogue.fetchval(
+                "SELECT has_table_privilege($1, $2, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE')", role, table
+            )
+            assert not may, (role, table)

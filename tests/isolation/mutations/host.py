@@ -71,7 +71,7 @@ def _become_pytest(root: str, arguments: list[str]) -> None:
     os.chdir(root)
     os.environ["PYTHONPATH"] = root
     sys.path[:0] = [root]
-    with open("pytest.log", "ab", buffering=0) as log:  # noqa: PTH123  # a descriptor is what is wanted
+    with open("pytest.log", "wb", buffering=0) as log:  # noqa: PTH123  # a descriptor is what is wanted
         os.write(log.fileno(), f"\n{time.strftime('%X')} {arguments}\n".encode())
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)

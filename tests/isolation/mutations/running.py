@@ -76,7 +76,8 @@ class Tree:
             return [("pytest", "did not end")]
         if status not in (0, 1) or not report.exists():
             log = (self.root / "pytest.log").read_text(encoding="utf-8", errors="replace")
-            return [("pytest", f"ended with {status}: {log[-2000:]}")]
+            said = [line for line in log.splitlines() if line.strip()]
+            return [("pytest", f"ended with {status}: {said[-1] if said else 'silently'}")]
         return _failures(report)
 
 

@@ -1,4 +1,4 @@
-"""Guards that say who is calling and what that allows: `shared.auth`, `shared.access`, `shared.http`, `shared.operators`."""
+"""Guards that say who is calling and what that allows: `shared.auth`, `access`, `http` and `operators`."""
 
 from tests.isolation.mutations.model import Change, Mutation, replace
 
@@ -29,8 +29,14 @@ MUTATIONS = (
     Mutation(
         "token-type",
         "a JWT made for something else is no internal token",
-        replace(_AUTH, 'if decoded.header.get("typ") != TOKEN_TYPE:', "if False:"),
+        replace(_AUTH, 'if decoded.header.get("typ") != TOKEN_TYPE or "crit"', 'if "crit"'),
         [f"{_TESTS}::test_a_token_of_another_type_is_refused"],
+    ),
+    Mutation(
+        "token-critical",
+        "a token that demands what nobody understands is refused",
+        replace(_AUTH, ' or "crit" in decoded.header:', ":"),
+        ["tests/shared/test_guards.py::test_a_signed_token_with_an_unknown_critical_header_is_refused"],
     ),
     Mutation(
         "token-signature",
@@ -50,7 +56,7 @@ MUTATIONS = (
         "token-size",
         "an absurd token is refused unread",
         replace(_AUTH, "if len(token) > MAX_TOKEN_BYTES:", "if False:"),
-        ["tests/security/test_tokens.py::test_an_absurd_token_is_refused_unread"],
+        ["tests/shared/test_guards.py::test_an_absurd_token_is_refused_unread"],
     ),
     Mutation(
         "token-keys-flood",
@@ -125,7 +131,7 @@ MUTATIONS = (
             "if not self.is_tenant_admin or scope not in self.limit or self.project_id is not None:",
             "if not self.is_tenant_admin or self.project_id is not None:",
         ),
-        ["tests/security/test_tokens.py::test_the_scopes_of_a_credential_hold_for_the_tenant_too"],
+        ["tests/shared/test_guards.py::test_the_scopes_of_a_credential_hold_for_the_tenant_too"],
     ),
     Mutation(
         "projection-role",
@@ -151,13 +157,13 @@ MUTATIONS = (
         "projection-deleted",
         "a deleted project is open to nobody",
         replace("shared/access.py", "if project is None or not project.active:", "if project is None:"),
-        ["tests/security/test_access.py::test_a_deleted_project_is_closed_in_every_projection"],
+        ["tests/shared/test_guards.py::test_a_deleted_project_is_closed_in_every_projection"],
     ),
     Mutation(
         "projection-order",
         "late news of a role does not undo newer news",
         replace("shared/access.py", "where=ProjectAccess.sequence < statement.excluded.sequence,", "where=None,"),
-        ["tests/security/test_access.py::test_late_news_gives_no_access_back"],
+        ["tests/shared/test_guards.py::test_late_news_gives_no_access_back"],
     ),
     Mutation(
         "projection-tenant",
@@ -167,7 +173,7 @@ MUTATIONS = (
             'self._tokens.token("projects", tenant_of(session))',
             'self._tokens.token("projects", uuid.UUID(int=0))',
         ),
-        ["tests/security/test_access.py::test_the_owner_of_a_project_is_asked_in_the_name_of_the_tenant"],
+        ["tests/shared/test_guards.py::test_the_owner_of_a_project_is_asked_in_the_name_of_the_tenant"],
     ),
     Mutation(
         "http-fields",

@@ -52,7 +52,7 @@ MUTATIONS = (
         "events-logged-reason",
         "what a dead letter's reason quotes is not logged",
         replace("shared/delivery.py", "failure = error_name(reason)", "failure = reason"),
-        ["tests/security/test_secrets.py::test_what_a_poisoned_event_holds_is_not_logged"],
+        ["tests/shared/test_guards.py::test_what_a_poisoned_entry_holds_is_not_logged"],
     ),
     Mutation(
         "redis-default-user",

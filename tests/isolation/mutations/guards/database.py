@@ -28,7 +28,7 @@ MUTATIONS = (
         "session-criterion-aliases",
         "the criterion reaches aliases of a table too",
         replace("shared/tenancy.py", "include_aliases=True", "include_aliases=False"),
-        [f"{_TENANCY}::test_the_criterion_reaches_every_shape_of_statement"],
+        ["tests/shared/test_guards.py::test_the_criterion_reaches_every_shape_of_statement"],
     ),
     Mutation(
         "session-core-select",
@@ -201,6 +201,6 @@ MUTATIONS = (
         "database-logged-values",
         "the values of a statement stay out of the log line of its error",
         replace("shared/db.py", "hide_parameters=True", "hide_parameters=False"),
-        ["tests/security/test_secrets.py::test_an_error_of_sql_is_logged_without_the_values"],
+        ["tests/shared/test_guards.py::test_an_error_of_sql_is_told_without_the_values"],
     ),
 )

@@ -32,7 +32,7 @@ MUTATIONS = (
         "gateway-cookies-out",
         "services set cookies only where people sign in",
         replace(f"{_HERE}/headers.py", 'if name == b"set-cookie" and not cookies:', "if False:"),
-        [f"{_TESTS}/test_headers.py::test_cookies_pass_both_ways_only_for_sign_in"],
+        [f"{_TESTS}/test_guards.py::test_no_service_sets_a_cookie_where_nobody_signs_in"],
     ),
     Mutation(
         "gateway-cors-upstream",
@@ -44,13 +44,13 @@ MUTATIONS = (
         "gateway-fingerprint",
         "a token is remembered for the whole credential it was given for",
         replace(f"{_HERE}/credentials.py", r'f"{self.type}\0{self.value}"', r'f"{self.type}\0{self.value[:6]}"'),
-        ["tests/security/test_gateway.py::test_credentials_that_differ_in_their_last_letter_share_nothing"],
+        ["tests/services/gateway/test_guards.py::test_credentials_that_differ_in_their_last_letter_share_nothing"],
     ),
     Mutation(
         "gateway-fingerprint-type",
         "the same value as another kind of credential is another credential",
         replace(f"{_HERE}/credentials.py", r'f"{self.type}\0{self.value}"', 'f"{self.value}"'),
-        ["tests/security/test_gateway.py::test_one_kind_of_credential_is_not_remembered_as_another"],
+        ["tests/services/gateway/test_guards.py::test_one_kind_of_credential_is_not_remembered_as_another"],
     ),
     Mutation(
         "gateway-two-cookies",
@@ -62,7 +62,7 @@ MUTATIONS = (
         "gateway-expiry",
         "a remembered token is forgotten before it ends",
         replace(f"{_HERE}/token_cache.py", "if now >= entry.usable_until:", "if False:"),
-        [f"{_TESTS}/test_credentials.py::test_the_answer_is_forgotten_before_the_token_expires"],
+        [f"{_TESTS}/test_token_cache.py::test_an_entry_lives_until_its_end_while_revocations_are_heard"],
     ),
     Mutation(
         "gateway-stale",
@@ -155,7 +155,7 @@ MUTATIONS = (
             'return f"gateway:limit:{limit.name}:{subject}"',
             'return f"gateway:limit:{limit.name}"',
         ),
-        ["tests/security/test_gateway.py::test_one_tenants_limit_is_not_anothers"],
+        ["tests/services/gateway/test_guards.py::test_one_tenants_limit_is_not_anothers"],
     ),
     Mutation(
         "gateway-limit-tenant",
@@ -213,7 +213,7 @@ MUTATIONS = (
             "if not _PATH.match(raw_path) or _ENCODED_SEPARATORS.search(raw_path):",
             "if not _PATH.match(raw_path):",
         ),
-        [f"{_TESTS}/test_paths.py"],
+        [f"{_TESTS}/test_guards.py::test_an_encoded_separator_is_refused"],
     ),
     Mutation(
         "gateway-framing",

@@ -74,7 +74,7 @@ MUTATIONS = (
             '"""A user\'s sessions that count, oldest first; one more than `limit` if there is one."""\n'
             "    statement = (\n        select(BrowserSession)\n        .where(_counts(idle))",
         ),
-        [f"{_SESSIONS}::test_a_person_sees_where_it_is_signed_in"],
+        [f"{_TESTS}/test_guards.py::test_a_person_sees_nobody_elses_sessions"],
     ),
     Mutation(
         "identity-session-membership",
@@ -314,7 +314,7 @@ MUTATIONS = (
         "sign-in-provider",
         "a sign-in ends with the provider it began with",
         replace(f"{_HERE}/oauth/repository.py", "            LoginState.provider == provider,\n", ""),
-        ["tests/security/test_sign_in.py::test_a_sign_in_does_not_end_with_another_provider"],
+        ["tests/services/identity/test_guards.py::test_a_sign_in_does_not_end_with_another_provider"],
     ),
     Mutation(
         "sign-in-expiry",
@@ -386,10 +386,7 @@ MUTATIONS = (
             "accepted = [name for name in algorithms if name in ASYMMETRIC]",
             'accepted = [*algorithms, "HS256", "none"]',
         ),
-        [
-            f"{_SIGN_IN}::test_an_unsigned_token_and_one_signed_with_the_public_key_are_refused",
-            "tests/security/test_sign_in.py::test_a_provider_cannot_talk_us_into_a_shared_secret",
-        ],
+        [f"{_SIGN_IN}::test_an_unsigned_token_and_one_signed_with_the_public_key_are_refused"],
     ),
     Mutation(
         "sign-in-linking",

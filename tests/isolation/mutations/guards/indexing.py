@@ -97,7 +97,7 @@ MUTATIONS = (
             "            Document.live_version == Chunk.version,\n            Document.deleted.is_(False),\n        )\n    )\n    return [Passage",
             "            Document.deleted.is_(False),\n        )\n    )\n    return [Passage",
         ),
-        ["tests/services/indexing/search/test_search.py::test_points_of_versions_that_are_not_live_take_no_place"],
+        ["tests/services/indexing/test_guards.py::test_a_version_that_is_not_live_is_not_shown"],
     ),
     Mutation(
         "search-project",
@@ -107,7 +107,7 @@ MUTATIONS = (
             "            Document.project_id == project_id,\n            Document.live_version",
             "            Document.live_version",
         ),
-        ["tests/security/test_search.py::test_a_hit_of_another_project_is_not_shown"],
+        ["tests/services/indexing/test_guards.py::test_a_hit_of_another_project_is_not_shown"],
     ),
     Mutation(
         "search-cursor",
@@ -119,7 +119,7 @@ MUTATIONS = (
         "search-cursor-project",
         "a cursor of another project is refused",
         replace(f"{_HERE}/search/service.py", "        str(project_id), request.query,", "        request.query,"),
-        ["tests/security/test_search.py::test_a_cursor_of_another_project_is_refused"],
+        ["tests/services/indexing/test_guards.py::test_a_cursor_of_another_project_is_refused"],
     ),
     Mutation(
         "jobs-project",
@@ -135,7 +135,7 @@ MUTATIONS = (
         "jobs-list",
         "a list of jobs is one project's",
         replace(f"{_HERE}/jobs/repository.py", ".where(Job.project_id == project_id, _VISIBLE)", ".where(_VISIBLE)"),
-        ["tests/security/test_jobs.py::test_jobs_are_listed_within_a_project"],
+        ["tests/services/indexing/test_guards.py::test_jobs_are_listed_within_a_project"],
     ),
     Mutation(
         "jobs-running",
@@ -145,7 +145,7 @@ MUTATIONS = (
             ".where(Job.project_id == project_id, Job.state.in_(RUNNING), _VISIBLE)",
             ".where(Job.state.in_(RUNNING), _VISIBLE)",
         ),
-        ["tests/security/test_jobs.py::test_jobs_are_listed_within_a_project"],
+        ["tests/services/indexing/test_guards.py::test_jobs_are_listed_within_a_project"],
     ),
     Mutation(
         "jobs-redrive-scope",
@@ -161,7 +161,7 @@ MUTATIONS = (
             "self._tokens.token('projects', lease.tenant_id)",
             "self._tokens.token('projects', __import__('uuid').uuid4())",
         ),
-        ["tests/services/indexing/jobs/test_worker.py::test_content_is_fetched_with_a_token_of_the_tenant"],
+        ["tests/services/indexing/test_guards.py::test_the_token_content_is_fetched_with_speaks_for_the_jobs_tenant"],
     ),
     Mutation(
         "jobs-fencing",

@@ -70,7 +70,7 @@ MUTATIONS = (
         ),
         [
             f"{_STREAMS}::test_a_client_resumes_exactly_after_the_id_it_names",
-            "tests/security/test_streams.py::test_a_replay_is_one_projects",
+            "tests/services/notifier/test_guards.py::test_a_replay_is_one_projects",
         ],
     ),
     Mutation(
@@ -87,7 +87,7 @@ MUTATIONS = (
         "stream-tenant-feed",
         "the tenant's own feed is not opened as if it were a project",
         replace(f"{_HERE}/streams/service.py", "    if project_id == tenant_id:\n", "    if False:\n"),
-        ["tests/security/test_streams.py::test_the_tenants_feed_is_no_project"],
+        ["tests/services/notifier/test_guards.py::test_the_tenants_feed_is_no_project"],
     ),
     Mutation(
         "stream-event-id",

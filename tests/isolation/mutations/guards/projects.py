@@ -95,7 +95,7 @@ MUTATIONS = (
             '"""Documents of a project, newest first."""\n    statement = select(Document).where('
             "Document.deleted_at.is_(None))",
         ),
-        ["tests/security/test_projects.py::test_lists_and_duplicates_stay_within_a_project"],
+        ["tests/services/projects/test_guards.py::test_lists_and_duplicates_stay_within_a_project"],
     ),
     Mutation(
         "projects-duplicates",
@@ -105,7 +105,7 @@ MUTATIONS = (
             ".where(Document.project_id == project_id, Document.sha256 == sha256, Document.deleted_at.is_(None))",
             ".where(Document.sha256 == sha256, Document.deleted_at.is_(None))",
         ),
-        ["tests/security/test_projects.py::test_lists_and_duplicates_stay_within_a_project"],
+        ["tests/services/projects/test_guards.py::test_lists_and_duplicates_stay_within_a_project"],
     ),
     Mutation(
         "projects-lock-tenant",

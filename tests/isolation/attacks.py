@@ -1,0 +1,481 @@
+"""The list of attacks, each with the tests that try it or a line that says why none does.
+
+    python -m tests.isolation.attacks
+
+prints it. `tests/isolation/test_attacks.py` fails when a test that is named here does not exist.
+"""
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from infra.local.home import ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Attack:
+    """`tests` are node ids without parameters, or whole files. `not_tried` is an honest reason."""
+
+    group: str
+    what: str
+    tests: Sequence[str] = ()
+    not_tried: str = ""
+
+
+_ROUTES = "tests/isolation/test_routes.py"
+_SQL = "tests/isolation/test_sql.py"
+_EVENTS = "tests/isolation/test_events.py"
+_VECTORS = "tests/isolation/test_vectors.py"
+_CANARIES = "tests/isolation/test_canaries.py"
+_STORES = "tests/isolation/test_stores.py"
+_GATEWAY = "tests/services/gateway"
+_IDENTITY = "tests/services/identity"
+_SIGN_IN = f"{_IDENTITY}/test_sign_in.py"
+_PROJECTS = "tests/services/projects"
+_NOTIFIER = "tests/services/notifier"
+_PIPELINE = "tests/services/indexing/pipeline"
+_AUTH = "tests/shared/test_auth.py"
+
+ATTACKS: Final = (
+    # --- routes -----------------------------------------------------------------------------------------------------
+    Attack(
+        "routes",
+        "every route as anonymous, other tenant, other project, lower role, expired and revoked: as for what never was",
+        (
+            f"{_ROUTES}::test_nobody_is_told_more_than_of_what_never_existed",
+            f"{_ROUTES}::test_the_victim_still_has_everything",
+        ),
+    ),
+    Attack(
+        "routes",
+        "tampered ids, cursors and event ids",
+        (
+            f"{_ROUTES}::test_an_id_with_one_bit_changed_is_nobodys",
+            f"{_ROUTES}::test_cursors_of_others_and_of_nobody_lead_to_nothing_of_theirs",
+            f"{_ROUTES}::test_ids_of_events_lead_only_through_the_callers_own_feed",
+        ),
+    ),
+    Attack("routes", "upload ids", not_tried="there are no resumable uploads yet, so no id of one"),
+    Attack(
+        "routes",
+        "a route that is not registered",
+        (
+            "tests/isolation/test_doors.py::test_a_new_route_is_red_until_it_is_registered",
+            f"{_ROUTES}::test_no_route_and_no_parameter_was_left_out",
+        ),
+    ),
+    Attack(
+        "routes",
+        "one guard removed: the other holds; both removed: the suite turns red",
+        (
+            f"{_ROUTES}::test_without_the_orm_criterion_nothing_leaks",
+            f"{_ROUTES}::test_without_row_level_security_nothing_leaks",
+            f"{_ROUTES}::test_without_both_guards_the_attack_succeeds",
+            "tests/isolation/test_mutations.py",
+        ),
+    ),
+    Attack("routes", "how long an answer takes", ("tests/isolation/test_timing.py",)),
+    # --- SQL --------------------------------------------------------------------------------------------------------
+    Attack(
+        "SQL as the runtime role",
+        "SELECT, UPDATE, DELETE, MERGE, INSERT with a foreign tenant, COPY in and out, ON CONFLICT",
+        (
+            f"{_SQL}::test_another_tenants_rows_are_out_of_reach",
+            f"{_SQL}::test_the_attacks_reach_a_table_without_its_policy",
+        ),
+    ),
+    Attack(
+        "SQL as the runtime role",
+        "foreign-key and unique oracles",
+        (
+            f"{_SQL}::test_another_tenants_rows_are_out_of_reach",
+            f"{_STORES}::test_every_table_is_known_and_keeps_to_the_rules",
+        ),
+    ),
+    Attack(
+        "SQL as the runtime role",
+        "views and functions with their owner's rights",
+        ("tests/isolation/test_catalogue.py::test_no_view_or_function_runs_with_its_owners_rights",),
+    ),
+    Attack(
+        "SQL as the runtime role",
+        "SET ROLE, SET SESSION AUTHORIZATION, own tables, views, functions, triggers and policies, TRUNCATE, files",
+        (f"{_SQL}::test_nobody_becomes_somebody_else_or_makes_anything",),
+    ),
+    Attack("SQL as the runtime role", "row_security = off", (f"{_SQL}::test_no_role_switches_row_security_off",)),
+    Attack(
+        "SQL as the runtime role",
+        "no tenant, an empty, a null and a malformed one",
+        (f"{_SQL}::test_without_a_bound_tenant_no_row_is_seen",),
+    ),
+    Attack(
+        "SQL as the runtime role",
+        "a pooled connection after abort, cancel, timeout and loss; prepared statements, savepoints, held cursors",
+        (
+            f"{_SQL}::test_whatever_ends_a_transaction_its_tenant_ends_with_it",
+            f"{_SQL}::test_a_prepared_statement_serves_whoever_is_bound_when_it_runs",
+            f"{_SQL}::test_a_savepoint_takes_the_binding_back",
+            f"{_SQL}::test_a_cursor_that_outlives_its_transaction_holds_what_its_tenant_saw",
+        ),
+    ),
+    Attack(
+        "SQL as the runtime role",
+        "search_path, statistics, leaky conditions, sequences, other connections' statements, advisory locks",
+        (
+            f"{_SQL}::test_a_search_path_leads_into_no_other_schema",
+            f"{_SQL}::test_statistics_show_no_values",
+            f"{_SQL}::test_conditions_are_not_tried_on_rows_of_others",
+            f"{_SQL}::test_sequences_tell_nobody_how_much_others_write",
+            f"{_SQL}::test_what_other_connections_run_is_not_shown_with_its_values",
+            f"{_SQL}::test_locks_of_the_application_name_the_tenant",
+        ),
+    ),
+    Attack(
+        "SQL as the runtime role",
+        "binding another tenant, LOCK TABLE, row counts in pg_class and in EXPLAIN ANALYZE",
+        not_tried="open to whoever runs SQL of his choice as the role; no request can. See docs/security.md",
+    ),
+    # --- the inside from outside ------------------------------------------------------------------------------------
+    Attack(
+        "internal headers",
+        "X-Tenant-Id, X-Internal-*, underscores, duplicates, names listed by Connection",
+        (
+            f"{_ROUTES}::test_headers_of_the_inside_mean_nothing_from_outside",
+            f"{_GATEWAY}/test_headers.py::test_a_header_clients_may_not_set_is_dropped",
+            f"{_GATEWAY}/test_headers.py::test_what_connection_lists_is_for_this_hop_only",
+            f"{_GATEWAY}/test_headers.py::test_two_values_where_one_counts_are_refused",
+        ),
+    ),
+    Attack(
+        "internal headers",
+        "a service called without the internal token, or with one for another audience",
+        (
+            f"{_ROUTES}::test_past_the_gateway_nobody_gets_in_without_an_internal_token",
+            f"{_AUTH}::test_a_wrong_claim_is_refused",
+            f"{_PROJECTS}/test_isolation.py::test_nobody_gets_in_without_a_token_for_this_service",
+        ),
+    ),
+    # --- the wire ---------------------------------------------------------------------------------------------------
+    Attack(
+        "request smuggling",
+        "CL+TE, two CL, obs-fold, NUL, pipelining, trailers, upgrades",
+        (
+            f"{_GATEWAY}/test_wire.py::test_a_request_with_two_readings_goes_nowhere",
+            f"{_GATEWAY}/test_wire.py::test_a_pipelined_request_is_not_taken_and_the_first_is_answered",
+            f"{_GATEWAY}/test_wire.py::test_trailers_do_not_become_headers",
+            f"{_GATEWAY}/test_wire.py::test_an_upgrade_is_answered_as_a_plain_request",
+            f"{_GATEWAY}/test_paths.py::test_ambiguous_requests_are_refused",
+        ),
+    ),
+    Attack(
+        "request smuggling",
+        "64 KB headers, headers without end or that never come",
+        (
+            f"{_GATEWAY}/test_wire.py::test_headers_that_are_too_large_are_431",
+            f"{_GATEWAY}/test_wire.py::test_headers_without_end_are_cut_off",
+            f"{_GATEWAY}/test_wire.py::test_headers_that_do_not_come_are_not_waited_for",
+        ),
+    ),
+    Attack(
+        "request smuggling",
+        "encoded paths, absolute-form targets, method override",
+        (
+            f"{_GATEWAY}/test_paths.py::test_what_is_not_routed_cannot_be_reached",
+            f"{_GATEWAY}/test_paths.py::test_an_absolute_target_and_an_odd_host_change_nothing",
+            f"{_GATEWAY}/test_paths.py::test_methods_outside_the_api_are_refused",
+            f"{_GATEWAY}/test_guards.py::test_an_encoded_separator_is_refused",
+        ),
+    ),
+    # --- tokens -----------------------------------------------------------------------------------------------------
+    Attack(
+        "tokens",
+        "`none`, algorithm confusion, jwk/kid injection, a stranger's signature",
+        (
+            f"{_AUTH}::test_an_unsigned_token_and_algorithm_confusion_are_refused",
+            f"{_AUTH}::test_a_token_signed_by_somebody_else_is_refused",
+            "tests/shared/test_guards.py::test_a_token_that_brings_its_own_key_is_refused",
+        ),
+    ),
+    Attack(
+        "tokens",
+        "wrong aud, iss and typ, unknown critical header, a megabyte",
+        (
+            f"{_AUTH}::test_a_wrong_claim_is_refused",
+            f"{_AUTH}::test_a_token_of_another_type_is_refused",
+            "tests/shared/test_guards.py::test_a_signed_token_with_an_unknown_critical_header_is_refused",
+            "tests/shared/test_guards.py::test_an_absurd_token_is_refused_unread",
+        ),
+    ),
+    Attack("tokens", "a flood of unknown key ids", (f"{_AUTH}::test_invented_key_ids_do_not_flood_identity",)),
+    # --- OAuth ------------------------------------------------------------------------------------------------------
+    Attack(
+        "OAuth",
+        "exact redirect, PKCE, state bound to the browser, nonce, iss mix-up, code single use",
+        (
+            f"{_SIGN_IN}::test_the_provider_is_asked_with_pkce_state_nonce_and_the_exact_redirect_uri",
+            f"{_SIGN_IN}::test_a_missing_or_wrong_verifier_is_refused_by_the_provider",
+            f"{_SIGN_IN}::test_a_callback_in_another_browser_is_refused",
+            f"{_SIGN_IN}::test_another_nonce_stored_is_refused",
+            f"{_SIGN_IN}::test_the_answer_of_another_issuer_is_refused",
+            f"{_SIGN_IN}::test_a_callback_counts_once",
+            f"{_IDENTITY}/test_guards.py::test_a_sign_in_does_not_end_with_another_provider",
+        ),
+    ),
+    Attack(
+        "OAuth",
+        "ID tokens: unsigned, HS256 with the public key, of somebody else",
+        (
+            f"{_SIGN_IN}::test_an_unsigned_token_and_one_signed_with_the_public_key_are_refused",
+            f"{_SIGN_IN}::test_an_id_token_for_somebody_or_something_else_is_refused",
+        ),
+    ),
+    Attack("OAuth", "open redirect by return_to", (f"{_SIGN_IN}::test_the_browser_is_sent_nowhere_else",)),
+    Attack(
+        "OAuth", "linking by an address nobody verified", (f"{_SIGN_IN}::test_an_unverified_address_links_nothing",)
+    ),
+    Attack(
+        "OAuth",
+        "reuse of a refresh token revokes its family",
+        not_tried="Quarry is no authorization server for others yet: it issues no refresh tokens",
+    ),
+    # --- browsers ---------------------------------------------------------------------------------------------------
+    Attack(
+        "cookies",
+        "`__Host-`, flags, fixation",
+        (
+            f"{_SIGN_IN}::test_cookies_are_bound_to_this_host_and_out_of_reach",
+            f"{_SIGN_IN}::test_a_session_secret_chosen_by_somebody_else_is_not_adopted",
+            f"{_GATEWAY}/test_credentials.py::test_two_session_cookies_are_refused",
+            f"{_GATEWAY}/test_guards.py::test_no_service_sets_a_cookie_where_nobody_signs_in",
+        ),
+    ),
+    Attack(
+        "cookies",
+        "CSRF: missing token, wrong Origin, Sec-Fetch-Site: cross-site",
+        (
+            f"{_GATEWAY}/test_browsers.py::test_a_session_changes_something_only_with_its_csrf_token",
+            f"{_GATEWAY}/test_browsers.py::test_another_site_may_not_act_for_the_user",
+            f"{_GATEWAY}/test_browsers.py::test_another_site_cannot_sign_the_user_out",
+            f"{_ROUTES}::test_nobody_signs_the_victim_out",
+        ),
+    ),
+    Attack(
+        "cookies",
+        "CORS: reflection and `null`",
+        (
+            f"{_GATEWAY}/test_browsers.py::test_listed_origins_may_read_answers_and_others_may_not",
+            f"{_GATEWAY}/test_browsers.py::test_a_preflight_is_answered_for_listed_origins_only",
+        ),
+    ),
+    # --- bodies and uploads -----------------------------------------------------------------------------------------
+    Attack(
+        "bodies",
+        "tenant_id, role, owner_id, created_at and other fields a client may not send",
+        (
+            f"{_ROUTES}::test_fields_only_the_server_fills_in_are_refused",
+            "tests/shared/test_http.py::test_a_body_with_unknown_fields_is_refused",
+        ),
+    ),
+    Attack(
+        "bodies",
+        "deep JSON, NaN, 1e400, page and batch limits",
+        (
+            f"{_PROJECTS}/projects/test_projects.py::test_json_that_no_store_can_keep_is_refused",
+            f"{_PROJECTS}/projects/test_projects.py::test_metadata_at_its_limits_is_kept",
+            "tests/services/indexing/search/test_filters.py::test_depth_is_limited_however_absurd",
+            "tests/services/indexing/search/test_filters.py::test_size_is_limited_over_all_levels",
+            f"{_PROJECTS}/test_guards.py::test_pages_are_bounded",
+        ),
+    ),
+    Attack(
+        "uploads",
+        "zip, gzip, PDF and XML bombs, nested archives",
+        (
+            f"{_PIPELINE}/test_docx.py::test_a_part_that_unpacks_to_gigabytes_is_refused",
+            f"{_PIPELINE}/test_docx.py::test_entity_bombs_are_refused_unread",
+            f"{_PIPELINE}/test_docx.py::test_external_entities_are_refused",
+            f"{_PIPELINE}/test_docx.py::test_an_archive_that_lies_about_its_size_is_damaged",
+            f"{_PIPELINE}/test_extraction.py::test_hostile_documents_fail_with_a_reason_and_harm_nobody",
+            f"{_PIPELINE}/test_extraction.py::test_memory_is_limited",
+            f"{_PIPELINE}/test_extraction.py::test_processor_time_is_limited",
+            f"{_PIPELINE}/test_guards.py::test_packed_and_nested_archives_are_not_unpacked",
+            f"{_PIPELINE}/test_guards.py::test_a_page_that_unpacks_to_gigabytes_harms_nobody",
+        ),
+    ),
+    Attack(
+        "uploads",
+        "path traversal in names, MIME mismatch, 0 bytes, more than the limit",
+        (
+            f"{_PROJECTS}/documents/test_names.py::test_a_name_keeps_what_can_be_shown",
+            f"{_STORES}::test_the_blobs_of_a_tenant_lie_below_its_id",
+            f"{_PIPELINE}/test_docx.py::test_the_bytes_decide_not_the_name",
+            f"{_PIPELINE}/test_pdf.py::test_the_bytes_decide_not_the_name",
+            f"{_PROJECTS}/documents/test_upload.py::test_an_empty_body_is_refused",
+            f"{_PROJECTS}/documents/test_upload.py::test_the_limit_holds_for_what_is_declared_and_for_what_arrives",
+            f"{_PROJECTS}/documents/test_content.py::test_a_type_that_browsers_run_is_not_named",
+        ),
+    ),
+    Attack(
+        "uploads",
+        "1 byte a second",
+        (
+            f"{_GATEWAY}/test_failures.py::test_an_upload_by_the_byte_is_not_waited_for",
+            f"{_GATEWAY}/test_failures.py::test_a_body_that_stops_coming_is_408",
+        ),
+    ),
+    # --- streams and vectors ----------------------------------------------------------------------------------------
+    Attack(
+        "SSE",
+        "foreign project, foreign or absurd Last-Event-ID, newline in ids",
+        (
+            f"{_NOTIFIER}/test_streams.py::test_another_tenants_project_and_a_missing_one_are_the_same_404",
+            f"{_NOTIFIER}/test_streams.py::test_a_malformed_id_is_refused",
+            f"{_NOTIFIER}/test_streams.py::test_an_id_from_the_future_is_answered_with_a_reset",
+            f"{_NOTIFIER}/test_guards.py::test_the_tenants_feed_is_no_project",
+            f"{_ROUTES}::test_ids_of_events_lead_only_through_the_callers_own_feed",
+        ),
+    ),
+    Attack(
+        "SSE",
+        "access removed while the stream is open: closed within 5 s",
+        (
+            f"{_NOTIFIER}/test_revocations.py::test_a_revoked_credential_ends_its_streams_and_no_others",
+            f"{_NOTIFIER}/test_revocations.py::test_a_removed_member_is_cut_off_on_every_replica",
+            f"{_NOTIFIER}/test_revocations.py::test_a_deleted_tenants_streams_end",
+        ),
+    ),
+    Attack(
+        "vectors",
+        "filters that try to widen, foreign point ids, 10,000 random searches with canaries",
+        (
+            f"{_VECTORS}::test_ten_thousand_hostile_searches_find_nothing_foreign",
+            f"{_VECTORS}::test_a_filter_in_the_engines_own_language_is_refused",
+            f"{_VECTORS}::test_the_same_ids_under_two_tenants_are_two_points",
+            "tests/services/indexing/vectors/test_isolation.py::test_no_filter_finds_more_or_less_than_it_says_within_its_own_project",
+            "tests/services/indexing/vectors/test_isolation.py::test_scores_do_not_depend_on_what_other_projects_hold",
+        ),
+    ),
+    # --- bus --------------------------------------------------------------------------------------------------------
+    Attack(
+        "bus",
+        "an event whose tenant is not its aggregate's, for every handler and follower",
+        (
+            f"{_EVENTS}::test_an_event_about_another_tenants_things_changes_nothing",
+            f"{_EVENTS}::test_an_event_of_another_tenant_ends_no_stream",
+            f"{_EVENTS}::test_progress_under_another_tenant_reaches_nobody",
+        ),
+    ),
+    Attack(
+        "bus", "an unknown schema version", (f"{_EVENTS}::test_an_unknown_version_is_quarantined_and_changes_nothing",)
+    ),
+    Attack(
+        "bus",
+        "one service writing as another",
+        (
+            "tests/infra/test_redis_acl.py::test_a_service_may_do_with_keys_what_its_part_needs_and_nothing_else",
+            "tests/infra/test_redis_acl.py::test_nobody_else_gets_in",
+        ),
+    ),
+    # --- the rest ---------------------------------------------------------------------------------------------------
+    Attack(
+        "webhooks (SSRF)",
+        "loopback, private, link-local, odd notations, rebinding, redirects, other ports and schemes",
+        not_tried="the product sends no webhooks yet; `uv run test` finds their tables and routes when it does",
+    ),
+    Attack(
+        "limits",
+        "X-Forwarded-For rotation",
+        (
+            f"{_GATEWAY}/test_limits.py::test_only_a_trusted_proxy_says_who_the_client_is",
+            f"{_GATEWAY}/test_limits.py::test_one_ipv6_subscriber_is_one_client",
+        ),
+    ),
+    Attack(
+        "limits",
+        "bursts at a window's edge",
+        (
+            f"{_GATEWAY}/test_limits.py::test_a_burst_gets_the_quota_and_no_more",
+            f"{_GATEWAY}/test_limits.py::test_permits_come_back_evenly",
+        ),
+    ),
+    Attack(
+        "limits",
+        "key rotation inside a tenant, guessing",
+        (
+            f"{_GATEWAY}/test_limits.py::test_a_tenant_over_its_limit_is_429_whatever_key_it_uses",
+            f"{_GATEWAY}/test_limits.py::test_guessing_credentials_is_stopped_before_identity_is_asked",
+        ),
+    ),
+    Attack(
+        "limits",
+        "Redis down: sign-in fails closed, reads fall back to a local limit",
+        (
+            f"{_GATEWAY}/test_limits.py::test_sign_in_fails_closed_without_redis_and_the_rest_goes_on",
+            f"{_GATEWAY}/test_limits.py::test_without_redis_the_limit_is_kept_by_this_process_alone",
+        ),
+    ),
+    Attack(
+        "keys and secrets",
+        "kept as hashes, shown once",
+        (
+            f"{_IDENTITY}/test_api_keys.py::test_a_key_is_shown_once_and_kept_as_a_hash",
+            f"{_IDENTITY}/test_sessions.py::test_the_cookies_value_is_not_stored",
+            f"{_IDENTITY}/test_invitations.py::test_the_token_is_shown_once_and_not_stored",
+            f"{_IDENTITY}/test_signing_keys.py::test_the_stored_keys_are_useless_without_the_encryption_key",
+            f"{_CANARIES}::test_no_secret_is_in_a_row_of_any_table",
+        ),
+    ),
+    Attack(
+        "keys and secrets",
+        "never in logs, traces, metrics, Redis or dead letters (planted canaries)",
+        (
+            f"{_CANARIES}::test_no_secret_and_no_word_is_in_the_logs",
+            f"{_CANARIES}::test_no_secret_and_no_word_is_in_a_trace",
+            f"{_CANARIES}::test_metrics_name_no_tenant_and_nothing_of_a_tenants",
+            f"{_CANARIES}::test_no_secret_is_in_redis_and_words_are_in_the_victims_events_alone",
+            "tests/shared/test_guards.py::test_an_error_of_sql_is_told_without_the_values",
+            "tests/shared/test_guards.py::test_what_a_poisoned_entry_holds_is_not_logged",
+        ),
+    ),
+    Attack(
+        "audit",
+        "no update or delete grant, the chain verifies, a changed row is found",
+        not_tried="there is no audit log yet; its table will need an entry in the registry, with its privileges",
+    ),
+)
+
+
+def exists(test: str) -> bool:
+    """Whether there is such a test, or such a file of tests; looked up in the source, which costs nothing."""
+    path, _, name = test.partition("::")
+    return name.partition("[")[0] in _tests_in(path) if name else bool(_tests_in(path))
+
+
+@lru_cache(maxsize=256)
+def _tests_in(path: str) -> frozenset[str]:
+    file = ROOT / path
+    if not file.is_file():
+        return frozenset()
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    return frozenset(node.name for node in tree.body if isinstance(node, functions) and node.name.startswith("test_"))
+
+
+def main() -> None:
+    """Print the list."""
+    for group in dict.fromkeys(attack.group for attack in ATTACKS):
+        print(f"\n{group}")
+        for attack in ATTACKS:
+            if attack.group == group:
+                print(f"  {attack.what}")
+                for line in attack.tests or (f"not tried: {attack.not_tried}",):
+                    print(f"      {line}")
+    tried = [attack for attack in ATTACKS if attack.tests]
+    tests = {test for attack in tried for test in attack.tests}
+    print(f"\n{len(tried)} of {len(ATTACKS)} attacks are tried, by {len(tests)} tests; the others say why not.")
+
+
+if __name__ == "__main__":
+    main()
