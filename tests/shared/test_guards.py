@@ -121,13 +121,12 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 async def test_an_absurd_token_is_refused_unread(
     tokens: IdentityDouble, http: aiohttp.ClientSession, tenant_id: uuid.UUID
 ) -> None:
-    """A megabyte that would otherwise count: signed by identity, for this service, unexpired."""
+    """It would count otherwise: signed by identity, for this service, unexpired."""
     verifier = TokenVerifier("projects", tokens.url, http)
-    absurd = tokens.bearer("projects", tenant_id=tenant_id, padding="x" * 1_000_000)
-    assert len(absurd) > MAX_TOKEN_BYTES
-    await verifier.verify(tokens.bearer("projects", tenant_id=tenant_id))
-    with pytest.raises(Unauthenticated):
-        await verifier.verify(absurd)
+    await verifier.verify(tokens.bearer("projects", tenant_id=tenant_id, padding="x" * 5_000))
+    for size in (MAX_TOKEN_BYTES, 50_000, 1_000_000):
+        with pytest.raises(Unauthenticated):
+            await verifier.verify(tokens.bearer("projects", tenant_id=tenant_id, padding="x" * size))
 
 
 def test_the_scopes_of_a_credential_hold_for_the_tenant_too(tenant_id: uuid.UUID) -> None:

@@ -97,7 +97,8 @@ class Replica:
     async def refusal(self, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
         """Status and code with which the notifier refuses a request."""
         async with self.client.get(f"{self.url}{path}", headers=headers) as answer:
-            return answer.status, (await answer.json(content_type=None))["code"]
+            # A stream that was opened after all would be read for ever.
+            return answer.status, "" if answer.status == 200 else (await answer.json(content_type=None))["code"]
 
 
 Replicas = Callable[..., AbstractAsyncContextManager[Replica]]
