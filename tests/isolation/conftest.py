@@ -10,7 +10,7 @@ import pytest
 
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
-from tests.isolation import attackers, report
+from tests.isolation import attackers, proofs, report
 from tests.isolation.attackers import Cast
 from tests.isolation.canaries import CANARY, canary
 from tests.isolation.doors import Document
@@ -32,9 +32,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.isolation)
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" and report.passed and report.nodeid.startswith("tests/isolation/"):
+        proofs.passed(report.nodeid)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if config.option.markexpr == "isolation":
         terminalreporter.section("isolation")
+        proofs.declare()
         for line in report.lines():
             terminalreporter.write_line(line)
 
