@@ -19,8 +19,7 @@ from shared.telemetry import get_logger
 
 WATCH_SECONDS: Final = 1.0
 _WAITING: Final = text(
-    "SELECT count(*) FROM "
-    "(SELECT FROM outbox WHERE published_at IS NULL AND entry_id IS NULL LIMIT :most) AS waiting"
+    "SELECT count(*) FROM (SELECT FROM outbox WHERE published_at IS NULL AND entry_id IS NULL LIMIT :most) AS waiting"
 )
 _log = get_logger(__name__)
 
