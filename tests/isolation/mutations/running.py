@@ -116,7 +116,7 @@ async def copied_tree() -> AsyncIterator[Tree]:
         sys.executable,
         str(Path(__file__).with_name("host.py")),
         cwd=folder,
-        env={**os.environ, **_model_folder()},
+        env={**_environment(), **_model_folder()},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -150,6 +150,11 @@ def _failures(report: Path) -> list[tuple[str, str]]:
             reason = "failed" if kind == "failure" and _TIMED_OUT not in message else f"{kind}: {message[:500]}"
             found.append((f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}", reason))
     return found
+
+
+def _environment() -> dict[str, str]:
+    """Without what belongs to a test run around this one: its coverage is not of this copy."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST_"))}
 
 
 def _model_folder() -> dict[str, str]:

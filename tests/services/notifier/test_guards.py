@@ -29,3 +29,19 @@ async def test_the_tenants_feed_is_no_project(
     await append(database, tenant_id, new_event(neighbours.add_project()))
     path = f"/v1/projects/{tenant_id}/events"
     assert await replica.refusal(path, replica.headers(tenant_id)) == (404, "not_found")
+
+
+async def test_the_projects_of_other_members_are_not_a_members_own(
+    replica: Replica, neighbours: Neighbours, database: Database, tenant_id: uuid.UUID
+) -> None:
+    """Both projects are known here, each with the role of one of two members."""
+    members = [uuid.uuid4(), uuid.uuid4()]
+    projects = [neighbours.add_project(members={member: "viewer"}) for member in members]
+    for member, project_id in zip(members, projects, strict=True):
+        async with replica.listen(tenant_id, project_id, user_id=member, tenant_role="member") as stream:
+            await stream.live()
+        await append(database, tenant_id, new_event(project_id))
+    for member, expected in zip(members, ("1", "2"), strict=True):
+        async with replica.listen(tenant_id, last_event_id=0, user_id=member, tenant_role="member") as stream:
+            assert (await stream.event()).id == expected
+            assert (await stream.event()).event == "snapshot"

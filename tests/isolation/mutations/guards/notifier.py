@@ -48,7 +48,7 @@ MUTATIONS = (
             ".where(ProjectAccess.user_id == user_id, ProjectAccess.role.is_not(None), KnownProject.active)",
             ".where(ProjectAccess.role.is_not(None), KnownProject.active)",
         ),
-        [f"{_STREAMS}::test_a_member_sees_its_own_projects_live_and_replayed"],
+        ["tests/services/notifier/test_guards.py::test_the_projects_of_other_members_are_not_a_members_own"],
     ),
     Mutation(
         "stream-replay-visible",
