@@ -126,10 +126,13 @@ async def test_what_one_event_has_loaded_is_not_what_the_next_one_sees(
     async with database.tenant(tenant_id) as session:
         session.add(KnownProject(project_id=project_id, active=True, sequence=0))
     seen: list[int] = []
+    # A session forgets by itself what nobody holds.
+    held: list[KnownProject] = []
 
     async def handle(session: AsyncSession, _: NoteWritten, __: Envelope) -> None:
         project = await session.get(KnownProject, (tenant_id, project_id))
         assert project is not None
+        held.append(project)
         seen.append(project.sequence)
         advance = text("UPDATE known_projects SET sequence = sequence + 1 WHERE project_id = :id")
         await session.execute(advance.execution_options(tenant_guard="the test's own row"), {"id": project_id})
