@@ -66,7 +66,7 @@ async def _compare(door: str, ids: dict[str, str], client: httpx.AsyncClient, at
     )
     print(f"{door}, {attacker}: {measured}")
     assert measured.alike, str(measured)
-    report.count("route", door, attacker, 2 * pairs)
+    report.count("route", door, attacker)
 
 
 def _asking(client: httpx.AsyncClient, door: str, value_of: Callable[[str], str]) -> Ask:
