@@ -41,6 +41,7 @@ def test_a_service_that_is_gone_is_found() -> None:
     assert compare(BEFORE, None) == ["does not run"]
 
 
+@pytest.mark.long
 async def test_what_a_running_system_holds_can_be_seen(system: System) -> None:
     async with admin_of(system.stack) as postgres, redis_of(system.stack) as redis:
         found = await holdings(system, postgres, redis)

@@ -336,6 +336,7 @@ def test_the_command_says_what_it_lacks(told: Path, monkeypatch: pytest.MonkeyPa
     assert not told.exists()
 
 
+@pytest.mark.long
 async def test_the_system_at_work_asks_for_nothing_it_may_not(system: System) -> None:
     """Redis keeps a log of what it refused. Work, a killed consumer and a Redis that forgot leave it empty."""
     _, owner = await system.tenant("accounts")

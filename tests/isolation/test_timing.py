@@ -27,7 +27,7 @@ DOORS = {
     "GET /v1/projects/{project_id}/events": None,
 }
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
