@@ -23,17 +23,19 @@ def test() -> None:
     """Tests side by side, with branch coverage held to its floor; or pytest with the arguments given.
 
     `--isolation` runs what attacks the isolation of tenants, and prints the matrix of doors and attackers; `--long` the
-    faults that take their time, which are left out otherwise.
+    faults that take their time, and `--containers` what needs a Docker engine, which both are left out otherwise.
     """
     if sys.argv[1:2] == ["--isolation"]:
         # In one process: the matrix is counted in memory.
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", *sys.argv[2:]))
     if sys.argv[1:2] == ["--long"]:
         # One after the other: their systems would take each other's time.
-        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "long", *sys.argv[2:]))
+        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "long and not containers", *sys.argv[2:]))
+    if sys.argv[1:2] == ["--containers"]:
+        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *sys.argv[2:]))
     # By file, since a file's tests share what is dear to make; in the order of the tree, which has long ones early.
     workers = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder")
-    everything = ("-m", "not long", *workers, "--cov", "--cov-report=term")
+    everything = ("-m", "not long and not containers", *workers, "--cov", "--cov-report=term")
     sys.exit(_call(sys.executable, "-m", "pytest", *(sys.argv[1:] or everything)))
 
 
