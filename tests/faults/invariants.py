@@ -25,7 +25,9 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
 
 import asyncpg
 from redis.asyncio import Redis
@@ -46,11 +48,24 @@ _LOOK_SECONDS: Final = 0.2
 _PAGE: Final = 1000
 
 
-class Checker:
-    """Bound to one stack for as long as its servers live. Made by `checker`."""
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where a system keeps everything: addresses of accounts with all rights, and the folder of the documents' bytes."""
 
-    def __init__(self, stack: Stack, postgres: asyncpg.Connection, redis: Redis) -> None:
-        self._stack = stack
+    postgres: str
+    redis: str
+    blobs: Path
+
+    @classmethod
+    def of(cls, stack: Stack) -> Self:
+        return cls(stack.postgres.admin_dsn(DATABASE), stack.redis.url(), stack.home.blobs)
+
+
+class Checker:
+    """Bound to the stores of one system for as long as its servers live. Made by `checker`."""
+
+    def __init__(self, stores: Stores, postgres: asyncpg.Connection, redis: Redis) -> None:
+        self._stores = stores
         self._postgres = postgres
         self._redis = redis
         handlers = subscriptions()
@@ -74,7 +89,7 @@ class Checker:
         if ledger is not None:
             report.add(await beliefs.check(self._postgres, ledger))
         report.add(await transcripts.check(self._postgres, listeners))
-        report.add(await blobs.check(self._postgres, self._stack.home.blobs, ledger))
+        report.add(await blobs.check(self._postgres, self._stores.blobs, ledger))
         return report
 
     async def quiet(self, listeners: Sequence[Listener] = (), *, within: float = QUIET_SECONDS) -> Report:
@@ -192,13 +207,14 @@ class Checker:
 
 
 @asynccontextmanager
-async def checker(stack: Stack) -> AsyncIterator[Checker]:
+async def checker(system: Stack | Stores) -> AsyncIterator[Checker]:
     """A checker with its own connections; make another one after a server was restarted."""
-    postgres = await asyncpg.connect(stack.postgres.admin_dsn(DATABASE))
-    redis = Redis.from_url(stack.redis.url())
+    stores = system if isinstance(system, Stores) else Stores.of(system)
+    postgres = await asyncpg.connect(stores.postgres)
+    redis = Redis.from_url(stores.redis)
     try:
         await postgres.execute(views.VIEWS)
-        yield Checker(stack, postgres, redis)
+        yield Checker(stores, postgres, redis)
     finally:
         await redis.aclose()
         await postgres.close()
