@@ -16,7 +16,7 @@ I8  what a listener heard is the feed: in order, without gap, each event once
 I9  no row, stream entry or blob has another tenant than what it is about
 
 Not here: I5, as far as search shows it (`tests.faults.searching`), and I10 (`tests.faults.resources`).
-Does not: repair anything, or forgive what was there before. Everything in the stack is looked at, by whomever it was
+Does not: repair anything, or forgive what was there before. Everything in the stores is looked at, by whomever it was
 written; `expected_dead_letters` names the rows that are there on purpose.
 """
 
@@ -50,7 +50,7 @@ _PAGE: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where a system keeps everything: addresses of accounts with all rights, and the folder of the documents' bytes."""
+    """Where a system keeps everything: addresses of accounts with all rights, and the folder of all content."""
 
     postgres: str
     redis: str
