@@ -1,8 +1,9 @@
-"""`uv run faults`: the long fault runs, on a system of their own. Both end with status 1 when an invariant broke.
+"""`uv run faults`: the long fault runs, on a system of their own. All end with status 1 when an invariant broke.
 
 uv run faults matrix                                  every failpoint x {exit, raise, hang}, 200 commands each
 uv run faults matrix --only relay. --action exit      those whose name begins so, one action
 uv run faults soak --minutes 10 --seed 7              random faults, reproducible by their seed
+uv run faults containers --minutes 10 --seed 7        containers killed and cut off, in a scaled compose project
 uv run faults list                                    the failpoints and what a crash there leaves behind
 """
 
@@ -17,7 +18,10 @@ from collections.abc import Coroutine
 from pathlib import Path
 
 from infra.local.home import ROOT
+from infra.local.ports import any_free
 from shared.failpoints import Action, declared
+from tests.containers.chaos import SCALE, chaos
+from tests.containers.compose import compose_project
 from tests.faults import matrix as matrices
 from tests.faults.places import every_name
 from tests.faults.soak import soak
@@ -67,13 +71,33 @@ async def run_soak(given: argparse.Namespace) -> bool:
     return passed
 
 
+async def run_containers(given: argparse.Namespace) -> bool:
+    folder = Path(tempfile.mkdtemp(prefix="quarry-containers-", dir="/tmp"))
+    passed = False
+    try:
+        async with compose_project(f"quarry-faults-{os.getpid()}", folder, any_free()) as compose:
+            await compose.run("build")
+            try:
+                await compose.up(SCALE)
+                outcomes = await chaos(compose, seed=given.seed, seconds=given.minutes * 60)
+                print(outcomes)
+                passed = not outcomes.violations
+            finally:
+                (folder / "system.log").write_text(await compose.run("logs", "--no-color", "--timestamps"), "utf-8")
+    finally:
+        print(f"seed {given.seed}: {'passed' if passed else 'FAILED'}")
+        _tidy(folder, passed=passed)
+    return passed
+
+
 def _tidy(folder: Path, *, passed: bool) -> None:
     """After a failure the system's log is kept, and nothing else."""
     if not passed:
         handle, name = tempfile.mkstemp(prefix="quarry-faults-", suffix=".log")
         os.close(handle)
-        shutil.copyfile(folder / "system.log", name)
-        print(f"the log of the system: {name}")
+        if (folder / "system.log").is_file():
+            shutil.copyfile(folder / "system.log", name)
+            print(f"the log of the system: {name}")
     shutil.rmtree(folder)
 
 
@@ -98,13 +122,16 @@ def main() -> int:
     soaking = commands.add_parser("soak", help="minutes of random faults")
     soaking.add_argument("--minutes", type=float, default=10.0)
     soaking.add_argument("--seed", type=int, default=1)
+    containers = commands.add_parser("containers", help="containers killed and cut off; needs a Docker engine")
+    containers.add_argument("--minutes", type=float, default=10.0)
+    containers.add_argument("--seed", type=int, default=1)
     commands.add_parser("list", help="the failpoints")
     given = parser.parse_args()
     os.environ.setdefault("QUARRY_INDEXING_MODEL_DIR", str(ROOT / ".quarry" / "models"))
     if given.command == "list":
         list_failpoints(given)
         return 0
-    run = run_soak if given.command == "soak" else run_matrix
+    run = {"matrix": run_matrix, "soak": run_soak, "containers": run_containers}[given.command]
     return 0 if asyncio.run(_until_told(run(given))) else 1
 
 

@@ -12,20 +12,25 @@ import asyncio
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import httpx
 
 from tests.faults.commands import Project, Tenant, Worker
 from tests.faults.ledger import Ledger
-from tests.support.system import System
 
 TENANTS: Final = 4
 WORKERS: Final = 8
 REQUEST_SECONDS: Final = 8.0
 
 
-async def tenants(system: System, count: int = TENANTS) -> list[Tenant]:
+class Landlord(Protocol):
+    """A system that takes in tenants."""
+
+    async def tenant(self, name: str) -> tuple[str, httpx.AsyncClient]: ...
+
+
+async def tenants(system: Landlord, count: int = TENANTS) -> list[Tenant]:
     """New tenants, each with an owner."""
     made = [await system.tenant(f"faults-{uuid.uuid4().hex[:8]}-{number}") for number in range(count)]
     people = [Tenant(uuid.UUID(tenant_id), client) for tenant_id, client in made]
