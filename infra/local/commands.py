@@ -76,6 +76,11 @@ def faults() -> None:
     sys.exit(_call(sys.executable, "-m", "tests.faults", *sys.argv[1:]))
 
 
+def fuzz() -> None:
+    """Two tenants at once, with whatever requests chance and the API's own document make; arguments are passed on."""
+    sys.exit(_call(sys.executable, "-m", "tests.isolation.fuzz", *sys.argv[1:]))
+
+
 def mutate() -> None:
     """Guards removed one at a time, to see the tests notice; arguments are passed on."""
     sys.exit(_call(sys.executable, "-m", "tests.isolation.mutations", *sys.argv[1:]))
