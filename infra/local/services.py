@@ -1,4 +1,4 @@
-"""One of Quarry's services as a supervised process: uvicorn with an application factory on a loopback port."""
+"""One of Quarry's services as a supervised process: `infra.serve` on a loopback port."""
 
 import asyncio
 import signal
@@ -12,15 +12,9 @@ from infra.local.home import ROOT
 from infra.local.ports import HOST
 from infra.local.probes import http_status
 from infra.local.processes import LineSink, Process
+from infra.serve import STOP_SECONDS
 
 _POLL = 0.05
-_SERVER_OPTIONS = (
-    *("--loop", "uvloop", "--ws", "none"),
-    *("--timeout-graceful-shutdown", "5", "--no-server-header", "--no-access-log"),
-)
-# The gateway meets the public: a parser with bounds, and no belief in addresses that a client claims to have.
-_PROTOCOLS = {"gateway": ("--http", "services.gateway.http_protocol:GuardedProtocol", "--no-proxy-headers")}
-_INTERNAL_PROTOCOL = ("--http", "httptools")
 
 
 class ServiceProcess(Process):
@@ -43,15 +37,13 @@ class ServiceProcess(Process):
     ) -> None:
         self.port = port
         self.url = f"http://{HOST}:{port}"
-        protocol = _PROTOCOLS.get(name, _INTERNAL_PROTOCOL) if factory is None else _INTERNAL_PROTOCOL
-        command = [sys.executable, "-m", "uvicorn", "--factory", factory or f"services.{name}.main:create_app"]
+        command = [sys.executable, "-m", "infra.serve", name, "--host", HOST, "--port", str(port)]
         super().__init__(
             name,
-            [*command, "--host", HOST, "--port", str(port), *_SERVER_OPTIONS, *protocol],
+            [*command, *(("--factory", factory) if factory else ())],
             env=env,
             cwd=cwd,
-            # Longer than uvicorn waits for requests, so that the lifespan can still end in order.
-            stop_signals=((signal.SIGTERM, 8.0),),
+            stop_signals=((signal.SIGTERM, STOP_SECONDS),),
             on_line=on_line,
         )
 

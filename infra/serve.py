@@ -1,0 +1,78 @@
+"""One of Quarry's services as a process: the one place that knows how uvicorn is told.
+
+    python -m infra.serve SERVICE [--roles http,events,jobs] [--host ADDRESS] [--port PORT]
+
+The embedded stack starts services by it on loopback, an image has it as its entry point. The port is that of
+`QUARRY_PORT` unless one is given, the roles those of the service's settings.
+
+SIGTERM and SIGINT: no new connection is taken, requests under way have `DRAIN_SECONDS` to end, then the service closes
+what it holds, and the status is 0. Before the service has started they end it at once.
+"""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Final, TypedDict
+
+from infra.postgres.roles import SERVICES
+
+PORT: Final = 8000
+DRAIN_SECONDS: Final = 5
+STOP_SECONDS: Final = 8.0
+"""How long whoever stops a service waits: longer than for requests, so that the lifespan can still end in order."""
+
+
+class _Protocol(TypedDict, total=False):
+    http: str
+    proxy_headers: bool
+
+
+_INTERNAL: Final[_Protocol] = {"http": "httptools"}
+# The gateway meets the public: a parser with bounds, and no belief in addresses that a client claims to have.
+_PROTOCOLS: Final[dict[str, _Protocol]] = {
+    "gateway": {"http": "services.gateway.http_protocol:GuardedProtocol", "proxy_headers": False}
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    import uvicorn  # noqa: PLC0415  # supervisors import this module for how long it takes to stop
+
+    given = _parser().parse_args(arguments)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    if given.roles:
+        os.environ[f"QUARRY_{given.service.upper()}_ROLES"] = given.roles
+    uvicorn.run(
+        given.factory or f"services.{given.service}.main:create_app",
+        factory=True,
+        host=given.host,
+        port=given.port,
+        loop="uvloop",
+        ws="none",
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        server_header=False,
+        access_log=False,
+        **(_INTERNAL if given.factory else _PROTOCOLS.get(given.service, _INTERNAL)),
+    )
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    """While the service runs uvicorn handles signals; it repeats them when all is closed."""
+    sys.exit(0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m infra.serve", description="Run one service.")
+    parser.add_argument("service", choices=SERVICES)
+    parser.add_argument("--roles", help="what this process does, of http, events and jobs (default: the settings')")
+    parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104
+    parser.add_argument("--port", type=int, default=os.environ.get("QUARRY_PORT", PORT), help="(default: %(default)s)")
+    parser.add_argument("--factory", help="module:function that makes another application than the service's")
+    return parser
+
+
+if __name__ == "__main__":
+    main()
