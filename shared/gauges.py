@@ -1,14 +1,15 @@
-"""What only Postgres and Redis know about a service's events, read when somebody scrapes `/metrics`.
+"""What only Postgres and Redis know about a service, read when somebody scrapes `/metrics`: about its events, which
+every service has, and about whatever else a service gives as a `Source`.
 
-Guarantees: a scrape waits at most `READ_SECONDS` for each of the two, both at once, and never fails because of them:
-what could not be read is missing from the answer and `quarry_source_up` says so. However often it is scraped, each is
-asked once in `FRESH_SECONDS`.
-Does not guarantee: that values of the two belong to the same moment. Every process of a service reports the same ones:
-rules take the maximum over a service.
+Guarantees: a scrape waits at most `READ_SECONDS` for each source, all at once, and never fails because of them: what
+could not be read is missing from the answer and `quarry_source_up` says so. However often it is scraped, each is asked
+once in `FRESH_SECONDS`.
+Does not guarantee: that values of two sources belong to the same moment. Every process of a service reports the same
+ones: rules take the maximum over a service.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,7 +41,10 @@ class Sample:
     labels: tuple[str, ...] = ()
 
 
-_FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+Families = Mapping[str, tuple[str, tuple[str, ...]]]
+"""What metrics say about themselves, by name: a sentence, and their labels besides the service."""
+
+_FAMILIES: Final[Families] = {
     "quarry_dead_letters_open": ("Dead letters not redriven.", ("handler",)),
     "quarry_outbox_unpublished": ("Committed events the relay has not published.", ()),
     "quarry_outbox_oldest_seconds": ("Age of the oldest unpublished event, 0 without one.", ()),
@@ -52,49 +56,62 @@ _FAMILIES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 
 
-@dataclass(slots=True)
-class _Source:
-    """Something to read, and what was read last."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something to read: what it is called in `quarry_source_up`, the metrics it gives, and how. `read` may raise what
+    a database or Redis that does not answer raises, and nothing else."""
 
     name: str
+    families: Families
     read: Callable[[], Awaitable[Sequence[Sample]]]
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A source, and what was read of it last."""
+
+    source: Source
     samples: Sequence[Sample] = ()
     up: bool = False
     next_read: float = 0.0
-    reading: "asyncio.Task[None] | None" = field(default=None, repr=False)
+    task: "asyncio.Task[None] | None" = field(default=None, repr=False)
 
 
 class Gauges(Readings):
     """The readings of one service; `close()` at the end."""
 
-    def __init__(self, service: str, system: AsyncEngine, redis: Redis, *, reads: Sequence[str]) -> None:
+    def __init__(
+        self, service: str, system: AsyncEngine, redis: Redis, *, reads: Sequence[str], more: Sequence[Source] = ()
+    ) -> None:
         """
         Args:
             system: engine of the system role.
             reads: the streams that the service has a group on.
+            more: what the service itself has to tell.
         """
         self._service = service
         self._system = system
         self._redis = redis
         self._reads = tuple(reads)
-        self._sources = (_Source("postgres", self._read_postgres), _Source("redis", self._read_redis))
+        events = (Source("postgres", _FAMILIES, self._read_postgres), Source("redis", _FAMILIES, self._read_redis))
+        self._readings = tuple(_Reading(source) for source in (*events, *more))
 
     async def refresh(self) -> None:
         """Read what is not fresh any more; returns within `READ_SECONDS`, whatever happens."""
         now = asyncio.get_running_loop().time()
-        for source in self._sources:
-            if source.reading is None and now >= source.next_read:
-                source.reading = asyncio.create_task(self._read(source), name=f"metrics from {source.name}")
-        running = [source.reading for source in self._sources if source.reading is not None]
+        for reading in self._readings:
+            if reading.task is None and now >= reading.next_read:
+                reading.task = asyncio.create_task(self._read(reading), name=f"metrics from {reading.source.name}")
+        running = [reading.task for reading in self._readings if reading.task is not None]
         if running:
             await asyncio.wait(running, timeout=READ_SECONDS)
-        for source in self._sources:
-            if source.reading is not None and not source.reading.done():
-                source.reading.cancel()
-                source.samples, source.up = (), False
+        for reading in self._readings:
+            if reading.task is not None and not reading.task.done():
+                reading.task.cancel()
+                reading.samples, reading.up = (), False
 
     async def close(self) -> None:
-        running = [source.reading for source in self._sources if source.reading is not None]
+        running = [reading.task for reading in self._readings if reading.task is not None]
         while pending := [task for task in running if not task.done()]:
             for task in pending:
                 task.cancel()
@@ -103,25 +120,26 @@ class Gauges(Readings):
     def collect(self) -> Iterable[Metric]:
         families = {
             name: GaugeMetricFamily(name, documentation, labels=["service", *labels])
-            for name, (documentation, labels) in _FAMILIES.items()
+            for reading in self._readings
+            for name, (documentation, labels) in reading.source.families.items()
         }
-        for source in self._sources:
-            for sample in source.samples:
+        for reading in self._readings:
+            for sample in reading.samples:
                 families[sample.metric].add_metric([self._service, *sample.labels], sample.value)
-            families["quarry_source_up"].add_metric([self._service, source.name], float(source.up))
+            families["quarry_source_up"].add_metric([self._service, reading.source.name], float(reading.up))
         return families.values()
 
-    async def _read(self, source: _Source) -> None:
+    async def _read(self, reading: _Reading) -> None:
         loop = asyncio.get_running_loop()
         try:
-            source.samples = await source.read()
-            source.up = True
+            reading.samples = await reading.source.read()
+            reading.up = True
         except (SQLAlchemyError, RedisError, OSError) as error:
-            _log.warning("metrics_unknown", source=source.name, reason=type(error).__name__)
-            source.samples, source.up = (), False
+            _log.warning("metrics_unknown", source=reading.source.name, reason=type(error).__name__)
+            reading.samples, reading.up = (), False
         finally:
-            source.next_read = loop.time() + FRESH_SECONDS
-            source.reading = None
+            reading.next_read = loop.time() + FRESH_SECONDS
+            reading.task = None
 
     async def _read_postgres(self) -> Sequence[Sample]:
         open_letters = (

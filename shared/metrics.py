@@ -9,7 +9,7 @@ What only Postgres or Redis know is read when somebody asks, by `shared.gauges`.
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
-_UNMATCHED: Final = "unmatched"
+UNMATCHED: Final = "unmatched"
 
 
 class Readings(Collector):
@@ -32,71 +32,38 @@ class Readings(Collector):
         """Ask for them. Bounded in time, raises nothing that a source can cause."""
 
 
-class Metrics:
-    """The instruments of one application."""
+class Instruments:
+    """The instruments of one application: those of HTTP, and what a service adds with `counter` and its neighbours.
+
+    Every instrument has the label `service` first: `instrument.labels(service, ...)`. A name belongs to one instrument;
+    asking for it again is an error.
+    """
 
     def __init__(self, service: str) -> None:
-        self._service = service
+        self.service = service
         self._registry = CollectorRegistry()
         self._readings: list[Readings] = []
-        self._handled = self._counter("events_handled", "Events whose effect is committed.", "handler")
-        self._failed = self._counter("events_failed", "Attempts of a handler that failed.", "handler")
-        self._handler_seconds = self._histogram("handler_seconds", "Seconds a handler took per event.", "handler")
-        self._quarantined = self._counter("dead_letters", "Dead letters stored.", "handler")
-        self._redriven = self._counter("redrives", "Dead letters tried again.", "handler", "outcome")
-        self._published = self._counter("events_published", "Events the relay added to the stream.")
-        self._leading = Gauge(
-            "quarry_relay_leading", "1 where this process leads the relay.", ["service"], registry=self._registry
-        )
-        self._requests = self._counter("http_requests", "Answered requests.", "method", "route", "status")
-        self._request_seconds = self._histogram(
+        self._requests = self.counter("http_requests", "Answered requests.", "method", "route", "status")
+        self._request_seconds = self.histogram(
             "http_request_seconds", "Seconds until an answer began.", "method", "route"
         )
-        self._published.labels(service)
-        self._leading.labels(service)
 
-    @classmethod
-    def unread(cls) -> "Metrics":
-        """For whoever is made without any: counted, and seen by nobody."""
-        return cls("unread")
+    def counter(self, name: str, documentation: str, *labels: str) -> Counter:
+        return Counter(f"quarry_{name}", documentation, ["service", *labels], registry=self._registry)
 
-    # What happens to events.
+    def gauge(self, name: str, documentation: str, *labels: str) -> Gauge:
+        return Gauge(f"quarry_{name}", documentation, ["service", *labels], registry=self._registry)
 
-    def handled(self, handler: str, seconds: float, events: int = 1) -> None:
-        """`events` effects of `handler` were committed; together they took `seconds`."""
-        self._handled.labels(self._service, handler).inc(events)
-        measured = self._handler_seconds.labels(self._service, handler)
-        for _ in range(events):
-            measured.observe(seconds / events)
-
-    def failed(self, handler: str) -> None:
-        """One attempt of `handler` failed."""
-        self._failed.labels(self._service, handler).inc()
-
-    def quarantined(self, handler: str) -> None:
-        """A dead letter of `handler` is stored."""
-        self._quarantined.labels(self._service, handler).inc()
-
-    def redriven(self, handler: str, *, failed: bool) -> None:
-        self._redriven.labels(self._service, handler, "failed" if failed else "redriven").inc()
-
-    def published(self, events: int) -> None:
-        """The relay has published and marked `events`."""
-        self._published.labels(self._service).inc(events)
-
-    def watch_leading(self, leading: Callable[[], bool]) -> None:
-        """Ask `leading` at every scrape whether this process leads the relay."""
-        self._leading.labels(self._service).set_function(leading)
-
-    # HTTP.
+    def histogram(self, name: str, documentation: str, *labels: str, buckets: Sequence[float] = _SECONDS) -> Histogram:
+        return Histogram(
+            f"quarry_{name}", documentation, ["service", *labels], registry=self._registry, buckets=buckets
+        )
 
     def answered(self, method: str, route: str, status: str, seconds: float) -> None:
         """A request was answered; `status` is a class such as `2xx`, or `aborted`."""
         method = method if method in _METHODS else "OTHER"
-        self._requests.labels(self._service, method, route, status).inc()
-        self._request_seconds.labels(self._service, method, route).observe(seconds)
-
-    # Reading.
+        self._requests.labels(self.service, method, route, status).inc()
+        self._request_seconds.labels(self.service, method, route).observe(seconds)
 
     @contextmanager
     def including(self, readings: Readings) -> Iterator[None]:
@@ -115,13 +82,52 @@ class Metrics:
             await readings.refresh()
         return generate_latest(_WithoutCreationTimes(self._registry))
 
-    def _counter(self, name: str, documentation: str, *labels: str) -> Counter:
-        return Counter(f"quarry_{name}", documentation, ["service", *labels], registry=self._registry)
 
-    def _histogram(self, name: str, documentation: str, *labels: str) -> Histogram:
-        return Histogram(
-            f"quarry_{name}", documentation, ["service", *labels], registry=self._registry, buckets=_SECONDS
-        )
+class Metrics(Instruments):
+    """The instruments of a service that has a database, and so events."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(service)
+        self._handled = self.counter("events_handled", "Events whose effect is committed.", "handler")
+        self._failed = self.counter("events_failed", "Attempts of a handler that failed.", "handler")
+        self._handler_seconds = self.histogram("handler_seconds", "Seconds a handler took per event.", "handler")
+        self._quarantined = self.counter("dead_letters", "Dead letters stored.", "handler")
+        self._redriven = self.counter("redrives", "Dead letters tried again.", "handler", "outcome")
+        self._published = self.counter("events_published", "Events the relay added to the stream.")
+        self._leading = self.gauge("relay_leading", "1 where this process leads the relay.")
+        self._published.labels(service)
+        self._leading.labels(service)
+
+    @classmethod
+    def unread(cls) -> "Metrics":
+        """For whoever is made without any: counted, and seen by nobody."""
+        return cls("unread")
+
+    def handled(self, handler: str, seconds: float, events: int = 1) -> None:
+        """`events` effects of `handler` were committed; together they took `seconds`."""
+        self._handled.labels(self.service, handler).inc(events)
+        measured = self._handler_seconds.labels(self.service, handler)
+        for _ in range(events):
+            measured.observe(seconds / events)
+
+    def failed(self, handler: str) -> None:
+        """One attempt of `handler` failed."""
+        self._failed.labels(self.service, handler).inc()
+
+    def quarantined(self, handler: str) -> None:
+        """A dead letter of `handler` is stored."""
+        self._quarantined.labels(self.service, handler).inc()
+
+    def redriven(self, handler: str, *, failed: bool) -> None:
+        self._redriven.labels(self.service, handler, "failed" if failed else "redriven").inc()
+
+    def published(self, events: int) -> None:
+        """The relay has published and marked `events`."""
+        self._published.labels(self.service).inc(events)
+
+    def watch_leading(self, leading: Callable[[], bool]) -> None:
+        """Ask `leading` at every scrape whether this process leads the relay."""
+        self._leading.labels(self.service).set_function(leading)
 
 
 class _WithoutCreationTimes(Collector):
@@ -137,9 +143,10 @@ class _WithoutCreationTimes(Collector):
 
 
 class RequestMetrics:
-    """Middleware that counts requests. The clock stops when the answer begins: what follows is the client's pace."""
+    """Middleware that counts requests as their answers begin, and those that end without one. What follows the
+    beginning is the client's pace."""
 
-    def __init__(self, app: ASGIApp, *, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Instruments) -> None:
         self._app = app
         self._metrics = metrics
 
@@ -148,25 +155,32 @@ class RequestMetrics:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        status, answered_at = "", 0.0
+        noted = False
+
+        def note(status: str) -> None:
+            nonlocal noted
+            if not noted:
+                noted = True
+                self.note(scope, status, time.perf_counter() - began)
 
         async def send_and_note(message: Message) -> None:
-            nonlocal status, answered_at
             if message["type"] == "http.response.start":
-                status, answered_at = f"{message['status'] // 100}xx", time.perf_counter()
+                note(f"{message['status'] // 100}xx")
             await send(message)
 
         try:
             await self._app(scope, receive, send_and_note)
         except Exception:
-            status = status or "5xx"
+            note("5xx")
             raise
         finally:
-            seconds = (answered_at or time.perf_counter()) - began
-            self._metrics.answered(scope["method"], _template(scope), status or "aborted", seconds)
+            note("aborted")
+
+    def note(self, scope: Scope, status: str, seconds: float) -> None:
+        self._metrics.answered(scope["method"], _template(scope), status, seconds)
 
 
 def _template(scope: Scope) -> str:
     """The path of the matched route with its parameters unfilled."""
     path = getattr(scope.get("route"), "path", None)
-    return path if isinstance(path, str) and path else _UNMATCHED
+    return path if isinstance(path, str) and path else UNMATCHED

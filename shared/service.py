@@ -25,7 +25,7 @@ from shared.backlog import Backlog
 from shared.bus import Consumer
 from shared.delivery import Dispatcher
 from shared.events.envelope import producer_of
-from shared.gauges import Gauges
+from shared.gauges import Gauges, Source
 from shared.handlers import AnyHandler
 from shared.http import RequestContext, install_problem_documents
 from shared.janitor import Janitor
@@ -44,7 +44,7 @@ Check = Callable[[], Awaitable[None]]
 
 @dataclass(slots=True)
 class Runtime:
-    """The connections of a running service, reachable as `app.state.runtime`."""
+    """The connections of a running service, reachable as `app.state.runtime`. `sources` are read for its metrics."""
 
     settings: DatabaseSettings
     database: Database
@@ -54,6 +54,7 @@ class Runtime:
     tokens: ServiceTokens
     metrics: Metrics
     checks: dict[str, Check] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
 
 
 Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[AnyHandler]]]
@@ -133,11 +134,12 @@ async def _background(runtime: Runtime, handlers: Sequence[AnyHandler]) -> Async
     runtime.metrics.watch_leading(lambda: relay.leading)
     async with AsyncExitStack() as stack:
         streams = sorted({stream_of(producer_of(handler.event.type)) for handler in handlers})
-        gauges = Gauges(settings.service, runtime.database.engines.system, runtime.redis, reads=streams)
+        system = runtime.database.engines.system
+        gauges = Gauges(settings.service, system, runtime.redis, reads=streams, more=runtime.sources)
         stack.push_async_callback(gauges.close)
         stack.enter_context(runtime.metrics.including(gauges))
         janitor = Janitor(settings.service, runtime.database, runtime.redis, leads=lambda: relay.leading)
-        watch = partial(runtime.database.backlog.watch, runtime.database.engines.system)
+        watch = partial(runtime.database.backlog.watch, system)
         for name, work in (("relay", relay.run), ("janitor", janitor.run), ("backlog", watch)):
             await stack.enter_async_context(run_in_background(work, name=name))
         if handlers and Role.EVENTS in settings.roles:
