@@ -2,7 +2,8 @@
 
 `http` and `jobs` need the embedder and the vector store, `jobs` alone the extraction processes. Everything is warm
 before the service reports ready: the model has embedded a sentence, the extraction processes have imported
-their parsers.
+their parsers. A vector store that is elsewhere (shared, or a Qdrant server) may come later: the service starts without
+it and is not ready until it is there.
 """
 
 import asyncio
@@ -23,7 +24,8 @@ from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
 from services.indexing.search.service import SearchEngine
 from services.indexing.settings import IndexingSettings
-from services.indexing.vectors.store import EmbeddedStore, VectorStore
+from services.indexing.vectors.configured import store_of
+from services.indexing.vectors.store import VectorStore
 from shared.access import ProjectDirectory, access_handlers
 from shared.background import run_in_background
 from shared.handlers import Handler
@@ -60,7 +62,7 @@ async def _open_search(
     embedder = await asyncio.to_thread(MiniLM.load, settings.model_dir, settings.embedding_threads)
     stack.push_async_callback(asyncio.to_thread, embedder.close)
     await embedder.embed_query("warm")
-    store = EmbeddedStore(settings.data_dir / "vectors")
+    store = store_of(settings)
     await store.start()
     stack.push_async_callback(store.stop)
 

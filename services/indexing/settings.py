@@ -2,14 +2,24 @@
 
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from shared.settings import DatabaseSettings
+
+_LONGEST_SOCKET_PATH = 96
+"""The kernel takes 107 bytes; a socket is bound under a longer name first (vectors/serving.py)."""
 
 
 class IndexingSettings(DatabaseSettings):
     """`data_dir` holds the embedded vector store and files under way; `model_dir` caches the bundled embedder.
+
+    Where vectors are, at most one of three; with none the process owns the engine in `data_dir` and nobody shares it:
+
+    - `vectors_listen`: as with none, and other processes of the service may use the engine through this Unix socket.
+    - `vectors_socket`: the engine of the process that listens there.
+    - `qdrant_url`: a Qdrant server, over gRPC at `qdrant_grpc_port` of the URL's host. `https` means TLS.
 
     A lease outlives its worker by at most `job_lease_seconds`; it is renewed three times as often.
     """
@@ -19,8 +29,46 @@ class IndexingSettings(DatabaseSettings):
     projects_url: str
     data_dir: Path
     model_dir: Path
+    vectors_listen: Path | None = None
+    vectors_socket: Path | None = None
+    qdrant_url: str | None = None
+    qdrant_grpc_port: int = Field(default=6334, ge=1, le=65535)
+    qdrant_api_key: SecretStr | None = Field(default=None, validate_default=True)
+    qdrant_collection: str = Field(default="quarry", pattern=r"^[a-z0-9_-]{1,64}$")
     job_concurrency: int = Field(default=4, ge=1, le=64)
     job_lease_seconds: float = Field(default=10.0, ge=0.5, le=600)
     job_max_attempts: int = Field(default=8, ge=1, le=100)
     embedding_threads: int = Field(default=2, ge=1, le=64)
     extraction_processes: int = Field(default=2, ge=1, le=64)
+
+    @field_validator("vectors_listen", "vectors_socket")
+    @classmethod
+    def _is_socket_path(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError("must be the absolute path of a socket")
+        if path is not None and len(str(path).encode()) > _LONGEST_SOCKET_PATH:
+            raise ValueError(f"the path of a socket must be {_LONGEST_SOCKET_PATH} bytes or shorter")
+        return path
+
+    @field_validator("vectors_socket", "qdrant_url")
+    @classmethod
+    def _is_the_only_one(cls, value: Path | str | None, info: ValidationInfo) -> Path | str | None:
+        if value is not None and any(
+            info.data.get(other) is not None for other in ("vectors_listen", "vectors_socket")
+        ):
+            raise ValueError("set only one of vectors_listen, vectors_socket and qdrant_url")
+        return value
+
+    @field_validator("qdrant_url")
+    @classmethod
+    def _is_url(cls, url: str | None) -> str | None:
+        if url is not None and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
+            raise ValueError("must be an http or https url")
+        return url
+
+    @field_validator("qdrant_api_key")
+    @classmethod
+    def _is_there(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if info.data.get("qdrant_url") is not None and (key is None or not key.get_secret_value()):
+            raise ValueError("required with qdrant_url")
+        return key

@@ -182,9 +182,15 @@ MEMORY: Final = (
         "tests/services/indexing/jobs/test_leases.py::test_two_workers_at_once_never_take_the_same_job",
     ),
     Store(
-        r"services\.indexing\.vectors\.shard_connection\.ShardConnection\._waiting",
+        r"services\.indexing\.vectors\.connection\.Connection\._waiting",
         "calls under way by a number of their own",
-        "tests/services/indexing/vectors/test_shard_process.py",
+        "tests/services/indexing/vectors/test_conformance.py::"
+        "test_many_callers_at_once_each_get_their_own_answer",
+    ),
+    Store(
+        r"services\.indexing\.vectors\.turns\.Turns\._queues",
+        "who waits for a place, by connection of a process; nothing of a tenant",
+        "tests/services/indexing/vectors/test_turns.py",
     ),
     Store(
         r"services\.notifier\.feeds\.announcements\.Announcer\._waiting",

@@ -11,6 +11,7 @@ answered. Killed at any line it loses nothing it has acknowledged, thanks to the
 """
 
 import ctypes
+import math
 import os
 import select
 import signal
@@ -26,8 +27,6 @@ from services.indexing.vectors import wire
 from services.indexing.vectors.shard import Shard, ShardLocked
 
 _PR_SET_PDEATHSIG: Final = 1
-_READS: Final = frozenset({"ping", "search", "count", "scroll"})
-_WRITES: Final = frozenset({"upsert", "set_payload", "delete", "flush", "optimize"})
 _READS_BEFORE_WRITE: Final = 8
 _IDLE_SECONDS: Final = 0.2
 _FLUSH_SECONDS: Final = 2.0
@@ -66,7 +65,7 @@ class ShardServer:
             data = self._read()
             self._open = bool(data)
             for request in self._buffer.feed(data):
-                (self._reads if request["op"] in _READS else self._writes).append(request)
+                (self._reads if request["op"] in wire.READS else self._writes).append(request)
             timeout = 0.0 if self._reads or self._writes else self._patience()
 
     def _read(self) -> bytes:
@@ -87,10 +86,13 @@ class ShardServer:
         return self._writes.popleft() if self._writes else None
 
     def _answer(self, request: wire.Request) -> wire.Reply:
+        """Once its caller has given up, a request is refused: whatever is asked after that comes after it."""
         operation = request["op"]
         try:
-            if operation not in _READS | _WRITES:
+            if operation not in wire.READS | wire.WRITES:
                 raise ValueError(f"unknown operation: {operation}")
+            if time.monotonic() >= request.get("until", math.inf):
+                raise TimeoutError(f"{operation} came too late")
             answer = getattr(self._shard, operation)(**request["args"])
         except Exception as error:  # noqa: BLE001  # the engine raises plain Exception; the parent maps it
             return {"id": request["id"], "error": f"{type(error).__name__}: {error}", "kind": "failed"}
@@ -102,7 +104,7 @@ class ShardServer:
             self._unflushed_since = None
         elif operation == "optimize":
             self._written = 0
-        elif operation in _WRITES:
+        elif operation in wire.WRITES:
             self._written += len(args["points"]) if operation == "upsert" else answer if isinstance(answer, int) else 1
             if self._unflushed_since is None:
                 self._unflushed_since = time.monotonic()

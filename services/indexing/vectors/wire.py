@@ -1,20 +1,29 @@
-"""How the service and the shard's process talk: frames of JSON over a Unix socket pair, multiplexed by id.
+"""How the service and the shard's process talk, and processes that share an engine: frames of JSON, multiplexed by id.
 
-A frame is a four-byte big-endian length and that many bytes of JSON. A request is `{"id", "op", "args"}`, its reply
-`{"id", "ok"}` or `{"id", "error", "kind"}`. Replies come in any order. Before anything else the process sends one reply
-with the id 0: it is open and serving, or why it cannot be.
+A frame is a four-byte big-endian length and that many bytes of JSON. A request is `{"id", "op", "args", "until"}`, its
+reply `{"id", "ok"}` or `{"id", "error", "kind"}`. Replies come in any order. Before anything else the serving side
+sends one reply with the id 0: it is open and serving, or why it cannot be.
+
+`until` is when the caller gives up, on the clock that all processes of a machine share. What is due later is not done:
+a write that was stuck must not come after those that others made meanwhile.
 """
 
+import asyncio
 import struct
 from collections.abc import Iterator
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 import orjson
 
 ErrorKind = Literal["locked", "failed"]
 
+READS: Final = frozenset({"ping", "search", "count", "scroll"})
+WRITES: Final = frozenset({"upsert", "set_payload", "delete", "flush", "optimize"})
 GREETING: Final = 0
 MAX_FRAME: Final = 256 * 2**20
+SHARED_PROTOCOL: Final = 1
+"""What processes that share an engine speak; the greeting names it, because they may be of different versions."""
+SHARED_MAX_FRAME: Final = 16 * 2**20
 HEADER: Final = struct.Struct("!I")
 
 
@@ -29,24 +38,31 @@ class Request(TypedDict):
     id: int
     op: str
     args: dict[str, Any]  # the operation's keyword arguments
+    until: NotRequired[float]
 
 
 class FrameTooLarge(ValueError):
     """A peer announced a frame no honest peer sends."""
 
 
-def encode(message: Request | Reply) -> bytes:
+def encode(message: Request | Reply, most: int | None = None) -> bytes:
     body = orjson.dumps(message)
-    if len(body) > MAX_FRAME:
+    if len(body) > (MAX_FRAME if most is None else most):
         raise FrameTooLarge(f"a frame of {len(body)} bytes")
     return HEADER.pack(len(body)) + body
 
 
-def body_length(header: bytes) -> int:
+def body_length(header: bytes, most: int | None = None) -> int:
     (length,) = HEADER.unpack(header)
-    if length > MAX_FRAME:
+    if length > (MAX_FRAME if most is None else most):
         raise FrameTooLarge(f"a frame of {length} bytes")
     return int(length)
+
+
+async def read_body(reader: asyncio.StreamReader, most: int | None = None) -> bytes:
+    """The next frame's JSON. Raises FrameTooLarge, or what `readexactly` raises when the stream ends."""
+    header = await reader.readexactly(HEADER.size)
+    return await reader.readexactly(body_length(header, most))
 
 
 class FrameBuffer:

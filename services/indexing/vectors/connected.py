@@ -1,0 +1,117 @@
+"""What engines behind a connection have in common: operations as calls, deadlines, waiting for a new connection.
+
+- Writes under way are bounded, and so are frames, so that a search never waits behind a large batch.
+- A call made while there is no connection waits for one, for a short time, and then raises VectorStoreUnavailable.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from services.indexing.vectors.engine import Condition, EnginePoint, EngineRecord, EngineSearch, Payload
+from services.indexing.vectors.errors import InvalidPoint, VectorStoreUnavailable
+from services.indexing.vectors.wire import FrameTooLarge
+
+PATIENCE_SECONDS: Final = 2.0
+
+_FRAME_POINTS: Final = 64
+_WRITES_UNDER_WAY: Final = 8
+
+
+class Caller(Protocol):
+    @property
+    def alive(self) -> bool: ...
+
+    async def call(self, op: str, args: Mapping[str, Any], until: float) -> Any: ...
+
+
+C = TypeVar("C", bound=Caller)
+
+
+class ConnectedEngine(Generic[C]):
+    """Whoever inherits keeps `_use` supplied with connections while it is started.
+
+    `away` tells, in an error, why there is none.
+    """
+
+    def __init__(self, *, call_timeout: float, away: str) -> None:
+        self._call_timeout = call_timeout
+        self._away = away
+        self._connection: C | None = None
+        self._connected = asyncio.Event()
+        self._writing = asyncio.Semaphore(_WRITES_UNDER_WAY)
+        self._watching: asyncio.Task[None] | None = None
+
+    def _use(self, connection: C) -> None:
+        self._connection = connection
+        self._connected.set()
+
+    async def call(self, op: str, args: Mapping[str, Any], until: float) -> Any:
+        """One operation by its name; `until` is on `time.monotonic`'s clock. Raises VectorStoreUnavailable."""
+        if self._watching is None:
+            raise VectorStoreUnavailable("the vector store is not started")
+        connection = self._connection
+        if connection is None or not connection.alive:
+            connection = await self._reconnected(until)
+        return await connection.call(op, args, until)
+
+    async def _reconnected(self, until: float) -> C:
+        try:
+            async with asyncio.timeout(min(PATIENCE_SECONDS, until - time.monotonic())):
+                while self._connection is None or not self._connection.alive:
+                    self._connected.clear()
+                    await self._connected.wait()
+                return self._connection
+        except TimeoutError as error:
+            raise VectorStoreUnavailable(self._away) from error
+
+    async def _ask(self, op: str, seconds: float | None = None, /, **args: Any) -> Any:
+        return await self.call(op, args, time.monotonic() + (seconds or self._call_timeout))
+
+    async def ping(self) -> None:
+        await self._ask("ping", PATIENCE_SECONDS)
+
+    async def upsert(self, points: Sequence[EnginePoint]) -> None:
+        for start in range(0, len(points), _FRAME_POINTS):
+            async with self._writing:
+                await self._upsert(points[start : start + _FRAME_POINTS])
+
+    async def _upsert(self, points: Sequence[EnginePoint]) -> None:
+        """Frames of points with very much metadata are taken apart."""
+        try:
+            await self._ask("upsert", points=points)
+        except FrameTooLarge as error:
+            if len(points) == 1:
+                raise InvalidPoint("a point is too large") from error
+            middle = len(points) // 2
+            await self._upsert(points[:middle])
+            await self._upsert(points[middle:])
+
+    async def set_payload(self, where: Condition, payload: Payload) -> None:
+        async with self._writing:
+            await self._ask("set_payload", where=where, payload=payload)
+
+    async def delete(self, where: Condition) -> int:
+        async with self._writing:
+            deleted: int = await self._ask("delete", where=where)
+        return deleted
+
+    async def search(self, search: EngineSearch) -> list[EngineRecord]:
+        records: list[EngineRecord] = await self._ask("search", **search)
+        return records
+
+    async def count(self, where: Condition) -> int:
+        count: int = await self._ask("count", where=where)
+        return count
+
+    async def scroll(self, where: Condition, *, after: UUID | None, limit: int) -> list[EngineRecord]:
+        records: list[EngineRecord] = await self._ask("scroll", where=where, after=after, limit=limit)
+        return records
+
+    async def flush(self) -> None:
+        await self._ask("flush")
+
+    async def optimize(self) -> None:
+        await self._ask("optimize")
