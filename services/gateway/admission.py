@@ -32,7 +32,7 @@ class Admission:
 
 
 class Gate:
-    """The rules of admission. Made in the lifespan."""
+    """The rules of admission. Made in the lifespan. `limited` counts refusals by the name of the limit."""
 
     def __init__(self, settings: GatewaySettings, exchanges: Exchanges, limiter: RateLimiter) -> None:
         self._exchanges = exchanges
@@ -42,6 +42,7 @@ class Gate:
         self._sign_in = Limit("sign_in", settings.sign_in_per_minute, fails_closed=True)
         self._user = Limit("user", settings.user_per_minute)
         self._tenant = Limit("tenant", settings.tenant_per_minute)
+        self.limited = {limit.name: 0 for limit in (self._anonymous, self._sign_in, self._user, self._tenant)}
 
     async def admit(self, request: ClientRequest, route: Route | None, admission: Admission) -> None:
         """Let a request pass or say why not.
@@ -51,7 +52,7 @@ class Gate:
         """
         address = limit_key(request.address)
         if (standing := self._limiter.refusal(self._anonymous, address)) is not None:
-            _judge([standing], admission)
+            self._judge([standing], admission)
         if route is None:
             await self._count_stranger(address, admission)
             raise NotFound
@@ -59,7 +60,7 @@ class Gate:
             if credentials.session_cookies(request):
                 self._refuse_cross_site(request)
             limit = self._sign_in if route.access is Access.SIGN_IN else self._anonymous
-            _judge([await self._limiter.take(limit, address)], admission)
+            self._judge([await self._limiter.take(limit, address)], admission)
             return
         credential = await self._credential(request, address, admission)
         exchange = await self._exchanged(credential, address, admission)
@@ -84,7 +85,7 @@ class Gate:
             raise
 
     async def _count_stranger(self, address: str, admission: Admission) -> None:
-        _judge([await self._limiter.take(self._anonymous, address)], admission)
+        self._judge([await self._limiter.take(self._anonymous, address)], admission)
 
     async def _count_principal(self, exchange: Exchange, admission: Admission) -> None:
         verdicts = []
@@ -92,7 +93,15 @@ class Gate:
         for limit, subject in ((self._user, principal.user_id), (self._tenant, principal.tenant_id)):
             if subject is not None:
                 verdicts.append(await self._limiter.take(limit, str(subject)))
-                _judge(verdicts, admission)
+                self._judge(verdicts, admission)
+
+    def _judge(self, verdicts: list[Verdict], admission: Admission) -> None:
+        """Say the state of the limits in the answer; stop here when one is used up."""
+        admission.headers = headers_for(verdicts)
+        for verdict in verdicts:
+            if not verdict.allowed:
+                self.limited[verdict.limit.name] += 1
+                raise RateLimited(retry_after=verdict.retry_after)
 
     def _refuse_cross_site(self, request: ClientRequest) -> None:
         if request.method in SAFE_METHODS:
@@ -111,11 +120,3 @@ def _require_csrf_token(request: ClientRequest, exchange: Exchange) -> None:
     sent = request.header(b"x-csrf-token") or ""
     if not exchange.csrf_token or not hmac.compare_digest(sent.encode("latin-1"), exchange.csrf_token.encode("utf-8")):
         raise CsrfTokenWrong
-
-
-def _judge(verdicts: list[Verdict], admission: Admission) -> None:
-    """Say the state of the limits in the answer; stop here when one is used up."""
-    admission.headers = headers_for(verdicts)
-    for verdict in verdicts:
-        if not verdict.allowed:
-            raise RateLimited(retry_after=verdict.retry_after)

@@ -17,12 +17,14 @@ class TooManyTransfers(RateLimited):
 
 
 class Places:
-    """Counts what is under way in this process, per service and, for transfers, per tenant."""
+    """Counts what is under way in this process, per service and, for transfers, per tenant. `streams` is the number of
+    open event streams, which take no place."""
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._most = settings.in_flight
         self._most_transfers = settings.transfers_per_tenant
         self._transfers: dict[uuid.UUID, int] = {}
+        self.streams = 0
 
     @contextmanager
     def take(self, upstream: Upstream, flow: Flow, exchange: Exchange | None) -> Iterator[None]:
@@ -33,7 +35,11 @@ class Places:
             TooManyTransfers: one tenant would take the places of all.
         """
         if flow is Flow.EVENTS:
-            yield
+            self.streams += 1
+            try:
+                yield
+            finally:
+                self.streams -= 1
             return
         if upstream.in_flight >= self._most:
             raise Unavailable(f"The {upstream.name} service is busy.", retry_after=1)

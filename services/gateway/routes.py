@@ -7,6 +7,7 @@ decoded path, after `services.gateway.client_request` has refused every path tha
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Final, Literal
 
 UpstreamName = Literal["identity", "projects", "indexing", "notifier"]
@@ -35,6 +36,12 @@ class Route:
     def matches(self, method: str, path: str) -> bool:
         return (not self.methods or method in self.methods) and self.pattern.fullmatch(path) is not None
 
+    def template(self, path: str) -> str:
+        """`path` as metrics show it: words of the table alone, nothing that a client chose."""
+        found = self.pattern.fullmatch(path)
+        noun = found.groupdict().get("noun") if found else None
+        return _template(self.pattern.pattern, noun)
+
 
 METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -61,15 +68,22 @@ ROUTES: Final = (
     _route(_DOCUMENTS + r"/[^/]+/content/?", "projects", flow=Flow.TRANSFER),
     _route(_PROJECT + r"/uploads(/.*)?", "projects", flow=Flow.TRANSFER),
     _route(_PROJECT + r"/ask/?", "indexing", flow=Flow.EVENTS),
-    _route(_PROJECT + r"/(search|jobs|progress|dead-letters|reindex)(/.*)?", "indexing"),
+    _route(_PROJECT + r"/(?P<noun>search|jobs|progress|dead-letters|reindex)(/.*)?", "indexing"),
     _route(_PROJECT + r"/events/?", "notifier", flow=Flow.EVENTS),
     _route(r"/v1/projects(/.*)?", "projects"),
     _route(r"/v1/events/?", "notifier", flow=Flow.EVENTS),
-    _route(r"/v1/(notifications|webhooks)(/.*)?", "notifier"),
-    _route(r"/v1/(me|sessions|tenants|members|invitations|api-keys|audit)(/.*)?", "identity"),
-    _route(r"/auth/(login|callback)(/.*)?", "identity", access=Access.SIGN_IN),
+    _route(r"/v1/(?P<noun>notifications|webhooks)(/.*)?", "notifier"),
+    _route(r"/v1/(?P<noun>me|sessions|tenants|members|invitations|api-keys|audit)(/.*)?", "identity"),
+    _route(r"/auth/(?P<noun>login|callback)(/.*)?", "identity", access=Access.SIGN_IN),
     _route(r"/auth/.+", "identity", access=Access.ANONYMOUS),
 )
+
+
+@cache
+def _template(pattern: str, noun: str | None) -> str:
+    """As many as the table has nouns: `noun` is one of the alternatives that its pattern names."""
+    shown = re.sub(r"\(\?P<noun>[^)]*\)", noun or "", pattern)
+    return shown.replace("(/.*)?", "").replace("/?", "").replace("[^/]+", "{id}").replace("/.+", "/{page}")
 
 
 def match(method: str, path: str) -> Route | None:

@@ -31,6 +31,9 @@ class GatewaySettings(ServiceSettings):
     service: ClassVar[str] = "gateway"
 
     port: int = Field(default=8080, ge=0, le=65535)
+    # Metrics have a port of their own, which must not be public; none without a number. 0 is any that is free.
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    metrics_host: str = "127.0.0.1"
     public_url: Origin
     identity_url: Origin
     projects_url: Origin

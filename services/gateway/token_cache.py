@@ -44,7 +44,8 @@ class Refused:
 
 
 class TokenCache:
-    """Answers of identity. `generation` changes with every revocation: an answer asked for before it is not kept."""
+    """Answers of identity. `generation` changes with every revocation: an answer asked for before it is not kept.
+    `hits` and `misses` count what `get` found and did not find."""
 
     def __init__(self, *, most: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
         self._most = most
@@ -53,17 +54,20 @@ class TokenCache:
         self._by_subject: dict[uuid.UUID, set[bytes]] = {}
         self._heard_at = float("-inf")
         self.generation = 0
+        self.hits = self.misses = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def get(self, fingerprint: bytes) -> Exchange | Refused | None:
         entry = self._entries.get(fingerprint)
-        if entry is None:
-            return None
-        if not self._counts(entry):
+        if entry is not None and not self._counts(entry):
             self._remove(fingerprint)
+            entry = None
+        if entry is None:
+            self.misses += 1
             return None
+        self.hits += 1
         self._entries.move_to_end(fingerprint)
         return entry
 
