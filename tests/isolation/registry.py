@@ -157,6 +157,11 @@ MEMORY: Final = (
         _LIMITS,
     ),
     Store(
+        r"services\.gateway\.routes\._template",
+        "words of the routing table; nothing of a tenant",
+        "tests/services/gateway/test_metrics.py::test_a_route_is_told_by_words_of_the_table_alone",
+    ),
+    Store(
         r"services\.gateway\.places\.Places\._transfers",
         "a number for each tenant",
         "tests/services/gateway/test_failures.py",
