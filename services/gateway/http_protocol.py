@@ -6,24 +6,38 @@ On top of `HttpToolsProtocol`:
   notice that the client of a long answer has left. The connection is closed after the first answer, as RFC 9112, 9.3.2
   allows;
 - trailer fields do not become headers;
+- what is refused before it is a request is told as everything else: a problem document with a request id;
 - when the server shuts down, open event streams are told to end (`state["on_shutdown"]`), instead of being torn off.
 """
 
 import asyncio
+import uuid
 from typing import Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.gateway.client_request import MAX_HEADER_BYTES
+from services.gateway.errors import HeadersTooLarge
+from shared.errors import InvalidRequest, QuarryError
+from shared.http import problem_response
 
 HEADER_SECONDS: Final = 10.0
 # A little more than the application allows, so that it is the one that answers where it can.
 MAX_HEAD_BYTES: Final = MAX_HEADER_BYTES * 2
 
-_TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n"
-    b"x-content-type-options: nosniff\r\n\r\n"
-)
+
+def _refusal(error: QuarryError) -> bytes:
+    """A whole answer of the connection's own, the last one on it."""
+    request_id = uuid.uuid4().hex
+    answer = problem_response(request_id, "", error)
+    headers = [
+        *answer.raw_headers,
+        (b"x-request-id", request_id.encode("ascii")),
+        (b"x-content-type-options", b"nosniff"),
+        (b"connection", b"close"),
+    ]
+    lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+    return STATUS_LINE[error.status] + lines + b"\r\n" + bytes(answer.body)
 
 
 class _Pipelined(Exception):
@@ -54,7 +68,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._deaf = True
-                self.transport.write(_TOO_LARGE)
+                self.transport.write(_refusal(HeadersTooLarge()))
                 self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
@@ -65,7 +79,8 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._answer_under_way() and self.cycle.response_started:
             self.transport.close()
         else:
-            super().send_400_response(msg)
+            self.transport.write(_refusal(InvalidRequest("This is not a request that HTTP/1.1 knows.")))
+            self.transport.close()
 
     def on_message_begin(self) -> None:
         if self._answer_under_way():

@@ -2,17 +2,18 @@
 
 import uuid
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
 
 from shared.auth import Scope
-from shared.http import Input
+from shared.http import Input, one_line
 
 
 class NewApiKey(Input):
     """`scopes` must be among the maker's own. `project_id` limits the key to one project."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(one_line)]
     scopes: list[Scope] = Field(min_length=1, max_length=len(Scope))
     expires_at: AwareDatetime | None = None
     project_id: uuid.UUID | None = None

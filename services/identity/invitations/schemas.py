@@ -2,18 +2,18 @@
 
 import uuid
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from shared.events.identity import TenantRole
-from shared.http import Input
+from shared.http import Input, one_line
 
 
 class NewInvitation(Input):
     """`email` is the address that the one who accepts must have verified."""
 
-    email: str = Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")
+    email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), AfterValidator(one_line)]
     role: TenantRole = "member"
 
 

@@ -2,15 +2,16 @@
 
 import uuid
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from shared.events.identity import TenantRole
-from shared.http import Input
+from shared.http import Input, one_line
 
 
 class TenantInput(Input):
-    name: str = Field(min_length=1, max_length=100)
+    name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(one_line)]
 
 
 class TenantOut(BaseModel):

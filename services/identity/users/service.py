@@ -1,5 +1,6 @@
 """Users: found again by their linked account, or by an e-mail address that both sides have verified."""
 
+import re
 import uuid
 from dataclasses import dataclass
 
@@ -8,6 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.identity.users import repository
 from services.identity.users.models import User
 from shared.errors import NotFound
+
+# What a provider says is not ours to believe: Postgres takes no NUL, and nobody is called by a line feed.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,12 @@ async def find_or_create(session: AsyncSession, identity: ExternalIdentity) -> U
 
     An unverified address links nothing: whoever typed it in at a careless provider would become its owner here.
     """
-    email = normalized_email(identity.email) if identity.email else None
+    email = normalized_email(identity.email) if identity.email and not _CONTROL.search(identity.email) else None
     user = await repository.by_account(session, identity.issuer, identity.subject)
     if user is not None:
         await _note_verification(session, user, email, verified=identity.email_verified)
         return user
-    name = identity.name or (email or "").partition("@")[0] or "New user"
+    name = _CONTROL.sub("", identity.name or "").strip() or (email or "").partition("@")[0] or "New user"
     if email and identity.email_verified:
         user = await by_verified_email(session, email=email, name=name)
     else:

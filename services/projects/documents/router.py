@@ -42,9 +42,11 @@ _FORM = {
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}, "*/*": _BINARY}}
 }
+# Of the document's own type where no browser runs it.
+_ANY_TYPE = {"application/octet-stream": _BINARY, "*/*": _BINARY}
 _CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"application/octet-stream": _BINARY}, "description": "The bytes."},
-    206: {"content": {"application/octet-stream": _BINARY}, "description": "The range of the bytes asked for."},
+    200: {"content": _ANY_TYPE, "description": "The bytes."},
+    206: {"content": _ANY_TYPE, "description": "The range of the bytes asked for."},
 }
 
 

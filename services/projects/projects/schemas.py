@@ -11,16 +11,9 @@ from services.projects.metadata import Metadata
 from services.projects.projects.models import ProjectMember
 from services.projects.projects.service import ProjectView
 from shared.events.projects import ProjectRole
-from shared.http import Input
+from shared.http import Input, one_line
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-
-
-def _one_line(value: str) -> str:
-    if _CONTROL.search(value):
-        raise ValueError("control characters are not allowed")
-    return value
 
 
 def _plain_text(value: str) -> str:
@@ -29,7 +22,7 @@ def _plain_text(value: str) -> str:
     return value
 
 
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(one_line)]
 Description = Annotated[str, Field(max_length=4000), AfterValidator(_plain_text)]
 
 

@@ -1,12 +1,14 @@
 """Attacks below HTTP semantics, with raw sockets against the real server."""
 
 import asyncio
+import json
 
 import pytest
 
 from services.gateway import http_protocol
 from tests.services.gateway.conftest import Gateway
 from tests.services.gateway.doubles import Services
+from tests.services.gateway.wire import RawAnswer
 from tests.support.polling import eventually
 
 _SMUGGLED = b"GET /v1/webhooks HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -82,8 +84,24 @@ async def test_headers_that_are_too_large_are_431(gateway: Gateway) -> None:
     assert b"headers_too_large" in answer.body
     wire = await gateway.wire()
     await wire.send(b"GET /v1/projects HTTP/1.1\r\nHost: x\r\nX-Big: " + b"a" * 80_000)
-    assert (await wire.answer()).status == 431
+    cut = await wire.answer()
+    assert_is_a_problem(cut, 431, "headers_too_large")
     assert await wire.ended() == b""
+
+
+async def test_what_is_no_request_is_told_as_every_error_is(gateway: Gateway) -> None:
+    for raw in (b"GET /v1/projects" + b"?a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"nothing of the kind\r\n\r\n"):
+        wire = await gateway.wire()
+        await wire.send(raw)
+        assert_is_a_problem(await wire.answer(), 400, "invalid_request")
+        assert await wire.ended() == b""
+
+
+def assert_is_a_problem(answer: RawAnswer, status: int, code: str) -> None:
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+    problem = json.loads(answer.body)
+    assert (problem["status"], problem["code"]) == (status, code)
+    assert problem["request_id"] == answer.headers["x-request-id"]
 
 
 async def test_headers_that_do_not_come_are_not_waited_for(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -225,3 +225,18 @@ async def test_a_key_does_nothing_that_needs_a_person(owner: Browser, with_key: 
         ("POST", f"/v1/invitations/{'a' * 43}/accept", None),
     ):
         assert (await key.request(method, path, json=body)).status_code == 403, path
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/api-keys", {"name": "a\0b", "scopes": ["search"]}),
+        ("/v1/tenants", {"name": "a\nb"}),
+        ("/v1/invitations", {"email": "a\0b@example.test"}),
+    ],
+)
+async def test_names_and_addresses_have_no_control_characters(
+    owner: Browser, path: str, body: dict[str, object]
+) -> None:
+    answer = await owner.post(path, json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed"), answer.text

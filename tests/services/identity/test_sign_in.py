@@ -229,6 +229,12 @@ async def test_a_person_without_name_or_address_can_sign_in(sign_in: SignIn) -> 
     assert me["tenant"]["name"] == me["user"]["name"] == "New user"
 
 
+async def test_control_characters_in_what_a_provider_says_are_left_out(sign_in: SignIn) -> None:
+    browser = await sign_in(email="a\0b@example.test", name="Ada\0 Love\nlace")
+    user = (await browser.me())["user"]
+    assert (user["email"], user["email_verified"], user["name"]) == (None, False, "Ada Lovelace")
+
+
 async def test_claims_missing_from_the_token_come_from_userinfo(browser: Browser, provider: StrictProvider) -> None:
     person = somebody()
     provider.userinfo = person
