@@ -31,7 +31,8 @@ DEV_USER: Mapping[str, object] = {
 class Endpoints:
     """Where everything is.
 
-    ports: of every service on loopback. issuer: of the OpenID provider, None when the stack runs without.
+    ports: of every service on loopback, and of the gateway's metrics. issuer: of the OpenID provider, None when the
+    stack runs without.
     """
 
     postgres: PostgresServer
@@ -95,6 +96,7 @@ def service_environment(service: str, home: Home, endpoints: Endpoints, base: Ma
         suggested["QUARRY_INDEXING_MODEL_DIR"] = str(home.models)
     elif service == "gateway":
         decided["QUARRY_GATEWAY_PORT"] = str(endpoints.ports["gateway"])
+        decided["QUARRY_GATEWAY_METRICS_PORT"] = str(endpoints.ports["gateway-metrics"])
         decided["QUARRY_GATEWAY_PUBLIC_URL"] = endpoints.url("gateway")
     return _merge(process_environment(home, base), decided, suggested)
 

@@ -52,7 +52,7 @@ class Stack:
 
     Attributes, from `start` on:
         postgres, redis, oidc: the servers; `oidc` is None when the stack runs without.
-        ports: of every service and of the provider.
+        ports: of every service, of the gateway's metrics and of the provider.
     """
 
     postgres: PostgresServer
@@ -182,7 +182,7 @@ class Stack:
         home = self.home
         environment = process_environment(home, self._base)
         wanted = {"gateway": self._gateway_port} | {name: None for name in SERVICES if name != "gateway"}
-        self.ports = allocate(home.ports_json, {**wanted, "oidc": None})
+        self.ports = allocate(home.ports_json, {**wanted, "gateway-metrics": None, "oidc": None})
         self.postgres = make_postgres(
             home, self._base, durable=self._durable, settings=self._postgres_settings, on_line=self._on_line
         )

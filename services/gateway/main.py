@@ -8,6 +8,7 @@ from fastapi import FastAPI
 
 from services.gateway import runtime
 from services.gateway.answers import AnswerHeaders, crash_handler
+from services.gateway.metrics import GatewayMetrics, GatewayRequests, exposed
 from services.gateway.proxy import proxy
 from services.gateway.router import router
 from services.gateway.settings import GatewaySettings
@@ -22,10 +23,11 @@ def create_app() -> FastAPI:
     """The ASGI application. Connections are made when it starts, not when it is imported."""
     settings = GatewaySettings.load()
     telemetry.configure(settings)
+    metrics = GatewayMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with runtime.run(settings) as app.state.runtime:
+        async with runtime.run(settings) as app.state.runtime, exposed(settings, metrics, app.state.runtime):
             _log.info("service_started")
             yield
         _log.info("service_stopped")
@@ -41,6 +43,7 @@ def create_app() -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.add_middleware(AnswerHeaders, settings=settings)
+    app.add_middleware(GatewayRequests, metrics=metrics)
     app.add_middleware(RequestContext)
     install_problem_documents(app)
     app.add_exception_handler(Exception, crash_handler(settings))

@@ -13,7 +13,7 @@ from infra.local.servers import PostgresServer, RedisServer
 from infra.local.stack import make_postgres
 from infra.postgres.roles import SERVICES
 
-PORTS = {name: 4_000 + number for number, name in enumerate(SERVICES)}
+PORTS = {name: 4_000 + number for number, name in enumerate((*SERVICES, "gateway-metrics"))}
 
 
 @pytest.fixture

@@ -74,13 +74,13 @@ def text_of(span: ReadableSpan) -> str:
 
 
 async def metrics(stack: Stack) -> dict[str, str]:
-    """What each service tells Prometheus."""
+    """What each service tells Prometheus, the gateway on its internal port."""
     found = {}
     async with httpx.AsyncClient(timeout=60, verify=PLAIN) as client:
-        for service in SERVICES_WITH_SCHEMA:
-            answer = await client.get(f"http://127.0.0.1:{stack.ports[service]}/metrics")
+        for name in (*SERVICES_WITH_SCHEMA, "gateway-metrics"):
+            answer = await client.get(f"http://127.0.0.1:{stack.ports[name]}/metrics")
             assert answer.status_code == 200, answer.text
-            found[service] = answer.text
+            found[name] = answer.text
     return found
 
 

@@ -267,6 +267,11 @@ OTHERS: Final = (
         "tests/shared/test_metrics.py::test_requests_are_told_apart_by_the_template_of_their_route",
     ),
     Store(
+        "metrics of the gateway",
+        "on a port of their own that is not public; labels name routes by words of the routing table",
+        "tests/services/gateway/test_metrics.py::test_metrics_are_on_the_internal_port_and_on_no_other",
+    ),
+    Store(
         "dead letters",
         "evidence of all tenants, for the service itself and operators alone",
         "tests/shared/test_operators.py::test_no_client_gets_in_whatever_its_role",
