@@ -33,8 +33,12 @@ class Call:
     def succeeded(self) -> None:
         self._breaker.on_success(self._generation)
 
-    def failed(self) -> None:
-        self._breaker.on_failure(self._generation)
+    def failed(self, *, at_once: bool = False, most_pause: float | None = None) -> None:
+        """Args:
+        at_once: one failure is enough to open it.
+        most_pause: how long a pause this failure may lead to at most, where a probe costs next to nothing.
+        """
+        self._breaker.on_failure(self._generation, at_once=at_once, most_pause=most_pause)
 
 
 class Breaker:
@@ -74,6 +78,13 @@ class Breaker:
             return State.CLOSED
         return State.HALF_OPEN if self._clock() >= self._opened_at + self._pause else State.OPEN
 
+    @property
+    def admits(self) -> bool:
+        """Whether a call may be made now, if as a probe."""
+        if self._opened_at is None:
+            return True
+        return self._wait(self._opened_at) <= 0
+
     @contextmanager
     def call(self) -> Iterator[Call]:
         """Ask to make a call.
@@ -93,14 +104,18 @@ class Breaker:
                 self._probe_until = None
 
     def _become_probe(self, opened_at: float) -> None:
+        wait = self._wait(opened_at)
+        if wait > 0:
+            raise Unavailable(f"The {self.name} service cannot be reached.", retry_after=wait)
+        self._generation += 1
+        self._probe_until = self._clock() + self._probe_seconds
+
+    def _wait(self, opened_at: float) -> float:
         now = self._clock()
         wait = opened_at + self._pause - now
         if wait <= 0 and self._probe_until is not None:
             wait = self._probe_until - now
-        if wait > 0:
-            raise Unavailable(f"The {self.name} service cannot be reached.", retry_after=wait)
-        self._generation += 1
-        self._probe_until = now + self._probe_seconds
+        return wait
 
     def on_success(self, generation: int) -> None:
         if generation != self._generation:
@@ -111,14 +126,15 @@ class Breaker:
             self._opened_at = self._probe_until = None
             self._pause = self._first_pause
 
-    def on_failure(self, generation: int) -> None:
+    def on_failure(self, generation: int, *, at_once: bool = False, most_pause: float | None = None) -> None:
         if generation != self._generation:
             return
         self._failures += 1
         probing = self._opened_at is not None
         if probing:
-            self._pause = min(self._most_pause, self._pause * 2)
-        if probing or self._failures >= self._threshold:
+            most = self._most_pause if most_pause is None else most_pause
+            self._pause = min(most, self._pause * 2)
+        if probing or at_once or self._failures >= self._threshold:
             self._generation += 1
             self._opened_at = self._clock()
             self._probe_until = None

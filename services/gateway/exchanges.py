@@ -1,6 +1,7 @@
 """Turning a client's credential into internal tokens, by asking identity once and remembering the answer.
 
-Requests that arrive together with one credential share one question. Identity out of reach is 503, never a pass.
+Requests that arrive together with one credential share one question. It changes nothing, so it may be asked again, of
+another replica or of one that comes back (`services.gateway.attempts`). Identity out of reach is 503, never a pass.
 """
 
 import asyncio
@@ -8,9 +9,14 @@ import uuid
 
 import aiohttp
 import orjson
-from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from services.gateway.attempts import Terms, Whole, answered
 from services.gateway.credentials import Credential, CredentialType
+from services.gateway.errors import BadUpstreamAnswer, UpstreamTimeout
+from services.gateway.replicas import Replica
+from services.gateway.routes import Flow
+from services.gateway.settings import GatewaySettings
 from services.gateway.token_cache import REFUSAL_SECONDS, Exchange, Refused, TokenCache
 from services.gateway.upstreams import Upstream
 from shared.auth import AUDIENCES, Principal, PrincipalKind, Scope
@@ -41,12 +47,14 @@ class _Answer(BaseModel):
 class Exchanges:
     """Asks identity, through `cache`. Made in the lifespan."""
 
-    def __init__(self, identity: Upstream, service_secret: SecretStr, cache: TokenCache) -> None:
+    def __init__(self, identity: Upstream, settings: GatewaySettings, cache: TokenCache) -> None:
         self._identity = identity
+        self._settings = settings
         # The content type by hand: the session adds none, because a proxied request has its own or none.
         self._headers = {
-            "Authorization": aiohttp.encode_basic_auth("gateway", service_secret.get_secret_value()),
+            "Authorization": aiohttp.encode_basic_auth("gateway", settings.service_secret.get_secret_value()),
             "Content-Type": "application/json",
+            "Host": identity.replicas.authority,
         }
         self._cache = cache
         self._asking: dict[bytes, asyncio.Task[Exchange | Refused]] = {}
@@ -83,25 +91,29 @@ class Exchanges:
     async def _ask(self, fingerprint: bytes, credential: Credential) -> Exchange | Refused:
         generation = self._cache.generation
         asked_at = asyncio.get_running_loop().time()
-        with self._identity.breaker.call() as call:
-            try:
-                status, body = await self._post(credential.type, credential.value)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                call.failed()
-                raise Unavailable("Identity cannot be reached to check credentials.", retry_after=1) from error
-            call.succeeded()
-        answer = _understand(status, body, asked_at)
+        terms = Terms(Flow.SHORT, repeatable=True, seconds=self._settings.deadline_seconds)
+        try:
+            async with answered(
+                self._identity,
+                self._settings,
+                terms,
+                lambda replica: self._post(replica, credential.type, credential.value),
+            ) as told:
+                answer = _understand(told.status, told.whole, asked_at)
+        except (UpstreamTimeout, BadUpstreamAnswer) as error:
+            raise Unavailable("Identity cannot be reached to check credentials.", retry_after=1) from error
         self._cache.put(fingerprint, answer, generation=generation)
         return answer
 
-    async def _post(self, kind: CredentialType, value: str) -> tuple[int, bytes]:
+    async def _post(self, replica: Replica, kind: CredentialType, value: str) -> Whole:
         async with self._identity.short.post(
-            f"{self._identity.url}/internal/token",
+            self._identity.address(replica, "/internal/token", ""),
             json={"credential_type": kind, "credential": value},
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=ASK_SECONDS),
+            server_hostname=self._identity.replicas.server_name,
         ) as response:
-            return response.status, await response.read()
+            return Whole(response.status, await response.read())
 
 
 def _understand(status: int, body: bytes, asked_at: float) -> Exchange | Refused:

@@ -10,6 +10,7 @@ from services.gateway import runtime
 from services.gateway.answers import AnswerHeaders, crash_handler
 from services.gateway.metrics import GatewayMetrics, GatewayRequests, exposed
 from services.gateway.proxy import proxy
+from services.gateway.replicas import Lookup, by_dns
 from services.gateway.router import router
 from services.gateway.settings import GatewaySettings
 from shared import telemetry
@@ -19,15 +20,15 @@ from shared.service import health_router
 _log = telemetry.get_logger(__name__)
 
 
-def create_app() -> FastAPI:
-    """The ASGI application. Connections are made when it starts, not when it is imported."""
+def create_app(lookup: Lookup = by_dns) -> FastAPI:
+    """The ASGI application. Connections are made when it starts, not when it is imported. `lookup` finds replicas."""
     settings = GatewaySettings.load()
     telemetry.configure(settings)
     metrics = GatewayMetrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with runtime.run(settings) as app.state.runtime, exposed(settings, metrics, app.state.runtime):
+        async with runtime.run(settings, lookup) as app.state.runtime, exposed(settings, metrics, app.state.runtime):
             _log.info("service_started")
             yield
         _log.info("service_stopped")

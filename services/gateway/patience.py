@@ -3,8 +3,10 @@
     flow      the client's body      the answer to begin   the answer to go on   the client to read
     SHORT     one deadline over all of it, from the first byte to the last
     TRANSFER  idle, and a least rate  deadline              idle                  idle
-    EVENTS    idle, and a least rate  deadline              for ever              idle
+    EVENTS    idle, and a least rate  deadline              heartbeats            idle
 
+An event stream is never silent for long, if with nothing to say: one that is has lost its other end, and is cut so that
+the client resumes it elsewhere.
 A client that sends so slowly that nobody could wait for it is cut off by the least rate: bytes buy time.
 """
 
@@ -24,6 +26,7 @@ class Patience:
         self._flow = flow
         self._deadline = settings.deadline_seconds
         self._idle = settings.idle_seconds
+        self._stream_idle = settings.stream_idle_seconds
         self._rate = settings.slowest_bytes_per_second
         self._now = asyncio.get_running_loop().time
         self._started = self._now()
@@ -50,7 +53,7 @@ class Patience:
 
     def upstream_goes_on(self) -> None:
         if self._flow is Flow.EVENTS:
-            self._lifeline.by(None)
+            self._lifeline.by(self._stream_idle, AnswerCut("silent"))
         elif self._flow is Flow.TRANSFER:
             self._lifeline.by(self._idle, AnswerCut())
 

@@ -3,15 +3,11 @@
 Guarantees: constant memory, whatever passes; backpressure in both directions; a client that leaves ends the call to the
 service, a service that breaks off ends the connection to the client, so that neither takes a part for the whole. Every
 wait has an end (`services.gateway.patience`). What cannot be passed on is answered with a problem document.
-A call is repeated once, when nothing of it can have had an effect: the connection was never made, or the method is
-safe and no answer had begun.
+Whether a request is tried again, and where, is decided by `services.gateway.attempts`.
 """
 
-import asyncio
-import random
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
@@ -19,21 +15,22 @@ from starlette.types import Receive, Scope, Send
 
 from services.gateway import client_request, headers, routes
 from services.gateway.admission import Admission
+from services.gateway.attempts import Terms, answered
 from services.gateway.client_request import ClientRequest
-from services.gateway.errors import AnswerCut, BadUpstreamAnswer, ClientGone, UpstreamTimeout
+from services.gateway.errors import AnswerCut, ClientGone, UpstreamTimeout
 from services.gateway.lifeline import Lifeline
 from services.gateway.patience import Patience
+from services.gateway.replicas import Replica
 from services.gateway.request_body import RequestBody
 from services.gateway.routes import SAFE_METHODS, Access, Flow, Route
 from services.gateway.runtime import Runtime
 from services.gateway.token_cache import Exchange
 from services.gateway.upstreams import Upstream
-from shared.errors import QuarryError, TooLarge, Unavailable
+from shared.errors import QuarryError, TooLarge
 from shared.http import loggable_path, problem_response
 from shared.telemetry import current_traceparent, get_logger
 
 SMALL_ANSWER_BYTES: Final = 64 * 1024
-RETRY_PAUSE_SECONDS: Final = 0.1
 
 _log = get_logger(__name__)
 
@@ -127,35 +124,48 @@ class _Passage:
         lifeline: Lifeline,
         patience: Patience,
     ) -> None:
-        outgoing = self._outgoing_headers(request, route, exchange, patience)
+        outgoing = self._outgoing_headers(request, route, exchange, upstream)
         started = time.perf_counter()
-        with _failures_of(upstream, lifeline) as call:
-            response = await _call(request, route, upstream, body, outgoing)
+
+        async def attempt(replica: Replica) -> _Begun:
+            deadline = ("x-quarry-deadline-ms", str(max(1, int(patience.left() * 1000))))
+            try:
+                return await _begin(request, route, upstream, replica, body, [*outgoing, deadline])
+            except (aiohttp.ClientError, OSError) as error:
+                if lifeline.reason is not None:
+                    # Our own end of the body broke it off.
+                    raise lifeline.reason from error
+                raise
+
+        terms = Terms(
+            flow=route.flow,
+            repeatable=request.method in SAFE_METHODS and not body.present,
+            seconds=patience.left(),
+            unsent=lambda: not body.started,
+            overdue=lambda: isinstance(lifeline.reason, UpstreamTimeout),
+        )
+        async with answered(upstream, self._runtime.settings, terms, attempt) as begun:
             self.state["timings"]["upstream"] = time.perf_counter() - started
-            call.succeeded()
-        try:
-            await self._answer(response, request, route, upstream, lifeline, patience)
-        except (aiohttp.ClientError, OSError) as error:
-            raise AnswerCut(f"{upstream.name} broke off: {type(error).__name__}") from error
-        finally:
-            if body.finished and response.content.at_eof():
-                response.release()
-            else:
-                response.close()
+            try:
+                await self._answer(begun, route, upstream, lifeline, patience)
+            except (aiohttp.ClientError, OSError) as error:
+                raise AnswerCut(f"{upstream.name} broke off: {type(error).__name__}") from error
+            finally:
+                _let_go(begun.response, body)
 
     def _outgoing_headers(
-        self, request: ClientRequest, route: Route, exchange: Exchange | None, patience: Patience
+        self, request: ClientRequest, route: Route, exchange: Exchange | None, upstream: Upstream
     ) -> list[tuple[str, str]]:
         outgoing = headers.inwards(
             request, cookies=route.access is not Access.CREDENTIAL, compression=route.flow is not Flow.EVENTS
         )
         scheme, _, host = self._runtime.settings.public_url.partition("://")
         outgoing += [
+            ("host", upstream.replicas.authority),
             ("x-request-id", self.state["request_id"]),
             ("x-forwarded-for", request.address),
             ("x-forwarded-proto", scheme),
             ("x-forwarded-host", host),
-            ("x-quarry-deadline-ms", str(max(1, int(patience.left() * 1000)))),
         ]
         if traceparent := current_traceparent():
             outgoing.append(("traceparent", traceparent))
@@ -164,14 +174,9 @@ class _Passage:
         return outgoing
 
     async def _answer(
-        self,
-        response: aiohttp.ClientResponse,
-        request: ClientRequest,
-        route: Route,
-        upstream: Upstream,
-        lifeline: Lifeline,
-        patience: Patience,
+        self, begun: "_Begun", route: Route, upstream: Upstream, lifeline: Lifeline, patience: Patience
     ) -> None:
+        response = begun.response
         start = {
             "type": "http.response.start",
             "status": response.status,
@@ -179,12 +184,10 @@ class _Passage:
                 response.raw_headers, cookies=route.access is not Access.CREDENTIAL, upstream_url=upstream.url
             ),
         }
-        length = response.content_length
-        if route.flow is Flow.SHORT and length is not None and length <= SMALL_ANSWER_BYTES:
-            whole = await _whole(response, upstream, head=request.method == "HEAD")
+        if begun.whole is not None:
             self.answering = True
             await self._send(start)
-            await self._send({"type": "http.response.body", "body": whole})
+            await self._send({"type": "http.response.body", "body": begun.whole})
             return
         if route.flow is Flow.EVENTS:
             self.state["on_shutdown"] = lambda: lifeline.cut(ServerClosing())
@@ -198,53 +201,51 @@ class _Passage:
         await self._send({"type": "http.response.body"})
 
 
-async def _call(
-    request: ClientRequest, route: Route, upstream: Upstream, body: RequestBody, outgoing: list[tuple[str, str]]
-) -> aiohttp.ClientResponse:
-    """The beginning of the service's answer."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A service's answer: all of it where it is small, or its beginning."""
 
-    async def attempt() -> aiohttp.ClientResponse:
-        return await upstream.session(route.flow).request(
-            request.method,
-            upstream.address(request.raw_path, request.query),
-            headers=outgoing,
-            data=body.chunks() if body.present else None,
-            allow_redirects=False,
-        )
+    response: aiohttp.ClientResponse
+    whole: bytes | None
 
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+
+async def _begin(
+    request: ClientRequest,
+    route: Route,
+    upstream: Upstream,
+    replica: Replica,
+    body: RequestBody,
+    outgoing: list[tuple[str, str]],
+) -> _Begun:
+    """Send the request to one replica. A small answer is taken in whole: what breaks off can still be asked again."""
+    response = await upstream.session(route.flow).request(
+        request.method,
+        upstream.address(replica, request.raw_path, request.query),
+        headers=outgoing,
+        data=body.chunks() if body.present else None,
+        allow_redirects=False,
+        server_hostname=upstream.replicas.server_name,
+    )
+    length = response.content_length
+    small = length is not None and length <= SMALL_ANSWER_BYTES
+    if not small or not (route.flow is Flow.SHORT or response.status == 503):
+        return _Begun(response, None)
     try:
-        return await attempt()
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        never_connected = isinstance(error, aiohttp.ClientConnectorError) and not body.started
-        without_effect = request.method in SAFE_METHODS and not body.present
-        if not (never_connected or without_effect):
-            raise
-    await asyncio.sleep(random.uniform(RETRY_PAUSE_SECONDS / 2, RETRY_PAUSE_SECONDS))  # noqa: S311  # spreads load
-    return await attempt()
+        whole = b"" if request.method == "HEAD" else await response.read()
+    except BaseException:
+        response.close()
+        raise
+    _let_go(response, body)
+    return _Begun(response, whole)
 
 
-async def _whole(response: aiohttp.ClientResponse, upstream: Upstream, *, head: bool) -> bytes:
-    try:
-        return b"" if head else await response.read()
-    except (aiohttp.ClientError, OSError) as error:
-        raise BadUpstreamAnswer(f"The {upstream.name} service broke off its answer.") from error
-
-
-@contextmanager
-def _failures_of(upstream: Upstream, lifeline: Lifeline) -> Iterator[Any]:
-    """Ask the breaker, tell it of failures that are the service's, and name them for the client."""
-    with upstream.breaker.call() as call:
-        try:
-            yield call
-        except asyncio.CancelledError:
-            if isinstance(lifeline.reason, UpstreamTimeout):
-                call.failed()
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            if lifeline.reason is not None:
-                # Our own end of the body broke it off.
-                raise lifeline.reason from error
-            call.failed()
-            if isinstance(error, (aiohttp.ClientResponseError, aiohttp.ClientPayloadError)):
-                raise BadUpstreamAnswer from error
-            raise Unavailable(f"The {upstream.name} service cannot be reached.", retry_after=1) from error
+def _let_go(response: aiohttp.ClientResponse, body: RequestBody) -> None:
+    """Keep the connection for another request where nothing more comes and goes on it."""
+    if body.finished and response.content.at_eof():
+        response.release()
+    else:
+        response.close()

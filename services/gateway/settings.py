@@ -52,12 +52,19 @@ class GatewaySettings(ServiceSettings):
 
     deadline_seconds: float = Field(default=30.0, gt=0)  # whole short requests, and the wait for any answer to begin
     idle_seconds: float = Field(default=30.0, gt=0)  # transfers: the longest silence of either side
+    stream_idle_seconds: float = Field(default=40.0, gt=0)  # event streams: well over two heartbeats of the notifier
     slowest_bytes_per_second: int = Field(default=1024, ge=0)  # uploads, after a first `idle_seconds` of grace
+
+    # What has no effect and is not answered within `attempt_seconds` is asked of another replica. Where none can be
+    # reached, one is waited for, `retry_seconds` from the first failure on, by `most_waiting` requests at a time.
+    attempt_seconds: float = Field(default=3.0, gt=0)
+    retry_seconds: float = Field(default=10.0, ge=0)
+    most_waiting: int = Field(default=1000, ge=0)
 
     max_body_bytes: int = Field(default=2 * 1024**2, ge=1)
     max_upload_bytes: int = Field(default=5 * 1024**3, ge=1)
 
-    # Connections to one upstream, apart for what is short, for transfers and for event streams.
+    # Connections to one replica, apart for what is short, for transfers and for event streams.
     connections: int = Field(default=256, ge=1)
     transfer_connections: int = Field(default=1024, ge=1)
     stream_connections: int = Field(default=20_000, ge=1)

@@ -1,50 +1,56 @@
-"""The services behind the gateway: for each its address, its connections and its breaker.
+"""The services behind the gateway: for each its replicas and its connections.
 
-Connections are pooled apart by what flows through them: a thousand open streams or slow uploads leave room for short
-requests. Nothing about a request is decided here.
+Connections are pooled apart by what flows through them, and by replica: a thousand open streams or slow uploads leave
+room for short requests, and a replica that hangs keeps nobody from another. Nothing about a request is decided here.
 """
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import aiohttp
 from yarl import URL
 
-from services.gateway.breaker import Breaker
+from services.gateway.replicas import Lookup, Replica, Replicas
 from services.gateway.routes import Flow, UpstreamName
 from services.gateway.settings import GatewaySettings
+from shared import keepalive
 
 CONNECT_SECONDS = 2.0
 POOL_SECONDS = 5.0
 # Shorter than uvicorn's 5 s, so that a pooled connection is not closed by the other side just when it is used again.
+# Also how long a connection to a replica that is not there any more may be kept.
 KEEP_ALIVE_SECONDS = 2.5
+NAME_SECONDS = 1
 READ_BUFFER_BYTES = 64 * 1024
 MAX_ANSWER_HEADER_BYTES = 16 * 1024
 
 
 @dataclass(slots=True)
 class Upstream:
-    """One service. `in_flight` counts its short requests and transfers under way."""
+    """One service. `in_flight` counts its short requests and transfers under way, `waiting` those of its requests that
+    wait for a replica."""
 
     name: UpstreamName
     url: str
     short: aiohttp.ClientSession
     transfers: aiohttp.ClientSession
     streams: aiohttp.ClientSession
-    breaker: Breaker
+    replicas: Replicas
     in_flight: int = 0
+    waiting: int = 0
 
     def session(self, flow: Flow) -> aiohttp.ClientSession:
         return {Flow.SHORT: self.short, Flow.TRANSFER: self.transfers, Flow.EVENTS: self.streams}[flow]
 
-    def address(self, raw_path: str, query: str) -> URL:
-        """The URL whose path and query are exactly these bytes."""
-        return URL(f"{self.url}{raw_path}?{query}" if query else f"{self.url}{raw_path}", encoded=True)
+    def address(self, replica: Replica, raw_path: str, query: str) -> URL:
+        """The URL at one replica whose path and query are exactly these bytes."""
+        return URL(f"{replica.url}{raw_path}?{query}" if query else f"{replica.url}{raw_path}", encoded=True)
 
 
 @asynccontextmanager
-async def connect(settings: GatewaySettings) -> AsyncIterator[dict[UpstreamName, Upstream]]:
+async def connect(settings: GatewaySettings, lookup: Lookup) -> AsyncIterator[dict[UpstreamName, Upstream]]:
     """The four services. No connection is made before the first request."""
     urls: dict[UpstreamName, str] = {
         "identity": settings.identity_url,
@@ -56,16 +62,28 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[dict[UpstreamName,
         upstreams = {}
         for name, url in urls.items():
             short, transfers, streams = [
-                await stack.enter_async_context(_session(connections))
-                for connections in (settings.connections, settings.transfer_connections, settings.stream_connections)
+                await stack.enter_async_context(_session(connections, may_stall=may_stall))
+                for connections, may_stall in (
+                    (settings.connections, False),
+                    (settings.transfer_connections, True),
+                    (settings.stream_connections, False),
+                )
             ]
-            upstreams[name] = Upstream(name, url, short, transfers, streams, Breaker(name))
+            replicas = Replicas(name, url, lookup)
+            stack.push_async_callback(replicas.close)
+            upstreams[name] = Upstream(name, url, short, transfers, streams, replicas)
         yield upstreams
 
 
-def _session(connections: int) -> aiohttp.ClientSession:
+def _session(connections: int, *, may_stall: bool) -> aiohttp.ClientSession:
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections, keepalive_timeout=KEEP_ALIVE_SECONDS, ttl_dns_cache=10),
+        connector=aiohttp.TCPConnector(
+            limit=0,
+            limit_per_host=connections,  # a replica, since replicas are called by their addresses
+            keepalive_timeout=KEEP_ALIVE_SECONDS,
+            ttl_dns_cache=NAME_SECONDS,
+            socket_factory=partial(keepalive.new_socket, may_stall=may_stall),
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, connect=POOL_SECONDS, sock_connect=CONNECT_SECONDS),
         auto_decompress=False,

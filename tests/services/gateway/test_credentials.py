@@ -121,7 +121,7 @@ async def test_requests_that_come_together_share_one_question(gateway: Gateway, 
 async def test_identity_out_of_reach_is_503_and_others_who_wait_hear_it_too(
     start_gateway: StartGateway, services: Services
 ) -> None:
-    gateway = await start_gateway(identity_url="http://127.0.0.1:1")
+    gateway = await start_gateway(identity_url="http://127.0.0.1:1", retry_seconds=0.3)
     headers, _ = services.identity.new_key()
     assert await asyncio.gather(*(_status(gateway, headers) for _ in range(8))) == [503] * 8
 

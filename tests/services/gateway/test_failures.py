@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from starlette.types import Receive, Send
 
-from services.gateway import proxy, request_body
+from services.gateway import request_body
 from services.gateway.breaker import State
 from tests.services.gateway.conftest import Gateway, StartGateway
 from tests.services.gateway.doubles import Seen, ServiceDouble, Services, reply
@@ -34,7 +34,7 @@ async def _status(gateway: Gateway, headers: dict[str, str], path: str = "/v1/pr
 async def test_a_service_that_is_away_is_503_with_retry_after_and_opens_the_breaker(
     start_gateway: StartGateway, services: Services, dead_url: str
 ) -> None:
-    gateway = await start_gateway(projects_url=dead_url)
+    gateway = await start_gateway(projects_url=dead_url, retry_seconds=0)
     headers, _ = services.identity.new_key()
     for _ in range(6):
         async with gateway.client.get("/v1/projects", headers=headers) as answer:
@@ -43,29 +43,28 @@ async def test_a_service_that_is_away_is_503_with_retry_after_and_opens_the_brea
             problem = await answer.json()
             assert (answer.content_type, problem["code"]) == ("application/problem+json", "unavailable")
             assert dead_url.removeprefix("http://") not in str(problem)
-    assert gateway.runtime.upstreams["projects"].breaker.state is State.OPEN
+    assert gateway.breaker("projects").state is State.OPEN
     assert await _status(gateway, headers, "/v1/webhooks") == 200  # the others are not affected
 
 
 async def test_a_service_that_comes_back_is_used_again(
     start_gateway: StartGateway, services: Services, dead_url: str
 ) -> None:
-    gateway = await start_gateway(projects_url=dead_url)
+    gateway = await start_gateway(projects_url=dead_url, retry_seconds=0)
     headers, _ = services.identity.new_key()
     for _ in range(6):
         assert await _status(gateway, headers) == 503
-    async with serve(ServiceDouble("projects")) as url:
-        gateway.runtime.upstreams["projects"].url = url
+    async with serve(ServiceDouble("projects"), int(dead_url.rpartition(":")[2])):
 
         async def works() -> bool:
             return await _status(gateway, headers) == 200
 
         await eventually(works, within=10)
-        assert gateway.runtime.upstreams["projects"].breaker.state is State.CLOSED
+        assert gateway.breaker("projects").state is State.CLOSED
 
 
 async def test_one_probe_is_sent_to_a_service_that_hangs(start_gateway: StartGateway, services: Services) -> None:
-    gateway = await start_gateway(deadline_seconds=0.3)
+    gateway = await start_gateway(deadline_seconds=0.3, retry_seconds=0)
     headers, _ = services.identity.new_key()
     arrived = 0
 
@@ -78,7 +77,7 @@ async def test_one_probe_is_sent_to_a_service_that_hangs(start_gateway: StartGat
     services.projects.answers["/v1/projects"] = hang
     statuses = await asyncio.gather(*(_status(gateway, headers) for _ in range(5)))
     assert statuses == [504] * 5
-    breaker = gateway.runtime.upstreams["projects"].breaker
+    breaker = gateway.breaker("projects")
     assert breaker.state is State.OPEN
 
     async def half_open() -> bool:
@@ -186,7 +185,7 @@ async def test_bodies_over_the_limit_are_413(start_gateway: StartGateway, servic
             assert (await answer.json())["code"] == "too_large"
         async with gateway.client.post(path, data=chunked(large), headers=headers) as answer:
             assert answer.status == 413
-    assert gateway.runtime.upstreams["projects"].breaker.state is State.CLOSED
+    assert gateway.breaker("projects").state is State.CLOSED
 
 
 async def test_a_safe_request_is_repeated_once_and_an_unsafe_one_never(gateway: Gateway, services: Services) -> None:
@@ -204,7 +203,7 @@ async def test_a_safe_request_is_repeated_once_and_an_unsafe_one_never(gateway: 
     server = await asyncio.start_server(break_once, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        gateway.runtime.upstreams["projects"].url = f"http://127.0.0.1:{port}"
+        gateway.move("projects", f"http://127.0.0.1:{port}")
         assert await _status(gateway, headers) == 200
         assert arrived == ["GET", "GET"]
         for method in ("POST", "DELETE", "PUT", "PATCH"):
@@ -215,13 +214,16 @@ async def test_a_safe_request_is_repeated_once_and_an_unsafe_one_never(gateway: 
 
 
 async def test_a_request_that_never_left_is_repeated_whatever_its_method(
-    start_gateway: StartGateway, services: Services, dead_url: str, monkeypatch: pytest.MonkeyPatch
+    start_gateway: StartGateway, services: Services, dead_url: str
 ) -> None:
-    monkeypatch.setattr(proxy, "RETRY_PAUSE_SECONDS", 2.0)
     gateway = await start_gateway(projects_url=dead_url)
     headers, _ = services.identity.new_key()
     upload = asyncio.create_task(gateway.client.post(DOCUMENTS, data=b"abc", headers=headers))
-    await _asked(services)
+
+    async def waits() -> bool:
+        return gateway.runtime.upstreams["projects"].waiting == 1
+
+    await eventually(waits)
     bodies = []
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -231,7 +233,6 @@ async def test_a_request_that_never_left_is_repeated_whatever_its_method(
         await writer.drain()
         writer.close()
 
-    # Between the first attempt, which is refused, and the second.
     server = await asyncio.start_server(take, "127.0.0.1", int(dead_url.rpartition(":")[2]))
     async with server, await upload as answer:
         assert answer.status == 200
@@ -257,7 +258,7 @@ async def test_an_answer_that_makes_no_sense_is_502(gateway: Gateway, services: 
 
     server = await asyncio.start_server(nonsense, "127.0.0.1", 0)
     async with server:
-        gateway.runtime.upstreams["projects"].url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        gateway.move("projects", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         async with gateway.client.get("/v1/projects", headers=headers) as answer:
             assert answer.status == 502
             assert (await answer.json())["code"] == "bad_upstream_answer"
@@ -272,7 +273,7 @@ async def test_errors_of_a_service_pass_as_they_are(gateway: Gateway, services: 
     services.projects.answers["/v1/projects"] = fails
     for _ in range(10):
         assert await _status(gateway, headers) == 500
-    assert gateway.runtime.upstreams["projects"].breaker.state is State.CLOSED
+    assert gateway.breaker("projects").state is State.CLOSED
 
 
 async def test_more_than_a_service_can_take_is_refused_early(start_gateway: StartGateway, services: Services) -> None:
@@ -336,10 +337,3 @@ async def test_a_websocket_is_refused(gateway: Gateway) -> None:
 
     await gateway.app({"type": "websocket", "path": "/v1/events", "headers": []}, receive, send)
     assert sent == [{"type": "websocket.close", "code": 1008}]
-
-
-async def _asked(services: Services) -> None:
-    async def asked() -> bool:
-        return bool(services.identity.exchanges)
-
-    await eventually(asked)

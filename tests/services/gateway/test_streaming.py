@@ -220,7 +220,7 @@ async def test_clients_that_abort_leave_nothing_behind(gateway: Gateway, service
     for wire in gateway.wires:
         wire.close()
     await _quiet(gateway, service)
-    assert gateway.runtime.upstreams["projects"].breaker.state == "closed"
+    assert gateway.breaker("projects").state == "closed"
     del service.answers[path]
     assert await _status(gateway, "GET", "/v1/projects", headers) == 200
 

@@ -1,0 +1,263 @@
+"""Which replica a request goes to, and whether, where and until when it is tried again. Nothing else decides that.
+
+| what happened | tried again |
+| --- | --- |
+| no connection was made | whatever the request: nothing of it can have had an effect |
+| the connection broke | what is repeatable, sent `MOST_SENT` times at most |
+| no answer for `attempt_seconds`, and another replica works | the same; the last replica has all the time there is |
+| 503 | what is repeatable, for `BUSY_SECONDS`; then the 503 is passed on |
+| an answer that makes no sense, any other status | nothing |
+
+Repeatable is what has no effect: safe methods without a body, and the exchange of a credential.
+
+Where: at a replica that this request has not tried, or else, after a pause, at any. When there is none to try, because
+none is known or all are set aside, one is waited for. Until when: `retry_seconds` from the first failure on, and never
+beyond the request's own deadline. Only `most_waiting` requests wait at a time: more would be a queue that takes longer
+to work off than its members wait. Pauses grow and have jitter.
+
+Does not guarantee: that a request is sent once. One that ends every process which takes it ends at most `MOST_SENT`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
+
+import aiohttp
+
+from services.gateway.breaker import Call
+from services.gateway.errors import BadUpstreamAnswer, UpstreamTimeout
+from services.gateway.replicas import Replica
+from services.gateway.routes import Flow
+from services.gateway.settings import GatewaySettings
+from services.gateway.upstreams import Upstream
+from shared.errors import QuarryError, Unavailable
+from shared.resilience import Backoff
+from shared.telemetry import get_logger
+
+MOST_SENT: Final = 3
+BUSY_SECONDS: Final = 2.5  # a service that has lost its database is to be told of within 3 s
+# Finding out about a replica that refuses costs nothing, so it is done often.
+MOST_PAUSE_OF_REFUSALS_SECONDS: Final = 1.0
+
+_log = get_logger(__name__)
+
+
+class Answer(Protocol):
+    """The beginning of an answer; `whole` is its body where that has been taken in."""
+
+    @property
+    def status(self) -> int: ...
+
+    @property
+    def whole(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """An answer taken in as a whole."""
+
+    status: int
+    whole: bytes
+
+
+A = TypeVar("A", bound=Answer)
+Attempt = Callable[[Replica], Awaitable[A]]
+
+
+def _always() -> bool:
+    return True
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one request allows.
+
+    Args:
+        seconds: from now until its answer must have begun. Its caller ends it then; here nothing is begun so late that
+            it could not be told of.
+        unsent: says whether nothing of its body has been taken from the client.
+        overdue: says, when an attempt is cancelled, whether that is because the service took too long.
+    """
+
+    flow: Flow
+    repeatable: bool
+    seconds: float
+    unsent: Callable[[], bool] = _always
+    overdue: Callable[[], bool] = _never
+
+
+@asynccontextmanager
+async def answered(
+    upstream: Upstream, settings: GatewaySettings, terms: Terms, attempt: Attempt[A]
+) -> AsyncIterator[A]:
+    """The answer of a replica, which counts as busy with it during the block.
+
+    Args:
+        attempt: sends the request to one replica. Leaves nothing open when it raises or is cancelled.
+
+    Raises:
+        Unavailable: no replica can be reached.
+        UpstreamTimeout: none answered.
+        BadUpstreamAnswer: an answer made no sense, or broke off.
+    """
+    course = _Course(upstream, settings, terms, attempt)
+    replica, answer = await course.run()
+    try:
+        yield answer
+    finally:
+        replica.in_flight[terms.flow] -= 1
+
+
+class _Course(Generic[A]):
+    """One request on its way through the replicas of a service."""
+
+    def __init__(self, upstream: Upstream, settings: GatewaySettings, terms: Terms, attempt: Attempt[A]) -> None:
+        self._upstream = upstream
+        self._settings = settings
+        self._terms = terms
+        self._attempt = attempt
+        self._now = asyncio.get_running_loop().time
+        self._deadline = self._now() + terms.seconds
+        self._until: float | None = None
+        self._sent = 0
+        self._tried: set[Replica] = set()
+        self._pauses = Backoff(first=0.1, most=0.5)
+        self._error: Exception | None = None
+        self._busy: tuple[Replica, A] | None = None
+        self._busy_until = 0.0
+
+    async def run(self) -> tuple[Replica, A]:
+        """The replica and its answer; the replica's count is left for the caller to take back."""
+        while (replica := await self._next()) is not None:
+            began = self._now()
+            try:
+                answer = await self._send(replica)
+            except (aiohttp.ClientError, OSError) as error:
+                self._error = error
+                if not self._may_repeat(error):
+                    break
+                continue
+            if answer.status != 503 or answer.whole is None or not self._terms.repeatable:
+                return self._end(replica, answer)
+            self._keep_busy(replica, answer, began)
+        if self._busy is not None:
+            return self._end(*self._busy)
+        raise _named(self._upstream.name, self._error) from self._error
+
+    def _end(self, replica: Replica, answer: A) -> tuple[Replica, A]:
+        replica.in_flight[self._terms.flow] += 1
+        return replica, answer
+
+    # --- whether -----------------------------------------------------------------------------------------------------
+
+    def _may_repeat(self, error: Exception) -> bool:
+        self._give(self._now() + self._settings.retry_seconds)
+        if _never_connected(error):
+            self._sent -= 1
+            return self._terms.unsent()
+        makes_no_sense = isinstance(error, aiohttp.ClientResponseError)
+        return self._terms.repeatable and self._sent < MOST_SENT and not makes_no_sense
+
+    def _keep_busy(self, replica: Replica, answer: A, began: float) -> None:
+        """The service says that it cannot answer now: ask again for a little while, then let it have said so."""
+        if self._busy is None:
+            self._busy_until = began + BUSY_SECONDS
+            self._pauses = Backoff(first=0.5, most=1.0)
+        self._busy = replica, answer
+        self._give(self._busy_until)
+
+    # --- where, and until when ---------------------------------------------------------------------------------------
+
+    async def _next(self) -> Replica | None:
+        """The replica for the next attempt; None when it is time to give up."""
+        replicas = self._upstream.replicas
+        while True:
+            await replicas.refresh(self._settings.attempt_seconds)
+            replica = replicas.choose(self._terms.flow, tried=self._tried, repeatable=self._terms.repeatable)
+            if replica is not None:
+                self._tried.add(replica)
+                return replica
+            if not await self._paused():
+                return None
+            self._tried.clear()
+
+    async def _paused(self) -> bool:
+        """Wait a little; False when it is too late for that, or too many wait."""
+        until = self._give(self._now() + self._settings.retry_seconds)
+        pause = self._pauses.next()
+        if self._now() + pause >= until or self._upstream.waiting >= self._settings.most_waiting:
+            return False
+        self._upstream.waiting += 1
+        try:
+            await asyncio.sleep(pause)
+        finally:
+            self._upstream.waiting -= 1
+        return True
+
+    def _give(self, until: float) -> float:
+        """The end of all repeating, set at the first failure; a later one can only bring it nearer."""
+        self._until = min(until, self._deadline if self._until is None else self._until)
+        return self._until
+
+    # --- one attempt -------------------------------------------------------------------------------------------------
+
+    async def _send(self, replica: Replica) -> A:
+        self._sent += 1
+        replica.in_flight[self._terms.flow] += 1
+        try:
+            with self._judged(replica) as call:
+                async with asyncio.timeout(self._limit(replica)):
+                    answer = await self._attempt(replica)
+                call.succeeded()
+                return answer
+        finally:
+            replica.in_flight[self._terms.flow] -= 1
+
+    def _limit(self, replica: Replica) -> float | None:
+        """Seconds for an attempt; None: as long as the request may take."""
+        if self._busy is not None:
+            return max(0.0, self._busy_until - self._now())
+        others = self._terms.repeatable and self._upstream.replicas.others_than(replica, self._tried)
+        return self._settings.attempt_seconds if others else None
+
+    @contextmanager
+    def _judged(self, replica: Replica) -> Iterator[Call]:
+        """Tell the replica's breaker of failures that are the service's."""
+        others = self._upstream.replicas.others_than(replica)
+        with replica.breaker.call() as call:
+            try:
+                yield call
+            except asyncio.CancelledError:
+                if self._terms.overdue():
+                    call.failed(at_once=others)
+                raise
+            except (aiohttp.ClientError, OSError) as error:
+                if self._busy is not None and isinstance(error, TimeoutError):
+                    raise  # was given less time than is fair
+                refused = _never_connected(error)
+                call.failed(at_once=others, most_pause=MOST_PAUSE_OF_REFUSALS_SECONDS if refused else None)
+                if others:
+                    reason = str(error)[:200] or type(error).__name__
+                    _log.warning("replica_failed", upstream=self._upstream.name, replica=replica.url, reason=reason)
+                raise
+
+
+def _never_connected(error: Exception | None) -> bool:
+    return isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError))
+
+
+def _named(service: str, error: Exception | None) -> QuarryError:
+    """What a failure is called before the client."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return BadUpstreamAnswer()
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return BadUpstreamAnswer(f"The {service} service broke off its answer.")
+    if isinstance(error, TimeoutError) and not _never_connected(error):
+        return UpstreamTimeout()
+    return Unavailable(f"The {service} service cannot be reached.", retry_after=1)
