@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import aiohttp
 import pytest
@@ -14,8 +15,11 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from infra.local.servers import RedisServer
+from services.gateway.breaker import Breaker
 from services.gateway.http_protocol import GuardedProtocol
 from services.gateway.main import create_app
+from services.gateway.replicas import Lookup, Replicas, by_dns
+from services.gateway.routes import UpstreamName
 from services.gateway.runtime import Runtime
 from shared.redis_clients import command_client
 from tests.services.gateway.doubles import IdentityServiceDouble, ServiceDouble, Services
@@ -36,6 +40,16 @@ class Gateway:
     def runtime(self) -> Runtime:
         runtime: Runtime = self.app.state.runtime
         return runtime
+
+    def breaker(self, name: UpstreamName) -> Breaker:
+        """Of a service's only replica."""
+        (replica,) = self.runtime.upstreams[name].replicas.known
+        return replica.breaker
+
+    def move(self, name: UpstreamName, url: str) -> None:
+        """A service is somewhere else from now on, as if its address in the settings were another."""
+        upstream = self.runtime.upstreams[name]
+        upstream.url, upstream.replicas = url, Replicas(name, url, by_dns)
 
     async def wire(self) -> Wire:
         """A raw connection to the gateway, closed when the gateway stops at the latest."""
@@ -86,10 +100,10 @@ def services(running_services: Services) -> Services:
 
 @pytest.fixture
 async def start_gateway(services: Services, gateway_redis: RedisServer, redis: Redis) -> AsyncIterator[StartGateway]:
-    """Start a gateway; keyword arguments are settings that differ from the defaults."""
+    """Start a gateway; keyword arguments are settings that differ from the defaults. `lookup` finds replicas."""
     async with AsyncExitStack() as stack:
 
-        async def start(**settings: object) -> Gateway:
+        async def start(lookup: Lookup = by_dns, **settings: object) -> Gateway:
             environment = {
                 "QUARRY_GATEWAY_REDIS_URL": gateway_redis.url(),
                 "QUARRY_GATEWAY_SERVICE_SECRET": "gateway secret",
@@ -97,7 +111,7 @@ async def start_gateway(services: Services, gateway_redis: RedisServer, redis: R
                 **{f"QUARRY_GATEWAY_{item.name.upper()}_URL": item.url for item in services.each()},
                 **{f"QUARRY_GATEWAY_{name.upper()}": str(value) for name, value in settings.items()},
             }
-            return await stack.enter_async_context(_serve(make_app(create_app, environment)))
+            return await stack.enter_async_context(_serve(make_app(partial(create_app, lookup), environment)))
 
         yield start
 
