@@ -22,6 +22,8 @@ def store_of(settings: IndexingSettings) -> VectorStore:
 
 def _engine_of(settings: IndexingSettings) -> Engine:
     folder = settings.data_dir / "vectors"
+    if settings.qdrant_url is not None:
+        return _qdrant(settings, settings.qdrant_url)
     if settings.vectors_socket is not None:
         return SharedEngine(settings.vectors_socket, dimensions=_DIMENSIONS, call_timeout=_CALL_SECONDS)
     if settings.vectors_listen is not None:
@@ -38,5 +40,21 @@ def _engine_of(settings: IndexingSettings) -> Engine:
         dimensions=_DIMENSIONS,
         average_chunk_tokens=_AVERAGE_CHUNK_TOKENS,
         lock_timeout=_LOCK_SECONDS,
+        call_timeout=_CALL_SECONDS,
+    )
+
+
+def _qdrant(settings: IndexingSettings, url: str) -> Engine:
+    # Its client takes two seconds and 90 MiB to import: only for who uses it.
+    from services.indexing.vectors.qdrant import QdrantEngine  # noqa: PLC0415
+
+    assert settings.qdrant_api_key is not None  # noqa: S101  # the settings see to it
+    return QdrantEngine(
+        url,
+        grpc_port=settings.qdrant_grpc_port,
+        api_key=settings.qdrant_api_key.get_secret_value(),
+        collection=settings.qdrant_collection,
+        dimensions=_DIMENSIONS,
+        average_chunk_tokens=_AVERAGE_CHUNK_TOKENS,
         call_timeout=_CALL_SECONDS,
     )
