@@ -79,7 +79,7 @@ class RuntimeReadings(Readings):
             states = [replica.breaker.state for replica in upstream.replicas.known]
             for state in State:
                 replicas.add_metric(["gateway", upstream.name, state.value], states.count(state))
-        streams = _gauge("open_streams", "Open event streams.")
+        streams = _gauge("sse_open", "Open event streams.")
         streams.add_metric(["gateway"], runtime.places.streams)
         entries = _gauge("token_cache_entries", "Remembered answers of identity about credentials.")
         entries.add_metric(["gateway"], len(runtime.cache))

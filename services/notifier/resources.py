@@ -20,6 +20,7 @@ from services.notifier.settings import NotifierSettings
 from services.notifier.streams import ticks
 from services.notifier.streams.connections import Connections
 from services.notifier.streams.hub import Hub
+from services.notifier.streams.metrics import StreamReadings
 from services.notifier.streams.revocations import Revocations
 from services.notifier.streams.service import Streaming
 from services.notifier.streams.shutdown import on_stop_signal
@@ -44,6 +45,7 @@ def resources(settings: NotifierSettings) -> Resources:
         announcer = Announcer(runtime.redis, streaming.hub.tell)
         app.state.streaming = streaming
         async with AsyncExitStack() as stack:
+            stack.enter_context(runtime.metrics.including(StreamReadings(streaming.connections)))
             stack.callback(streaming.hub.close)
             stack.enter_context(on_stop_signal(streaming.connections.drain))
             for name, work in (

@@ -214,6 +214,11 @@ MEMORY: Final = (
         "tests/services/notifier/test_streams.py::test_there_are_only_so_many_streams",
     ),
     Store(
+        r"services\.notifier\.streams\.connections\.Connections\.ended",
+        "a number for each reason; nothing of a tenant",
+        "tests/services/notifier/test_metrics.py::test_streams_that_were_cut_off_are_told_by_their_reason",
+    ),
+    Store(
         r"services\.notifier\.streams\.snapshots\.Snapshots\._not_begun",
         "by tenant and project; each asked with a token of the tenant",
         "tests/services/notifier/test_streams.py::test_the_snapshot_holds_the_running_jobs",

@@ -20,14 +20,15 @@ class Connection:
         visible: projects whose events may be shown; None for all.
         cursor: the sequence up to which the client has got everything.
         ending: why the stream is to end, once it is.
+        frames: how many were written.
         writer: the task that writes, while there is one.
         writing_since: when the write under way began; None while nothing is being written.
         stuck: the client has not read for too long, and the writer was cancelled for it.
     """
 
     __slots__ = (
-        "_limit", "_queue", "_waiter", "cursor", "ending", "ends_at", "key", "opened_at", "principal", "stuck",
-        "visible", "writer", "writing_since", "wrote_at",
+        "_limit", "_queue", "_waiter", "cursor", "ending", "ends_at", "frames", "key", "opened_at", "principal",
+        "stuck", "visible", "writer", "writing_since", "wrote_at",
     )  # fmt: skip
 
     def __init__(self, principal: Principal, key: FeedKey, *, queue_frames: int, now: float, ends_at: float) -> None:
@@ -36,6 +37,7 @@ class Connection:
         self.visible: frozenset[uuid.UUID] | None = None
         self.cursor = 0
         self.ending: str | None = None
+        self.frames = 0
         self.opened_at = self.wrote_at = now
         self.ends_at = ends_at
         self.writer: asyncio.Task[None] | None = None

@@ -22,7 +22,11 @@ _MOST_TEND_SECONDS = 1.0
 
 
 class Connections:
-    """The open streams, by tenant."""
+    """The open streams, by tenant.
+
+    Attributes:
+        ended: how many ended, by reason.
+    """
 
     def __init__(self, settings: NotifierSettings) -> None:
         self._settings = settings
@@ -30,6 +34,8 @@ class Connections:
         self._by_caller: Counter[tuple[uuid.UUID, uuid.UUID | str]] = Counter()
         self._count = 0
         self._draining = False
+        self._frames_of_ended = 0
+        self.ended: Counter[str] = Counter()
 
     def admit(self, principal: Principal, key: FeedKey) -> Connection:
         """A place for one more stream, given back by `discard`.
@@ -67,6 +73,8 @@ class Connections:
         if not self._by_caller[caller]:
             del self._by_caller[caller]
         self._count -= 1
+        self._frames_of_ended += connection.frames
+        self.ended[connection.ending or "not opened"] += 1
 
     def of_tenant(self, tenant_id: uuid.UUID) -> list[Connection]:
         return list(self._by_tenant.get(tenant_id, ()))
@@ -77,6 +85,11 @@ class Connections:
 
     def __len__(self) -> int:
         return self._count
+
+    @property
+    def frames(self) -> int:
+        """How many frames were written so far."""
+        return self._frames_of_ended + sum(connection.frames for connection in self)
 
     def renew(self, within: float) -> None:
         """Let every stream end at a random moment within so many seconds, so that its client is let in anew."""

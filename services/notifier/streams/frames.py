@@ -26,6 +26,8 @@ class Frame:
 
 
 HEARTBEAT = Frame(b":\n\n")
+FRAME_END = b"\n\n"
+"""The end of every frame, and of nothing else."""
 
 
 def durable(key: FeedKey, event: StoredEvent) -> Frame:

@@ -17,6 +17,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.notifier.streams.connection import Connection
+from services.notifier.streams.frames import FRAME_END
 from shared.telemetry import get_logger
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -89,6 +90,7 @@ class _Run:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
             connection.writing_since = None
             connection.wrote_at = time()
+            connection.frames += chunk.count(FRAME_END)
 
         watch = asyncio.create_task(_until_gone(receive, connection))
         try:

@@ -151,7 +151,7 @@ async def test_what_is_under_way_is_told_as_it_is_now(gateway: Gateway, services
         text = await scrape()
         return (
             value(text, "quarry_requests_in_flight", upstream="projects") == 1
-            and value(text, "quarry_open_streams") == 2
+            and value(text, "quarry_sse_open") == 2
         )
 
     await eventually(all_there)
@@ -159,7 +159,7 @@ async def test_what_is_under_way_is_told_as_it_is_now(gateway: Gateway, services
     assert await asyncio.gather(*asked) == [200, 200, 200]
     text = await scrape()
     assert value(text, "quarry_requests_in_flight", upstream="projects") == 0
-    assert value(text, "quarry_open_streams") == 0
+    assert value(text, "quarry_sse_open") == 0
     assert value(text, "quarry_replicas", upstream="projects", state="closed") == 1
     assert value(text, "quarry_replicas", upstream="projects", state="open") == 0
 
