@@ -5,12 +5,15 @@
 The embedded stack starts services by it on loopback, an image has it as its entry point. The port is that of
 `QUARRY_PORT` unless one is given, the roles those of the service's settings.
 
+A connection is an open file, of which the process may have as many as the machine lets it.
+
 SIGTERM and SIGINT: no new connection is taken, requests under way have `DRAIN_SECONDS` to end, then the service closes
 what it holds, and the status is 0. Before the service has started they end it at once.
 """
 
 import argparse
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -23,6 +26,8 @@ PORT: Final = 8000
 DRAIN_SECONDS: Final = 5
 STOP_SECONDS: Final = 8.0
 """How long whoever stops a service waits: longer than for requests, so that the lifespan can still end in order."""
+
+_OPEN_FILES: Final = 65_536
 
 
 class _Protocol(TypedDict, total=False):
@@ -43,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
+    _allow_open_files()
     if given.roles:
         os.environ[f"QUARRY_{given.service.upper()}_ROLES"] = given.roles
     uvicorn.run(
@@ -57,6 +63,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         access_log=False,
         **(_INTERNAL if given.factory else _PROTOCOLS.get(given.service, _INTERNAL)),
     )
+
+
+def _allow_open_files() -> None:
+    """Shells and engines grant a thousand by themselves, and more to who asks."""
+    granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
+    if granted != resource.RLIM_INFINITY and granted < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:

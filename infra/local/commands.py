@@ -81,6 +81,11 @@ def fuzz() -> None:
     sys.exit(_call(sys.executable, "-m", "tests.isolation.fuzz", *sys.argv[1:]))
 
 
+def secrets() -> None:
+    """The secrets of the system in containers; arguments are passed on."""
+    sys.exit(_call(sys.executable, "-m", "infra.docker.secrets", *sys.argv[1:]))
+
+
 def mutate() -> None:
     """Guards removed one at a time, to see the tests notice; arguments are passed on."""
     sys.exit(_call(sys.executable, "-m", "tests.isolation.mutations", *sys.argv[1:]))

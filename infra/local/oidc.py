@@ -1,4 +1,4 @@
-"""An OpenID provider for development: anyone may sign in as anyone, so it is bound to loopback.
+"""An OpenID provider for development: anyone may sign in as anyone, so it is bound to loopback unless told otherwise.
 
     python -m infra.local.oidc --port 9400 --user '{"sub": "dev-user", "email": "dev@example.test"}'
 
@@ -76,6 +76,7 @@ def _challenge_of(verifier: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m infra.local.oidc", description="OpenID provider for development")
+    parser.add_argument("--host", default=HOST, help="in a container, whose port is published on loopback only")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--user", action="append", default=[], help="claims of a user as a JSON object with 'sub'")
     arguments = parser.parse_args()
@@ -84,7 +85,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # one line for every request otherwise
     app = make_app([json.loads(claims) for claims in arguments.user])
-    make_server(HOST, arguments.port, app, threaded=True).serve_forever()
+    make_server(arguments.host, arguments.port, app, threaded=True).serve_forever()
 
 
 if __name__ == "__main__":
