@@ -1,23 +1,21 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from services.indexing.vectors.embedded import EmbeddedEngine
-from services.indexing.vectors.store import EmbeddedStore, ProjectVectors, VectorStore
+from services.indexing.vectors.store import ProjectVectors, VectorStore
 from tests.services.indexing.vectors.samples import DIMENSIONS
+from tests.support.vector_stores import KINDS, vector_store
 
 
-@pytest.fixture(scope="session", params=["embedded"])
-async def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VectorStore]:
-    """One store for the whole session: tests keep apart by making tenants of their own, as users do."""
-    engines = {"embedded": EmbeddedStore}
-    # So low that small tests also meet optimised segments.
-    store = engines[request.param](tmp_path_factory.mktemp("vectors"), indexing_threshold_kb=1)
-    await store.start()
-    yield store
-    await store.stop()
+@pytest.fixture(scope="session", params=KINDS)
+async def store(request: pytest.FixtureRequest, folders: Callable[[str], Path]) -> AsyncIterator[VectorStore]:
+    """One store of each kind for the whole session: tests keep apart by making tenants of their own, as users do."""
+    # The threshold is so low that small tests also meet optimised segments.
+    async with vector_store(request.param, folders("vectors"), indexing_threshold_kb=1) as store:
+        yield store
 
 
 @pytest.fixture
