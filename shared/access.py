@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
+from shared import neighbours
 from shared.auth import Principal, Scope, ServiceTokens
 from shared.db import Model
 from shared.errors import NotFound, Unavailable
@@ -112,18 +113,20 @@ class ProjectDirectory:
         """
         token = await self._tokens.token("projects", tenant_of(session))
         try:
-            async with self._client.get(
+            status, body = await neighbours.ask(
+                self._client,
+                "GET",
                 f"{self._url}/internal/projects/{project_id}/access",
                 params={} if user_id is None else {"user_id": str(user_id)},
                 headers={"Authorization": f"Bearer {token}"},
-                timeout=aiohttp.ClientTimeout(total=3),
-            ) as answer:
-                if answer.status == 404:
-                    raise NotFound
-                answer.raise_for_status()
-                access = _Access.model_validate_json(await answer.read())
+            )
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Unavailable("The projects service cannot be reached.", retry_after=1) from error
+        if status == 404:
+            raise NotFound
+        if status != 200:
+            raise Unavailable("The projects service cannot answer now.", retry_after=1)
+        access = _Access.model_validate_json(body)
         await _remember_project(session, project_id, active=access.status == "active", sequence=access.revision)
         for member in access.members:
             await _remember_role(session, project_id, member.user_id, member.role, access.revision)

@@ -23,6 +23,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from shared import neighbours
 from shared.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from shared.events.identity import TenantRole
 from shared.events.projects import ProjectRole
@@ -195,10 +196,11 @@ class TokenVerifier:
         if now < self._next_fetch:
             return
         try:
-            async with self._client.get(self._url, timeout=aiohttp.ClientTimeout(total=3)) as answer:
-                answer.raise_for_status()
-                document = orjson.loads(await answer.read())
-        except (aiohttp.ClientError, TimeoutError, orjson.JSONDecodeError) as error:
+            status, body = await neighbours.ask(self._client, "GET", self._url)
+            if status != 200:
+                raise ValueError(f"status {status}")
+            document = orjson.loads(body)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if not self._keys:
                 raise Unavailable("Identity cannot be reached to check credentials.", retry_after=1) from error
             return
@@ -247,15 +249,17 @@ class ServiceTokens:
         if cached and cached[1] > loop.time():
             return cached[0]
         try:
-            async with self._client.post(
+            status, answer = await neighbours.ask(
+                self._client,
+                "POST",
                 self._url,
                 json={"audience": audience, "tenant_id": str(tenant_id)},
                 headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=3),
-            ) as answer:
-                answer.raise_for_status()
-                body = orjson.loads(await answer.read())
-        except (aiohttp.ClientError, TimeoutError) as error:
+            )
+            if status != 200:
+                raise ValueError(f"status {status}")
+            body = orjson.loads(answer)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise Unavailable("Identity cannot be reached.", retry_after=1) from error
         if len(self._cache) >= self._MOST_CACHED:
             self._cache.pop(next(iter(self._cache)))

@@ -5,9 +5,12 @@
 
 Fails by: a `sqlalchemy.exc.DBAPIError` in bounded time. Nobody waits longer than `POOL_SECONDS` for a connection of the
 pool and `CONNECT_SECONDS` for a new one. A living server ends a statement itself (`infra.postgres.roles.LIMITS`); one
-that has stopped answering is given up a second later, and with it every connection of the pool.
+that has stopped answering is given up a second later, and with it every connection of the pool. A connection that ended
+while it lay in the pool is replaced before anybody gets it. Each end notices that the other has vanished
+(`shared.keepalive`), and the server then ends the session with all of its locks.
 """
 
+import asyncio
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +21,13 @@ from pydantic import SecretStr
 from sqlalchemy import DateTime, MetaData, Text, Uuid, event, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from shared import keepalive
 from shared.settings import DatabaseSettings, SettingsError
 
 POOL_SECONDS: Final = 1.5
@@ -142,21 +147,40 @@ def _engine(
                 "search_path": service,
                 "timezone": "UTC",
                 "jit": "off",
+                **keepalive.OF_POSTGRES,
             },
         },
     )
     event.listen(engine.sync_engine, "handle_error", _give_up_on_silence)
+    event.listen(engine.sync_engine, "checkout", _refuse_ended)
     return engine
+
+
+class _WatchedConnection(asyncpg.Connection):
+    """A connection whose other end is asked now and then whether it is still there."""
+
+    def __init__(self, protocol: Any, transport: asyncio.BaseTransport, *args: Any) -> None:
+        super().__init__(protocol, transport, *args)
+        keepalive.watch(transport.get_extra_info("socket"))
 
 
 async def _open_connection(*args: Any, **options: Any) -> "asyncpg.Connection[Any]":
     """`asyncpg.connect`, for which a server that is not there and one that does not answer are the same outage."""
     try:
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(*args, **options)
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(
+            *args, **options, connection_class=_WatchedConnection
+        )
     except OSError as error:
         reason = str(error) or type(error).__name__
         raise asyncpg.CannotConnectNowError(f"Postgres cannot be reached: {reason}") from error
     return connection
+
+
+def _refuse_ended(connection: DBAPIConnection, _record: object, _proxy: object) -> None:
+    """A restarted server, or one noticed to have vanished, ended this connection and so the others of the pool."""
+    driver = getattr(connection, "driver_connection", None)
+    if isinstance(driver, asyncpg.Connection) and driver.is_closed():
+        raise InvalidatePoolError
 
 
 def _give_up_on_silence(context: ExceptionContext) -> OperationalError | None:

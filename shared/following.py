@@ -25,14 +25,17 @@ async def follow(
     on_entry: Callable[[bytes, dict[bytes, bytes]], None],
     on_gap: Callable[[], None],
     on_read: Callable[[], None] = lambda: None,
+    *,
+    block_ms: int = BLOCK_MS,
 ) -> None:
     """Read `stream` without a group until cancelled: from its present end, and on from the last entry seen.
 
     Args:
-        redis: a `reader_client`.
+        redis: a `reader_client`, or one whose answers may take longer than `block_ms`.
         on_entry: called with each entry's id and fields; must not block.
         on_gap: called when entries may have been missed: reading was interrupted, or Redis began another life.
         on_read: called after every read that Redis answered, if with nothing: all entries until now were passed on.
+        block_ms: how long a read waits for entries.
     """
     backoff = Backoff(first=0.1, most=2.0)
     last_id: bytes | None = None
@@ -40,7 +43,7 @@ async def follow(
         try:
             if last_id is None:
                 last_id = await _newest_id(redis, stream)
-            answer: Any = await redis.xread({stream: last_id}, count=1000, block=BLOCK_MS)
+            answer: Any = await redis.xread({stream: last_id}, count=1000, block=block_ms)
             for entry_id, fields in _entries_of(answer):
                 on_entry(entry_id, fields)
                 last_id = entry_id

@@ -7,7 +7,9 @@ Does not guarantee: publishing once. A crash between XADD and the mark repeats a
 Fails by: waiting. Redis or Postgres out of reach pauses the relay with backoff; rows wait in the outbox.
 
 One at a time per service: a session-level advisory lock, held by the connection that the leader keeps. A relay that
-loses the connection loses the lock with it.
+loses the connection loses the lock with it; one whose process ends, or vanishes (`shared.keepalive`), is followed by
+another. A commit in a process that does not lead wakes the leader through Redis: by an entry in the stream
+`<stream>:wake`, which keeps one. What is lost of that costs a poll.
 
 How loss is noticed: the stream's *epoch* is a random value in a Redis key beside the stream. Every few seconds, and
 before anything is published after an error, it is compared with the one in Postgres. Another epoch, or none, means
@@ -30,9 +32,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
+from shared.background import run_in_background
 from shared.db import Model
 from shared.events.subscriptions import SUBSCRIBERS
 from shared.failpoints import failpoint
+from shared.following import follow
 from shared.metrics import Metrics
 from shared.outbox import OutboxEvent, entry_of
 from shared.redis_clients import stream_of
@@ -42,6 +46,7 @@ from shared.telemetry import get_logger
 from shared.tenancy import Database
 
 POLL_SECONDS = 0.5
+WAKE_BLOCK_MS = 1000  # less than a command client's patience
 CHECK_SECONDS = 2.0
 BATCH = 500
 
@@ -81,6 +86,7 @@ class Relay:
         self._metrics = metrics or Metrics.unread()
         self.stream = stream_of(service)
         self._epoch_key = f"{self.stream}:epoch"
+        self._wake_stream = f"{self.stream}:wake"
         self._lock_name = f"relay:{service}"
         self._database = database
         self._redis = redis
@@ -112,6 +118,7 @@ class Relay:
             stack.callback(self._step_down)
             await self._become_leader(lock)
             stack.push_async_callback(self._release, lock)
+            await stack.enter_async_context(run_in_background(self._hear, name="relay-wakes"))
             self.leading = True
             self._next_check = 0.0
             while True:
@@ -119,7 +126,7 @@ class Relay:
                 moved = await self._step(lock)
                 backoff.reset()
                 if moved < BATCH:
-                    await self._wait()
+                    await self._wait(POLL_SECONDS)
 
     async def _step(self, lock: AsyncConnection) -> int:
         now = asyncio.get_running_loop().time()
@@ -131,10 +138,26 @@ class Relay:
         return await self._publish_batch()
 
     async def _become_leader(self, lock: AsyncConnection) -> None:
-        """Wait for the lock by asking for it: a blocking wait would outlive the statement timeout."""
+        """Wait for the lock by asking for it: a blocking wait would outlive the statement timeout. Meanwhile what is
+        committed here is the leader's to publish."""
+        clock = asyncio.get_running_loop().time
         attempt = select(func.pg_try_advisory_lock(func.hashtext(self._lock_name)))
-        while not await lock.scalar(attempt):  # noqa: ASYNC110  # the lock is Postgres's: nothing here can signal it
-            await asyncio.sleep(POLL_SECONDS)
+        while not await lock.scalar(attempt):
+            next_attempt = clock() + POLL_SECONDS
+            while (left := next_attempt - clock()) > 0:
+                if await self._wait(left):
+                    self._woken.clear()
+                    await self._redis.xadd(self._wake_stream, {"wake": ""}, maxlen=1, approximate=False)
+
+    async def _hear(self) -> None:
+        """Wakes of the processes that do not lead."""
+        await follow(
+            self._redis,
+            self._wake_stream,
+            on_entry=lambda _entry_id, _fields: self.wake(),
+            on_gap=self.wake,
+            block_ms=WAKE_BLOCK_MS,
+        )
 
     async def _release(self, lock: AsyncConnection) -> None:
         if not lock.invalidated:
@@ -143,12 +166,13 @@ class Relay:
     def _step_down(self) -> None:
         self.leading = False
 
-    async def _wait(self) -> None:
+    async def _wait(self, seconds: float) -> bool:
+        """Whether it was woken within so many seconds."""
         try:
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._woken.wait()
+            async with asyncio.timeout(seconds):
+                return await self._woken.wait()
         except TimeoutError:
-            return
+            return False
 
     async def _publish_batch(self) -> int:
         async with self._database.system() as session:

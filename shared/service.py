@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import db, telemetry
+from shared import db, neighbours, telemetry
 from shared.auth import ServiceTokens, TokenVerifier
 from shared.background import run_in_background
 from shared.backlog import Backlog
@@ -107,7 +107,7 @@ async def _run(settings: DatabaseSettings, metrics: Metrics) -> AsyncIterator[Ru
         stack.push_async_callback(engines.dispose)
         redis = command_client(settings.redis_url.get_secret_value())
         stack.push_async_callback(redis.aclose)
-        http = await stack.enter_async_context(aiohttp.ClientSession())
+        http = await stack.enter_async_context(neighbours.new_session())
         runtime = Runtime(
             settings=settings,
             database=Database(engines, backlog=Backlog(settings.outbox_backlog_limit)),

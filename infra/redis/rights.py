@@ -2,7 +2,7 @@
 
 | a service | may |
 | --- | --- |
-| with a stream of its own | add to it and trim it, make groups on it, look at them; keep the stream's epoch |
+| with a stream of its own | add to it and trim it, make groups on it, look at them; keep the stream's epoch and wakes |
 | with a group on a stream | read it as a group, acknowledge and claim, make the group; never add, trim or delete |
 | that follows a stream | read it; nothing else |
 | with further keys | what `OTHERS` says |
@@ -73,6 +73,7 @@ def _producing(stream: str) -> list[Grant]:
         Grant(stream, "W", ("xadd", "xtrim", "xgroup|create")),
         Grant(stream, "R", _GROUPS_SEEN),
         Grant(f"{stream}:epoch", "RW", ("get", "set", "exists")),
+        Grant(f"{stream}:wake", "RW", ("xadd", "xread", "xrevrange")),
     ]
 
 

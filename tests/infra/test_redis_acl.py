@@ -72,6 +72,7 @@ STREAMS = [stream_of(producer) for producer in PRODUCERS]
 KEYS = [
     *STREAMS,
     *(f"{stream}:epoch" for stream in STREAMS),
+    *(f"{stream}:wake" for stream in STREAMS),
     "events.progress",
     "notifier.feeds",
     LIMIT,
@@ -121,6 +122,8 @@ def allowed(service: str, key: str) -> set[str]:
             commands |= FOLLOWING if service in FOLLOWERS[producer] else set()
         if key == f"{stream_of(producer)}:epoch" and service == producer:
             commands |= COUNTING
+        if key == f"{stream_of(producer)}:wake" and service == producer:
+            commands |= {"xadd", *FOLLOWING}
     others = {
         ("indexing", "events.progress"): {"xadd"},
         ("notifier", "events.progress"): FOLLOWING,

@@ -95,6 +95,11 @@ REDIS_KEYS: Final = (
         "tests/infra/test_redis_acl.py::test_a_service_may_do_with_keys_what_its_part_needs_and_nothing_else",
     ),
     Store(
+        r"events\.(identity|projects|indexing|notifier):wake",
+        "says that something was committed; nothing of a tenant",
+        "tests/infra/test_redis_acl.py::test_a_service_may_do_with_keys_what_its_part_needs_and_nothing_else",
+    ),
+    Store(
         r"events\.progress",
         "a tick goes to the streams of its tenant and project",
         "tests/isolation/test_events.py::test_progress_under_another_tenant_reaches_nobody",

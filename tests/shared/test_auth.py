@@ -116,14 +116,14 @@ async def test_invented_key_ids_do_not_flood_identity(
     verifier: TokenVerifier, tokens: IdentityDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fetched = 0
-    fetch = verifier._client.get
+    fetch = verifier._client.request
 
     def counting(*args: Any, **kwargs: Any) -> Any:
         nonlocal fetched
         fetched += 1
         return fetch(*args, **kwargs)
 
-    monkeypatch.setattr(verifier._client, "get", counting)
+    monkeypatch.setattr(verifier._client, "request", counting)
     token = tokens.bearer("projects", tenant_id=TENANT)
     for number in range(50):
         with pytest.raises(Unauthenticated):

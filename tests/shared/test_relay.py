@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from functools import partial
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from redis.asyncio import Redis
 from sqlalchemy import select
 
 import shared.relay
+from shared import db
 from shared.background import run_in_background
 from shared.events.envelope import Envelope
 from shared.outbox import OutboxEvent, caused_by_request, publish
@@ -22,6 +24,7 @@ from tests.shared.backbone import (
     value_of,
     write,
 )
+from tests.shared.conftest import SampleSettings
 from tests.shared.events import NoteWritten
 from tests.support.polling import eventually
 
@@ -66,6 +69,27 @@ async def test_only_one_relay_of_a_service_leads(database: Database, relay: Rela
     async with run_in_background(second.run, name="second relay"):
         await asyncio.sleep(0.6)
         assert (relay.leading, second.leading) == (True, False)
+
+
+async def test_a_commit_in_a_process_that_does_not_lead_wakes_the_one_that_does(
+    settings: SampleSettings,
+    relay: Relay,
+    redis_client: Redis,
+    tenant_id: uuid.UUID,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared.relay, "POLL_SECONDS", 60.0)
+    engines = await db.connect(settings)
+    elsewhere = Database(engines)
+    second = Relay("notifier", elsewhere, redis_client)
+    elsewhere.on_outbox_commit(second.wake)
+    async with run_in_background(second.run, name="second relay"):
+        for count in range(1, 4):
+            await write(elsewhere, tenant_id)
+            await eventually(partial(has_entries, redis_client, count))
+        assert (relay.leading, second.leading) == (True, False)
+        assert await redis_client.xlen(f"{STREAM}:wake") == 1
+    await engines.dispose()
 
 
 async def test_the_relay_takes_over_from_one_that_ended(

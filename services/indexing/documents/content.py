@@ -18,7 +18,8 @@ from shared.auth import ServiceTokens
 from shared.telemetry import current_traceparent
 
 _READ_BYTES = 1024 * 1024
-_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=3, sock_read=15)
+# A projects replica that has vanished costs a job this much; a living one reads from its disk meanwhile.
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=10)
 
 
 class ContentSource:

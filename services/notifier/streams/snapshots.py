@@ -14,6 +14,7 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.notifier.feeds.repository import FeedKey
+from shared import neighbours
 from shared.auth import ServiceTokens
 from shared.errors import Unavailable
 from shared.events.indexing import Stage
@@ -91,6 +92,8 @@ class Snapshots:
         headers = {"Authorization": f"Bearer {await self._tokens.token('indexing', key.tenant_id)}"}
         if traceparent := current_traceparent():
             headers["traceparent"] = traceparent
-        async with self._client.get(f"{self._url}/v1/projects/{key.feed_id}/progress", headers=headers) as answer:
-            answer.raise_for_status()
-            return _Progress.model_validate_json(await answer.read()).jobs
+        url = f"{self._url}/v1/projects/{key.feed_id}/progress"
+        status, body = await neighbours.ask(self._client, "GET", url, headers=headers)
+        if status != 200:
+            raise Unavailable
+        return _Progress.model_validate_json(body).jobs
