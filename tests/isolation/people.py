@@ -32,7 +32,10 @@ class Browser:
 
 
 def client_of(stack: Stack, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
-    url = f"http://127.0.0.1:{stack.ports['gateway']}"
+    return client_at(f"http://127.0.0.1:{stack.ports['gateway']}", headers)
+
+
+def client_at(url: str, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
     return httpx.AsyncClient(base_url=url, headers=headers or {}, timeout=60, verify=PLAIN)
 
 
@@ -43,10 +46,15 @@ def key_client(stack: Stack, key: str) -> httpx.AsyncClient:
 async def sign_in(stack: Stack, email: str, *, name: str = "Somebody") -> Browser:
     """Sign in at the development provider, as the person with that verified address."""
     assert stack.oidc is not None
+    return await sign_in_at(f"http://127.0.0.1:{stack.ports['gateway']}", stack.oidc.issuer, email, name=name)
+
+
+async def sign_in_at(url: str, issuer: str, email: str, *, name: str = "Somebody") -> Browser:
+    """As `sign_in`, where the gateway and the provider are known by their addresses alone."""
     claims = {"email": email, "email_verified": True, "name": name}
     cookies: dict[str, str] = {}
-    async with client_of(stack) as browser, httpx.AsyncClient(timeout=60, verify=PLAIN) as elsewhere:
-        made = await elsewhere.put(f"{stack.oidc.issuer}/users/{email}", json=claims)
+    async with client_at(url) as browser, httpx.AsyncClient(timeout=60, verify=PLAIN) as elsewhere:
+        made = await elsewhere.put(f"{issuer}/users/{email}", json=claims)
         assert made.status_code == 204, made.text
         begun = await browser.get("/auth/login/dev", params={"return_to": "/"})
         _keep(cookies, begun)
@@ -56,7 +64,7 @@ async def sign_in(stack: Stack, email: str, *, name: str = "Somebody") -> Browse
         _keep(cookies, answer)
     spent = {*httpx.URL(approved.headers["location"]).params.values(), *cookies.values()}
     cookies = {name: value for name, value in cookies.items() if name in (SESSION, CSRF)}
-    client = client_of(stack, {"Cookie": sent(cookies), "X-CSRF-Token": cookies[CSRF]})
+    client = client_at(url, {"Cookie": sent(cookies), "X-CSRF-Token": cookies[CSRF]})
     return Browser(client, cookies, frozenset(value for value in spent if len(value) > 16 and "://" not in value))
 
 

@@ -1,0 +1,299 @@
+"""Requests made by schemathesis from the API's own document, as one tenant, until the time is over.
+
+Two ways, in turn. *Operations*: a round of valid and of invalid requests for each. *Chains*: schemathesis' state
+machine, which follows from one answer to the next request by the links it infers from the document. In both, ids in
+the path are the tenant's own, those of its neighbours, deleted ones, or what schemathesis invented; what answers give
+joins the tenant's own.
+
+The seed decides what is generated; what is picked from the tenant's own also depends on what answers have given.
+Failures do not stop it, and need no shrinking: one request, with its credential's name, shows each again.
+"""
+
+import json
+import random
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import Case, GenerationMode, Response
+from schemathesis.config import ProjectConfig, ProjectsConfig, SchemathesisConfig
+from schemathesis.core.failures import FailureGroup
+from schemathesis.generation.stateful.state_machine import StepOutput
+from schemathesis.schemas import APIOperation
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from tests.isolation.fuzz.checks import Answer, Foreign, wrong_with
+from tests.isolation.fuzz.planted import Credential, Planted
+from tests.isolation.fuzz.tally import Tally
+
+_ROUND: Final = 8
+_CHAINS: Final = 6
+_STEPS: Final = 12
+_MOST_KNOWN: Final = 40
+_SECONDS: Final = 60.0
+# A stream says all it has to say at once; then it is left.
+_EVENTS_OF_A_STREAM: Final = 1
+_SETTINGS: Final = settings(
+    max_examples=_ROUND,
+    stateful_step_count=_STEPS,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate],
+)
+_CONFORMANCE: Final = [status_code_conformance, content_type_conformance, response_headers_conformance]
+
+# Operations that end or change what they name, and the parameter that names it: never for what is kept.
+_ENDING: Final[Mapping[str, str]] = {
+    "PATCH /v1/projects/{project_id}": "project_id",
+    "DELETE /v1/projects/{project_id}": "project_id",
+    "PATCH /v1/projects/{project_id}/documents/{document_id}": "document_id",
+    "DELETE /v1/projects/{project_id}/documents/{document_id}": "document_id",
+    "PUT /v1/projects/{project_id}/members/{user_id}": "user_id",
+    "DELETE /v1/projects/{project_id}/members/{user_id}": "user_id",
+    "PATCH /v1/members/{user_id}": "user_id",
+    "DELETE /v1/members/{user_id}": "user_id",
+    "DELETE /v1/api-keys/{key_id}": "key_id",
+    "DELETE /v1/sessions/{session_id}": "session_id",
+    "DELETE /v1/tenants/{tenant_id}": "tenant_id",
+}
+_SIGN_OUT: Final = "POST /auth/logout"
+_ACTIVATE: Final = "POST /v1/tenants/{tenant_id}/activate"
+# Whoever wanders fills no tenant: it may delete it again, and nothing of its work would be left to compare.
+_FOR_WANDERERS: Final = ("/auth/", "/v1/tenants", "/v1/sessions", "/v1/me", "/v1/invitations/{token}")
+# Which parameter the answer to a creation names.
+_CREATED: Final[Mapping[str, str]] = {
+    "POST /v1/projects": "project_id",
+    "POST /v1/api-keys": "key_id",
+    "POST /v1/invitations": "invitation_id",
+    "POST /v1/tenants": "tenant_id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one process is to do: everything it has to know, to be sent to it."""
+
+    url: str
+    document: dict[str, Any]
+    own: Planted
+    foreign: Foreign
+    others: list[Planted]
+    seed: int
+    seconds: float
+
+
+def fuzz(task: Task) -> Tally:
+    """Until the time is over, and every operation at least once."""
+    fuzzing = _Fuzzing(task)
+    began = time.monotonic()
+    round_number = 0
+    while time.monotonic() < began + task.seconds or round_number == 0:
+        fuzzing.operations(task.seed + round_number, until=began + task.seconds, whole=round_number == 0)
+        fuzzing.chains(task.seed + round_number)
+        round_number += 1
+    fuzzing.tally.done["rounds"] = round_number
+    fuzzing.tally.seconds = time.monotonic() - began
+    return fuzzing.tally
+
+
+@dataclass(slots=True)
+class _Fuzzing:
+    """One tenant's fuzzing: its ids so far, and what was found."""
+
+    task: Task
+    tally: Tally = field(init=False)
+    chance: random.Random = field(init=False)
+    session: requests.Session = field(default_factory=requests.Session)
+    schema: Any = field(init=False)
+    machine: Any = field(init=False)
+    ours: list[Credential] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(f"requests {self.task.own.letter.upper()}", self.task.seed)
+        self.chance = random.Random(f"{self.task.seed}/{self.task.own.letter}")
+        config = SchemathesisConfig(
+            seed=self.task.seed,
+            projects=ProjectsConfig(default=ProjectConfig(max_stream_events=_EVENTS_OF_A_STREAM)),
+        )
+        self.schema = schemathesis.openapi.from_dict(self.task.document, config=config)
+        self.machine = self._machine()
+        self.ours = [credential for credential in self.task.own.credentials for _ in range(credential.weight)]
+
+    def operations(self, number: int, *, until: float, whole: bool) -> None:
+        """A round for each operation, in an order of its own."""
+        operations = [result.ok() for result in self.schema.get_all_operations()]
+        self.chance.shuffle(operations)
+        for operation in operations:
+            for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+                if time.monotonic() > until and not whole:
+                    return
+                self._round(operation, mode, number)
+
+    def _round(self, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, number: int) -> None:
+        @seed(number)
+        @settings(_SETTINGS)
+        @given(case=operation.as_strategy(mode))
+        def ask(case: Case[Any]) -> None:
+            self.ask(case)
+
+        try:
+            ask()
+        except Unsatisfiable:
+            # Nothing invalid can be made for an operation without parameters.
+            if mode is GenerationMode.POSITIVE:
+                raise
+        self.tally.done[f"rounds of {mode.value} requests"] += 1
+
+    def _machine(self) -> Any:
+        fuzzing = self
+
+        class Chain(self.schema.as_state_machine()):  # type: ignore[misc]  # made at run time from the document
+            def step(self, input: Any) -> Any:
+                credential, applied = fuzzing.prepare(input.case, linked=bool(input.applied_parameters))
+                fuzzing.tally.done["steps of chains that follow an answer"] += bool(applied)
+                response = fuzzing.send(input.case, credential)
+                self.recorder.record_response(case_id=input.case.id, response=response)
+                return StepOutput(response, input.case)
+
+        return Chain
+
+    def chains(self, number: int) -> None:
+        seed(number)(self.machine).run(settings=settings(_SETTINGS, max_examples=_CHAINS))
+        self.tally.done["chains"] += _CHAINS
+
+    def ask(self, case: Case[Any]) -> None:
+        credential, _ = self.prepare(case, linked=False)
+        self.send(case, credential)
+
+    def prepare(self, case: Case[Any], *, linked: bool) -> tuple[Credential, bool]:
+        """Choose whose request it is and what it names. `linked`: an earlier answer gave it its ids."""
+        credential = self.chance.choice(self.ours)
+        if credential.wanders and not case.operation.path.startswith(_FOR_WANDERERS):
+            credential = self.ours[0]
+        if case.operation.label == _SIGN_OUT and "Cookie" in credential.headers:
+            credential = Credential("nobody", {})
+        keep_links = linked and self.chance.random() < 0.8
+        if not keep_links:
+            self._name(case)
+        self._spare(case, credential)
+        if "If-Match" in case.headers or case.operation.label.split()[0] in ("PATCH", "DELETE"):
+            tag = self.chance.choice(["*", "*", '"1"', '"2"', case.headers.get("If-Match")])
+            if tag is not None:
+                case.headers["If-Match"] = tag
+        return credential, keep_links
+
+    def _name(self, case: Case[Any]) -> None:
+        names = case.path_parameters
+        if "{" not in case.operation.path:
+            return
+        whose = self.chance.choices(("own", "foreign", "gone", "invented"), (55, 25, 8, 12))[0]
+        if whose == "invented":
+            return
+        named = self.chance.choice(self.task.others) if whose == "foreign" else self.task.own
+        for parameter in [name for name in names if f"{{{name}}}" in case.operation.path]:
+            known = named.gone.get(parameter, []) if whose == "gone" else named.ids.get(parameter, [])
+            pairs = {"document_id": named.documents, "job_id": named.jobs}.get(parameter, [])
+            if pairs and (whose != "gone" or not known):
+                # Mostly in the project it belongs to; else in one where it must not be found.
+                project, names[parameter] = self.chance.choice(pairs)
+                if self.chance.random() < 0.85:
+                    names["project_id"] = project
+            elif known:
+                names[parameter] = self.chance.choice(known)
+
+    def _spare(self, case: Case[Any], credential: Credential) -> None:
+        """Let nothing end what is kept, and nobody but who wanders leave the tenant."""
+        own, label, names = self.task.own, case.operation.label, case.path_parameters
+        parameter = _ENDING.get(label)
+        if parameter is not None and str(names.get(parameter)) in own.kept:
+            expendable = [item for item in own.ids.get(parameter, []) if item not in own.kept]
+            if parameter == "document_id":
+                pairs = [pair for pair in own.documents if pair[1] not in own.kept]
+                names["project_id"], names[parameter] = self.chance.choice(pairs or [("x", "x")])
+            else:
+                names[parameter] = self.chance.choice(expendable or [str(uuid.UUID(int=self.chance.getrandbits(128)))])
+        if label == _ACTIVATE and not credential.wanders and names.get("tenant_id") in own.ids["tenant_id"]:
+            names["tenant_id"] = own.tenant_id
+
+    def send(self, case: Case[Any], credential: Credential) -> Response:
+        label = case.operation.label
+        response = case.call(
+            base_url=self.task.url,
+            session=self.session,
+            headers=dict(credential.headers),
+            timeout=_SECONDS,
+            allow_redirects=False,
+        )
+        self.session.cookies.clear()
+        self.tally.answered(label, response.status_code)
+        self.tally.done[f"as {credential.name}"] += 1
+        again = f"as {credential.name} of {self.task.own.letter.upper()}: {_curl(case)}"
+        question = _all_of(response)
+        for wrong in wrong_with(_answer_of(response), self.task.foreign, question=question):
+            self.tally.failed(wrong.check, label, wrong.what, again, kind=str(response.status_code))
+        self._conforms(case, response, again)
+        if response.status_code in (200, 201):
+            self._remember(case, response, credential)
+        return response
+
+    def _conforms(self, case: Case[Any], response: Response, again: str) -> None:
+        streamed = "text/event-stream" in response.headers.get("content-type", [""])[0]
+        checks = _CONFORMANCE if streamed else [*_CONFORMANCE, response_schema_conformance]
+        try:
+            case.validate_response(response, checks=checks)
+        except FailureGroup as group:
+            for failure in group.exceptions:
+                what = f"{response.status_code}: {failure}"
+                self.tally.failed("document", case.operation.label, what, again, kind=f"{type(failure).__name__}")
+
+    def _remember(self, case: Case[Any], response: Response, credential: Credential) -> None:
+        """What an answer gives joins the tenant's own."""
+        label, own = case.operation.label, self.task.own
+        if parameter := _CREATED.get(label):
+            made = json.loads(response.content)
+            if parameter != "tenant_id" or credential.wanders:
+                _add(own.ids.setdefault(parameter, []), made["id"])
+            if parameter == "invitation_id":
+                _add(own.ids["token"], made["token"])
+        elif label == "POST /v1/projects/{project_id}/documents":
+            _add(own.documents, (str(case.path_parameters["project_id"]), json.loads(response.content)["id"]))
+        elif label == "GET /v1/projects/{project_id}/dead-letters":
+            for item in json.loads(response.content)["items"]:
+                _add(own.jobs, (str(case.path_parameters["project_id"]), item["id"]))
+
+
+def _add(known: list[Any], new: Any) -> None:
+    if new not in known:
+        known.append(new)
+    # The first ones are the planted ones.
+    if len(known) > _MOST_KNOWN:
+        del known[_MOST_KNOWN // 2]
+
+
+def _answer_of(response: Response) -> Answer:
+    headers = [(name, value) for name, values in response.headers.items() for value in values]
+    text = response.content.decode("utf-8", errors="replace")
+    return Answer(str(response.request.method), response.status_code, response.message, headers, text)
+
+
+def _all_of(response: Response) -> str:
+    """Everything that was sent."""
+    body = response.request.body or b""
+    sent = body.decode("utf-8", errors="replace") if isinstance(body, bytes) else str(body)
+    return f"{response.request.url}\n{dict(response.request.headers)}\n{sent}"
+
+
+def _curl(case: Case[Any]) -> str:
+    return case.as_curl_command()[:700]
