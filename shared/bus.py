@@ -37,7 +37,7 @@ from shared.events.envelope import producer_of
 from shared.failpoints import failpoint
 from shared.handlers import AnyHandler
 from shared.metrics import Metrics
-from shared.redis_clients import BLOCK_MS, reader_client, stream_of
+from shared.redis_clients import BLOCK_MS, NO_NOTICES, reader_client, stream_of
 from shared.resilience import Backoff
 from shared.streams import entry_order
 from shared.telemetry import get_logger
@@ -277,7 +277,7 @@ class _Broker(RedisBroker):
 class _ConnectionState(RedisConnectionState):
     async def connect(self) -> Redis:
         options = {**self._options, "socket_timeout": BLOCK_MS / 1000 + 3, "socket_connect_timeout": 2.0}
-        client = _StreamClient.from_pool(ConnectionPool(**options))
+        client = _StreamClient.from_pool(ConnectionPool(**options, maint_notifications_config=NO_NOTICES))
         self._client = client
         self._connected = True
         return client
