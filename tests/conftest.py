@@ -1,4 +1,4 @@
-"""Real servers for every test: one embedded PostgreSQL and Redis per test process, schemas migrated once."""
+"""Real servers for every test: one PostgreSQL and one Redis per test process, schemas migrated once."""
 
 import os
 import shutil
@@ -14,12 +14,14 @@ from infra.local.home import Home
 from infra.local.stack import Stack
 from shared.redis_clients import command_client
 from tests.support.identity import IdentityDouble
+from tests.support.servers import check_choice, servers
 from tests.support.stacks import EnvironmentOf, Migrate, environments_of, migrations_of
 from tests.support.system import System, running_system
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """The embedding model is built once for all stacks and kept for the next run."""
+    check_choice()
     assert config.cache is not None
     os.environ.setdefault("QUARRY_INDEXING_MODEL_DIR", str(config.cache.mkdir("models")))
 
@@ -35,7 +37,7 @@ def folders() -> Iterator[Callable[[str], Path]]:
 @pytest.fixture(scope="session")
 async def stack(folders: Callable[[str], Path]) -> AsyncIterator[Stack]:
     """PostgreSQL and Redis; no service is started."""
-    async with Stack(Home(folders("stack")), durable=False, with_oidc=False) as running:
+    async with Stack(Home(folders("stack")), durable=False, with_oidc=False, servers=servers()) as running:
         yield running
 
 

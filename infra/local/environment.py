@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.local.home import Home
+from infra.local.kinds import Postgres, Redis
 from infra.local.ports import HOST
 from infra.local.processes import SUPERVISED
 from infra.local.secrets import random_key
-from infra.local.servers import PostgresServer, RedisServer
 from infra.postgres.roles import DATABASE, SERVICES, Access, all_roles, role_name
 from infra.redis.acl import OPERATOR, USERS
 
@@ -35,8 +35,8 @@ class Endpoints:
     stack runs without.
     """
 
-    postgres: PostgresServer
-    redis: RedisServer
+    postgres: Postgres
+    redis: Redis
     ports: Mapping[str, int]
     issuer: str | None
     database: str = DATABASE
@@ -55,7 +55,7 @@ def redis_passwords(home: Home) -> dict[str, str]:
     return {user: home.secrets.get(f"{user}_redis_password") for user in USERS}
 
 
-def database_url(home: Home, postgres: PostgresServer, service: str, access: Access, database: str = DATABASE) -> str:
+def database_url(home: Home, postgres: Postgres, service: str, access: Access, database: str = DATABASE) -> str:
     """`postgresql+asyncpg://...` of one of the roles of a service."""
     role = role_name(service, access)
     return postgres.dsn(role, home.secrets.get(f"{role}_database_password"), database, driver="asyncpg")
@@ -67,7 +67,7 @@ def process_environment(home: Home, base: Mapping[str, str]) -> dict[str, str]:
 
 
 def owner_environment(
-    home: Home, postgres: PostgresServer, base: Mapping[str, str], database: str = DATABASE
+    home: Home, postgres: Postgres, base: Mapping[str, str], database: str = DATABASE
 ) -> dict[str, str]:
     """For migrations: `QUARRY_<SERVICE>_OWNER_DATABASE_URL_FILE` of every service."""
     decided: dict[str, str] = {}

@@ -35,6 +35,25 @@ _POLL = 0.02
 _TRANSIENT = ("shared memory block", "ermission denied")
 _TRANSIENT_WITHIN = 10.0
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_POSTGRES_SETTINGS = {
+    "max_connections": "200",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "",
+    "log_checkpoints": "off",
+    "jit": "off",
+}
+_REDIS_SETTINGS = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxmemory-policy": "noeviction"}
+
+
+def postgres_settings(extra: Mapping[str, str], *, durable: bool) -> dict[str, str]:
+    """What PostgreSQL is told wherever it runs; `extra` wins."""
+    return {**_POSTGRES_SETTINGS, **({} if durable else _FAST), **extra}
+
+
+def redis_settings(extra: Mapping[str, str]) -> dict[str, str]:
+    """What Redis is told wherever it runs; `extra` wins."""
+    return {**_REDIS_SETTINGS, **extra}
 
 
 class PostgresServer:
@@ -103,6 +122,9 @@ class PostgresServer:
     async def stop(self) -> None:
         await self.process.stop()
 
+    async def close(self) -> None:
+        await self.stop()
+
     def dsn(self, user: str, password: str, database: str, *, driver: str = "") -> str:
         """Connection URL; `driver` as SQLAlchemy wants it, e.g. `asyncpg`."""
         scheme = f"postgresql+{driver}" if driver else "postgresql"
@@ -112,6 +134,9 @@ class PostgresServer:
     def admin_dsn(self, database: str = ADMIN) -> str:
         return self.dsn(ADMIN, self._admin_password, database)
 
+    def database_name(self, database: str) -> str:
+        return database
+
     def _arguments(self, extra: Mapping[str, str]) -> list[str]:
         folder = str(self.sockets).replace('"', '""')
         settings = {
@@ -119,14 +144,7 @@ class PostgresServer:
             "unix_socket_directories": f'"{folder}"',
             "unix_socket_permissions": "0700",
             "port": str(PORT),
-            "max_connections": "200",
-            "timezone": "UTC",
-            "log_timezone": "UTC",
-            "log_line_prefix": "",
-            "log_checkpoints": "off",
-            "jit": "off",
-            **({} if self._durable else _FAST),
-            **extra,
+            **postgres_settings(extra, durable=self._durable),
         }
         return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
 
@@ -163,6 +181,7 @@ class RedisServer:
         on_line: LineSink | None = None,
     ) -> None:
         self.socket = sockets / "redis.sock"
+        self._data = data
         self._acl_file = data / "users.acl"
         self._passwords = passwords
         options = {
@@ -170,14 +189,10 @@ class RedisServer:
             "unixsocket": str(self.socket),
             "unixsocketperm": "600",
             "dir": str(data),
-            "appendonly": "yes",
-            "appendfsync": "everysec",
-            "save": "",
-            "maxmemory-policy": "noeviction",
             # The environment, by which a left-over process is found, has to stay readable.
             "set-proc-title": "no",
             **({"aclfile": str(self._acl_file)} if passwords else {}),
-            **(settings or {}),
+            **redis_settings(settings or {}),
         }
         self.process = Process(
             "redis",
@@ -204,6 +219,15 @@ class RedisServer:
 
     async def stop(self) -> None:
         await self.process.stop()
+
+    async def close(self) -> None:
+        await self.stop()
+
+    async def erase(self) -> None:
+        """Forget all data; the server is not running."""
+        for file in sorted(self._data.rglob("*")):
+            if file.is_file():
+                file.unlink()
 
     def url(self, database: int = 0, *, user: str = acl.OPERATOR) -> str:
         """Address with the credentials of `user`: a service, or the operator, who may do everything."""
@@ -252,6 +276,9 @@ class OidcServer:
 
     async def stop(self) -> None:
         await self.process.stop()
+
+    async def close(self) -> None:
+        await self.stop()
 
 
 async def _started(process: Process, ready: Callable[[], Awaitable[bool]], within: float) -> None:

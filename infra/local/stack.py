@@ -31,6 +31,7 @@ from infra.local.environment import (
 )
 from infra.local.errors import ProcessError
 from infra.local.home import Home
+from infra.local.kinds import MakeServers, Postgres, Redis, Server, ServerOptions
 from infra.local.ports import allocate
 from infra.local.processes import LineSink, Process, stop_leftovers
 from infra.local.servers import OidcServer, PostgresServer, RedisServer
@@ -48,6 +49,7 @@ class Stack:
         gateway_port: wanted port of the gateway; another is taken when it is not free.
         environ: what services inherit, this process's own environment by default.
         postgres_settings, redis_settings: further settings of the servers.
+        servers: who runs PostgreSQL and Redis; by default the stack does, as processes of its own.
         on_line: called with (process name, line), from other threads, for every line any process writes.
 
     Attributes, from `start` on:
@@ -55,8 +57,8 @@ class Stack:
         ports: of every service, of the gateway's metrics and of the provider.
     """
 
-    postgres: PostgresServer
-    redis: RedisServer
+    postgres: Postgres
+    redis: Redis
     oidc: OidcServer | None
     ports: Mapping[str, int]
 
@@ -71,17 +73,23 @@ class Stack:
         postgres_settings: Mapping[str, str] | None = None,
         redis_settings: Mapping[str, str] | None = None,
         on_line: LineSink | None = None,
+        servers: MakeServers | None = None,
     ) -> None:
         self.home = home
-        self._durable = durable
         self._with_oidc = with_oidc
         self._gateway_port = gateway_port
         self._base = dict(os.environ if environ is None else environ)
-        self._postgres_settings = postgres_settings
-        self._redis_settings = redis_settings
+        self._options = ServerOptions(
+            environ=self._base,
+            durable=durable,
+            postgres=postgres_settings or {},
+            redis=redis_settings or {},
+            on_line=on_line,
+        )
         self._on_line = on_line
+        self._make_servers = servers or embedded_servers
         self._held = contextlib.ExitStack()
-        self._servers: list[PostgresServer | RedisServer | OidcServer] = []
+        self._servers: list[Server] = []
         self._services: list[ServiceProcess] = []
 
     async def __aenter__(self) -> Self:
@@ -103,7 +111,7 @@ class Stack:
         self._held.enter_context(self.home.lock())
         try:
             await stop_leftovers(self.home.folder)
-            self._make_servers()
+            self._prepare_servers()
             others = [server.start() for server in self._servers if server is not self.postgres]
             await _together(self._start_postgres(), *others)
         except BaseException:
@@ -117,7 +125,7 @@ class Stack:
         try:
             await _together(*(service.stop() for service in gateways))
             await _together(*(service.stop() for service in others))
-            await _together(*(server.stop() for server in self._servers))
+            await _together(*(server.close() for server in self._servers))
         finally:
             self._services.clear()
             self._servers.clear()
@@ -125,7 +133,7 @@ class Stack:
             self._held.close()
 
     @property
-    def servers(self) -> Sequence[PostgresServer | RedisServer | OidcServer]:
+    def servers(self) -> Sequence[Server]:
         """The servers of this stack, from `start` on."""
         return tuple(self._servers)
 
@@ -172,32 +180,39 @@ class Stack:
 
     async def bootstrap(self, database: str = DATABASE) -> None:
         """Make a database with the schemas of all services, e.g. one for each worker of a test run."""
-        await bootstrap(self.postgres.admin_dsn(), role_passwords(self.home), database=database)
+        name = self.postgres.database_name(database)
+        await bootstrap(self.postgres.admin_dsn(), role_passwords(self.home), database=name)
 
     async def _start_postgres(self) -> None:
         await self.postgres.start()
         await self.bootstrap()
 
-    def _make_servers(self) -> None:
+    def _prepare_servers(self) -> None:
         home = self.home
-        environment = process_environment(home, self._base)
         wanted = {"gateway": self._gateway_port} | {name: None for name in SERVICES if name != "gateway"}
         self.ports = allocate(home.ports_json, {**wanted, "gateway-metrics": None, "oidc": None})
-        self.postgres = make_postgres(
-            home, self._base, durable=self._durable, settings=self._postgres_settings, on_line=self._on_line
-        )
-        self.redis = RedisServer(
-            home.redis,
-            home.sockets(),
-            environment=environment,
-            passwords=redis_passwords(home),
-            settings=self._redis_settings,
-            on_line=self._on_line,
-        )
+        self.postgres, self.redis = self._make_servers(home, self._options)
         self.oidc = None
         if self._with_oidc:
+            environment = process_environment(home, self._base)
             self.oidc = OidcServer(self.ports["oidc"], [DEV_USER], environment=environment, on_line=self._on_line)
         self._servers = [server for server in (self.postgres, self.redis, self.oidc) if server is not None]
+
+
+def embedded_servers(home: Home, options: ServerOptions) -> tuple[PostgresServer, RedisServer]:
+    """PostgreSQL and Redis as processes on Unix sockets, their data in the home."""
+    postgres = make_postgres(
+        home, options.environ, durable=options.durable, settings=options.postgres, on_line=options.on_line
+    )
+    redis = RedisServer(
+        home.redis,
+        home.sockets(),
+        environment=process_environment(home, options.environ),
+        passwords=redis_passwords(home),
+        settings=options.redis,
+        on_line=options.on_line,
+    )
+    return postgres, redis
 
 
 def make_postgres(
@@ -221,7 +236,7 @@ def make_postgres(
 
 
 async def apply_migrations(
-    home: Home, postgres: PostgresServer, base: Mapping[str, str], on_line: LineSink | None = None
+    home: Home, postgres: Postgres, base: Mapping[str, str], on_line: LineSink | None = None
 ) -> None:
     """Bring every service's schema to its newest migration.
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from infra.local.errors import ProcessError
-from infra.local.processes import Process
+from infra.local.kinds import ServerProcess
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -28,7 +28,7 @@ class Supervised:
 
     def __init__(
         self,
-        process: Process,
+        process: ServerProcess,
         start: Callable[[], Awaitable[None]],
         say: Callable[[str], None],
         *,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 from redis.asyncio import Redis
 
-from infra.local.processes import Process
+from infra.local.kinds import ServerProcess
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
 from tests.support.polling import eventually
@@ -52,7 +52,7 @@ async def redis_configured(stack: Stack, settings: Mapping[str, str]) -> AsyncIt
 
 
 @asynccontextmanager
-async def frozen(*processes: Process) -> AsyncIterator[None]:
+async def frozen(*processes: ServerProcess) -> AsyncIterator[None]:
     """Stopped by SIGSTOP with all their children, and continued."""
     for process in processes:
         process.freeze()
@@ -68,9 +68,7 @@ async def restart_redis(stack: Stack, *, empty: bool = False) -> None:
     stack.redis.process.kill()
     await stack.redis.process.wait()
     if empty:
-        for file in sorted(stack.home.redis.rglob("*")):
-            if file.is_file():
-                file.unlink()
+        await stack.redis.erase()
     await stack.redis.start()
 
 

@@ -38,7 +38,7 @@ class Place:
 async def flush_redis(system: System, _service: str) -> None:
     """Redis forgets everything."""
     async with redis_of(system.stack) as redis:
-        await redis.flushall()
+        await redis.flushdb()
 
 
 async def poison(system: System, service: str) -> None:

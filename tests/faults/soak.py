@@ -147,7 +147,7 @@ async def freeze_service(chaos: Chaos) -> str:
 
 async def flush_redis(chaos: Chaos) -> str:
     async with chaos.lock, redis_of(chaos.system.stack) as redis:
-        await redis.flushall()
+        await redis.flushdb()
     return ""
 
 

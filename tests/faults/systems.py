@@ -6,17 +6,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qs, quote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 from infra.local.home import Home
 from infra.local.services import ServiceProcess
 from infra.local.stack import Stack
 from infra.postgres.roles import SERVICES
-from tests.faults.proxy import HOST, FaultProxy, unix
+from tests.faults.proxy import HOST, Connect, FaultProxy, tcp, unix
 from tests.support.system import System
 
 POSTGRES: Final = "postgres"
 REDIS: Final = "redis"
+_PORTS: Final = {POSTGRES: 5432, REDIS: 6379}
 _VARIABLES: Final = {POSTGRES: ("DATABASE_URL", "SYSTEM_DATABASE_URL"), REDIS: ("REDIS_URL",)}
 
 
@@ -67,6 +68,7 @@ async def proxied_system(
             redis_settings=redis_settings,
             postgres_settings=postgres_settings,
             on_line=lambda name, line: print(f"{name} | {line}", file=log),
+            servers=chosen_servers(),
         )
         await held.enter_async_context(stack)
         await stack.migrate()
@@ -77,7 +79,7 @@ async def proxied_system(
             for server in servers:
                 if name == "gateway" and server == POSTGRES:
                     continue
-                proxy = await held.enter_async_context(FaultProxy(unix(_socket_of(stack, server))))
+                proxy = await held.enter_async_context(FaultProxy(upstream_of(stack, server)))
                 proxies[Link(name, server)] = proxy
                 environment |= proxied_environment(stack, name, server, proxy.port)
             services[name] = stack.service(name, environment)
@@ -123,5 +125,12 @@ def moved(url: str, port: int) -> str:
     return urlunsplit((parts.scheme, place, parts.path, "", ""))
 
 
-def _socket_of(stack: Stack, server: str) -> Path:
-    return stack.redis.socket if server == REDIS else stack.postgres.sockets / ".s.PGSQL.5432"
+def upstream_of(stack: Stack, server: str) -> Connect:
+    """The way to a server: through its socket, or to its port."""
+    address = urlsplit(stack.redis.url() if server == REDIS else stack.postgres.admin_dsn())
+    if address.scheme == "unix":
+        return unix(unquote(address.path))
+    if address.hostname is None:
+        query = parse_qs(address.query)
+        return unix(Path(query["host"][0]) / f".s.PGSQL.{query['port'][0]}")
+    return tcp(address.hostname, address.port or _PORTS[server])

@@ -16,9 +16,10 @@ from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
 from shared.redis_clients import stream_of
 from tests.faults import beliefs, blobs, transcripts, views, world
-from tests.faults.invariants import Checker, checker
+from tests.faults.invariants import Checker, Stores, checker
 from tests.faults.report import Report, Violation
 from tests.faults.world import World
+from tests.support.servers import servers
 from tests.support.sse import Frame
 
 
@@ -27,7 +28,7 @@ class Watched:
 
     def __init__(self, stack: Stack, postgres: asyncpg.Connection, redis: Redis, made: World) -> None:
         self.stack, self.postgres, self.redis, self.world = stack, postgres, redis, made
-        self.checker = Checker(stack, postgres, redis)
+        self.checker = Checker(Stores.of(stack), postgres, redis)
 
     @property
     def blobs(self) -> Path:
@@ -57,7 +58,7 @@ class Watched:
 
 @pytest.fixture(scope="module")
 async def watched(folders: Callable[[str], Path]) -> AsyncIterator[Watched]:
-    async with Stack(Home(folders("invariants")), durable=False, with_oidc=False) as stack:
+    async with Stack(Home(folders("invariants")), durable=False, with_oidc=False, servers=servers()) as stack:
         await stack.migrate()
         postgres = await asyncpg.connect(stack.postgres.admin_dsn(DATABASE))
         redis = Redis.from_url(stack.redis.url())

@@ -70,7 +70,7 @@ async def _nothing(_: System) -> None:
 
 async def _flush_redis(system: System) -> None:
     redis = Redis.from_url(system.stack.redis.url())
-    await redis.flushall()
+    await redis.flushdb()
     await redis.aclose()
 
 

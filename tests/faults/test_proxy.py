@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
-from tests.faults.proxy import HOST, FaultProxy, tcp, unix
-from tests.faults.systems import moved
+from tests.faults.proxy import HOST, FaultProxy, tcp
+from tests.faults.systems import POSTGRES, REDIS, moved, upstream_of
 from tests.support.polling import eventually
 
 
@@ -119,13 +119,13 @@ async def test_connections_are_bounded(echo: FaultProxy) -> None:
 
 
 async def test_postgres_and_redis_answer_through_it(stack: Stack) -> None:
-    async with FaultProxy(unix(stack.postgres.sockets / ".s.PGSQL.5432")) as proxy:
+    async with FaultProxy(upstream_of(stack, POSTGRES)) as proxy:
         connection = await asyncpg.connect(moved(stack.postgres.admin_dsn(DATABASE), proxy.port))
-        assert await connection.fetchval("SELECT current_database()") == DATABASE
+        assert await connection.fetchval("SELECT current_database()") == stack.postgres.database_name(DATABASE)
         proxy.reset_once()
         with pytest.raises((asyncpg.PostgresConnectionError, ConnectionError, asyncpg.InterfaceError)):
             await connection.fetchval("SELECT 1")
-    async with FaultProxy(unix(stack.redis.socket)) as proxy:
+    async with FaultProxy(upstream_of(stack, REDIS)) as proxy:
         redis = Redis.from_url(moved(stack.redis.url(), proxy.port))
         assert await redis.time()
         await redis.aclose()

@@ -1,4 +1,7 @@
-"""The servers of the embedded stack: data kept, faults survived, nothing left behind."""
+"""The servers of the embedded stack: data kept, faults survived, nothing left behind.
+
+They are what is tested here, so they are these whatever `QUARRY_TEST_SERVERS` says.
+"""
 
 import asyncio
 import os
@@ -88,6 +91,7 @@ async def test_redis_keeps_what_quarry_relies_on(shared: Stack) -> None:
         assert settings["save"] == ""
         assert settings["port"] == "0"
         assert b"graph" not in {module[b"name"] for module in await client.module_list()}
+        assert isinstance(shared.redis, RedisServer)
         mode = stat.S_IMODE(shared.redis.socket.stat().st_mode)
         assert mode == 0o600
 
@@ -208,6 +212,7 @@ async def test_a_deep_folder_keeps_its_sockets_elsewhere(project: Path) -> None:
     deep = project / ("deep" * 20) / ".quarry"
     async with quick(Home(deep, project)) as stack:
         elsewhere = (deep / "run").readlink()
+        assert isinstance(stack.redis, RedisServer)
         assert stack.redis.socket.parent == elsewhere
         # What `migrate` does beside a running stack.
         beside = make_postgres(Home(deep, project), os.environ)
@@ -232,6 +237,7 @@ async def test_as_root_postgres_runs_as_an_account_without_rights(
     assert owner.pw_shell.endswith("nologin")
     assert stat.S_IMODE(module_folder.stat().st_mode) == 0o701
     assert any(f"may now pass through {module_folder}" in line for line in shared.postgres.process.log)
+    assert isinstance(shared.postgres, PostgresServer)
     assert stat.S_IMODE(shared.postgres.sockets.stat().st_mode) == 0o700
     monkeypatch.setattr(accounts, "ACCOUNT", "no such account!")
     with pytest.raises(AccountError, match="Make it by hand, or run as an ordinary user"):

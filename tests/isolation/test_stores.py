@@ -131,7 +131,7 @@ def folders_of(home: Path) -> list[str]:
 async def test_every_folder_of_a_stack_is_known(whole: Stack, victim: Victim) -> None:
     home = whole.home.folder
     assert unknown(folders_of(home), FOLDERS) == []
-    assert {"postgres", "redis", "blobs", "vectors"} <= set(folders_of(home))
+    assert {"redis", "blobs", "vectors"} <= set(folders_of(home))
     (home / "thumbnails").mkdir()
     try:
         assert unknown(folders_of(home), FOLDERS) == ["thumbnails"]

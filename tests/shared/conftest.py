@@ -1,6 +1,6 @@
 """The foundation is tested on the notifier's schema, which has every table that all services share.
 
-On a stack of its own: an application that another test keeps running would lead the relay and answer to FLUSHALL.
+On a stack of its own: an application that another test keeps running would lead the relay and answer to FLUSHDB.
 """
 
 from collections.abc import AsyncIterator, Callable
@@ -22,6 +22,7 @@ from shared.tenancy import Database
 from tests.shared.backbone import Recorder, value_of
 from tests.support.identity import IdentityDouble
 from tests.support.polling import eventually
+from tests.support.servers import servers
 from tests.support.serving import make_settings
 from tests.support.stacks import EnvironmentOf, Migrate, environments_of, migrations_of
 
@@ -32,7 +33,7 @@ class SampleSettings(DatabaseSettings):
 
 @pytest.fixture(scope="session")
 async def stack(folders: Callable[[str], Path]) -> AsyncIterator[Stack]:
-    async with Stack(Home(folders("shared")), durable=False, with_oidc=False) as running:
+    async with Stack(Home(folders("shared")), durable=False, with_oidc=False, servers=servers()) as running:
         yield running
 
 
@@ -66,7 +67,7 @@ def recorder() -> Recorder:
 @pytest.fixture
 async def fresh_stream(redis_client: Redis, database: Database) -> None:
     """Neither Redis nor the outbox remembers another test."""
-    await redis_client.flushall()
+    await redis_client.flushdb()
     async with database.system() as session:
         await session.execute(delete(OutboxEvent))
 

@@ -53,7 +53,7 @@ async def reading(database: Database, redis_client: Redis) -> AsyncIterator[Metr
     async with database.system() as session:
         await session.execute(delete(DeadLetter))
         await session.execute(delete(OutboxEvent))
-    await redis_client.flushall()
+    await redis_client.flushdb()
     metrics = Metrics("notifier")
     readings = Gauges("notifier", database.engines.system, redis_client, reads=[STREAM])
     with metrics.including(readings):

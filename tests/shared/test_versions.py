@@ -24,7 +24,7 @@ STREAM = "events.notifier"
 
 @pytest.fixture(autouse=True)
 async def fresh_stream(redis_client: Redis) -> None:
-    await redis_client.flushall()
+    await redis_client.flushdb()
 
 
 def entry(tenant_id: uuid.UUID, **overrides: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from infra.local.home import Home
 from infra.local.stack import Stack
 from infra.postgres.roles import SERVICES
 from tests.support.commands import run_json
+from tests.support.servers import servers
 from tests.support.serving import make_app, serve
 
 
@@ -22,7 +23,7 @@ async def one_process_system(
 ) -> AsyncIterator[Stack]:
     """Every service as an application in this event loop, on the ports of the stack; `extra` adds to the environment
     of single services."""
-    async with Stack(Home(folder), durable=False) as stack, AsyncExitStack() as serving:
+    async with Stack(Home(folder), durable=False, servers=servers()) as stack, AsyncExitStack() as serving:
         await stack.migrate()
         # Identity first and the gateway last: each finds its neighbours when it starts.
         for name in SERVICES:

@@ -14,6 +14,7 @@ from infra.local.stack import Stack
 from infra.postgres.roles import SERVICES
 from tests.support.commands import run_json
 from tests.support.polling import eventually
+from tests.support.servers import servers
 
 Json = dict[str, Any]
 
@@ -58,7 +59,12 @@ async def running_system(
     async with AsyncExitStack() as clients:
         # Beside the data, for whoever looks into a failure.
         log = clients.enter_context((folder / "system.log").open("w", buffering=1, encoding="utf-8"))
-        stack = Stack(Home(folder), durable=durable, on_line=lambda name, line: print(f"{name} | {line}", file=log))
+        stack = Stack(
+            Home(folder),
+            durable=durable,
+            on_line=lambda name, line: print(f"{name} | {line}", file=log),
+            servers=servers(),
+        )
         await clients.enter_async_context(stack)
         await stack.migrate()
         services = {name: stack.service(name, {**shared, **(extra or {}).get(name, {})}) for name in SERVICES}

@@ -1,12 +1,12 @@
 """A real gateway on loopback, before doubles of the four services and a real Redis of its own."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
-from infra.local.servers import RedisServer
+from infra.local import kinds
 from services.gateway.breaker import Breaker
 from services.gateway.http_protocol import GuardedProtocol
 from services.gateway.main import create_app
@@ -24,6 +24,7 @@ from services.gateway.runtime import Runtime
 from shared.redis_clients import command_client
 from tests.services.gateway.doubles import IdentityServiceDouble, ServiceDouble, Services
 from tests.services.gateway.wire import Wire
+from tests.support.servers import lone_redis
 from tests.support.serving import make_app
 
 
@@ -61,19 +62,16 @@ StartGateway = Callable[..., Awaitable[Gateway]]
 
 
 @pytest.fixture(scope="session")
-async def gateway_redis(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RedisServer]:
-    folder = tmp_path_factory.mktemp("gateway-redis")
-    server = RedisServer(folder, folder, environment=dict(os.environ))
-    await server.start()
-    yield server
-    await server.stop()
+async def gateway_redis(folders: Callable[[str], Path]) -> AsyncIterator[kinds.Redis]:
+    async with lone_redis(folders("gateway-redis")) as server:
+        yield server
 
 
 @pytest.fixture
-async def redis(gateway_redis: RedisServer) -> AsyncIterator[Redis]:
+async def redis(gateway_redis: kinds.Redis) -> AsyncIterator[Redis]:
     """A client of the gateway's Redis, empty at the start of the test."""
     client = command_client(gateway_redis.url())
-    await client.flushall()
+    await client.flushdb()
     yield client
     await client.aclose()
 
@@ -99,7 +97,7 @@ def services(running_services: Services) -> Services:
 
 
 @pytest.fixture
-async def start_gateway(services: Services, gateway_redis: RedisServer, redis: Redis) -> AsyncIterator[StartGateway]:
+async def start_gateway(services: Services, gateway_redis: kinds.Redis, redis: Redis) -> AsyncIterator[StartGateway]:
     """Start a gateway; keyword arguments are settings that differ from the defaults. `lookup` finds replicas."""
     async with AsyncExitStack() as stack:
 

@@ -1,14 +1,12 @@
 """Rate limits: exact over all gateways in Redis, cheap where there is much traffic, and there without Redis."""
 
 import asyncio
-import os
-import signal
 from ipaddress import ip_network
 
 import pytest
 from redis.asyncio import Redis
 
-from infra.local.servers import RedisServer
+from infra.local import kinds
 from services.gateway.client_request import limit_key, read
 from services.gateway.limits import Limit, RateLimiter, Verdict, headers_for
 from shared.errors import Unavailable
@@ -88,14 +86,12 @@ async def test_without_redis_the_limit_is_kept_by_this_process_alone() -> None:
 
 
 async def test_a_frozen_redis_delays_few_requests(
-    start_gateway: StartGateway, services: Services, gateway_redis: RedisServer
+    start_gateway: StartGateway, services: Services, gateway_redis: kinds.Redis
 ) -> None:
     gateway = await start_gateway()
     headers, _ = services.identity.new_key()
     assert await _status(gateway, headers) == 200
-    pid = gateway_redis.process.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    gateway_redis.process.freeze()
     try:
         loop = asyncio.get_running_loop()
         started = loop.time()
@@ -103,7 +99,7 @@ async def test_a_frozen_redis_delays_few_requests(
             assert await _status(gateway, headers) == 200
         assert loop.time() - started < 5
     finally:
-        os.kill(pid, signal.SIGCONT)
+        gateway_redis.process.thaw()
 
 
 def test_the_headers_name_every_limit() -> None:

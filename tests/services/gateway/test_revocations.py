@@ -1,13 +1,11 @@
 """What identity revokes stops counting at once, and soon even when Redis cannot tell."""
 
-import os
-import signal
 import uuid
 
 import pytest
 from redis.asyncio import Redis
 
-from infra.local.servers import RedisServer
+from infra.local import kinds
 from shared.events.envelope import Envelope, Event
 from shared.events.identity import ApiKeyRevoked, MembershipChanged, SessionRevoked, TenantCreated, TenantDeleted
 from tests.services.gateway.conftest import Gateway, StartGateway
@@ -105,15 +103,13 @@ async def test_what_was_cached_before_the_stream_was_followed_is_forgotten(
 
 
 async def test_with_redis_frozen_a_revocation_counts_within_seconds(
-    start_gateway: StartGateway, services: Services, gateway_redis: RedisServer
+    start_gateway: StartGateway, services: Services, gateway_redis: kinds.Redis
 ) -> None:
     gateway = await start_gateway()
     headers, _ = services.identity.new_key()
     await _following(gateway)
     assert await _status(gateway, headers) == 200
-    pid = gateway_redis.process.pid
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+    gateway_redis.process.freeze()
     try:
         services.identity.accounts.clear()
 
@@ -122,11 +118,11 @@ async def test_with_redis_frozen_a_revocation_counts_within_seconds(
 
         await eventually(refused, within=7.5)
     finally:
-        os.kill(pid, signal.SIGCONT)
+        gateway_redis.process.thaw()
 
 
 async def test_with_redis_gone_the_gateway_goes_on_and_follows_again_later(
-    start_gateway: StartGateway, services: Services, gateway_redis: RedisServer, redis: Redis
+    start_gateway: StartGateway, services: Services, gateway_redis: kinds.Redis, redis: Redis
 ) -> None:
     gateway = await start_gateway()
     headers, account = services.identity.new_key()
