@@ -13,6 +13,7 @@ from infra.local.services import ServiceProcess
 from infra.local.stack import Stack
 from infra.postgres.roles import SERVICES
 from tests.faults.proxy import HOST, Connect, FaultProxy, tcp, unix
+from tests.support.servers import servers as chosen_servers
 from tests.support.system import System
 
 POSTGRES: Final = "postgres"
