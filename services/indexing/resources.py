@@ -17,6 +17,7 @@ from services.indexing.documents.cleanup import Cleaner
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
 from services.indexing.embedders.minilm import MiniLM
+from services.indexing.jobs.metrics import JobMetrics, queue_source
 from services.indexing.jobs.owners import new_owner
 from services.indexing.jobs.worker import Worker
 from services.indexing.pipeline.extraction import ExtractionPool
@@ -41,6 +42,7 @@ async def resources(app: FastAPI, runtime: Runtime) -> AsyncIterator[Sequence[Ha
     assert isinstance(settings, IndexingSettings)  # noqa: S101  # made by main.create_app
     wake, interrupt = _nobody, _nobody
     async with AsyncExitStack() as stack:
+        runtime.sources.append(queue_source(runtime.database.engines.system))
         app.state.directory = ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http)
         if settings.roles & {Role.HTTP, Role.JOBS}:
             store, embedder = await _open_search(stack, app, runtime, settings)
@@ -81,14 +83,16 @@ async def _start_work(
     content = ContentSource(settings.projects_url, runtime.tokens, runtime.http, settings.data_dir / "incoming")
     extraction = await stack.enter_async_context(ExtractionPool(settings.extraction_processes))
     progress = ProgressPublisher(runtime.redis)
+    metrics = JobMetrics(runtime.metrics)
     worker = Worker(
         runtime.database,
-        Pipeline(runtime.database, content, extraction, embedder, store, progress),
+        Pipeline(runtime.database, content, extraction, embedder, store, progress, metrics),
         owner=new_owner(),
         concurrency=settings.job_concurrency,
         lease_seconds=settings.job_lease_seconds,
         max_attempts=settings.job_max_attempts,
     )
+    metrics.watch(settings.job_concurrency, lambda: worker.busy)
     cleaner = Cleaner(runtime.database, store)
     for name, work in (("progress", progress.run), ("vector-changes", cleaner.run), ("jobs", worker.run)):
         task = await stack.enter_async_context(run_in_background(work, name=name))

@@ -40,6 +40,7 @@ async def learn_upload(session: AsyncSession, event: DocumentUploaded, envelope:
         version=event.version,
         lane=event.lane,
         size=event.size,
+        uploaded_at=envelope.time,
     )
 
 

@@ -16,7 +16,7 @@ import asyncio
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import BigInteger, Interval, String, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -53,6 +53,7 @@ class Lease:
     chunk_count: int | None
     traceparent: str | None
     correlation_id: str | None
+    uploaded_at: datetime | None
     taken_over_in: str | None
     total: int
     valid_until: float
@@ -137,7 +138,7 @@ _TAKE_NEXT = text(
     RETURNING jobs.tenant_id, jobs.id AS job_id, jobs.project_id, jobs.document_id, jobs.version,
               jobs.fencing_token AS token, jobs.attempts, jobs.deferrals, jobs.started_at IS NOT NULL AS announced,
               jobs.cancel_requested, jobs.chunk_count, jobs.progress_total AS total, jobs.traceparent,
-              jobs.correlation_id, nullif(old.state, 'queued') AS taken_over_in
+              jobs.correlation_id, jobs.uploaded_at, nullif(old.state, 'queued') AS taken_over_in
     """
 ).bindparams(
     bindparam("full", type_=ARRAY(Uuid)),

@@ -26,6 +26,7 @@ class Job(TenantOwned, Timestamped, Base):
     fencing_token: grows with each lease; a write under an older one is refused.
     attempts: leases that may have failed because of the document; deferrals: because of something else.
     request_sequence: revision of the document whose cancel or retry request was last applied.
+    uploaded_at: when the version was; None where nobody waits for it any more, because it has failed before.
     chunk_count: known once chunks are kept; a job that has it continues with embedding.
     """
 
@@ -73,5 +74,6 @@ class Job(TenantOwned, Timestamped, Base):
     evidence: Mapped[dict[str, Any] | None]
     traceparent: Mapped[str | None]
     correlation_id: Mapped[str | None]
+    uploaded_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -34,7 +34,14 @@ _NO_ERROR: dict[str, Any] = {"error_code": None, "error_reason": None, "evidence
 
 
 async def enqueue(
-    session: AsyncSession, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int, lane: Lane, size: int
+    session: AsyncSession,
+    *,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
+    version: int,
+    lane: Lane,
+    size: int,
+    uploaded_at: datetime,
 ) -> None:
     """One job per version, however often it is asked for; jobs of older versions have become pointless."""
     await stop_unfinished(session, document_id, before_version=version)
@@ -45,6 +52,7 @@ async def enqueue(
         version=version,
         lane=lane,
         size=size,
+        uploaded_at=uploaded_at,
         traceparent=current_traceparent(),
         correlation_id=session.info.get("correlation_id"),
     )
@@ -135,7 +143,7 @@ def _requeue(job: Job) -> None:
     job.cancel_requested = False
     job.attempts = job.deferrals = job.progress_done = 0
     job.next_run_at = datetime.now(UTC)
-    job.started_at = job.finished_at = None
+    job.started_at = job.finished_at = job.uploaded_at = None
     job.error_code = job.error_reason = job.evidence = None
     job.traceparent = current_traceparent()
 

@@ -66,6 +66,11 @@ class Worker:
         self._stages: dict[_Key, asyncio.Task[None]] = {}
         self._jobs: set[asyncio.Task[None]] = set()
 
+    @property
+    def busy(self) -> int:
+        """How many jobs it makes now."""
+        return len(self._jobs)
+
     async def run(self) -> None:
         try:
             async with run_in_background(self._keep_leases, name="job-leases"):
@@ -159,12 +164,14 @@ class Worker:
             ):
                 error = await self._run_stages(lease)
                 if error is None:
+                    self._pipeline.metrics.ended("indexed")
                     _log.info("job_indexed", version=lease.version, chunks=lease.total)
                     return
                 mark_failed(current, type(error).__name__)
                 try:
                     await self._settle(lease, error)
                 except LeaseLost:
+                    self._pipeline.metrics.ended("lost")
                     _log.info("job_lost", version=lease.version, stage=lease.stage)
                 except (SQLAlchemyError, OSError) as unsettled:
                     # The lease runs out and whoever takes the job next finds it as it was.
@@ -194,6 +201,7 @@ class Worker:
             async with self._pipeline.transaction(lease) as session:
                 ended = await service.cancel(session, lease)
             if ended:
+                self._pipeline.metrics.ended("cancelled")
                 self._pipeline.progress.end(lease, "cancelled")
             return
         failure = judge(error)
@@ -219,6 +227,7 @@ class Worker:
         }
         async with self._pipeline.transaction(lease) as session:
             await service.fail(session, lease, code=failure.code, reason=failure.reason, evidence=evidence)
+        self._pipeline.metrics.ended("failed")
         self._pipeline.progress.end(lease, "failed")
 
     async def _postpone(self, lease: Lease, failure: Failure) -> None:
@@ -232,6 +241,7 @@ class Worker:
                 code=failure.code,
                 reason=failure.reason,
             )
+        self._pipeline.metrics.ended("postponed")
 
     async def _stop(self) -> None:
         held = list(self._held.values())

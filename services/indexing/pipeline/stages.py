@@ -20,6 +20,7 @@ from services.indexing.documents.models import Document
 from services.indexing.embedders import Embedder, Vectors
 from services.indexing.jobs import service as jobs
 from services.indexing.jobs.leases import Lease
+from services.indexing.jobs.metrics import JobMetrics
 from services.indexing.pipeline.chunking import Chunk, chunk
 from services.indexing.pipeline.documents import Extracted
 from services.indexing.pipeline.extraction import ExtractionPool
@@ -51,6 +52,7 @@ class Pipeline:
     embedder: Embedder
     store: VectorStore
     progress: ProgressPublisher
+    metrics: JobMetrics
 
     @asynccontextmanager
     async def transaction(self, lease: Lease) -> AsyncIterator[AsyncSession]:
@@ -89,19 +91,26 @@ class Pipeline:
                 chunk_count=len(chunks),
                 kept_batches=len(chunks) > _KEPT_CHUNKS,
             )
+        self.metrics.searchable(lease.uploaded_at)
         await AFTER_SWITCH.reach()
         self.progress.end(lease, "indexed")
 
     async def _extract_and_chunk(self, lease: Lease) -> tuple[Document, list[Chunk]]:
+        with self.metrics.stage("extracting"):
+            document, extracted = await self._extract(lease)
+        lease.check()
+        self.progress.enter(lease, "chunking")
+        with self.metrics.stage("chunking"), span("chunk"):
+            chunks = await _chunked(extracted)
+        return document, chunks
+
+    async def _extract(self, lease: Lease) -> tuple[Document, Extracted]:
         async with _beside(self._begin(lease)) as beginning, self.content.fetched(lease) as path:
             document = await beginning
             with span("extract"):
-                extracted = await self.extraction.extract(path, name=document.name, declared_type=document.content_type)
-        lease.check()
-        self.progress.enter(lease, "chunking")
-        with span("chunk"):
-            chunks = await _chunked(extracted)
-        return document, chunks
+                return document, await self.extraction.extract(
+                    path, name=document.name, declared_type=document.content_type
+                )
 
     async def _begin(self, lease: Lease) -> Document:
         async with self.transaction(lease) as session:
@@ -121,7 +130,7 @@ class Pipeline:
     async def _embed(self, lease: Lease, chunks: Sequence[Chunk]) -> Vectors:
         vectors = await self._kept_vectors(lease)
         self.progress.enter(lease, "embedding", total=len(chunks))
-        with span("embed", attributes={"quarry.chunks": len(chunks)}):
+        with self.metrics.stage("embedding"), span("embed", attributes={"quarry.chunks": len(chunks)}):
             done = sum(len(batch) for batch in vectors)
             unkept: list[Vectors] = []
             while done < len(chunks):
@@ -155,7 +164,7 @@ class Pipeline:
     async def _store(self, lease: Lease, document: Document, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         self.progress.enter(lease, "storing", total=len(chunks))
         project = self.store.project(lease.tenant_id, lease.project_id)
-        with span("store"):
+        with self.metrics.stage("storing"), span("store"):
             for first in range(0, len(chunks), _STORED_CHUNKS):
                 lease.check()
                 last = min(first + _STORED_CHUNKS, len(chunks))

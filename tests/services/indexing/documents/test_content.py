@@ -17,7 +17,7 @@ def lease() -> Lease:
     return Lease(
         tenant_id=uuid.uuid4(), job_id=uuid.uuid4(), project_id=uuid.uuid4(), document_id=uuid.uuid4(), version=1,
         token=1, attempts=1, deferrals=0, announced=True, cancel_requested=False, chunk_count=None, traceparent=None,
-        correlation_id=None, taken_over_in=None, total=0, valid_until=float("inf"),
+        correlation_id=None, uploaded_at=None, taken_over_in=None, total=0, valid_until=float("inf"),
     )  # fmt: skip
 
 
