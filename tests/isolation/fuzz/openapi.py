@@ -37,15 +37,17 @@ from tests.isolation.fuzz.checks import Answer, Foreign, wrong_with
 from tests.isolation.fuzz.planted import Credential, Planted
 from tests.isolation.fuzz.tally import Tally
 
-_ROUND: Final = 8
+ROUND: Final = 12
 _CHAINS: Final = 6
+# What was generated is sent so often, each time as somebody and to something else.
+_SENT: Final = 3
 _STEPS: Final = 12
 _MOST_KNOWN: Final = 40
 _SECONDS: Final = 60.0
 # A stream says all it has to say at once; then it is left.
 _EVENTS_OF_A_STREAM: Final = 1
 _SETTINGS: Final = settings(
-    max_examples=_ROUND,
+    max_examples=ROUND,
     stateful_step_count=_STEPS,
     database=None,
     deadline=None,
@@ -92,6 +94,7 @@ class Task:
     others: list[Planted]
     seed: int
     seconds: float
+    round_size: int = ROUND
 
 
 def fuzz(task: Task) -> Tally:
@@ -143,7 +146,7 @@ class _Fuzzing:
 
     def _round(self, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, number: int) -> None:
         @seed(number)
-        @settings(_SETTINGS)
+        @settings(_SETTINGS, max_examples=self.task.round_size // (1 if mode is GenerationMode.POSITIVE else 2))
         @given(case=operation.as_strategy(mode))
         def ask(case: Case[Any]) -> None:
             self.ask(case)
@@ -174,10 +177,13 @@ class _Fuzzing:
         self.tally.done["chains"] += _CHAINS
 
     def ask(self, case: Case[Any]) -> None:
-        credential, _ = self.prepare(case, linked=False)
-        self.send(case, credential)
+        generated = dict(case.path_parameters), case.headers.get("If-Match")
+        for _ in range(_SENT):
+            case.path_parameters = dict(generated[0])
+            credential, _ = self.prepare(case, linked=False, tag=generated[1])
+            self.send(case, credential)
 
-    def prepare(self, case: Case[Any], *, linked: bool) -> tuple[Credential, bool]:
+    def prepare(self, case: Case[Any], *, linked: bool, tag: str | None = None) -> tuple[Credential, bool]:
         """Choose whose request it is and what it names. `linked`: an earlier answer gave it its ids."""
         credential = self.chance.choice(self.ours)
         if credential.wanders and not case.operation.path.startswith(_FOR_WANDERERS):
@@ -188,8 +194,9 @@ class _Fuzzing:
         if not keep_links:
             self._name(case)
         self._spare(case, credential)
-        if "If-Match" in case.headers or case.operation.label.split()[0] in ("PATCH", "DELETE"):
-            tag = self.chance.choice(["*", "*", '"1"', '"2"', case.headers.get("If-Match")])
+        if case.operation.method in ("patch", "delete"):
+            tag = self.chance.choice(["*", "*", '"1"', '"2"', tag])
+            case.headers.pop("If-Match", None)
             if tag is not None:
                 case.headers["If-Match"] = tag
         return credential, keep_links
@@ -198,7 +205,7 @@ class _Fuzzing:
         names = case.path_parameters
         if "{" not in case.operation.path:
             return
-        whose = self.chance.choices(("own", "foreign", "gone", "invented"), (55, 25, 8, 12))[0]
+        whose = self.chance.choices(("own", "foreign", "gone", "invented"), (65, 20, 5, 10))[0]
         if whose == "invented":
             return
         named = self.chance.choice(self.task.others) if whose == "foreign" else self.task.own

@@ -38,7 +38,7 @@ class Result:
         return table(self.tallies, {name: UNREACHABLE.get(name, "FAILED") for name in sorted(self.unreached)})
 
 
-async def run(folder: Path, *, seed: int, seconds: float) -> Result:
+async def run(folder: Path, *, seed: int, seconds: float, round_size: int = openapi.ROUND) -> Result:
     """Both fuzzers for about `seconds`, in three processes: requests as each of two tenants, and the machine."""
     result = Result()
     async with running_system(folder, extra=_EXTRA) as system:
@@ -60,6 +60,7 @@ async def run(folder: Path, *, seed: int, seconds: float) -> Result:
                         [other for other in planted if other is not own],
                         seed + number,
                         seconds,
+                        round_size,
                     ),
                 )
                 for number, own in enumerate(planted)
