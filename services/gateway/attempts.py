@@ -5,7 +5,7 @@
 | no connection was made | whatever the request: nothing of it can have had an effect |
 | the connection broke | what is repeatable, sent `MOST_SENT` times at most |
 | no answer for `attempt_seconds`, and another replica works | the same; the last replica has all the time there is |
-| 503 | what is repeatable, for `BUSY_SECONDS`; then the 503 is passed on |
+| 503 | what is repeatable, for `busy_seconds`; then the 503 is passed on |
 | an answer that makes no sense, any other status | nothing |
 
 Repeatable is what has no effect: safe methods without a body, and the exchange of a credential.
@@ -37,7 +37,6 @@ from shared.resilience import Backoff
 from shared.telemetry import get_logger
 
 MOST_SENT: Final = 3
-BUSY_SECONDS: Final = 2.5  # a service that has lost its database is to be told of within 3 s
 # Finding out about a replica that refuses costs nothing, so it is done often.
 MOST_PAUSE_OF_REFUSALS_SECONDS: Final = 1.0
 
@@ -167,7 +166,7 @@ class _Course(Generic[A]):
     def _keep_busy(self, replica: Replica, answer: A, began: float) -> None:
         """The service says that it cannot answer now: ask again for a little while, then let it have said so."""
         if self._busy is None:
-            self._busy_until = began + BUSY_SECONDS
+            self._busy_until = began + self._settings.busy_seconds
             self._pauses = Backoff(first=0.5, most=1.0)
         self._busy = replica, answer
         self._give(self._busy_until)

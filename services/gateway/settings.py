@@ -56,9 +56,11 @@ class GatewaySettings(ServiceSettings):
     slowest_bytes_per_second: int = Field(default=1024, ge=0)  # uploads, after a first `idle_seconds` of grace
 
     # What has no effect and is not answered within `attempt_seconds` is asked of another replica. Where none can be
-    # reached, one is waited for, `retry_seconds` from the first failure on, by `most_waiting` requests at a time.
+    # reached, one is waited for, `retry_seconds` from the first failure on, by `most_waiting` requests at a time. A 503
+    # of a service, which may have lost its database, is passed on after `busy_seconds` of asking again.
     attempt_seconds: float = Field(default=3.0, gt=0)
     retry_seconds: float = Field(default=10.0, ge=0)
+    busy_seconds: float = Field(default=2.5, ge=0)
     most_waiting: int = Field(default=1000, ge=0)
 
     max_body_bytes: int = Field(default=2 * 1024**2, ge=1)
