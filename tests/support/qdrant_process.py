@@ -64,6 +64,10 @@ class QdrantProcess:
         listening = await asyncio.wait_for(self._process.stdout.readline(), _STARTED_SECONDS)
         assert int(listening) == self.address.grpc_port
 
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)

@@ -14,8 +14,9 @@ from services.indexing.vectors.engine import Condition, EnginePoint, EngineRecor
 from services.indexing.vectors.errors import InvalidPoint, VectorStoreUnavailable
 from services.indexing.vectors.wire import FrameTooLarge
 
-PATIENCE_SECONDS: Final = 2.0
-
+_PING_SECONDS: Final = 2.0
+_PATIENCE_SECONDS: Final = 2.0
+_PING_PATIENCE_SECONDS: Final = 0.5
 _FRAME_POINTS: Final = 64
 _WRITES_UNDER_WAY: Final = 8
 
@@ -48,18 +49,18 @@ class ConnectedEngine(Generic[C]):
         self._connection = connection
         self._connected.set()
 
-    async def call(self, op: str, args: Mapping[str, Any], until: float) -> Any:
+    async def call(self, op: str, args: Mapping[str, Any], until: float, *, patience: float = _PATIENCE_SECONDS) -> Any:
         """One operation by its name; `until` is on `time.monotonic`'s clock. Raises VectorStoreUnavailable."""
         if self._watching is None:
             raise VectorStoreUnavailable("the vector store is not started")
         connection = self._connection
         if connection is None or not connection.alive:
-            connection = await self._reconnected(until)
+            connection = await self._reconnected(min(patience, until - time.monotonic()))
         return await connection.call(op, args, until)
 
-    async def _reconnected(self, until: float) -> C:
+    async def _reconnected(self, patience: float) -> C:
         try:
-            async with asyncio.timeout(min(PATIENCE_SECONDS, until - time.monotonic())):
+            async with asyncio.timeout(patience):
                 while self._connection is None or not self._connection.alive:
                     self._connected.clear()
                     await self._connected.wait()
@@ -67,11 +68,11 @@ class ConnectedEngine(Generic[C]):
         except TimeoutError as error:
             raise VectorStoreUnavailable(self._away) from error
 
-    async def _ask(self, op: str, seconds: float | None = None, /, **args: Any) -> Any:
-        return await self.call(op, args, time.monotonic() + (seconds or self._call_timeout))
+    async def _ask(self, op: str, /, **args: Any) -> Any:
+        return await self.call(op, args, time.monotonic() + self._call_timeout)
 
     async def ping(self) -> None:
-        await self._ask("ping", PATIENCE_SECONDS)
+        await self.call("ping", {}, time.monotonic() + _PING_SECONDS, patience=_PING_PATIENCE_SECONDS)
 
     async def upsert(self, points: Sequence[EnginePoint]) -> None:
         for start in range(0, len(points), _FRAME_POINTS):

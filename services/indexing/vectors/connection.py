@@ -47,10 +47,10 @@ class Connection:
         """
         reply = await self._read()
         if "error" in reply:
-            failure = VectorStoreLocked if reply["kind"] == "locked" else VectorStoreUnavailable
+            failure = VectorStoreLocked if reply.get("kind") == "locked" else VectorStoreUnavailable
             raise failure(reply["error"])
         self._receiving = asyncio.create_task(self._receive())
-        return reply["ok"]
+        return reply.get("ok")
 
     async def call(self, op: str, args: Mapping[str, Any], until: float) -> Any:
         """What the operation answers, as JSON; `until` is on `time.monotonic`'s clock.
@@ -97,7 +97,11 @@ class Connection:
         self._writer.close()
 
     async def _read(self) -> wire.Reply:
-        reply: wire.Reply = orjson.loads(await wire.read_body(self._reader, self._max_frame))
+        """Raises ConnectionError also for what no honest peer sends."""
+        try:
+            reply: wire.Reply = orjson.loads(await wire.read_body(self._reader, self._max_frame))
+        except (wire.FrameTooLarge, orjson.JSONDecodeError) as error:
+            raise ConnectionAbortedError(f"{self._peer} sent no reply") from error
         return reply
 
     async def _receive(self) -> None:

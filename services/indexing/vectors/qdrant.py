@@ -5,7 +5,7 @@ when it first finds none. Term statistics are those of the corpus that a search 
 server would ignore that, so it is not used at all.
 Does not guarantee: exact neighbours (the server builds graphs); equal keyword scores where the collection has several
 shards, each of which counts terms for itself; that what `flush` follows survives a power cut, since the server writes
-to the platter when it sees fit.
+to the platter when it sees fit; that a write given up on is not done later, by a server that was frozen.
 Fails by: VectorStoreUnavailable, whatever the client raises. A collection that was there and is gone is not made again
 while the process lives: no answer is better than one from an empty store. A restart makes it anew.
 """
@@ -41,7 +41,9 @@ _log = telemetry.get_logger(__name__)
 _IDENTITY: Final = ["tenant_id", "project_id", "document_id", "version", "generation", "chunk_index"]
 _BATCH: Final = 64
 _WRITES_UNDER_WAY: Final = 8
+_PING_SECONDS: Final = 2.0
 _PATIENCE_SECONDS: Final = 2.0
+_PING_PATIENCE_SECONDS: Final = 0.5
 _FAILURES: Final = (RpcError, QdrantException, OSError, ValueError)
 """ValueError: what the client makes of an answer it does not understand."""
 _CHANNEL: Final = {
@@ -142,10 +144,12 @@ class QdrantEngine:
             await qdrant_collection.ensure(client, self._collection, dimensions=self._dimensions, create=create)
 
     @asynccontextmanager
-    async def _asking(self, what: str, seconds: float | None = None) -> AsyncIterator[AsyncQdrantClient]:
+    async def _asking(
+        self, what: str, seconds: float | None = None, *, patience: float = _PATIENCE_SECONDS
+    ) -> AsyncIterator[AsyncQdrantClient]:
         """The client, when the collection is ready; every failure inside the block mapped."""
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
+            async with asyncio.timeout(patience):
                 await self._prepared.wait()
         except TimeoutError as error:
             raise VectorStoreUnavailable(self._away) from error
@@ -177,7 +181,7 @@ class QdrantEngine:
 
     async def ping(self) -> None:
         """Also notices a server that was replaced by an older or an empty one."""
-        async with self._asking("ping", _PATIENCE_SECONDS) as client:
+        async with self._asking("ping", _PING_SECONDS, patience=_PING_PATIENCE_SECONDS) as client:
             await qdrant_collection.check_version(client)
             if not await client.collection_exists(self._collection):
                 self._gone.set()

@@ -179,8 +179,9 @@ class _Caller:
 def _request(body: bytes) -> wire.Request:
     try:
         match orjson.loads(body):
-            case {"id": int(id), "op": str(op), "args": dict(args), "until": float() | int() as until} if id > 0:
-                return wire.Request(id=id, op=op, args=args, until=until)
+            case {"id": int(id), "op": str(op), "args": dict(args), "until": until} if id > 0:
+                if type(until) in {int, float}:  # JSON's true is an int as well
+                    return wire.Request(id=id, op=op, args=args, until=until)
     except orjson.JSONDecodeError as error:
         raise ProtocolViolation("a frame that is not JSON") from error
     raise ProtocolViolation("a frame that is not a request")

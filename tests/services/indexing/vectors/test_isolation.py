@@ -130,7 +130,7 @@ async def found(project: ProjectVectors, filter: JsonValue, mode: Mode) -> set[U
 async def test_no_filter_finds_more_or_less_than_it_says_within_its_own_project(
     store: VectorStore, filter: JsonValue
 ) -> None:
-    """100 filters, 4 projects, 3 modes: 1,200 searches an engine, each with every other project's points as canaries."""
+    """100 filters, 4 projects, 3 modes: 1,200 searches an engine, all other projects' points within reach."""
     projects = await seeded(store)
     modes: tuple[Mode, ...] = ("semantic", "keyword", "hybrid")
     answers = await asyncio.gather(*(found(project, filter, mode) for project in projects for mode in modes))

@@ -1,0 +1,82 @@
+"""Owners of a shared engine, in this process and in one that can be killed, and those who use them."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from services.indexing.vectors.engine import EnginePoint
+from services.indexing.vectors.served import ServedEngine
+from services.indexing.vectors.shared import SharedEngine
+from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
+
+ROOT = Path(__file__).parents[4]
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from tests.services.indexing.vectors.owners import owner_in
+
+async def main() -> None:
+    await owner_in(Path(sys.argv[1])).start()
+    print("serving", flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+def socket_in(folder: Path) -> Path:
+    return folder / "run" / "vectors.sock"
+
+
+def owner_in(folder: Path, *, call_timeout: float = 10.0) -> ServedEngine:
+    return ServedEngine(
+        folder,
+        listen=socket_in(folder),
+        dimensions=DIMENSIONS,
+        average_chunk_tokens=20.0,
+        lock_timeout=5.0,
+        call_timeout=call_timeout,
+    )
+
+
+def user_of(folder: Path, *, call_timeout: float = 10.0, dimensions: int = DIMENSIONS) -> SharedEngine:
+    return SharedEngine(socket_in(folder), dimensions=dimensions, call_timeout=call_timeout)
+
+
+@asynccontextmanager
+async def running(*engines: ServedEngine | SharedEngine) -> AsyncIterator[None]:
+    started: list[ServedEngine | SharedEngine] = []
+    try:
+        for engine in engines:
+            await engine.start()
+            started.append(engine)
+        yield
+    finally:
+        for engine in reversed(started):
+            await engine.stop()
+
+
+@asynccontextmanager
+async def owner_process(folder: Path, program: str = PROGRAM) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Serving; whoever kills it need not wait for it."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(folder), cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"serving\n"
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def points(owner: str, count: int, word: str = "salt") -> list[EnginePoint]:
+    identity = {"project_id": owner, "document_id": owner, "version": 1, "generation": 1, "chunk_index": 0}
+    payload: dict[str, object] = {"tenant_id": owner, **identity}
+    vector = [float(number) for number in vector_of(word)]
+    return [EnginePoint(id=str(uuid4()), vector=vector, text=word, payload=payload) for _ in range(count)]
