@@ -52,3 +52,27 @@ async def test_a_process_that_only_answers_searches_and_takes_no_job(
         assert "vectors" in checks
         assert not {"jobs", "streams"} & set(checks)
         assert await library.state(document_id) == "queued"
+
+
+async def test_a_worker_offers_no_interface_and_does_the_jobs_that_others_queued(
+    environment: Environment, library: Library, tokens: IdentityDouble, tmp_path: Path
+) -> None:
+    document_id = await library.upload("text")
+    own = {**environment, "QUARRY_INDEXING_ROLES": "events,jobs", "QUARRY_INDEXING_DATA_DIR": str(tmp_path)}
+    async with in_process(create_app, own) as (_, client):
+
+        async def done() -> bool:
+            return await library.state(document_id) == "indexed"
+
+        await eventually(done, within=20)
+        later = await library.upload("more text")
+
+        async def later_too() -> bool:
+            return await library.state(later) == "indexed"
+
+        await eventually(later_too, within=20)
+        ready = await client.get("/readyz")
+        assert (ready.status_code, {"vectors", "jobs", "streams"} - set(ready.json()["checks"])) == (200, set())
+        path = f"/v1/projects/{library.project_id}/search"
+        headers = tokens.headers("indexing", tenant_id=library.tenant_id)
+        assert (await client.post(path, json={"query": "text"}, headers=headers)).status_code == 404
