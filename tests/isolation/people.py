@@ -36,7 +36,9 @@ def client_of(stack: Stack, headers: dict[str, str] | None = None) -> httpx.Asyn
 
 
 def client_at(url: str, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=url, headers=headers or {}, timeout=60, verify=PLAIN)
+    # Idle connections are left before the server leaves them, else a request may meet its goodbye.
+    limits = httpx.Limits(keepalive_expiry=2.0)
+    return httpx.AsyncClient(base_url=url, headers=headers or {}, timeout=60, verify=PLAIN, limits=limits)
 
 
 def key_client(stack: Stack, key: str) -> httpx.AsyncClient:

@@ -145,8 +145,7 @@ def test_what_is_foreign_is_everything_of_the_others() -> None:
     other = Planted("b", OTHERS_ID, secrets={"s"}, documents=[(ID, "d")])
     other.ids["tenant_id"], other.gone["project_id"] = [OTHERS_ID], []
     foreign = foreign_to(Planted("a", ID), [other])
-    assert (foreign.own_letter, foreign.secrets) == ("a", {"s"})
-    assert foreign.ids >= {OTHERS_ID, ID}
+    assert foreign == Foreign("a", frozenset({OTHERS_ID, ID, "d"}), frozenset({"s"}))
 
 
 # --- the model -------------------------------------------------------------------------------------------------------
@@ -325,18 +324,18 @@ def test_a_result_says_everything_and_passes_only_when_nothing_is_wrong() -> Non
     tally.answered("GET /v1/me", 429)
     tally.done["rounds"] = 2
     tally.slowest_revocation = 0.25
-    result = Result([tally])
-    assert result.passed
+    good = Result([tally])
+    assert good.passed
     for said in ("requests A", "GET /v1/me", "2 (1)", "2 rounds", "0.25 s", "not reached: none", "failures: none"):
-        assert said in str(result)
-    result.unreached = {"GET /v1/forgotten"}
-    assert not result.passed
-    assert "GET /v1/forgotten (FAILED)" in str(result)
-    result.unreached.clear()
+        assert said in str(good)
+    incomplete = Result([tally], {"GET /v1/forgotten"})
+    assert not incomplete.passed
+    assert "GET /v1/forgotten (FAILED)" in str(incomplete)
     for _ in range(2):
         tally.failed("leak", "GET /v1/me", "a word", "curl ...")
-    assert not result.passed
-    assert "leak at GET /v1/me, seen 2 times: a word" in str(result)
+    wrong = Result([tally])
+    assert not wrong.passed
+    assert "leak at GET /v1/me, seen 2 times: a word" in str(wrong)
     assert not Result().passed
 
 

@@ -9,6 +9,7 @@ A program that fails is shrunk; its steps are told as the calls that repeat it w
 
 import asyncio
 import time
+import traceback
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
@@ -29,6 +30,9 @@ _STEPS: Final = 30
 _COMPARED_EVERY: Final = 6
 # People grow slow with the tenants they have been in.
 _PROGRAMS_OF_A_CREW: Final = 12
+# Of a failure, as much as fits on a page.
+_MOST_SAID: Final = 1500
+_FRAMES: Final = 6
 _Some = st.integers(0, 60)
 
 
@@ -194,6 +198,7 @@ def _programs(stage: Stage, number: int) -> None:
         run_state_machine_as_test(seed(number)(machine), settings=kept)
     except Exception as error:  # noqa: BLE001  # whatever a program ended with is told with the program
         program = "\n".join(getattr(error, "__notes__", ()))
+        trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
         kind = f"{type(error).__name__} {str(error)[:60]}"
-        what = f"{type(error).__name__}: {error}"[:1500]
-        stage.tally.failed("machine", f"seed {number}", what, program[:6000], kind=kind)
+        what = f"{type(error).__name__}: {error}"[:_MOST_SAID]
+        stage.tally.failed("machine", f"seed {number}", what, f"{program}\n{trace}", kind=kind)

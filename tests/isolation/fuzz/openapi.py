@@ -12,6 +12,7 @@ Failures do not stop it, and need no shrinking: one request, with its credential
 import json
 import random
 import time
+import traceback
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any, Final
 import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
-from hypothesis.errors import Unsatisfiable
+from hypothesis.errors import Flaky, Unsatisfiable
 from schemathesis import Case, GenerationMode, Response
 from schemathesis.config import ProjectConfig, ProjectsConfig, SchemathesisConfig
 from schemathesis.core.failures import FailureGroup
@@ -38,12 +39,14 @@ from tests.isolation.fuzz.planted import Credential, Planted
 from tests.isolation.fuzz.tally import Tally
 
 ROUND: Final = 12
-_CHAINS: Final = 6
+_CHAINS: Final = 2
+_CHAINS_EVERY: Final = 8
 # What was generated is sent so often, each time as somebody and to something else.
 _SENT: Final = 3
 _STEPS: Final = 12
 _MOST_KNOWN: Final = 40
 _SECONDS: Final = 60.0
+_FRAMES: Final = 6
 # A stream says all it has to say at once; then it is left.
 _EVENTS_OF_A_STREAM: Final = 1
 _SETTINGS: Final = settings(
@@ -103,8 +106,7 @@ def fuzz(task: Task) -> Tally:
     began = time.monotonic()
     round_number = 0
     while time.monotonic() < began + task.seconds or round_number == 0:
-        fuzzing.operations(task.seed + round_number, until=began + task.seconds, whole=round_number == 0)
-        fuzzing.chains(task.seed + round_number)
+        fuzzing.round(task.seed + round_number, until=began + task.seconds, whole=round_number == 0)
         round_number += 1
     fuzzing.tally.done["rounds"] = round_number
     fuzzing.tally.seconds = time.monotonic() - began
@@ -134,17 +136,19 @@ class _Fuzzing:
         self.machine = self._machine()
         self.ours = [credential for credential in self.task.own.credentials for _ in range(credential.weight)]
 
-    def operations(self, number: int, *, until: float, whole: bool) -> None:
-        """A round for each operation, in an order of its own."""
+    def round(self, number: int, *, until: float, whole: bool) -> None:
+        """All operations, in an order of their own, and chains in between."""
         operations = [result.ok() for result in self.schema.get_all_operations()]
         self.chance.shuffle(operations)
-        for operation in operations:
+        for place, operation in enumerate(operations):
+            if time.monotonic() > until and not whole:
+                return
             for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-                if time.monotonic() > until and not whole:
-                    return
-                self._round(operation, mode, number)
+                self._operation(operation, mode, number)
+            if place % _CHAINS_EVERY == 0:
+                self._chains(number * len(operations) + place)
 
-    def _round(self, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, number: int) -> None:
+    def _operation(self, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, number: int) -> None:
         @seed(number)
         @settings(_SETTINGS, max_examples=self.task.round_size // (1 if mode is GenerationMode.POSITIVE else 2))
         @given(case=operation.as_strategy(mode))
@@ -157,7 +161,13 @@ class _Fuzzing:
             # Nothing invalid can be made for an operation without parameters.
             if mode is GenerationMode.POSITIVE:
                 raise
+        except Exception as error:  # noqa: BLE001  # one operation must not end the run; it fails it
+            self._broken(operation.label, error)
         self.tally.done[f"rounds of {mode.value} requests"] += 1
+
+    def _broken(self, where: str, error: Exception) -> None:
+        trace = "".join(traceback.format_exception(error, limit=-_FRAMES))
+        self.tally.failed("fuzzer", where, repr(error)[:500], trace, kind=type(error).__name__)
 
     def _machine(self) -> Any:
         fuzzing = self
@@ -167,13 +177,21 @@ class _Fuzzing:
                 credential, applied = fuzzing.prepare(input.case, linked=bool(input.applied_parameters))
                 fuzzing.tally.done["steps of chains that follow an answer"] += bool(applied)
                 response = fuzzing.send(input.case, credential)
+                if response is None:
+                    return None
                 self.recorder.record_response(case_id=input.case.id, response=response)
                 return StepOutput(response, input.case)
 
         return Chain
 
-    def chains(self, number: int) -> None:
-        seed(number)(self.machine).run(settings=settings(_SETTINGS, max_examples=_CHAINS))
+    def _chains(self, number: int) -> None:
+        try:
+            seed(number)(self.machine).run(settings=settings(_SETTINGS, max_examples=_CHAINS))
+        except Flaky:
+            # What answers give differs from run to run, and with it what can be made of them.
+            self.tally.done["chains given up"] += 1
+        except Exception as error:  # noqa: BLE001  # as above
+            self._broken("chains", error)
         self.tally.done["chains"] += _CHAINS
 
     def ask(self, case: Case[Any]) -> None:
@@ -181,7 +199,8 @@ class _Fuzzing:
         for _ in range(_SENT):
             case.path_parameters = dict(generated[0])
             credential, _ = self.prepare(case, linked=False, tag=generated[1])
-            self.send(case, credential)
+            if self.send(case, credential) is None:
+                return
 
     def prepare(self, case: Case[Any], *, linked: bool, tag: str | None = None) -> tuple[Credential, bool]:
         """Choose whose request it is and what it names. `linked`: an earlier answer gave it its ids."""
@@ -234,19 +253,24 @@ class _Fuzzing:
         if label == _ACTIVATE and not credential.wanders and names.get("tenant_id") in own.ids["tenant_id"]:
             names["tenant_id"] = own.tenant_id
 
-    def send(self, case: Case[Any], credential: Credential) -> Response:
+    def send(self, case: Case[Any], credential: Credential) -> Response | None:
+        """Ask, and note what is wrong with the answer; None without one."""
         label = case.operation.label
-        response = case.call(
-            base_url=self.task.url,
-            session=self.session,
-            headers=dict(credential.headers),
-            timeout=_SECONDS,
-            allow_redirects=False,
-        )
+        again = f"as {credential.name} of {self.task.own.letter.upper()}: {_curl(case)}"
+        try:
+            response = case.call(
+                base_url=self.task.url,
+                session=self.session,
+                headers=dict(credential.headers),
+                timeout=_SECONDS,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            self.tally.failed("no answer", label, repr(error), again, kind=type(error).__name__)
+            return None
         self.session.cookies.clear()
         self.tally.answered(label, response.status_code)
         self.tally.done[f"as {credential.name}"] += 1
-        again = f"as {credential.name} of {self.task.own.letter.upper()}: {_curl(case)}"
         question = _all_of(response)
         for wrong in wrong_with(_answer_of(response), self.task.foreign, question=question):
             self.tally.failed(wrong.check, label, wrong.what, again, kind=str(response.status_code))

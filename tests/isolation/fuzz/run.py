@@ -15,9 +15,10 @@ from tests.isolation.fuzz.planted import foreign_to, plant
 from tests.isolation.fuzz.tally import Tally, failures, table
 from tests.support.system import running_system
 
-# Limits would answer in the place of what they protect.
+# Limits would answer in the place of what they protect; and every event has to be there still when it is compared.
 _EXTRA: Final = {
-    "gateway": {f"QUARRY_GATEWAY_{name}_PER_MINUTE": "1000000" for name in ("ANONYMOUS", "SIGN_IN", "TENANT", "USER")}
+    "gateway": {f"QUARRY_GATEWAY_{name}_PER_MINUTE": "1000000" for name in ("ANONYMOUS", "SIGN_IN", "TENANT", "USER")},
+    "notifier": {"QUARRY_NOTIFIER_KEEP_EVENTS": "10000000"},
 }
 # Operations that need not be reached, each with its reason.
 UNREACHABLE: Final[dict[str, str]] = {}
