@@ -6,13 +6,15 @@ another service uses for something else gets the service's name in front, and so
 
 import re
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from typing import Any, Final
 
 from services.gateway import routes
 from services.gateway.credentials import SESSION_COOKIE
 from services.gateway.routes import SAFE_METHODS, Access
 from shared.http import Problem
+
+VERSION: Final = "0.1.0"
+"""The product's, as pyproject.toml has it, which an image does not hold."""
 
 Document = dict[str, Any]
 _REF: Final = re.compile(r"#/components/([^/]+)/([^/]+)")
@@ -52,7 +54,7 @@ def merge(documents: Mapping[str, Document], *, public_url: str) -> Document:
                 }
     merged: Document = {
         "openapi": "3.1.0",
-        "info": {"title": "Quarry", "version": version("quarry"), "description": "Upload, see it live, find it."},
+        "info": {"title": "Quarry", "version": VERSION, "description": "Upload, see it live, find it."},
         "servers": [{"url": public_url}],
         "paths": dict(sorted(paths.items())),
         "components": {**components, **_own_components(components)},

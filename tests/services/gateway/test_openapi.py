@@ -1,11 +1,13 @@
 """One document for the product, and a page of it."""
 
 import json
+import tomllib
 from typing import Any
 
+from infra.local.home import ROOT
 from services.gateway import openapi
 from services.gateway.docs import render
-from services.gateway.openapi_merge import merge
+from services.gateway.openapi_merge import VERSION, merge
 from tests.services.gateway.conftest import Gateway, StartGateway
 from tests.services.gateway.doubles import Services
 
@@ -99,6 +101,10 @@ def test_operations_say_which_credential_they_need_and_how_they_fail() -> None:
     assert set(merged["components"]["securitySchemes"]) == {"bearer", "session", "csrf"}
     assert merged["tags"] == [{"name": "a"}, {"name": "b"}]
     assert projects["get"]["operationId"] == "projects_op"
+
+
+def test_the_version_is_the_products() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == VERSION
 
 
 async def test_the_document_and_the_page_need_no_credential(gateway: Gateway, services: Services) -> None:
