@@ -24,7 +24,13 @@ def test() -> None:
 
     `--isolation` runs what attacks the isolation of tenants, and prints the matrix of doors and attackers; `--long` the
     faults that take their time, and `--containers` what needs a Docker engine, which both are left out otherwise.
+    `--system URL` runs the flows of clients on a system that runs already.
     """
+    if sys.argv[1:2] == ["--system"]:
+        if not sys.argv[2:]:
+            sys.exit("usage: test --system URL [arguments of pytest]")
+        os.environ["QUARRY_TEST_SYSTEM_URL"] = sys.argv[2]
+        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "system", "tests/flows", *sys.argv[3:]))
     if sys.argv[1:2] == ["--isolation"]:
         # In one process: the matrix is counted in memory.
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", *sys.argv[2:]))
@@ -34,7 +40,8 @@ def test() -> None:
     if sys.argv[1:2] == ["--containers"]:
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *sys.argv[2:]))
     # By file, since a file's tests share what is dear to make; in the order of the tree, which has long ones early.
-    workers = ("-n", str(min(4, os.cpu_count() or 1)), "--dist", "loadfile", "--no-loadscope-reorder")
+    processes = 1 if os.environ.get("QUARRY_TEST_SERVERS") == "external" else min(4, os.cpu_count() or 1)
+    workers = ("-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder")
     everything = ("-m", "not long and not containers", *workers, "--cov", "--cov-report=term")
     sys.exit(_call(sys.executable, "-m", "pytest", *(sys.argv[1:] or everything)))
 

@@ -1,16 +1,29 @@
-"""Upload, see it live, find it: the product's first sentence, through the gateway alone."""
+"""Upload, see it live, find it: the product's first sentence, through the gateway alone.
+
+`uv run test --system URL` runs it on a system that runs already.
+"""
 
 import httpx
 import pytest
 
 from tests.support.documents import broken_pdf, note, samples
+from tests.support.remote_system import Product
 from tests.support.sse import listening
-from tests.support.system import System, create_project, document, search, upload
+from tests.support.system import all_documents, create_project, document, search, upload
+
+pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="session")
-async def owner(system: System) -> httpx.AsyncClient:
-    _, client = await system.tenant("main-job")
+async def owner(product: Product) -> httpx.AsyncClient:
+    _, client = await product.tenant("main-job")
+    return client
+
+
+@pytest.fixture(scope="session")
+async def stranger(product: Product) -> httpx.AsyncClient:
+    """The owner of another tenant."""
+    _, client = await product.tenant("stranger")
     return client
 
 
@@ -103,8 +116,51 @@ async def test_content_comes_back_byte_for_byte(owner: httpx.AsyncClient) -> Non
     assert (part.status_code, part.content) == (206, content[100:200])
 
 
-async def test_the_interface_describes_itself(system: System) -> None:
-    anonymous = await system.client()
+async def test_two_tenants_see_nothing_of_each_other(owner: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
+    theirs: list[tuple[httpx.AsyncClient, str, str]] = []
+    for client, word in ((owner, "albatross"), (stranger, "buzzard")):
+        project = await create_project(client, f"Birds, {word}")
+        async with listening(client, f"/v1/projects/{project}/events") as live:
+            document_id = await upload(client, project, f"{word}.txt", f"The {word} is back.".encode())
+            await live.until(lambda seen: seen.of("document.indexed"))
+        theirs.append((client, project, document_id))
+
+    for (client, own_project, own_document), (_, project, document_id) in (theirs, theirs[::-1]):
+        listed = await all_projects(client)
+        assert own_project in listed
+        assert project not in listed
+        for path in (
+            f"/v1/projects/{project}",
+            f"/v1/projects/{project}/events",
+            f"/v1/projects/{project}/documents",
+            f"/v1/projects/{project}/documents/{document_id}",
+            f"/v1/projects/{project}/documents/{document_id}/content",
+            f"/v1/projects/{own_project}/documents/{document_id}",
+        ):
+            answer = await client.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "not_found"), path
+        body = {"query": "back", "mode": "keyword"}
+        assert (await client.post(f"/v1/projects/{project}/search", json=body)).status_code == 404
+        assert (await client.delete(f"/v1/projects/{project}/documents/{document_id}")).status_code == 404
+        assert [item["id"] for item in await all_documents(client, own_project)] == [own_document]
+        for mode in ("keyword", "hybrid"):
+            found = await search(client, own_project, "albatross buzzard back", mode=mode)
+            assert {item["document_id"] for item in found} == {own_document}, mode
+
+
+async def all_projects(client: httpx.AsyncClient) -> list[str]:
+    """Ids of the projects that a client is shown."""
+    ids: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = (await client.get("/v1/projects", params={"limit": "200", "cursor": cursor} if cursor else None)).json()
+        ids += [item["id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+    return ids
+
+
+async def test_the_interface_describes_itself(product: Product) -> None:
+    anonymous = await product.client()
     described = (await anonymous.get("/openapi.json")).json()["paths"]
     for path in ("/v1/projects", "/v1/projects/{project_id}/documents", "/v1/me"):
         assert path in described

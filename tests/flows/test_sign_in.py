@@ -1,4 +1,7 @@
-"""Signing in without a browser, through the gateway, against the development provider: its form is posted by hand."""
+"""Signing in without a browser, through the gateway, against the development provider: its form is posted by hand.
+
+`uv run test --system URL` runs it on a system that runs already, if that offers the provider (compose: profile `dev`).
+"""
 
 from collections.abc import AsyncIterator
 from http.cookies import SimpleCookie
@@ -8,10 +11,12 @@ import httpx
 import pytest
 
 from tests.support.polling import eventually
-from tests.support.system import System
+from tests.support.remote_system import SYSTEM_URL, Product, is_given
 
 SESSION = "__Host-quarry_session"
 CSRF = "__Host-quarry_csrf"
+
+pytestmark = pytest.mark.system
 
 
 class Browser:
@@ -50,8 +55,11 @@ class Browser:
 
 
 @pytest.fixture
-async def browser(system: System) -> AsyncIterator[Browser]:
-    yield Browser(await system.client())
+async def browser(product: Product) -> AsyncIterator[Browser]:
+    browser = Browser(await product.client())
+    if is_given() and (await browser.request("GET", "/auth/login/dev")).status_code != 303:
+        pytest.skip(f"{SYSTEM_URL}: that system offers no development sign-in")
+    yield Browser(await product.client())
 
 
 async def test_a_sign_in_gives_a_session_that_works(browser: Browser) -> None:
@@ -103,8 +111,8 @@ async def test_a_sign_in_somebody_tampered_with_gives_no_session(browser: Browse
     assert (await browser.request("GET", "/v1/me")).status_code == 401
 
 
-async def test_a_callback_in_another_browser_gives_no_session(browser: Browser, system: System) -> None:
+async def test_a_callback_in_another_browser_gives_no_session(browser: Browser, product: Product) -> None:
     callback = await browser.approve(await browser.begin())
-    other = Browser(await system.client())
+    other = Browser(await product.client())
     assert (await other.request("GET", callback)).status_code == 400
     assert SESSION not in other.cookies
