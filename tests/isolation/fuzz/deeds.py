@@ -211,6 +211,11 @@ class Deeds(Scene):
         if expected is None and f'"project_id":"{project_id}"' not in text:
             raise Diverged(f"events of {project_id} are about something else: {text[:500]}")
 
+    @property
+    def unsettled(self) -> bool:
+        projects = [project for tenant in self.tenants for project in tenant.projects.values()]
+        return any(document.settled is None for project in projects for document in project.there)
+
     async def settle(self) -> None:
         """Wait until no job runs; then every document has an outcome it may have."""
         for project in [project for tenant in self.tenants for project in tenant.projects.values()]:

@@ -16,7 +16,14 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from tests.isolation.fuzz.checks import Foreign
 from tests.isolation.fuzz.crew import Crew
@@ -149,6 +156,7 @@ class TwoTenants(RuleBasedStateMachine):
     def revoke_key(self, who: int, which: int) -> None:
         self.run("revoke_key", self.deeds.revoke_key(who, which))
 
+    @precondition(lambda self: self.deeds.unsettled)
     @rule()
     def settle(self) -> None:
         self.run("settle", self.deeds.settle())

@@ -77,6 +77,9 @@ _SIGN_OUT: Final = "POST /auth/logout"
 _ACTIVATE: Final = "POST /v1/tenants/{tenant_id}/activate"
 # Whoever wanders fills no tenant: it may delete it again, and nothing of its work would be left to compare.
 _FOR_WANDERERS: Final = ("/auth/", "/v1/tenants", "/v1/sessions", "/v1/me", "/v1/invitations/{token}")
+_ACCEPT: Final = "POST /v1/invitations/{token}/accept"
+_DELETE_TENANT: Final = "DELETE /v1/tenants/{tenant_id}"
+_BEST_BY_WANDERERS: Final = (_ACCEPT, _ACTIVATE, _DELETE_TENANT, "POST /v1/tenants", "DELETE /v1/sessions/{session_id}")
 # Which parameter the answer to a creation names.
 _CREATED: Final[Mapping[str, str]] = {
     "POST /v1/projects": "project_id",
@@ -123,6 +126,8 @@ class _Fuzzing:
     session: requests.Session = field(default_factory=requests.Session)
     schema: Any = field(init=False)
     machine: Any = field(init=False)
+    # The tenant of its own that the wanderer works in.
+    active: str | None = None
     ours: list[Credential] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -207,6 +212,8 @@ class _Fuzzing:
         credential = self.chance.choice(self.ours)
         if credential.wanders and not case.operation.path.startswith(_FOR_WANDERERS):
             credential = self.ours[0]
+        if case.operation.label in _BEST_BY_WANDERERS and self.chance.random() < 0.4:
+            credential = next(one for one in self.ours if one.wanders)
         if case.operation.label == _SIGN_OUT and "Cookie" in credential.headers:
             credential = Credential("nobody", {})
         keep_links = linked and self.chance.random() < 0.8
@@ -250,6 +257,12 @@ class _Fuzzing:
                 names["project_id"], names[parameter] = self.chance.choice(pairs or [("x", "x")])
             else:
                 names[parameter] = self.chance.choice(expendable or [str(uuid.UUID(int=self.chance.getrandbits(128)))])
+        if credential.wanders and self.chance.random() < 0.5:
+            # What only works for one of many: the invitation to oneself, the tenant that is active.
+            if label == _ACCEPT:
+                names["token"] = own.ids["token"][0]
+            elif label == _DELETE_TENANT and self.active is not None:
+                names["tenant_id"] = self.active
         if label == _ACTIVATE and not credential.wanders and names.get("tenant_id") in own.ids["tenant_id"]:
             names["tenant_id"] = own.tenant_id
 
@@ -275,6 +288,9 @@ class _Fuzzing:
         for wrong in wrong_with(_answer_of(response), self.task.foreign, question=question):
             self.tally.failed(wrong.check, label, wrong.what, again, kind=str(response.status_code))
         self._conforms(case, response, again)
+        if label == _ACTIVATE and credential.wanders and response.status_code == 200:
+            chosen = str(case.path_parameters["tenant_id"])
+            self.active = None if chosen == self.task.own.tenant_id else chosen
         if response.status_code in (200, 201):
             self._remember(case, response, credential)
         return response
