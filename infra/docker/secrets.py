@@ -45,6 +45,7 @@ def made() -> dict[str, Callable[[], str]]:
         "identity_encryption_key": random_key,
         "identity_providers": lambda: "[]",
         "operator_secret": random_token,
+        "grafana_admin_password": random_token,
         "operator_redis_url": partial(_redis_url, acl.OPERATOR),
     }
     for service in SERVICES:
