@@ -194,8 +194,7 @@ MEMORY: Final = (
     Store(
         r"services\.indexing\.vectors\.connection\.Connection\._waiting",
         "calls under way by a number of their own",
-        "tests/services/indexing/vectors/test_conformance.py::"
-        "test_many_callers_at_once_each_get_their_own_answer",
+        "tests/services/indexing/vectors/test_conformance.py::test_many_callers_at_once_each_get_their_own_answer",
     ),
     Store(
         r"services\.indexing\.vectors\.turns\.Turns\._queues",
@@ -290,6 +289,23 @@ OTHERS: Final = (
         "processes that read documents",
         "one for each document, without a secret in its environment",
         "tests/services/indexing/pipeline/test_extraction.py::test_secrets_of_the_environment_stay_here",
+    ),
+    Store(
+        "a Qdrant server",
+        "one collection of all tenants, above it the same facade; the service alone has the key to it",
+        "tests/isolation/test_vectors.py::test_ten_thousand_hostile_searches_find_nothing_foreign",
+    ),
+    Store(
+        "term statistics of a Qdrant server",
+        "those of the scope alone; a server too old to tell them apart is not used",
+        "tests/services/indexing/vectors/test_qdrant_engine.py::"
+        "test_a_server_that_does_not_know_scoped_statistics_is_not_used",
+    ),
+    Store(
+        "the socket of a shared vector engine",
+        "all tenants' points, for the account of the service alone",
+        "tests/services/indexing/vectors/test_shared_engine.py::"
+        "test_the_socket_is_for_its_owner_alone_and_goes_with_it",
     ),
     Store(
         "advisory locks",

@@ -1,11 +1,15 @@
-"""Ten thousand searches with hostile filters, as two tenants who share ids and words: none finds the other's points."""
+"""Ten thousand searches with hostile filters, as two tenants who share ids and words: none finds the other's points.
+
+A thousand through each of the other engines, which share with the embedded one whatever isolates.
+"""
 
 import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +17,11 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from services.indexing.search.filters import Filter, FilterNode
 from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, Mode, VectorQuery
-from services.indexing.vectors.store import EmbeddedStore, ProjectVectors
-from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
+from services.indexing.vectors.store import ProjectVectors, VectorStore
+from tests.services.indexing.vectors.samples import vector_of
+from tests.support.vector_stores import KINDS, vector_store
 
-SEARCHES = 10_000
+SEARCHES = {"embedded": 10_000, "shared": 1_000, "qdrant": 1_000}
 SEED = 20_261_123
 SIDE_BY_SIDE = 50
 TENANTS = (uuid.UUID(int=0xA), uuid.UUID(int=0xB))
@@ -77,17 +82,21 @@ def hostile_filter(dice: random.Random, depth: int = 0) -> JsonValue:
     return dice.choice(combined)
 
 
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    named: str = request.param
+    return named
+
+
 @pytest.fixture(scope="module")
-async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedStore]:
-    store = EmbeddedStore(tmp_path_factory.mktemp("hostile"), dimensions=DIMENSIONS)
-    await store.start()
-    for scope, (tenant, project) in enumerate(SCOPES):
-        await store.project(tenant, project).upsert(points_of(scope))
-    yield store
-    await store.stop()
+async def store(kind: str, folders: Callable[[str], Path]) -> AsyncIterator[VectorStore]:
+    async with vector_store(kind, folders("hostile")) as store:
+        for scope, (tenant, project) in enumerate(SCOPES):
+            await store.project(tenant, project).upsert(points_of(scope))
+        yield store
 
 
-async def test_ten_thousand_hostile_searches_find_nothing_foreign(store: EmbeddedStore) -> None:
+async def test_ten_thousand_hostile_searches_find_nothing_foreign(store: VectorStore, kind: str) -> None:
     """Seeded, so that a failure comes again. Every search has 60 points of others within reach of its filter."""
     dice = random.Random(SEED)
     own = [{point.document_id for point in points_of(scope)} for scope in range(len(SCOPES))]
@@ -100,13 +109,13 @@ async def test_ten_thousand_hostile_searches_find_nothing_foreign(store: Embedde
         seen["hits"] += len(hits)
         seen["answered"] += bool(hits)
 
-    for start in range(0, SEARCHES, SIDE_BY_SIDE):
+    for start in range(0, SEARCHES[kind], SIDE_BY_SIDE):
         await asyncio.gather(
             *(attack(number, dice.randrange(4), _query(dice)) for number in range(start, start + SIDE_BY_SIDE))
         )
     # A search that finds nothing proves little: most of these find something.
-    assert seen["answered"] > SEARCHES / 3
-    assert seen["hits"] > SEARCHES
+    assert seen["answered"] > SEARCHES[kind] / 3
+    assert seen["hits"] > SEARCHES[kind]
 
 
 def _query(dice: random.Random) -> VectorQuery:
@@ -142,7 +151,7 @@ def test_a_filter_in_the_engines_own_language_is_refused(raw: Any) -> None:
         FILTERS.validate_python(raw)
 
 
-async def test_the_same_ids_under_two_tenants_are_two_points(store: EmbeddedStore) -> None:
+async def test_the_same_ids_under_two_tenants_are_two_points(store: VectorStore) -> None:
     """Nobody overwrites a point by knowing all of its ids but the tenant's."""
     project_id, document_id = uuid.uuid4(), uuid.uuid4()
     victim, attacker = (store.project(uuid.uuid4(), project_id) for _ in range(2))
@@ -156,7 +165,7 @@ async def test_the_same_ids_under_two_tenants_are_two_points(store: EmbeddedStor
 
 
 @pytest.mark.parametrize("missing", [None, uuid.UUID(int=0), "", str(uuid.UUID(int=7))])
-async def test_without_a_tenant_there_is_no_store(store: EmbeddedStore, missing: Any) -> None:
+async def test_without_a_tenant_there_is_no_store(store: VectorStore, missing: Any) -> None:
     with pytest.raises(TypeError):
         store.project(missing, uuid.uuid4())
     with pytest.raises(TypeError):
@@ -165,7 +174,7 @@ async def test_without_a_tenant_there_is_no_store(store: EmbeddedStore, missing:
         store.tenant(missing)
 
 
-async def test_an_erasure_reaches_one_tenant(store: EmbeddedStore) -> None:
+async def test_an_erasure_reaches_one_tenant(store: VectorStore) -> None:
     victim, other = uuid.uuid4(), uuid.uuid4()
     kept: list[ProjectVectors] = []
     for tenant in (victim, other):

@@ -60,6 +60,7 @@ class EngineServer:
         self._most = connections
         self._callers: set[_Caller] = set()
         self._server: asyncio.Server | None = None
+        self._open = False
         self._inode = 0
 
     async def start(self) -> None:
@@ -73,11 +74,13 @@ class EngineServer:
             self._inode = (await asyncio.to_thread(self._path.stat)).st_ino
         except OSError as error:
             raise VectorStoreUnavailable(f"cannot listen at {self._path}: {error}") from error
+        self._open = True  # before it listens: somebody may be waiting already
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=STREAM_LIMIT)
 
     async def stop(self) -> None:
         """Takes no more requests, answers those under way, and closes. Safe to call twice."""
         server, self._server = self._server, None
+        self._open = False
         if server is None:
             return
         server.close()
@@ -92,8 +95,8 @@ class EngineServer:
                 self._path.unlink()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._server is None or len(self._callers) >= self._most:
-            reason = "it is stopping" if self._server is None else "too many connections"
+        if not self._open or len(self._callers) >= self._most:
+            reason = "too many connections" if self._open else "it is stopping"
             writer.write(wire.encode({"id": wire.GREETING, "error": reason, "kind": "failed"}))
             writer.close()
             return

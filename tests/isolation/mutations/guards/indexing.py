@@ -6,6 +6,7 @@ _HERE = "services/indexing"
 _VECTORS = "tests/services/indexing/vectors/test_isolation.py"
 _SEARCHES = "tests/isolation/test_vectors.py::test_ten_thousand_hostile_searches_find_nothing_foreign"
 _STORE = f"{_HERE}/vectors/store.py"
+_QDRANT = "tests/services/indexing/vectors/test_qdrant_engine.py"
 _SCOPE = 'self._scope = (equals("tenant_id", self._tenant_id), equals("project_id", self._project_id))'
 
 MUTATIONS = (
@@ -46,6 +47,52 @@ MUTATIONS = (
         "term statistics are the project's own",
         replace(_STORE, "corpus=self._within(*generation)", "corpus=every(*generation)"),
         [f"{_VECTORS}::test_scores_do_not_depend_on_what_other_projects_hold"],
+    ),
+    Mutation(
+        "vectors-qdrant-statistics",
+        "a Qdrant server takes term statistics from the project alone",
+        replace(
+            f"{_HERE}/vectors/qdrant.py",
+            'statistics = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(search["corpus"])))',
+            "statistics = None",
+        ),
+        [f"{_VECTORS}::test_scores_do_not_depend_on_what_other_projects_hold"],
+    ),
+    Mutation(
+        "vectors-qdrant-version",
+        "a Qdrant server that does not know statistics of a part is not used",
+        replace(
+            f"{_HERE}/vectors/qdrant_collection.py",
+            "if parts is None or tuple(map(int, parts.groups())) < _OLDEST:",
+            "if False:",
+        ),
+        [f"{_QDRANT}::test_a_server_that_does_not_know_scoped_statistics_is_not_used"],
+    ),
+    Mutation(
+        "vectors-qdrant-filter",
+        "a search on a Qdrant server carries its filter",
+        replace(
+            f"{_HERE}/vectors/qdrant.py", "        filter=where,\n        params=params,", "        params=params,"
+        ),
+        [_SEARCHES],
+    ),
+    Mutation(
+        "vectors-qdrant-grammar",
+        "a condition that a Qdrant server would not be told of is an error",
+        replace(
+            f"{_HERE}/vectors/qdrant_filters.py",
+            'case {"must": [*conditions], **rest} if not rest:',
+            'case {"must": [*conditions], **rest}:',
+        ),
+        [f"{_QDRANT}::test_a_condition_the_engine_does_not_know_is_an_error_and_never_ignored"],
+    ),
+    Mutation(
+        "vectors-socket",
+        "the socket of a shared engine is for the service's own account",
+        replace(f"{_HERE}/vectors/serving.py", "fresh.chmod(0o600)", "fresh.chmod(0o666)"),
+        [
+            "tests/services/indexing/vectors/test_shared_engine.py::test_the_socket_is_for_its_owner_alone_and_goes_with_it"
+        ],
     ),
     Mutation(
         "vectors-point-tenant",

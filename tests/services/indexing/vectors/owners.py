@@ -37,7 +37,7 @@ def owner_in(folder: Path, *, call_timeout: float = 10.0) -> ServedEngine:
         listen=socket_in(folder),
         dimensions=DIMENSIONS,
         average_chunk_tokens=20.0,
-        lock_timeout=5.0,
+        lock_timeout=10.0,
         call_timeout=call_timeout,
     )
 
@@ -67,7 +67,8 @@ async def owner_process(folder: Path, program: str = PROGRAM) -> AsyncIterator[a
     )
     assert process.stdout is not None
     try:
-        assert await asyncio.wait_for(process.stdout.readline(), 60) == b"serving\n"
+        said = await asyncio.wait_for(process.stdout.readline(), 60)
+        assert said == b"serving\n", "it did not start; its own words are in the captured stderr"
         yield process
     finally:
         if process.returncode is None:
