@@ -165,8 +165,8 @@ def container_servers(home: Home, options: ServerOptions) -> tuple[ContainerPost
 
 async def _started(process: ContainerProcess, ready: Callable[[], Awaitable[bool]], within: float) -> None:
     deadline = time.monotonic() + within
+    await process.start()
     try:
-        await process.start()
         while not await ready():
             if not process.running:
                 raise ProcessError(f"{process.name} ended with status {process.returncode}:\n{process.tail()}")
