@@ -10,6 +10,7 @@ from services.identity.tenants import service
 from services.identity.tenants.repository import TenantOfUser
 from services.identity.tenants.schemas import TenantInput, TenantOut
 from shared.auth import Principal
+from shared.etags import etag
 from shared.http import CurrentPrincipal, SystemSession, TenantSession
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
 
@@ -84,7 +85,7 @@ async def activate_tenant(
 
 
 def _shown(response: Response, principal: Principal, tenant: TenantOfUser) -> TenantOut:
-    response.headers["ETag"] = service.etag(tenant.revision)
+    response.headers["ETag"] = etag(tenant.revision)
     return _out(principal, tenant)
 
 

@@ -16,7 +16,8 @@ from services.identity.tenants.models import Tenant
 from services.identity.tenants.repository import TenantOfUser
 from services.identity.transactions import Transactions
 from shared.auth import Principal, PrincipalKind, Scope
-from shared.errors import Forbidden, NotFound, PreconditionFailed
+from shared.errors import Forbidden, NotFound
+from shared.etags import check_match
 from shared.events.identity import MembershipChanged, TenantCreated, TenantDeleted
 from shared.outbox import publish
 
@@ -116,10 +117,5 @@ async def _for_change(
     tenant = await repository.active(session)
     if tenant is None:
         raise NotFound
-    if if_match is not None and if_match != etag(tenant.revision):
-        raise PreconditionFailed
+    check_match(if_match, tenant.revision)
     return tenant
-
-
-def etag(revision: int) -> str:
-    return f'"{revision}"'

@@ -20,8 +20,8 @@ from services.projects.documents.errors import UploadAborted
 from services.projects.documents.models import Document, DocumentStatus
 from services.projects.documents.schemas import DocumentOut, DocumentPatch
 from services.projects.documents.upload import DuplicatesPolicy, UploadRequest
-from services.projects.etags import etag
 from services.projects.metadata import parse_metadata
+from shared.etags import etag
 from shared.http import CurrentPrincipal, TenantSession
 from shared.pagination import Cursor, Limit, Page
 

@@ -14,13 +14,13 @@ from services.projects.documents import repository
 from services.projects.documents.errors import DuplicateDocument, NotCancellable, NotRetryable
 from services.projects.documents.models import Document, DocumentStatus
 from services.projects.documents.upload import UploadRequest, receive
-from services.projects.etags import check_match
 from services.projects.ids import uuid7
 from services.projects.projects.service import authorize
 from services.projects.transactions import Transactions
 from shared import outbox
 from shared.auth import Principal, Scope
 from shared.errors import NotFound
+from shared.etags import check_match
 from shared.events.projects import (
     DocumentCancelRequested,
     DocumentDeleted,

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response
 
 from services.projects.dependencies import IfMatch, ServiceCaller
-from services.projects.etags import etag
 from services.projects.projects import service
 from services.projects.projects.schemas import (
     AccessMember,
@@ -18,6 +17,7 @@ from services.projects.projects.schemas import (
     ProjectPatch,
 )
 from services.projects.projects.service import ProjectView
+from shared.etags import etag
 from shared.http import CurrentPrincipal, TenantSession
 from shared.pagination import Cursor, Limit, Page
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.etags import require_match
 from services.projects.projects import repository
 from services.projects.projects.errors import LastOwner
 from services.projects.projects.models import Project, ProjectMember
 from shared import outbox
 from shared.auth import Principal, Scope
 from shared.errors import Forbidden, NotFound
+from shared.etags import require_match
 from shared.events.projects import (
     ProjectCreated,
     ProjectDeleted,
