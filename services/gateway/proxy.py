@@ -232,7 +232,7 @@ async def _begin(
     )
     length = response.content_length
     small = length is not None and length <= SMALL_ANSWER_BYTES
-    if not small or not (route.flow is Flow.SHORT or response.status == 503):
+    if not small or (route.flow is Flow.EVENTS and response.status != 503):
         return _Begun(response, None)
     try:
         whole = b"" if request.method == "HEAD" else await response.read()
