@@ -5,17 +5,20 @@ Longer ones: `uv run fuzz`.
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import schemathesis
 
 from tests.isolation.canaries import canary
 from tests.isolation.fuzz import crew as crews
 from tests.isolation.fuzz import machine
 from tests.isolation.fuzz.aftermath import log_lines
+from tests.isolation.fuzz.aiming import Aim
 from tests.isolation.fuzz.checks import Answer, Foreign, wrong_with
 from tests.isolation.fuzz.comparing import compare
 from tests.isolation.fuzz.crew import Crew, Diverged, OtherStatus, Person, operation_of
@@ -32,6 +35,7 @@ from tests.isolation.fuzz.model import (
     outcomes,
     retrying,
 )
+from tests.isolation.fuzz.planted import Credential as Access
 from tests.isolation.fuzz.planted import Planted, foreign_to
 from tests.isolation.fuzz.run import Result, run
 from tests.isolation.fuzz.tally import Tally
@@ -146,6 +150,54 @@ def test_what_is_foreign_is_everything_of_the_others() -> None:
     other.ids["tenant_id"], other.gone["project_id"] = [OTHERS_ID], []
     foreign = foreign_to(Planted("a", ID), [other])
     assert foreign == Foreign("a", frozenset({OTHERS_ID, ID, "d"}), frozenset({"s"}))
+
+
+# --- what requests name ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def aim() -> Aim:
+    """Of a tenant with one kept and one expendable project, beside another tenant with one."""
+    own, other = Planted("a", ID), Planted("b", OTHERS_ID)
+    own.ids = {"tenant_id": [ID], "project_id": ["kept", "expendable"], "user_id": ["kept-user"], "token": ["t"]}
+    own.kept = {"kept", "kept-user"}
+    other.ids = {"project_id": ["others"], "user_id": ["others-user"], "token": ["others-token"]}
+    own.credentials = [Access("owner", {}), Access("wanderer", {}, wanders=True)]
+    return Aim(own, [other], random.Random(1))
+
+
+def case_of(method: str, path: str, **names: str) -> Any:
+    declared = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    item = {method: {"parameters": declared, "responses": {"default": {"description": ""}}}}
+    document = {"openapi": "3.1.0", "info": {"title": "t", "version": "1"}, "paths": {path: item}}
+    return schemathesis.openapi.from_dict(document)[path][method.upper()].Case(path_parameters=names)
+
+
+def test_what_is_kept_is_never_ended_and_others_are_named(aim: Aim) -> None:
+    named = set()
+    for _ in range(300):
+        case = case_of("delete", "/v1/projects/{project_id}", project_id="kept")
+        aim.prepare(case, linked=False)
+        named.add(case.path_parameters["project_id"])
+    assert "kept" not in named
+    assert named >= {"expendable", "others"}
+
+
+def test_only_who_wanders_switches_to_a_tenant_of_its_own(aim: Aim) -> None:
+    aim.own.ids["tenant_id"].append("made")
+    for _ in range(300):
+        case = case_of("post", "/v1/tenants/{tenant_id}/activate", tenant_id="made")
+        credential, _ = aim.prepare(case, linked=False)
+        assert credential.wanders or case.path_parameters["tenant_id"] != "made"
+
+
+def test_being_let_in_to_what_is_anothers_is_noticed(aim: Aim) -> None:
+    assert aim.foreign_in(case_of("get", "/v1/projects/{project_id}", project_id="others")) == ["project_id"]
+    assert aim.foreign_in(case_of("get", "/v1/projects/{project_id}", project_id="kept")) == []
+    member = "/v1/projects/{project_id}/members/{user_id}"
+    assert aim.foreign_in(case_of("put", member, project_id="kept", user_id="others-user")) == []
+    assert aim.foreign_in(case_of("patch", "/v1/members/{user_id}", user_id="others-user")) == ["user_id"]
+    assert aim.foreign_in(case_of("post", "/v1/invitations/{token}/accept", token="others-token")) == ["token"]
 
 
 # --- the model -------------------------------------------------------------------------------------------------------

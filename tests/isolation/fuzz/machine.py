@@ -27,8 +27,10 @@ from hypothesis.stateful import (
 
 from tests.isolation.fuzz.checks import Foreign
 from tests.isolation.fuzz.crew import Crew
-from tests.isolation.fuzz.deeds import ROLES, SCOPES, TAGS, Deeds
+from tests.isolation.fuzz.deeds import Deeds
+from tests.isolation.fuzz.scene import TAGS
 from tests.isolation.fuzz.tally import Tally
+from tests.isolation.fuzz.tenant_deeds import ROLES, SCOPES
 
 _T = TypeVar("_T")
 

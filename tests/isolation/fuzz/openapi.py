@@ -9,12 +9,9 @@ The seed decides what is generated; what is picked from the tenant's own also de
 Failures do not stop it, and need no shrinking: one request, with its credential's name, shows each again.
 """
 
-import json
 import random
 import time
 import traceback
-import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -34,6 +31,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from tests.isolation.fuzz.aiming import Aim
 from tests.isolation.fuzz.checks import Answer, Foreign, wrong_with
 from tests.isolation.fuzz.planted import Credential, Planted
 from tests.isolation.fuzz.tally import Tally
@@ -44,7 +42,6 @@ _CHAINS_EVERY: Final = 8
 # What was generated is sent so often, each time as somebody and to something else.
 _SENT: Final = 3
 _STEPS: Final = 12
-_MOST_KNOWN: Final = 40
 _SECONDS: Final = 60.0
 _FRAMES: Final = 6
 # A stream says all it has to say at once; then it is left.
@@ -58,35 +55,6 @@ _SETTINGS: Final = settings(
     phases=[Phase.generate],
 )
 _CONFORMANCE: Final = [status_code_conformance, content_type_conformance, response_headers_conformance]
-
-# Operations that end or change what they name, and the parameter that names it: never for what is kept.
-_ENDING: Final[Mapping[str, str]] = {
-    "PATCH /v1/projects/{project_id}": "project_id",
-    "DELETE /v1/projects/{project_id}": "project_id",
-    "PATCH /v1/projects/{project_id}/documents/{document_id}": "document_id",
-    "DELETE /v1/projects/{project_id}/documents/{document_id}": "document_id",
-    "PUT /v1/projects/{project_id}/members/{user_id}": "user_id",
-    "DELETE /v1/projects/{project_id}/members/{user_id}": "user_id",
-    "PATCH /v1/members/{user_id}": "user_id",
-    "DELETE /v1/members/{user_id}": "user_id",
-    "DELETE /v1/api-keys/{key_id}": "key_id",
-    "DELETE /v1/sessions/{session_id}": "session_id",
-    "DELETE /v1/tenants/{tenant_id}": "tenant_id",
-}
-_SIGN_OUT: Final = "POST /auth/logout"
-_ACTIVATE: Final = "POST /v1/tenants/{tenant_id}/activate"
-# Whoever wanders fills no tenant: it may delete it again, and nothing of its work would be left to compare.
-_FOR_WANDERERS: Final = ("/auth/", "/v1/tenants", "/v1/sessions", "/v1/me", "/v1/invitations/{token}")
-_ACCEPT: Final = "POST /v1/invitations/{token}/accept"
-_DELETE_TENANT: Final = "DELETE /v1/tenants/{tenant_id}"
-_BEST_BY_WANDERERS: Final = (_ACCEPT, _ACTIVATE, _DELETE_TENANT, "POST /v1/tenants", "DELETE /v1/sessions/{session_id}")
-# Which parameter the answer to a creation names.
-_CREATED: Final[Mapping[str, str]] = {
-    "POST /v1/projects": "project_id",
-    "POST /v1/api-keys": "key_id",
-    "POST /v1/invitations": "invitation_id",
-    "POST /v1/tenants": "tenant_id",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +94,7 @@ class _Fuzzing:
     session: requests.Session = field(default_factory=requests.Session)
     schema: Any = field(init=False)
     machine: Any = field(init=False)
-    # The tenant of its own that the wanderer works in.
-    active: str | None = None
-    ours: list[Credential] = field(init=False)
+    aim: Aim = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(f"requests {self.task.own.letter.upper()}", self.task.seed)
@@ -139,7 +105,7 @@ class _Fuzzing:
         )
         self.schema = schemathesis.openapi.from_dict(self.task.document, config=config)
         self.machine = self._machine()
-        self.ours = [credential for credential in self.task.own.credentials for _ in range(credential.weight)]
+        self.aim = Aim(self.task.own, self.task.others, self.chance)
 
     def round(self, number: int, *, until: float, whole: bool) -> None:
         """All operations, in an order of their own, and chains in between."""
@@ -165,7 +131,7 @@ class _Fuzzing:
         except Unsatisfiable:
             # Nothing invalid can be made for an operation without parameters.
             if mode is GenerationMode.POSITIVE:
-                raise
+                self.tally.failed("fuzzer", operation.label, "no valid request could be made", "")
         except Exception as error:  # noqa: BLE001  # one operation must not end the run; it fails it
             self._broken(operation.label, error)
         self.tally.done[f"rounds of {mode.value} requests"] += 1
@@ -179,7 +145,7 @@ class _Fuzzing:
 
         class Chain(self.schema.as_state_machine()):  # type: ignore[misc]  # made at run time from the document
             def step(self, input: Any) -> Any:
-                credential, applied = fuzzing.prepare(input.case, linked=bool(input.applied_parameters))
+                credential, applied = fuzzing.aim.prepare(input.case, linked=bool(input.applied_parameters))
                 fuzzing.tally.done["steps of chains that follow an answer"] += bool(applied)
                 response = fuzzing.send(input.case, credential)
                 if response is None:
@@ -203,68 +169,9 @@ class _Fuzzing:
         generated = dict(case.path_parameters), case.headers.get("If-Match")
         for _ in range(_SENT):
             case.path_parameters = dict(generated[0])
-            credential, _ = self.prepare(case, linked=False, tag=generated[1])
+            credential, _ = self.aim.prepare(case, linked=False, tag=generated[1])
             if self.send(case, credential) is None:
                 return
-
-    def prepare(self, case: Case[Any], *, linked: bool, tag: str | None = None) -> tuple[Credential, bool]:
-        """Choose whose request it is and what it names. `linked`: an earlier answer gave it its ids."""
-        credential = self.chance.choice(self.ours)
-        if credential.wanders and not case.operation.path.startswith(_FOR_WANDERERS):
-            credential = self.ours[0]
-        if case.operation.label in _BEST_BY_WANDERERS and self.chance.random() < 0.4:
-            credential = next(one for one in self.ours if one.wanders)
-        if case.operation.label == _SIGN_OUT and "Cookie" in credential.headers:
-            credential = Credential("nobody", {})
-        keep_links = linked and self.chance.random() < 0.8
-        if not keep_links:
-            self._name(case)
-        self._spare(case, credential)
-        if case.operation.method in ("patch", "delete"):
-            tag = self.chance.choice(["*", "*", '"1"', '"2"', tag])
-            case.headers.pop("If-Match", None)
-            if tag is not None:
-                case.headers["If-Match"] = tag
-        return credential, keep_links
-
-    def _name(self, case: Case[Any]) -> None:
-        names = case.path_parameters
-        if "{" not in case.operation.path:
-            return
-        whose = self.chance.choices(("own", "foreign", "gone", "invented"), (65, 20, 5, 10))[0]
-        if whose == "invented":
-            return
-        named = self.chance.choice(self.task.others) if whose == "foreign" else self.task.own
-        for parameter in [name for name in names if f"{{{name}}}" in case.operation.path]:
-            known = named.gone.get(parameter, []) if whose == "gone" else named.ids.get(parameter, [])
-            pairs = {"document_id": named.documents, "job_id": named.jobs}.get(parameter, [])
-            if pairs and (whose != "gone" or not known):
-                # Mostly in the project it belongs to; else in one where it must not be found.
-                project, names[parameter] = self.chance.choice(pairs)
-                if self.chance.random() < 0.85:
-                    names["project_id"] = project
-            elif known:
-                names[parameter] = self.chance.choice(known)
-
-    def _spare(self, case: Case[Any], credential: Credential) -> None:
-        """Let nothing end what is kept, and nobody but who wanders leave the tenant."""
-        own, label, names = self.task.own, case.operation.label, case.path_parameters
-        parameter = _ENDING.get(label)
-        if parameter is not None and str(names.get(parameter)) in own.kept:
-            expendable = [item for item in own.ids.get(parameter, []) if item not in own.kept]
-            if parameter == "document_id":
-                pairs = [pair for pair in own.documents if pair[1] not in own.kept]
-                names["project_id"], names[parameter] = self.chance.choice(pairs or [("x", "x")])
-            else:
-                names[parameter] = self.chance.choice(expendable or [str(uuid.UUID(int=self.chance.getrandbits(128)))])
-        if credential.wanders and self.chance.random() < 0.5:
-            # What only works for one of many: the invitation to oneself, the tenant that is active.
-            if label == _ACCEPT:
-                names["token"] = own.ids["token"][0]
-            elif label == _DELETE_TENANT and self.active is not None:
-                names["tenant_id"] = self.active
-        if label == _ACTIVATE and not credential.wanders and names.get("tenant_id") in own.ids["tenant_id"]:
-            names["tenant_id"] = own.tenant_id
 
     def send(self, case: Case[Any], credential: Credential) -> Response | None:
         """Ask, and note what is wrong with the answer; None without one."""
@@ -288,11 +195,10 @@ class _Fuzzing:
         for wrong in wrong_with(_answer_of(response), self.task.foreign, question=question):
             self.tally.failed(wrong.check, label, wrong.what, again, kind=str(response.status_code))
         self._conforms(case, response, again)
-        if label == _ACTIVATE and credential.wanders and response.status_code == 200:
-            chosen = str(case.path_parameters["tenant_id"])
-            self.active = None if chosen == self.task.own.tenant_id else chosen
+        if response.status_code < 400 and (opened := self.aim.foreign_in(case)):
+            self.tally.failed("let in", label, f"{response.status_code} for another tenant's {opened}", again)
         if response.status_code in (200, 201):
-            self._remember(case, response, credential)
+            self.aim.remember(case, response, credential)
         return response
 
     def _conforms(self, case: Case[Any], response: Response, again: str) -> None:
@@ -304,29 +210,6 @@ class _Fuzzing:
             for failure in group.exceptions:
                 what = f"{response.status_code}: {failure}"
                 self.tally.failed("document", case.operation.label, what, again, kind=f"{type(failure).__name__}")
-
-    def _remember(self, case: Case[Any], response: Response, credential: Credential) -> None:
-        """What an answer gives joins the tenant's own."""
-        label, own = case.operation.label, self.task.own
-        if parameter := _CREATED.get(label):
-            made = json.loads(response.content)
-            if parameter != "tenant_id" or credential.wanders:
-                _add(own.ids.setdefault(parameter, []), made["id"])
-            if parameter == "invitation_id":
-                _add(own.ids["token"], made["token"])
-        elif label == "POST /v1/projects/{project_id}/documents":
-            _add(own.documents, (str(case.path_parameters["project_id"]), json.loads(response.content)["id"]))
-        elif label == "GET /v1/projects/{project_id}/dead-letters":
-            for item in json.loads(response.content)["items"]:
-                _add(own.jobs, (str(case.path_parameters["project_id"]), item["id"]))
-
-
-def _add(known: list[Any], new: Any) -> None:
-    if new not in known:
-        known.append(new)
-    # The first ones are the planted ones.
-    if len(known) > _MOST_KNOWN:
-        del known[_MOST_KNOWN // 2]
 
 
 def _answer_of(response: Response) -> Answer:

@@ -22,6 +22,8 @@ from tests.support.system import System, create_project, settled, upload
 _MEMBERS: Final = {"admin": None, "editor": "editor", "viewer": "viewer", "outsider": None}
 _EXPENDABLE_MEMBERS: Final = 3
 _WANDERERS_SESSIONS: Final = 8
+# The only parameter of a path that is nobody's own.
+_SHARED: Final = "provider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Planted:
 
     def as_foreign(self) -> tuple[set[str], set[str]]:
         """Ids and secrets that nobody else may see."""
-        ids = {value for values in (*self.ids.values(), *self.gone.values()) for value in values if len(value) == 36}
+        known = [*self.ids.items(), *self.gone.items()]
+        ids = {value for name, values in known for value in values if name != _SHARED}
         ids |= {value for pair in (*self.documents, *self.jobs) for value in pair}
         return ids, self.secrets
 
@@ -66,7 +69,7 @@ async def plant(system: System, letter: str) -> Planted:
     tenant_id, owner = await system.tenant(canary(f"{letter}tenant") + uuid.uuid4().hex[:6])
     planted = Planted(letter, tenant_id)
     planted.ids["tenant_id"] = [tenant_id]
-    planted.ids["provider"] = ["dev"]
+    planted.ids[_SHARED] = ["dev"]
     await _plant_projects(planted, owner)
     await _plant_members(system, planted, owner)
     await _plant_credentials(planted, owner)

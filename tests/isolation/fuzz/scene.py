@@ -11,6 +11,7 @@ from tests.isolation.fuzz.model import Credential, Document, Project, Tenant, ca
 
 _T = TypeVar("_T")
 
+TAGS: Final = ("right", "right", "right", "any", "stale", "missing", "of the other tenant")
 _OWN: Final = 3
 _FOUNDERS: Final = 3
 
