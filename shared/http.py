@@ -1,38 +1,28 @@
-"""One HTTP application of a service: middleware, problem documents, and what a router asks for.
+"""One HTTP application: middleware, problem documents, and what a router asks for. Sessions: `shared.sessions`.
 
 Middleware is plain ASGI (the request-response kind of Starlette leaks database connections when a client goes away).
-Every answer carries `X-Request-ID`; every error is an RFC 9457 problem document. A transaction is committed before its
-answer is sent: the session dependencies have function scope.
+Every answer carries `X-Request-ID`; every error is an RFC 9457 problem document.
 """
 
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.auth import Principal, TokenVerifier
-from shared.db import is_outage
-from shared.errors import Forbidden, QuarryError, Unauthenticated, Unavailable
-from shared.outbox import caused_by_request
-from shared.resilience import answered_within
+from shared.errors import QuarryError, Unauthenticated
 from shared.telemetry import SpanKind, bind, get_logger, span
-from shared.tenancy import Database
 
 PROBLEM_JSON = "application/problem+json"
-# The system role may take long over work that nobody waits for; a request may not.
-SYSTEM_SECONDS = 5.0
 REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 # The only route with a secret in its path, and what comes near it: a slash too many, the secret where the id belongs.
 _SECRET_IN_PATH = re.compile(r"(?<=^/v1/invitations/)(?![0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$))[^/]+")
@@ -97,29 +87,6 @@ async def _current_principal(request: Request) -> Principal:
 CurrentPrincipal = Annotated[Principal, Depends(_current_principal)]
 
 
-async def _tenant_session(request: Request, principal: CurrentPrincipal) -> AsyncIterator[AsyncSession]:
-    """One transaction bound to the caller's active tenant."""
-    if principal.tenant_id is None:
-        raise Forbidden("Choose an active tenant first.")
-    database: Database = request.app.state.runtime.database
-    with bind(tenant_id=principal.tenant_id, user_id=principal.user_id):
-        async with database.tenant(principal.tenant_id) as session:
-            caused_by_request(session, request_id_of(request))
-            yield session
-
-
-async def _system_session(request: Request) -> AsyncIterator[AsyncSession]:
-    """One transaction of the system role, for what happens before a tenant is known."""
-    database: Database = request.app.state.runtime.database
-    async with answered_within(SYSTEM_SECONDS), database.system() as session:
-        caused_by_request(session, request_id_of(request))
-        yield session
-
-
-TenantSession = Annotated[AsyncSession, Depends(_tenant_session, scope="function")]
-SystemSession = Annotated[AsyncSession, Depends(_system_session, scope="function")]
-
-
 # --- problem documents -----------------------------------------------------------------------------------------------
 
 
@@ -144,7 +111,7 @@ def problem_response(
     return Response(orjson.dumps(document.model_dump()), error.status, headers, PROBLEM_JSON)
 
 
-def _problem(request: Request, error: QuarryError, *, errors: Sequence[dict[str, Any]] = ()) -> Response:
+def problem_of(request: Request, error: QuarryError, *, errors: Sequence[dict[str, Any]] = ()) -> Response:
     return problem_response(request_id_of(request), request.scope["path"], error, errors=errors)
 
 
@@ -152,35 +119,26 @@ async def _on_quarry_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, QuarryError)  # noqa: S101  # registered for this class only
     if error.status >= 500:
         _log.warning("request_failed", code=error.code, path=loggable_path(request.scope["path"]), exc_info=error)
-    return _problem(request, error)
+    return problem_of(request, error)
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class only
     codes = {400: "invalid_request", 401: "unauthenticated", 404: "not_found", 405: "method_not_allowed"}
     code = codes.get(error.status_code, "http_error")
-    return _problem(request, _status_error(error.status_code, code, str(error.detail)))
+    return problem_of(request, _status_error(error.status_code, code, str(error.detail)))
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class only
     errors = [{"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()]
     invalid = _status_error(422, "validation_failed", "The request does not fit the schema.")
-    return _problem(request, invalid, errors=errors)
-
-
-async def _on_database_error(request: Request, error: Exception) -> Response:
-    """Postgres away, too slow or out of connections is a 503 that says when to come back, never a 500."""
-    if isinstance(error, DBAPIError) and not is_outage(error):
-        _log.error("request_crashed", path=loggable_path(request.scope["path"]), exc_info=error)
-        return _problem(request, QuarryError())
-    _log.warning("database_unavailable", path=loggable_path(request.scope["path"]), reason=str(error)[:200])
-    return _problem(request, Unavailable(retry_after=2))
+    return problem_of(request, invalid, errors=errors)
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:
     _log.error("request_crashed", path=loggable_path(request.scope["path"]), exc_info=error)
-    return _problem(request, QuarryError())
+    return problem_of(request, QuarryError())
 
 
 def _status_error(status: int, code: str, detail: str) -> QuarryError:
@@ -194,9 +152,6 @@ def install_problem_documents(app: FastAPI) -> None:
     app.add_exception_handler(QuarryError, _on_quarry_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(DBAPIError, _on_database_error)
-    app.add_exception_handler(PoolTimeoutError, _on_database_error)
-    app.add_exception_handler(ConnectionError, _on_database_error)
     app.add_exception_handler(Exception, _on_crash)
 
 

@@ -18,9 +18,10 @@ from shared import dead_letters, redrive
 from shared.auth import OPERATOR, Principal, PrincipalKind
 from shared.dead_letters import Detail, Summary, Wanted
 from shared.errors import Forbidden, NotFound
-from shared.http import CurrentPrincipal, Input, SystemSession
+from shared.http import CurrentPrincipal, Input
 from shared.metrics import CONTENT_TYPE, Metrics
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
+from shared.sessions import SystemSession
 
 Name = Annotated[str | None, Query(max_length=200)]
 

@@ -4,15 +4,13 @@ A service's `main.py` gives settings, routers and `resources`: a context manager
 puts them on `app.state` and yields its event handlers. Everything is closed in reverse order at shutdown.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import aiohttp
-from fastapi import APIRouter, FastAPI, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, FastAPI
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import select, text
@@ -27,6 +25,7 @@ from shared.delivery import Dispatcher
 from shared.events.envelope import producer_of
 from shared.gauges import Gauges, Source
 from shared.handlers import AnyHandler
+from shared.health import Check, Unready, health_router
 from shared.http import RequestContext, install_problem_documents
 from shared.janitor import Janitor
 from shared.metrics import Metrics, RequestMetrics
@@ -35,11 +34,11 @@ from shared.operators import router as operators_router
 from shared.redis_clients import command_client, stream_of
 from shared.redrive import Redriver
 from shared.relay import Relay
+from shared.sessions import install_database_problems
 from shared.settings import DatabaseSettings, Role, SettingsError
 from shared.tenancy import Database
 
 _log = telemetry.get_logger(__name__)
-Check = Callable[[], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -58,11 +57,6 @@ class Runtime:
 
 
 Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[AnyHandler]]]
-
-
-class Health(BaseModel):
-    status: str
-    checks: dict[str, str]
 
 
 def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], resources: Resources) -> FastAPI:
@@ -91,6 +85,7 @@ def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], reso
     app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(RequestContext)
     install_problem_documents(app)
+    install_database_problems(app)
     app.state.metrics = metrics
     app.include_router(health_router(app))
     app.include_router(metrics_router)
@@ -162,8 +157,11 @@ async def _background(runtime: Runtime, handlers: Sequence[AnyHandler]) -> Async
 
 
 async def _check_postgres(engines: db.Engines) -> None:
-    async with engines.runtime.connect() as connection:
-        await connection.execute(select(text("1")))
+    try:
+        async with engines.runtime.connect() as connection:
+            await connection.execute(select(text("1")))
+    except SQLAlchemyError as error:
+        raise Unready(f"{type(error).__name__}: {str(error)[:200]}") from error
 
 
 async def _check_redis(redis: Redis) -> None:
@@ -179,30 +177,3 @@ async def _refuse_eviction(redis: Redis) -> None:
         return
     if policy != "noeviction":
         raise SettingsError(f"Redis evicts keys ({policy}): set maxmemory-policy noeviction, or events are lost")
-
-
-def health_router(app: FastAPI) -> APIRouter:
-    router = APIRouter(include_in_schema=False)
-
-    @router.get("/healthz")
-    async def healthz() -> Health:
-        return Health(status="ok", checks={})
-
-    @router.get("/readyz")
-    async def readyz(response: Response) -> Health:
-        runtime: Runtime = app.state.runtime
-        results = {name: await _outcome(check) for name, check in runtime.checks.items()}
-        ready = all(result == "ok" for result in results.values())
-        response.status_code = 200 if ready else 503
-        return Health(status="ok" if ready else "unavailable", checks=results)
-
-    return router
-
-
-async def _outcome(check: Check) -> str:
-    try:
-        async with asyncio.timeout(2):
-            await check()
-    except (RuntimeError, OSError, RedisError, SQLAlchemyError, aiohttp.ClientError) as error:
-        return f"{type(error).__name__}: {str(error)[:200]}"
-    return "ok"

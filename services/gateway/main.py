@@ -14,8 +14,8 @@ from services.gateway.replicas import Lookup, by_dns
 from services.gateway.router import router
 from services.gateway.settings import GatewaySettings
 from shared import telemetry
+from shared.health import health_router
 from shared.http import RequestContext, install_problem_documents
-from shared.service import health_router
 
 _log = telemetry.get_logger(__name__)
 

@@ -24,8 +24,8 @@ from services.gateway.token_cache import TokenCache
 from services.gateway.upstreams import Upstream
 from shared.background import run_in_background
 from shared.errors import QuarryError
+from shared.health import Check
 from shared.redis_clients import command_client, reader_client
-from shared.service import Check
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.http import SYSTEM_SECONDS
 from shared.outbox import caused_by_request
 from shared.resilience import answered_within
+from shared.sessions import SYSTEM_SECONDS
 from shared.tenancy import Database
 
 

@@ -29,8 +29,9 @@ from shared.access import ProjectDirectory, access_handlers
 from shared.background import run_in_background
 from shared.following import follow
 from shared.handlers import Handler
+from shared.health import Check
 from shared.redis_clients import PROGRESS_STREAM, reader_client, stream_of
-from shared.service import Check, Runtime
+from shared.service import Runtime
 
 Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[Handler[Any]]]]
 

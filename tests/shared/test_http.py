@@ -13,9 +13,10 @@ from shared import service
 from shared.access import KnownProject
 from shared.errors import Conflict, Unavailable
 from shared.handlers import Handler
-from shared.http import CurrentPrincipal, Input, SystemSession, TenantSession
+from shared.http import CurrentPrincipal, Input
 from shared.relay import RelayState
 from shared.service import Runtime
+from shared.sessions import SystemSession, TenantSession
 from tests.shared.conftest import SampleSettings
 from tests.support.identity import IdentityDouble
 from tests.support.serving import in_process

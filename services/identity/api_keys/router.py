@@ -6,8 +6,9 @@ from fastapi import APIRouter
 
 from services.identity.api_keys import service
 from services.identity.api_keys.schemas import ApiKeyOut, MadeApiKey, NewApiKey
-from shared.http import CurrentPrincipal, TenantSession
+from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
+from shared.sessions import TenantSession
 
 router = APIRouter(prefix="/v1/api-keys", tags=["API keys"])
 

@@ -6,8 +6,9 @@ from fastapi import APIRouter
 
 from services.identity.members import service
 from services.identity.members.schemas import MemberOut, RoleChange
-from shared.http import CurrentPrincipal, TenantSession
+from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
+from shared.sessions import TenantSession
 
 router = APIRouter(prefix="/v1/members", tags=["Members"])
 

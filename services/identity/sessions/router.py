@@ -8,8 +8,8 @@ from services.identity.http import Settings, SignedInUser
 from services.identity.sessions import service
 from services.identity.sessions.cookies import CsrfHeader, SessionCookie, clear_session
 from services.identity.sessions.schemas import SessionOut
-from shared.http import SystemSession
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
+from shared.sessions import SystemSession
 
 router = APIRouter(tags=["Sessions"])
 

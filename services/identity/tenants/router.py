@@ -11,8 +11,9 @@ from services.identity.tenants.repository import TenantOfUser
 from services.identity.tenants.schemas import TenantInput, TenantOut
 from shared.auth import Principal
 from shared.etags import etag
-from shared.http import CurrentPrincipal, SystemSession, TenantSession
+from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
+from shared.sessions import SystemSession, TenantSession
 
 router = APIRouter(prefix="/v1/tenants", tags=["Tenants"])
 IfMatch = Annotated[str | None, Header(alias="If-Match")]

@@ -12,7 +12,7 @@ from services.identity.tokens.schemas import (
     ServiceToken,
     ServiceTokenRequest,
 )
-from shared.http import SystemSession
+from shared.sessions import SystemSession
 
 router = APIRouter(prefix="/internal", include_in_schema=False)
 

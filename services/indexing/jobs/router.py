@@ -7,8 +7,9 @@ from fastapi import APIRouter
 from services.indexing.dependencies import Directory, Wake
 from services.indexing.jobs import views
 from services.indexing.jobs.schemas import DeadLetterOut, JobOut, Progress
-from shared.http import CurrentPrincipal, TenantSession
+from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page
+from shared.sessions import TenantSession
 from shared.tenancy import after_commit
 
 router = APIRouter(prefix="/v1/projects/{project_id}", tags=["jobs"])

@@ -22,8 +22,9 @@ from services.projects.documents.schemas import DocumentOut, DocumentPatch
 from services.projects.documents.upload import DuplicatesPolicy, UploadRequest
 from services.projects.metadata import parse_metadata
 from shared.etags import etag
-from shared.http import CurrentPrincipal, TenantSession
+from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page
+from shared.sessions import TenantSession
 
 router = APIRouter(prefix="/v1/projects/{project_id}/documents", tags=["documents"])
 internal_router = APIRouter(prefix="/internal/projects/{project_id}/documents", include_in_schema=False)

@@ -18,8 +18,9 @@ from services.projects.projects.schemas import (
 )
 from services.projects.projects.service import ProjectView
 from shared.etags import etag
-from shared.http import CurrentPrincipal, TenantSession
+from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page
+from shared.sessions import TenantSession
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"])
 internal_router = APIRouter(prefix="/internal/projects", include_in_schema=False)

@@ -1,0 +1,51 @@
+"""`/healthz`, the process is alive, and `/readyz`, what it needs is there; for who runs it, not for clients."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+import aiohttp
+from fastapi import APIRouter, FastAPI, Response
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+
+Check = Callable[[], Awaitable[None]]
+"""One thing a process needs. Raises RuntimeError, OSError, RedisError or aiohttp.ClientError when it is not there."""
+
+
+class Unready(RuntimeError):
+    """Says itself what is wrong."""
+
+
+class Health(BaseModel):
+    status: str
+    checks: dict[str, str]
+
+
+def health_router(app: FastAPI) -> APIRouter:
+    """The checks are those of `app.state.runtime`."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.get("/healthz")
+    async def healthz() -> Health:
+        return Health(status="ok", checks={})
+
+    @router.get("/readyz")
+    async def readyz(response: Response) -> Health:
+        checks: Mapping[str, Check] = app.state.runtime.checks
+        results = {name: await _outcome(check) for name, check in checks.items()}
+        ready = all(result == "ok" for result in results.values())
+        response.status_code = 200 if ready else 503
+        return Health(status="ok" if ready else "unavailable", checks=results)
+
+    return router
+
+
+async def _outcome(check: Check) -> str:
+    try:
+        async with asyncio.timeout(2):
+            await check()
+    except Unready as error:
+        return str(error)
+    except (RuntimeError, OSError, RedisError, aiohttp.ClientError) as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return "ok"

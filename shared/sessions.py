@@ -1,0 +1,64 @@
+"""One request, one transaction: the sessions that routers ask for, and what a request is told when Postgres is away.
+
+A transaction is committed before its answer is sent: the dependencies have function scope.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Request
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.responses import Response
+
+from shared.db import is_outage
+from shared.errors import Forbidden, QuarryError, Unavailable
+from shared.http import CurrentPrincipal, loggable_path, problem_of, request_id_of
+from shared.outbox import caused_by_request
+from shared.resilience import answered_within
+from shared.telemetry import bind, get_logger
+from shared.tenancy import Database
+
+# The system role may take long over work that nobody waits for; a request may not.
+SYSTEM_SECONDS = 5.0
+_log = get_logger(__name__)
+
+
+async def _tenant_session(request: Request, principal: CurrentPrincipal) -> AsyncIterator[AsyncSession]:
+    """One transaction bound to the caller's active tenant."""
+    if principal.tenant_id is None:
+        raise Forbidden("Choose an active tenant first.")
+    database: Database = request.app.state.runtime.database
+    with bind(tenant_id=principal.tenant_id, user_id=principal.user_id):
+        async with database.tenant(principal.tenant_id) as session:
+            caused_by_request(session, request_id_of(request))
+            yield session
+
+
+async def _system_session(request: Request) -> AsyncIterator[AsyncSession]:
+    """One transaction of the system role, for what happens before a tenant is known."""
+    database: Database = request.app.state.runtime.database
+    async with answered_within(SYSTEM_SECONDS), database.system() as session:
+        caused_by_request(session, request_id_of(request))
+        yield session
+
+
+TenantSession = Annotated[AsyncSession, Depends(_tenant_session, scope="function")]
+SystemSession = Annotated[AsyncSession, Depends(_system_session, scope="function")]
+
+
+async def _on_database_error(request: Request, error: Exception) -> Response:
+    """Postgres away, too slow or out of connections is a 503 that says when to come back, never a 500."""
+    if isinstance(error, DBAPIError) and not is_outage(error):
+        _log.error("request_crashed", path=loggable_path(request.scope["path"]), exc_info=error)
+        return problem_of(request, QuarryError())
+    _log.warning("database_unavailable", path=loggable_path(request.scope["path"]), reason=str(error)[:200])
+    return problem_of(request, Unavailable(retry_after=2))
+
+
+def install_database_problems(app: FastAPI) -> None:
+    """Render what goes wrong with Postgres, beside `shared.http.install_problem_documents`."""
+    app.add_exception_handler(DBAPIError, _on_database_error)
+    app.add_exception_handler(PoolTimeoutError, _on_database_error)
+    app.add_exception_handler(ConnectionError, _on_database_error)
