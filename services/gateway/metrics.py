@@ -77,7 +77,8 @@ class RuntimeReadings(Readings):
             in_flight.add_metric(["gateway", upstream.name], upstream.in_flight)
             waiting.add_metric(["gateway", upstream.name], upstream.waiting)
             states = [replica.breaker.state for replica in upstream.replicas.known]
-            for state in State:
+            # None is known before the first request.
+            for state in State if states else ():
                 replicas.add_metric(["gateway", upstream.name, state.value], states.count(state))
         streams = _gauge("sse_open", "Open event streams.")
         streams.add_metric(["gateway"], runtime.places.streams)
