@@ -241,3 +241,9 @@ _DATASOURCES = ("provisioning", "datasources", "quarry.yml")
 
 def _places(tempo: dict[str, Any]) -> list[dict[str, str]]:
     return [tempo["storage"]["trace"]["local"], tempo["storage"]["trace"]["wal"]]
+
+
+def test_every_metric_is_described_where_operators_look() -> None:
+    described = set(re.findall(r"`(quarry_\w+)`", (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")))
+    series = ("_bucket", "_count", "_sum")
+    assert {name for name in exported() if not name.endswith(series)} == described
