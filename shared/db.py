@@ -3,11 +3,11 @@
 `runtime` connects as `<service>`: every row it sees is of the tenant bound to its transaction (`shared.tenancy`).
 `system` connects as `<service>_system`: the few tables of `shared.tenancy.SYSTEM_ACCESS`, across tenants.
 
-Fails by: a `sqlalchemy.exc.DBAPIError` in bounded time. Nobody waits longer than `POOL_SECONDS` for a connection of the
-pool and `CONNECT_SECONDS` for a new one. A living server ends a statement itself (`infra.postgres.roles.LIMITS`); one
-that has stopped answering is given up a second later, and with it every connection of the pool. A connection that ended
-while it lay in the pool is replaced before anybody gets it. Each end notices that the other has vanished
-(`shared.keepalive`), and the server then ends the session with all of its locks.
+Fails by: a `sqlalchemy.exc.DBAPIError` in bounded time. Nobody waits longer than `database_pool_seconds` for a
+connection of the pool and `CONNECT_SECONDS` for a new one. A living server ends a statement itself
+(`infra.postgres.roles.LIMITS`); one that has stopped answering is given up a second later, and with it every connection
+of the pool. A connection that ended while it lay in the pool is replaced before anybody gets it. Each end notices that
+the other has vanished (`shared.keepalive`), and the server then ends the session with all of its locks.
 """
 
 import asyncio
@@ -30,7 +30,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from shared import keepalive
 from shared.settings import DatabaseSettings, SettingsError
 
-POOL_SECONDS: Final = 1.5
 CONNECT_SECONDS: Final = 2.0
 # A second more than the server's own limits, so that a living server always speaks first.
 _RUNTIME_STATEMENT_SECONDS: Final = 5.0
@@ -102,16 +101,16 @@ async def connect(settings: DatabaseSettings) -> Engines:
     """
     engines = Engines(
         runtime=_engine(
+            settings,
             settings.database_url,
             settings.database_pool_size,
-            settings.service,
             settings.service,
             _RUNTIME_STATEMENT_SECONDS,
         ),
         system=_engine(
+            settings,
             settings.system_database_url,
             max(4, settings.database_pool_size // 2),
-            settings.service,
             f"{settings.service}-system",
             _SYSTEM_STATEMENT_SECONDS,
         ),
@@ -127,14 +126,14 @@ async def connect(settings: DatabaseSettings) -> Engines:
 
 
 def _engine(
-    url: SecretStr, pool_size: int, service: str, application_name: str, statement_seconds: float
+    settings: DatabaseSettings, url: SecretStr, pool_size: int, application_name: str, statement_seconds: float
 ) -> AsyncEngine:
     # No overflow: a pool smaller than the load with overflow opens and closes connections all the time.
     engine = create_async_engine(
         url.get_secret_value(),
         pool_size=pool_size,
         max_overflow=0,
-        pool_timeout=POOL_SECONDS,
+        pool_timeout=settings.database_pool_seconds,
         pool_pre_ping=False,
         # A statement's values are tenants' data: they do not belong into the log line of its error.
         hide_parameters=True,
@@ -144,7 +143,7 @@ def _engine(
             "command_timeout": statement_seconds,
             "server_settings": {
                 "application_name": application_name,
-                "search_path": service,
+                "search_path": settings.service,
                 "timezone": "UTC",
                 "jit": "off",
                 **keepalive.OF_POSTGRES,

@@ -85,6 +85,7 @@ class DatabaseSettings(ServiceSettings):
     database_url: SecretStr
     system_database_url: SecretStr
     database_pool_size: int = Field(default=10, ge=2, le=200)
+    database_pool_seconds: float = Field(default=1.5, gt=0, le=60)  # the longest wait for a connection
     outbox_backlog_limit: int = Field(default=100_000, ge=1)
     bus_idle_ms: int = Field(default=5_000, ge=100)
 

@@ -34,6 +34,8 @@ def environments_of(stack: Stack, tokens: IdentityDouble, migrate: Migrate) -> E
             await migrate(service)
         variables = stack.environment(service)
         variables[f"QUARRY_{service.upper()}_IDENTITY_URL"] = tokens.url
+        # Whoever shares a busy machine with other tests may wait for its turn.
+        variables[f"QUARRY_{service.upper()}_DATABASE_POOL_SECONDS"] = "30"
         return {name: value for name, value in variables.items() if name.startswith("QUARRY_")}
 
     return environment
