@@ -19,7 +19,10 @@ from tests.shared.conftest import SampleSettings
 from tests.support.polling import eventually
 
 _URLS = ("database_url", "system_database_url")
-_ENDED = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> :but")
+# With a wait: a process that no longer shows may not have closed its socket yet.
+_ENDED = text(
+    "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = current_user AND pid <> :but"
+)
 _OTHERS = text("SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()")
 
 
