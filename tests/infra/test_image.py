@@ -24,7 +24,7 @@ from tests.infra.test_compose import QUARRY, secret_words
 
 pytestmark = [pytest.mark.containers, pytest.mark.timeout(600)]
 
-VERSION = "test"
+VERSION, REVISION = "test", "abc"
 IMAGE = f"quarry:{VERSION}"
 
 
@@ -36,18 +36,22 @@ def docker(*arguments: str, check: bool = True, within: float = 120) -> "subproc
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A project of its own: folder of secrets, port, volumes."""
+    """A project of its own: folder of secrets, ports, volumes; with the development sign-in."""
 
     folder: Path
     name: str
     port: int
+    sign_in_port: int
 
     @property
     def environ(self) -> dict[str, str]:
         return {
             "QUARRY_SECRETS": str(self.folder),
             "QUARRY_VERSION": VERSION,
+            "QUARRY_REVISION": REVISION,
             "QUARRY_GATEWAY_PORT": str(self.port),
+            "QUARRY_OIDC_PORT": str(self.sign_in_port),
+            "COMPOSE_PROFILES": "dev",
             "COMPOSE_PROJECT_NAME": self.name,
         }
 
@@ -64,7 +68,7 @@ class Composed:
 
 @pytest.fixture(scope="module")
 def image() -> str:
-    arguments = ("--build-arg", f"VERSION={VERSION}", "--build-arg", "REVISION=abc")
+    arguments = ("--build-arg", f"VERSION={VERSION}", "--build-arg", f"REVISION={REVISION}")
     docker("build", "--quiet", "-f", "infra/docker/Dockerfile", *arguments, "-t", IMAGE, ".", within=550)
     return IMAGE
 
@@ -72,10 +76,11 @@ def image() -> str:
 @pytest.fixture(scope="module")
 def system(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composed]:
     folder = tmp_path_factory.mktemp("system") / "secrets"
-    secrets.write(folder)
-    made = Composed(folder, f"quarry-test-{uuid.uuid4().hex[:8]}", any_free())
+    port = any_free()
+    made = Composed(folder, f"quarry-test-{uuid.uuid4().hex[:8]}", port, any_free([port]))
+    secrets.write(folder, dev_issuer=f"http://localhost:{made.sign_in_port}")
     try:
-        made.run("up", "--detach", "--wait")
+        made.run("up", "--build", "--detach", "--wait", within=550)
         yield made
     finally:
         made.run("down", "--volumes", "--remove-orphans", "--timeout", "5")
@@ -231,7 +236,21 @@ def found(client: httpx.Client, project: str, *, within: float) -> list[str]:
 
 def test_only_the_gateway_can_be_reached_from_outside(system: Composed) -> None:
     bound = re.findall(r"(\S+)->(\d+)/tcp", system.run("ps", "--format", "{{.Ports}}"))
-    assert bound == [(f"127.0.0.1:{system.port}", "8080")]
+    sign_in = (f"127.0.0.1:{system.sign_in_port}", "9400")  # of the profile `dev`
+    assert sorted(bound) == sorted([(f"127.0.0.1:{system.port}", "8080"), sign_in])
+
+
+def test_a_browser_signs_in_with_the_development_provider(system: Composed) -> None:
+    with httpx.Client(base_url=f"http://localhost:{system.port}", timeout=30) as browser:
+        sent = browser.get("/auth/login/dev", params={"return_to": "/v1/me"})
+        assert sent.headers["location"].startswith(f"http://localhost:{system.sign_in_port}/")
+        back = browser.post(sent.headers["location"], data={"sub": "dev-user"})
+        # Browsers send Secure cookies to localhost, the client does not.
+        state = sent.headers["set-cookie"].partition(";")[0]
+        signed_in = browser.get(back.headers["location"], headers={"Cookie": state})
+        session = [cookie.partition(";")[0] for cookie in signed_in.headers.get_list("set-cookie")]
+        me = browser.get("/v1/me", headers={"Cookie": "; ".join(session)}).raise_for_status().json()
+        assert me["user"]["email"] == "dev@example.test"
 
 
 def test_services_that_are_told_to_stop_end_in_order_and_in_time(system: Composed) -> None:
