@@ -150,8 +150,7 @@ async def test_what_is_under_way_is_told_as_it_is_now(gateway: Gateway, services
     async def all_there() -> bool:
         text = await scrape()
         return (
-            value(text, "quarry_requests_in_flight", upstream="projects") == 1
-            and value(text, "quarry_sse_open") == 2
+            value(text, "quarry_requests_in_flight", upstream="projects") == 1 and value(text, "quarry_sse_open") == 2
         )
 
     await eventually(all_there)
