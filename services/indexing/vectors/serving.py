@@ -102,8 +102,8 @@ class EngineServer:
             return
         caller = _Caller(self, reader, writer)
         self._callers.add(caller)
+        writer.write(wire.encode({"id": wire.GREETING, "ok": self._greeting}))
         try:
-            writer.write(wire.encode({"id": wire.GREETING, "ok": self._greeting}))
             await caller.converse()
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # it left, which is how it always ends
@@ -123,10 +123,19 @@ class _Caller:
         self._writer = writer
         self._room = asyncio.Semaphore(_UNDER_WAY)
         self._under_way: set[asyncio.Task[None]] = set()
+        self._reading = asyncio.create_task(self._read())
         self._finishing = False
 
     async def converse(self) -> None:
-        """Until the stream ends or the protocol is broken."""
+        """Until the stream ends, the protocol is broken, or `finish` ends the reading."""
+        try:
+            await asyncio.wait([self._reading])
+        finally:
+            self._reading.cancel()
+        if not self._reading.cancelled():
+            self._reading.result()
+
+    async def _read(self) -> None:
         while True:
             await self._room.acquire()
             request = _request(await wire.read_body(self._reader, wire.SHARED_MAX_FRAME))
@@ -141,7 +150,7 @@ class _Caller:
     async def finish(self) -> None:
         """Reads nothing more; what is under way is answered, for a while."""
         self._finishing = True
-        self._reader.feed_eof()
+        self._reading.cancel()
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=_LAST_ANSWERS_SECONDS)
         self._close()

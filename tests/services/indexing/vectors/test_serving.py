@@ -199,6 +199,7 @@ async def test_who_stops_serving_still_answers_what_is_under_way(path: Path) -> 
             return not path.exists()
 
         await eventually(away)
+        caller.ask(2, "upsert")  # too late, and no reason not to answer the first
         engine.gate.set()
         await stopping
         assert [(await caller.hear())["id"] for _ in range(2)] == [0, 1]
@@ -214,11 +215,15 @@ async def test_a_caller_that_reads_nothing_is_cut_off(path: Path, monkeypatch: p
     async with served(engine, path) as server, calling(path) as deaf:
         for number in range(1, 65):
             deaf.ask(number, "search")
+        await engine.forwarded(64)
 
         async def cut_off() -> bool:
             return not server._callers
 
         await eventually(cut_off)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            for _ in range(65):
+                await deaf.hear()
 
 
 async def test_a_failure_and_an_answer_too_large_are_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
