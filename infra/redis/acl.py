@@ -8,6 +8,10 @@ file holds their SHA-256 only: as good as a slow hash where passwords are random
 
 Each grant becomes a selector: Redis allows a command when one selector alone allows the command and all of its keys.
 So a service may acknowledge on a stream, which writes to it, and still not add to it.
+
+The default user is off, so that nobody gets in without a name, and has every right all the same: as that user Redis
+replays its append-only file. Without rights it leaves out every transaction it finds there, and a group's read of
+several entries is one: after a restart the group would be past entries that nobody holds.
 """
 
 import hashlib
@@ -24,6 +28,7 @@ from infra.redis.rights import Grant, commands_without_keys, grants
 OPERATOR: Final = "operator"
 USERS: Final = (*SERVICES, OPERATOR)
 _SHORTEST: Final = 32
+_EVERYTHING: Final = "~* &* +@all"
 
 
 class AclError(RuntimeError):
@@ -42,7 +47,7 @@ def render(passwords: Mapping[str, str]) -> str:
     unfit = [user for user in USERS if len(passwords.get(user, "")) < _SHORTEST]
     if unfit:
         raise AclError(f"no password, or one of less than {_SHORTEST} characters, for {', '.join(unfit)}")
-    lines = ["user default off", _line(OPERATOR, passwords[OPERATOR], "~* &* +@all")]
+    lines = [f"user default off {_EVERYTHING}", _line(OPERATOR, passwords[OPERATOR], _EVERYTHING)]
     lines += [_line(service, passwords[service], _rights(service)) for service in SERVICES]
     return "\n".join([*lines, ""])
 

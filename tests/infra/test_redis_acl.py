@@ -275,6 +275,28 @@ async def test_accounts_follow_the_secrets_at_the_next_start(folder_of_redis: Pa
         await after.stop()
 
 
+async def test_what_a_group_has_taken_is_still_pending_after_redis_was_killed(folder_of_redis: Path) -> None:
+    server = RedisServer(folder_of_redis, folder_of_redis, environment=dict(os.environ), passwords=PASSWORDS)
+    stream = stream_of("projects")
+    await server.start()
+    try:
+        async with connected(server, "projects") as producer:
+            await make_groups(producer, stream, ("indexing",))
+            for number in range(3):
+                await producer.xadd(stream, {"event": str(number)})
+        async with connected(server, "indexing") as consumer:
+            await consumer.xreadgroup("indexing", "one", {stream: ">"}, count=3)
+            before = await consumer.xinfo_groups(stream)
+            assert before[0]["pending"] == 3
+        server.process.kill()
+        await server.process.wait()
+        await server.start()
+        async with connected(server, "indexing") as consumer:
+            assert await consumer.xinfo_groups(stream) == before
+    finally:
+        await server.stop()
+
+
 async def test_a_folder_made_before_there_were_accounts_comes_up_with_them(folders: Callable[[str], Path]) -> None:
     folder = folders("old")
     home = Home(folder)
@@ -300,7 +322,7 @@ def test_the_file_holds_no_password_and_is_for_its_owner_alone(tmp_path: Path) -
     text = path.read_text()
     assert not [user for user, password in PASSWORDS.items() if password in text]
     assert hashlib.sha256(PASSWORDS["indexing"].encode()).hexdigest() in text
-    assert text.startswith("user default off\n")
+    assert text.startswith("user default off ")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == ["users.acl"]
 

@@ -57,7 +57,7 @@ MUTATIONS = (
     Mutation(
         "redis-default-user",
         "nobody gets into Redis without a name and a password",
-        replace("infra/redis/acl.py", '["user default off",', '["user default on nopass ~* &* +@all",'),
+        replace("infra/redis/acl.py", '[f"user default off {', '[f"user default on nopass {'),
         [f"{_ACL}::test_nobody_else_gets_in"],
     ),
     Mutation(
