@@ -147,7 +147,10 @@ class Relay:
             while (left := next_attempt - clock()) > 0:
                 if await self._wait(left):
                     self._woken.clear()
-                    await self._redis.xadd(self._wake_stream, {"wake": ""}, maxlen=1, approximate=False)
+                    await self._wake_the_leader()
+
+    async def _wake_the_leader(self) -> None:
+        await self._redis.xadd(self._wake_stream, {"wake": ""}, maxlen=1, approximate=False)
 
     async def _hear(self) -> None:
         """Wakes of the processes that do not lead."""
