@@ -19,8 +19,13 @@ def dev() -> None:
     sys.exit(dev_command.main())
 
 
+# Tests of the whole system. They are not measured: a tracer doubles their time, and coverage is for a part's own tests.
+_WHOLE_SYSTEM = ("tests/faults", "tests/flows", "tests/isolation")
+
+
 def test() -> None:
-    """Tests side by side, with branch coverage held to its floor; or pytest with the arguments given.
+    """Tests side by side, first those of each part, with branch coverage held to its floor, then those of the whole
+    system; or pytest with the arguments given.
 
     `--isolation` runs what attacks the isolation of tenants, and prints the matrix of doors and attackers; `--long` the
     faults that take their time, and `--containers` what needs a Docker engine, which both are left out otherwise.
@@ -39,11 +44,15 @@ def test() -> None:
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "long and not containers", *sys.argv[2:]))
     if sys.argv[1:2] == ["--containers"]:
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *sys.argv[2:]))
+    if sys.argv[1:]:
+        sys.exit(_call(sys.executable, "-m", "pytest", *sys.argv[1:]))
     # By file, since a file's tests share what is dear to make; in the order of the tree, which has long ones early.
-    processes = 1 if os.environ.get("QUARRY_TEST_SERVERS") == "external" else min(4, os.cpu_count() or 1)
+    # One more than there are cores, for tests wait a good part of their time.
+    processes = 1 if os.environ.get("QUARRY_TEST_SERVERS") == "external" else min(4, (os.cpu_count() or 1) + 1)
     workers = ("-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder")
-    everything = ("-m", "not long and not containers", *workers, "--cov", "--cov-report=term")
-    sys.exit(_call(sys.executable, "-m", "pytest", *(sys.argv[1:] or everything)))
+    chosen = (sys.executable, "-m", "pytest", "-m", "not long and not containers", *workers)
+    others = [f"--ignore={folder}" for folder in _WHOLE_SYSTEM]
+    sys.exit(_call(*chosen, "--cov", "--cov-report=term", *others) or _call(*chosen, *_WHOLE_SYSTEM))
 
 
 def lint() -> None:
