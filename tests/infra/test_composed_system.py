@@ -136,7 +136,7 @@ def test_flows_of_clients_hold_through_the_published_port(system: Composed) -> N
         BOOTSTRAP_COMMAND: shlex.join(["docker", "compose", *files, *bootstrap]),
     }
     flows = subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", "system", "-p", "no:cacheprovider", "tests/flows"],
+        [sys.executable, "-m", "pytest", "-m", "system", "tests/flows"],
         cwd=ROOT,
         env={**os.environ, **system.environ, **given},
         check=False,
