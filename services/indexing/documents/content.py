@@ -41,16 +41,15 @@ class ContentSource:
             ContentUnavailable: no answer, or one cut short.
         """
         path = self._folder / f"{lease.job_id}-{lease.token}"
-        # Not in a thread: a cancellation while it opens would leave an open file that nobody knows of.
+        # Opened, closed and removed here, not in a thread: work is cancelled more than once, and a cancellation would
+        # leave an open file that nobody knows of, or take back what its thread has not begun.
         file = _open_alone(path, str(lease.job_id))
         try:
-            try:
+            with file:
                 await self._download(lease, file)
-            finally:
-                await asyncio.to_thread(file.close)
             yield path
         finally:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            path.unlink(missing_ok=True)
 
     async def _download(self, lease: Lease, file: BinaryIO) -> None:
         url = (
