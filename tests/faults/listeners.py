@@ -11,7 +11,7 @@ import httpx
 
 from tests.faults.commands import Tenant
 from tests.faults.ledger import Ledger
-from tests.support.sse import Frame, listening
+from tests.support.sse import Frame, apart, listening
 
 _SHORTEST, _LONGEST = 0.5, 4.0
 _LOOK_SECONDS = 0.05
@@ -73,7 +73,8 @@ class Listeners:
         listener = Listener(person.id, feed_id, since)
         self.all.append(listener)
         chance = random.Random(f"{self._seed}/{len(self.all)}")
-        await self._stack.enter_async_context(_beside(listener.listen(person.client, chance)))
+        client = await self._stack.enter_async_context(apart(person.client))
+        await self._stack.enter_async_context(_beside(listener.listen(client, chance)))
         return listener
 
     async def follow_first_projects(self, people: Sequence[Tenant], ledger: Ledger) -> None:

@@ -75,18 +75,24 @@ async def listening(
             await _ended(reading)
 
 
+def apart(client: httpx.AsyncClient) -> httpx.AsyncClient:
+    """A client like this one with connections of its own, for whoever is cancelled while he asks: a request that comes
+    upon idle connections closes them first, and when it is cancelled at that, httpx forgets the rest of them open."""
+    return httpx.AsyncClient(base_url=client.base_url, headers=client.headers, timeout=client.timeout)
+
+
 @asynccontextmanager
 async def resuming(client: httpx.AsyncClient, path: str) -> AsyncIterator[Transcript]:
     """Like `listening`, as a patient client does it: whenever the stream ends it comes back with Last-Event-ID."""
     whole = Transcript()
     opened = asyncio.Event()
 
-    async def keep_listening() -> None:
+    async def keep_listening(own: httpx.AsyncClient) -> None:
         while True:
             # Before the first durable event, everything from the beginning counts as missed.
             headers = {"Accept": "text/event-stream", "Last-Event-ID": str(whole.last_id or 0)}
             try:
-                async with client.stream("GET", path, headers=headers, timeout=httpx.Timeout(10, read=60)) as answer:
+                async with own.stream("GET", path, headers=headers, timeout=httpx.Timeout(10, read=60)) as answer:
                     if answer.status_code == 200:
                         opened.set()
                         await _read(answer, whole)
@@ -94,13 +100,14 @@ async def resuming(client: httpx.AsyncClient, path: str) -> AsyncIterator[Transc
                 whole.closed = True
             await asyncio.sleep(0.1)
 
-    listening_task = asyncio.create_task(keep_listening())
-    try:
-        async with asyncio.timeout(30):
-            await opened.wait()
-        yield whole
-    finally:
-        await _ended(listening_task)
+    async with apart(client) as own:
+        listening_task = asyncio.create_task(keep_listening(own))
+        try:
+            async with asyncio.timeout(30):
+                await opened.wait()
+            yield whole
+        finally:
+            await _ended(listening_task)
 
 
 async def _ended(task: "asyncio.Task[None]") -> None:

@@ -119,6 +119,7 @@ async def _plant_members(system: System, planted: Planted, owner: httpx.AsyncCli
     at_home = await sign_in(system.stack, me["user"]["email"])
     users, sessions = [me["user"]["id"]], [await at_home.session_id()]
     _trust(planted, "owner, session", at_home, 6)
+    await at_home.client.aclose()
     for name, role in _MEMBERS.items():
         email = somewhere(canary(f"{planted.letter}member"))
         browser = await sign_in(system.stack, email, name=canary(f"{planted.letter}member"))
@@ -131,7 +132,7 @@ async def _plant_members(system: System, planted: Planted, owner: httpx.AsyncCli
             path = f"/v1/projects/{planted.ids['project_id'][0]}/members/{user_id}"
             given = await owner.put(path, json={"role": role})
             assert given.status_code == 200, given.text
-            await browser.client.aclose()
+        await browser.client.aclose()
     planted.kept |= {*sessions, *users}
     for _ in range(_EXPENDABLE_MEMBERS):
         email = somewhere(canary(f"{planted.letter}member"))
@@ -148,6 +149,7 @@ async def _plant_a_wanderer(system: System, planted: Planted, owner: httpx.Async
     browser = await sign_in(system.stack, email, name=canary(f"{planted.letter}invited"))
     _trust(planted, "wanderer, session", browser, 3, wanders=True)
     planted.kept.add(await browser.session_id())
+    await browser.client.aclose()
     for _ in range(_WANDERERS_SESSIONS):
         further = await sign_in(system.stack, email)
         planted.ids["session_id"].append(await further.session_id())
