@@ -12,7 +12,6 @@ kind, for nobody can answer in their stead for a minute.
 import asyncio
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -20,10 +19,10 @@ from typing import Final
 from tests.containers.compose import Compose, Container
 from tests.containers.injuries import cut_off, kill, until_ready
 from tests.containers.readers import Reads, reading
-from tests.faults import searching, workload
+from tests.faults import searching, soak, workload
 from tests.faults.commands import Tenant
 from tests.faults.invariants import checker
-from tests.faults.ledger import Ledger, Outcome
+from tests.faults.ledger import Ledger
 from tests.faults.listeners import listeners
 from tests.faults.report import Violation
 
@@ -31,35 +30,20 @@ SCALE: Final[Mapping[str, int]] = {"identity": 2, "projects": 2, "indexing-worke
 CUT_OFF_SECONDS: Final = 60.0
 _KILLED: Final = ("identity", "projects", "indexing", "indexing-worker", "notifier", "redis", "postgres")
 _CUT_OFF: Final = ("identity", "projects", "indexing-worker", "notifier", "redis")
-_COMMANDS_AT_ONCE: Final = 40
-_REST_SECONDS: Final = 3.0
 _PAUSE: Final = (4.0, 12.0)
 
 Log = Callable[[str], None]
 
 
-@dataclass(slots=True)
-class Outcomes:
-    """What a run did and found."""
+@dataclass
+class Outcomes(soak.Outcomes):
+    """What a run did and found, and what the clients that only read met in each round."""
 
-    seed: int
-    faults: Counter[str] = field(default_factory=Counter)
-    commands: Counter[Outcome] = field(default_factory=Counter)
-    rounds: int = 0
-    slowest_quiet: float = 0.0
     reads: list[Reads] = field(default_factory=list)
-    violations: list[Violation] = field(default_factory=list)
 
     def __str__(self) -> str:
-        faults = ", ".join(f"{count} {kind}" for kind, count in sorted(self.faults.items()))
-        commands = ", ".join(f"{self.commands[outcome]} {outcome}" for outcome in Outcome)
-        found = "\n".join(str(violation) for violation in self.violations) or "all invariants hold"
-        return (
-            f"seed {self.seed}, {self.rounds} rounds, {self.faults.total()} faults: {faults}\n"
-            f"commands: {commands}\nquiet at the latest after {self.slowest_quiet:.1f} s\n"
-            + "\n".join(f"round {number}: {reads}" for number, reads in enumerate(self.reads, 1))
-            + f"\n{found}"
-        )
+        reads = (f"round {number}: {reads}" for number, reads in enumerate(self.reads, 1))
+        return "\n".join((*reads, super().__str__()))
 
 
 async def chaos(
@@ -91,7 +75,7 @@ async def _round(
         since = await check.heads([person.id for person in people])
     async with listeners(people, seed=seed, since=since) as heard:
         following = asyncio.create_task(heard.follow_first_projects(people, ledger))
-        working = asyncio.create_task(_keep_working(people, seed, ledger, over))
+        working = asyncio.create_task(workload.keep_running(people, seed=seed, ledger=ledger, over=over))
         chance = random.Random(seed)
         try:
             async with reading(readers) as reads:
@@ -113,14 +97,6 @@ async def _round(
     if reads.errors:
         outcomes.violations.append(Violation("G4", "a client that only reads met an error", reads.errors))
     outcomes.commands += ledger.outcomes()
-
-
-async def _keep_working(people: Sequence[Tenant], seed: str, ledger: Ledger, over: asyncio.Event) -> None:
-    number = 0
-    while not over.is_set():
-        number += 1
-        await workload.run(people, seed=f"{seed}/{number}", commands=_COMMANDS_AT_ONCE, ledger=ledger)
-        await asyncio.sleep(_REST_SECONDS)
 
 
 async def _break_things(

@@ -39,8 +39,6 @@ from tests.support.polling import eventually
 
 ROUND_SECONDS: Final = 60.0
 _PAUSE: Final = (0.5, 3.0)
-_COMMANDS_AT_ONCE: Final = 40
-_REST_SECONDS: Final = 3.0
 _SUPERVISION_SECONDS: Final = 0.5
 _READY_SECONDS: Final = 60.0
 
@@ -248,7 +246,7 @@ async def soak(
     outcomes = Outcomes(seed)
     chaos = Chaos(proxied, str(seed), asyncio.Lock())
     people = await workload.tenants(proxied.system)
-    await workload.run(people, seed=f"{seed}/first", commands=_COMMANDS_AT_ONCE)
+    await workload.run(people, seed=f"{seed}/first", commands=workload.COMMANDS_AT_ONCE)
     async with redis_of(proxied.system.stack) as redis, admin_of(proxied.system.stack) as admin:
         baseline = await resources.holdings(proxied.system, admin, redis)
     ends = time.monotonic() + seconds
@@ -275,7 +273,7 @@ async def _round(
     async with listeners(people, seed=seed, since=since) as heard:
         following = asyncio.create_task(heard.follow_first_projects(people, ledger))
         over = asyncio.Event()
-        working = asyncio.create_task(_keep_working(people, seed, ledger, over))
+        working = asyncio.create_task(workload.keep_running(people, seed=seed, ledger=ledger, over=over))
         supervising = asyncio.create_task(supervise(chaos))
         try:
             await _break_things(chaos, outcomes, time.monotonic() + seconds, tell)
@@ -294,15 +292,6 @@ async def _round(
         async with redis_of(chaos.system.stack) as redis, admin_of(chaos.system.stack) as admin:
             outcomes.violations += await resources.check(chaos.system, admin, redis, baseline)
     outcomes.commands += ledger.outcomes()
-
-
-async def _keep_working(people: Sequence[Tenant], seed: str, ledger: Ledger, over: asyncio.Event) -> None:
-    number = 0
-    while not over.is_set():
-        number += 1
-        await workload.run(people, seed=f"{seed}/{number}", commands=_COMMANDS_AT_ONCE, ledger=ledger)
-        # Bounded: faults are to be survived, not more documents than can be indexed.
-        await asyncio.sleep(_REST_SECONDS)
 
 
 async def _break_things(chaos: Chaos, outcomes: Outcomes, until: float, tell: Log) -> None:

@@ -22,6 +22,8 @@ from tests.faults.ledger import Ledger
 TENANTS: Final = 4
 WORKERS: Final = 8
 REQUEST_SECONDS: Final = 8.0
+COMMANDS_AT_ONCE: Final = 40
+_REST_SECONDS: Final = 3.0
 
 
 class Landlord(Protocol):
@@ -72,3 +74,13 @@ async def run(
         for number in range(workers):
             group.create_task(work(number))
     return ledger
+
+
+async def keep_running(people: Sequence[Tenant], *, seed: str, ledger: Ledger, over: asyncio.Event) -> None:
+    """Some commands, a rest, and so on until it is over."""
+    number = 0
+    while not over.is_set():
+        number += 1
+        await run(people, seed=f"{seed}/{number}", commands=COMMANDS_AT_ONCE, ledger=ledger)
+        # Bounded: faults are to be survived, not more documents than can be indexed.
+        await asyncio.sleep(_REST_SECONDS)
