@@ -1,9 +1,9 @@
 """Who is calling: the internal token, its verification, and what roles allow.
 
 identity is the only issuer (Ed25519, rotating keys, JWKS at `/internal/jwks`). The gateway exchanges a client's
-credential for one token per audience; services exchange their own secret for a token that speaks for one tenant. A
-service accepts a token only for its own audience, unexpired, with the type `quarry-internal+jwt` and a key identity
-publishes.
+credential for one token per audience; services exchange their own secret for a token that names the operations
+`shared.service_permissions` gives them, about one tenant. A service accepts a token only for its own audience,
+unexpired, with the type `quarry-internal+jwt` and a key identity publishes.
 
 What a principal may do is `limit & role`: the credential's scopes (all of them for a browser session) cut down by what
 the tenant role, or else the role in the project at hand, gives.
@@ -14,8 +14,9 @@ import base64
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import aiohttp
 import orjson
@@ -23,20 +24,20 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from shared import neighbours
+from shared import service_client
 from shared.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from shared.events.identity import TenantRole
 from shared.events.projects import ProjectRole
+from shared.service_permissions import Audience, Operation
+from shared.topology import BACKENDS
 
 ISSUER: Final = "quarry-identity"
 TOKEN_TYPE: Final = "quarry-internal+jwt"  # noqa: S105  # a JWT type header, not a secret
 ALGORITHM: Final = "Ed25519"
-AUDIENCES: Final = ("identity", "projects", "indexing", "notifier")
-# The name among identity's service secrets that stands for the people who run the installation, and the subject of
-# their tokens, which are about no tenant.
-OPERATOR: Final = "operator"
+AUDIENCES: Final = BACKENDS
 LEEWAY_SECONDS: Final = 5
 MAX_TOKEN_BYTES: Final = 8192
+_OF_CLIENTS: Final = frozenset({"uid", "trole", "cid", "pid", "cexp"})
 
 
 class Scope(StrEnum):
@@ -72,7 +73,13 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The verified caller. `limit` is the most its credential may do; `project_id` ties the credential to a project."""
+    """The verified caller.
+
+    `limit` is the most its credential may do; `project_id` ties the credential to a project. `membership_number` says
+    which of the user's memberships of the tenant is speaking: 1 for the first, one more each time the user comes back.
+    A project role counts only in the membership it was granted in. `credential_until` is when the credential itself
+    expires: what it obtained must not outlive it. A service has `operations` instead of a user, a role and a limit.
+    """
 
     kind: PrincipalKind
     subject: str
@@ -82,6 +89,9 @@ class Principal:
     limit: frozenset[Scope]
     credential_id: uuid.UUID | None = None
     project_id: uuid.UUID | None = None
+    credential_until: datetime | None = None
+    operations: frozenset[Operation] = frozenset()
+    membership_number: int = 1
 
     @property
     def is_tenant_admin(self) -> bool:
@@ -95,6 +105,15 @@ class Principal:
         """
         if not self.is_tenant_admin or scope not in self.limit or self.project_id is not None:
             raise Forbidden
+
+    def require_operation(self, operation: Operation) -> None:
+        """Permission of a service.
+
+        Raises:
+            Forbidden: the caller is no service, or its token does not name the operation.
+        """
+        if self.kind is not PrincipalKind.SERVICE or operation not in self.operations:
+            raise Forbidden("This is not among the operations of your token.")
 
     def scopes_in_project(self, project_id: uuid.UUID, role: ProjectRole | None) -> frozenset[Scope]:
         """What the principal may do in one project, given its role there; empty when it may not even know of it."""
@@ -125,9 +144,11 @@ class Principal:
             "uid": self.user_id,
             "tid": self.tenant_id,
             "trole": self.tenant_role,
-            "scope": " ".join(sorted(self.limit)),
+            "scope": " ".join(sorted(self.operations if self.kind is PrincipalKind.SERVICE else self.limit)),
             "cid": self.credential_id,
             "pid": self.project_id,
+            "cexp": None if self.credential_until is None else self.credential_until.timestamp(),
+            "mno": self.membership_number,
         }
         return {
             name: str(value) if isinstance(value, uuid.UUID) else value
@@ -196,7 +217,7 @@ class TokenVerifier:
         if now < self._next_fetch:
             return
         try:
-            status, body = await neighbours.ask(self._client, "GET", self._url)
+            status, body = await service_client.ask(self._client, "GET", self._url)
             if status != 200:
                 raise ValueError(f"status {status}")
             document = orjson.loads(body)
@@ -210,23 +231,39 @@ class TokenVerifier:
 
 def principal_from(claims: dict[str, Any]) -> Principal:
     """The principal that `Principal.claims` described. Raises ValueError or KeyError on anything else."""
+    kind = PrincipalKind(claims["kind"])
+    parts = claims["scope"].split()
+    if kind is PrincipalKind.SERVICE:
+        if not _OF_CLIENTS.isdisjoint(claims):
+            raise ValueError("a service acts for nobody")
+        return Principal(
+            kind=kind,
+            subject=claims["sub"],
+            user_id=None,
+            tenant_id=_uuid_or_none(claims.get("tid")),
+            tenant_role=None,
+            limit=frozenset(),
+            operations=frozenset(Operation(part) for part in parts),
+        )
     role = claims.get("trole")
     if role not in (None, "owner", "admin", "member"):
         raise ValueError("unknown tenant role")
     return Principal(
-        kind=PrincipalKind(claims["kind"]),
+        kind=kind,
         subject=claims["sub"],
         user_id=_uuid_or_none(claims.get("uid")),
         tenant_id=_uuid_or_none(claims.get("tid")),
         tenant_role=role,
-        limit=frozenset(Scope(part) for part in claims["scope"].split()),
+        limit=frozenset(Scope(part) for part in parts),
         credential_id=_uuid_or_none(claims.get("cid")),
         project_id=_uuid_or_none(claims.get("pid")),
+        credential_until=_moment_or_none(claims.get("cexp")),
+        membership_number=int(claims.get("mno", 1)),
     )
 
 
 class ServiceTokens:
-    """Tokens with which one service calls another on behalf of one tenant; cached until shortly before they expire."""
+    """Tokens with which one service asks another; cached until shortly before they expire."""
 
     _MOST_CACHED = 4096
 
@@ -234,12 +271,10 @@ class ServiceTokens:
         self._url = f"{identity_url.rstrip('/')}/internal/service-token"
         self._headers = {"Authorization": aiohttp.encode_basic_auth(service, secret)}
         self._client = client
-        self._cache: dict[tuple[str, uuid.UUID], tuple[str, float]] = {}
+        self._cache: dict[tuple[str, uuid.UUID | None], tuple[str, float]] = {}
 
-    async def token(
-        self, audience: Literal["identity", "projects", "indexing", "notifier"], tenant_id: uuid.UUID
-    ) -> str:
-        """A bearer token for calling `audience` about `tenant_id`.
+    async def token(self, audience: Audience, tenant_id: uuid.UUID | None) -> str:
+        """A bearer token for asking `audience` about `tenant_id`, or with None about the installation.
 
         Raises:
             Unavailable: identity did not answer.
@@ -249,11 +284,11 @@ class ServiceTokens:
         if cached and cached[1] > loop.time():
             return cached[0]
         try:
-            status, answer = await neighbours.ask(
+            status, answer = await service_client.ask(
                 self._client,
                 "POST",
                 self._url,
-                json={"audience": audience, "tenant_id": str(tenant_id)},
+                json={"audience": audience, "tenant_id": None if tenant_id is None else str(tenant_id)},
                 headers=self._headers,
             )
             if status != 200:
@@ -279,6 +314,10 @@ def _key_id(token: str) -> str:
         return str(header["kid"])
     except (ValueError, KeyError, TypeError) as error:
         raise Unauthenticated from error
+
+
+def _moment_or_none(value: Any) -> datetime | None:
+    return None if value is None else datetime.fromtimestamp(value, UTC)
 
 
 def _uuid_or_none(value: Any) -> uuid.UUID | None:

@@ -1,7 +1,7 @@
 """Reading durable streams in a consumer group. The only module that knows FastStream.
 
 `Consumer` has one FastStream subscriber per stream and its claiming twin, in the group named like the service.
-`shared.following` reads without a group.
+`shared.stream_tail` reads without a group.
 
 Guarantees: an entry is acknowledged only after `shared.delivery` has committed its effect or its dead
 letter. What a dead process of this host left behind is finished before anything new is read, so a restart keeps the

@@ -1,4 +1,4 @@
-"""Postgres as a service sees it: two pools, made in the lifespan, each with a role that owns nothing.
+"""Postgres as a service sees it: pools, made in the lifespan, each with a role that owns nothing.
 
 `runtime` connects as `<service>`: every row it sees is of the tenant bound to its transaction (`shared.tenancy`).
 `system` connects as `<service>_system`: the few tables of `shared.tenancy.SYSTEM_ACCESS`, across tenants.
@@ -34,6 +34,8 @@ CONNECT_SECONDS: Final = 2.0
 # A second more than the server's own limits, so that a living server always speaks first.
 _RUNTIME_STATEMENT_SECONDS: Final = 5.0
 _SYSTEM_STATEMENT_SECONDS: Final = 31.0
+# One listens, one settles waits, the others serve polls.
+_LEASE_CONNECTIONS: Final = 4
 _OUTAGE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
 _READ_ONLY, _IDLE_IN_TRANSACTION = "25006", "25P03"
 _OUTAGE_STATES: Final = frozenset({_READ_ONLY, _IDLE_IN_TRANSACTION})
@@ -83,18 +85,21 @@ class Timestamped:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The two pools of one service."""
+    """The pools of one service. `leases` is for `shared.invalidations`: requests wait for it with a connection of the
+    others in hand."""
 
     runtime: AsyncEngine
     system: AsyncEngine
+    leases: AsyncEngine
 
     async def dispose(self) -> None:
         await self.runtime.dispose()
         await self.system.dispose()
+        await self.leases.dispose()
 
 
 async def connect(settings: DatabaseSettings) -> Engines:
-    """Open both pools and refuse roles that could step over Row Level Security.
+    """Open the pools and refuse roles that could step over Row Level Security.
 
     Raises:
         SettingsError: a role is superuser, bypasses RLS, or owns a table.
@@ -112,6 +117,13 @@ async def connect(settings: DatabaseSettings) -> Engines:
             settings.system_database_url,
             max(4, settings.database_pool_size // 2),
             f"{settings.service}-system",
+            _SYSTEM_STATEMENT_SECONDS,
+        ),
+        leases=_engine(
+            settings,
+            settings.system_database_url,
+            _LEASE_CONNECTIONS,
+            f"{settings.service}-leases",
             _SYSTEM_STATEMENT_SECONDS,
         ),
     )

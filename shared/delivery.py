@@ -1,9 +1,11 @@
 """What happens to stream entries: decoded, applied once per handler, or quarantined. Knows no Redis.
 
 Guarantees: a handler's effect and its inbox row are one transaction bound to the event's tenant. `Outcome.done` holds
-only entries whose every effect, or dead letter, is committed: only those may be acknowledged.
+only entries whose every effect, or dead letter, is committed: only those may be acknowledged. An event counts on the
+stream of its producer alone; on another it is quarantined, whoever handles it.
 Fails by: leaving entries out. They stay pending and are delivered again; an outage of Postgres is never the event's
-fault: `Outcome.not_counted` says which deliveries must not count towards the dead letter.
+fault: `Outcome.not_counted` says which deliveries must not count towards the dead letter. A statement that ran into the
+limit is: the next one would, too.
 
 Entries of one read that belong to one tenant share a transaction: a commit costs more than most effects. When anything
 in it fails, all of it is rolled back and each event is applied by itself, so that one's failure is not another's.
@@ -20,9 +22,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from shared.db import is_outage
 from shared.dead_letters import MAX_DELIVERIES, Evidence, error_name, quarantine
-from shared.events.envelope import Envelope, Undecodable, name_of
+from shared.events.envelope import Envelope, ForeignEvent, Undecodable, name_of
 from shared.failpoints import failpoint
-from shared.handlers import AnyHandler, Applied, BatchHandler, Received, call, call_with_all
+from shared.handlers import AnyHandler, Applied, BatchHandler, NotYet, Received, call, call_with_all
 from shared.inbox import Effect, claim
 from shared.metrics import Metrics
 from shared.resilience import Backoff
@@ -30,8 +32,6 @@ from shared.telemetry import bind, get_logger
 from shared.tenancy import Database
 
 HANDLER_SECONDS = 10.0
-# Read-only; a lock that was not to be had in time.
-_OUTAGES = frozenset({"25006", "55P03"})
 _STATEMENT_TOO_LONG = "57014"
 
 AFTER_CLAIM = failpoint("handler.after_claim", "inbox rows written, effects not")
@@ -62,10 +62,12 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the entries of one read; those in neither list failed and are delivered again."""
+    """What became of the entries of one read; all but `done` are delivered again. `not_yet` are about what is not
+    known here."""
 
     done: list[Delivery] = field(default_factory=list)
     not_counted: list[Delivery] = field(default_factory=list)
+    not_yet: list[Delivery] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,12 @@ class _Work:
 
     def effects(self) -> list[Effect]:
         return [(self.received.envelope.id, handler.name) for handler in self.handlers]
+
+
+def _excuses(error: BaseException) -> bool:
+    """Whether it says nothing about the event: an outage, but no statement that took too long."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", None)
+    return state != _STATEMENT_TOO_LONG and is_outage(error)
 
 
 class Dispatcher:
@@ -103,7 +111,8 @@ class Dispatcher:
             try:
                 work = self._decode(delivery)
             except Undecodable as error:
-                unsaved = await self._quarantine(delivery, "decode", str(error))
+                reason = f"{type(error).__name__}: {error}" if isinstance(error, ForeignEvent) else str(error)
+                unsaved = await self._quarantine(delivery, "decode", reason)
                 (outcome.not_counted if unsaved else outcome.done).append(delivery)
                 continue
             if work is None:
@@ -118,14 +127,14 @@ class Dispatcher:
                     await self._apply_alone(work, outcome)
         return outcome
 
-    async def apply_again(self, raw: bytes, handler: str) -> None:
+    async def apply_again(self, raw: bytes, handler: str, stream: str) -> None:
         """Apply a dead letter to the handler it failed in; one that failed to decode, to every handler of its type.
 
         Raises:
-            Undecodable: it still is.
+            Undecodable: it still is, or `stream`, which it came from, is not its producer's.
             LookupError: there is no such handler any more.
         """
-        work = self._decode(Delivery("", "", "", raw, 1))
+        work = self._decode(Delivery(stream, "", "", raw, 1))
         wanted = [item for item in work.handlers if handler in ("decode", item.name)] if work else []
         if work is None or not wanted:
             raise LookupError(f"no handler {handler!r} for this event")
@@ -134,7 +143,7 @@ class Dispatcher:
 
     def _decode(self, delivery: Delivery) -> _Work | None:
         """None for an event nobody here handles."""
-        envelope = Envelope.from_json(delivery.raw)
+        envelope = Envelope.from_stream(delivery.raw, delivery.stream)
         if handlers := self._by_type.get(envelope.type):
             return _Work(delivery, Received(envelope.payload(), envelope), handlers)
         if name_of(envelope.type) in self._names:
@@ -178,7 +187,9 @@ class Dispatcher:
         failures = [error for handler in work.handlers if (error := await self._failure_of(handler, work))]
         if not failures:
             outcome.done.append(work.delivery)
-        elif any(is_outage(error) for error in failures):
+        elif all(isinstance(error, NotYet) for error in failures):
+            outcome.not_yet.append(work.delivery)
+        elif any(_excuses(error) for error in failures):
             outcome.not_counted.append(work.delivery)
 
     async def _failure_of(self, handler: AnyHandler, work: _Work) -> Exception | None:
@@ -192,7 +203,7 @@ class Dispatcher:
             self._metrics.failed(handler.name)
             with bind(tenant_id=envelope.tenantid, event_id=envelope.id, request_id=envelope.correlationid):
                 _log.warning("handler_failed", handler=handler.name, deliveries=delivery.count, exc_info=error)
-                if delivery.count < MAX_DELIVERIES or is_outage(error):
+                if delivery.count < MAX_DELIVERIES or _excuses(error):
                     return error
                 return await self._quarantine(delivery, handler.name, f"{type(error).__name__}: {error}", envelope)
         return None
@@ -217,7 +228,7 @@ class Dispatcher:
             except (DBAPIError, OSError, PoolTimeoutError) as error:
                 if deadline.expired():
                     raise HandlerTimeout(f"{handler.name} took longer than {HANDLER_SECONDS:g} s") from error
-                if not is_outage(error) or backoff.attempts >= 5:
+                if not _excuses(error) or backoff.attempts >= 5:
                     raise
                 await asyncio.sleep(backoff.next())
 

@@ -4,10 +4,12 @@
     |-- InvalidRequest 400 / 422      the request itself is wrong
     |-- Unauthenticated 401           no credential, or one that no longer counts
     |-- Forbidden 403                 known, but without the role or scope
+    |   `-- QuotaExceeded             allowed, but the tenant or user has used up its share; with `quota limit used`
     |-- NotFound 404                  missing, or another tenant's: the same answer
     |-- Conflict 409                  the state of the thing does not allow it
     |-- PreconditionFailed 412        If-Match is stale
     |-- TooLarge 413                  a body or an item over its limit
+    |-- UnsupportedMediaType 415      a body of a kind, or in a coding, that is not taken
     |-- PreconditionRequired 428      If-Match is missing
     |-- RateLimited 429               with Retry-After
     `-- Unavailable 503               a neighbour or store cannot answer now; with Retry-After
@@ -15,11 +17,13 @@
 A domain derives its own from these in its `errors.py`. `shared.http` renders them as RFC 9457 problem documents.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class QuarryError(Exception):
-    """Base of every error that reaches a client. `detail` is public: no identifiers of other tenants, no internals."""
+    """Base of every error that reaches a client. `detail` is public: no identifiers of other tenants, no internals.
+    `errors` says which parts of the request are wrong, `members` are extension members of the problem document (RFC
+    9457, section 3.2), all just as public; `headers` go with the answer."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
@@ -27,6 +31,9 @@ class QuarryError(Exception):
 
     def __init__(self, detail: str | None = None, *, retry_after: float | None = None) -> None:
         self.public_detail = detail or self.detail
+        self.members: dict[str, str | int] = {}
+        self.headers: dict[str, str] = {}
+        self.errors: list[dict[str, Any]] = []
         self.retry_after = retry_after
         super().__init__(self.public_detail)
 
@@ -47,6 +54,17 @@ class Forbidden(QuarryError):
     status = 403
     code = "forbidden"
     detail = "Your role or scopes do not allow this."
+
+
+class QuotaExceeded(Forbidden):
+    """A share is used up. The problem document says which (`quota`), how large it is (`limit`) and how much of it was
+    taken before this request (`used`)."""
+
+    code = "quota_exceeded"
+
+    def __init__(self, quota: str, *, limit: int, used: int, detail: str | None = None) -> None:
+        super().__init__(detail or f"The quota {quota} is {limit}, of which {used} are used.")
+        self.members = {"quota": quota, "limit": limit, "used": used}
 
 
 class NotFound(QuarryError):
@@ -71,6 +89,12 @@ class TooLarge(QuarryError):
     status = 413
     code = "too_large"
     detail = "The content is larger than allowed."
+
+
+class UnsupportedMediaType(QuarryError):
+    status = 415
+    code = "unsupported_media_type"
+    detail = "The body is of a kind that is not taken here."
 
 
 class PreconditionRequired(QuarryError):

@@ -7,6 +7,16 @@ def etag(revision: int) -> str:
     return f'"{revision}"'
 
 
+def names(header: str, tag: str) -> bool:
+    """Whether a list of tags has this one by weak comparison, as `If-None-Match` wants it."""
+    return header.strip() == "*" or tag.removeprefix("W/") in (part.removeprefix("W/") for part in _tags(header))
+
+
+def names_strongly(header: str, tag: str) -> bool:
+    """Whether a list of tags has this one by strong comparison, as `If-Match` wants it."""
+    return header.strip() == "*" or (not tag.startswith("W/") and tag in _tags(header))
+
+
 def require_match(if_match: str | None, revision: int) -> None:
     """The client must have seen `revision`.
 
@@ -25,7 +35,10 @@ def check_match(if_match: str | None, revision: int) -> None:
     Raises:
         PreconditionFailed: it names other revisions.
     """
-    if if_match is None or if_match.strip() == "*":
-        return
-    if etag(revision) not in (tag.strip() for tag in if_match.split(",")):
+    if if_match is not None and not names_strongly(if_match, etag(revision)):
         raise PreconditionFailed
+
+
+def _tags(header: str) -> list[str]:
+    """None of ours has a comma in it."""
+    return [part.strip() for part in header.split(",")]

@@ -16,6 +16,10 @@ E = TypeVar("E", bound=Event)
 _log = get_logger(__name__)
 
 
+class NotYet(RuntimeError):
+    """An event is about what has not been heard of here. Its delivery is tried again, when that may have come."""
+
+
 class Received(NamedTuple, Generic[E]):
     """An event as a handler gets it."""
 

@@ -7,27 +7,38 @@ Every answer carries `X-Request-ID`; every error is an RFC 9457 problem document
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, model_validator
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.auth import Principal, TokenVerifier
-from shared.errors import QuarryError, Unauthenticated
+from shared.auth import Principal, PrincipalKind, TokenVerifier
+from shared.errors import Forbidden, QuarryError, Unauthenticated, Unavailable
+from shared.invalidations import PATH as PATH_OF_INVALIDATIONS
+from shared.service_permissions import Operation
 from shared.telemetry import SpanKind, bind, get_logger, span
 
+INTERNAL_PATHS = "/internal/"
 PROBLEM_JSON = "application/problem+json"
-REQUEST_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+MOST_OF_A_PATH_LOGGED = 256
 # The only route with a secret in its path, and what comes near it: a slash too many, the secret where the id belongs.
 _SECRET_IN_PATH = re.compile(r"(?<=^/v1/invitations/)(?![0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$))[^/]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ]")
+_OUT_OF_RANGE = "the time is out of range"
+MAX_SHOWN_ERRORS = 20
+MAX_SHOWN_LENGTH = 200
+_QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics", f"{PATH_OF_INVALIDATIONS}/lease"})
 _log = get_logger(__name__)
 
 
@@ -45,9 +56,27 @@ class Problem(BaseModel):
 
 
 class Input(BaseModel):
-    """Base of every request body: unknown fields are refused, not ignored."""
+    """Base of every request body: unknown fields are refused, not ignored; many of them all at once."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_unknown_fields(cls, value: Any) -> Any:
+        """Each unknown field is an error of its own, so they are counted before they are looked at."""
+        return few_unknown_fields(value, cls)
+
+
+def few_unknown_fields(value: Any, model: type[BaseModel]) -> Any:
+    """For a validator of `model` that runs before all others.
+
+    Raises:
+        ValueError: `value` has so many more fields than `model` that naming them one by one is of no use.
+    """
+    most = len(model.model_fields) + MAX_SHOWN_ERRORS
+    if isinstance(value, dict) and len(value) > most:
+        raise ValueError(f"there are {len(value)} fields, and only {len(model.model_fields)} are known")
+    return value
 
 
 def one_line(value: str) -> str:
@@ -61,9 +90,31 @@ def one_line(value: str) -> str:
     return value
 
 
+def _written_as_a_time(value: Any) -> Any:
+    if not isinstance(value, datetime) and not (isinstance(value, str) and _TIME.match(value)):
+        raise ValueError("expected a date and time as RFC 3339 writes them")
+    return value
+
+
+def _storable(value: datetime) -> datetime:
+    try:
+        moment = value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(_OUT_OF_RANGE) from error
+    # The first and the last year hold what drivers take for infinity.
+    if not MINYEAR < moment.year < MAXYEAR:
+        raise ValueError(_OUT_OF_RANGE)
+    return moment
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_as_a_time), AfterValidator(_storable)]
+"""A time in a request, in UTC: every store can hold it and compare it with others."""
+
+
 def loggable_path(path: str) -> str:
-    """`path` without the secret that one route carries in it."""
-    return _SECRET_IN_PATH.sub("***", path)
+    """The beginning of `path`, without the secret that one route carries in it."""
+    path = _SECRET_IN_PATH.sub("***", path)
+    return path if len(path) <= MOST_OF_A_PATH_LOGGED else f"{path[:MOST_OF_A_PATH_LOGGED]}…[{len(path)}]"
 
 
 # --- what routers ask for --------------------------------------------------------------------------------------------
@@ -80,45 +131,102 @@ async def _current_principal(request: Request) -> Principal:
         raise Unauthenticated
     verifier: TokenVerifier = request.app.state.runtime.verifier
     principal = await verifier.verify(token)
+    _require_own_routes(principal, request.scope["path"])
     request.scope["state"]["principal"] = principal
     return principal
+
+
+def _require_own_routes(principal: Principal, path: str) -> None:
+    """Services have routes of their own, whatever else their token says; clients have all others.
+
+    Raises:
+        Forbidden: the route is for the other kind of caller.
+    """
+    if (principal.kind is PrincipalKind.SERVICE) is not path.startswith(INTERNAL_PATHS):
+        raise Forbidden
 
 
 CurrentPrincipal = Annotated[Principal, Depends(_current_principal)]
 
 
+def operation(required: Operation) -> Any:
+    """The dependency of an internal route: a service whose token names that operation."""
+
+    async def require(principal: CurrentPrincipal) -> Principal:
+        principal.require_operation(required)
+        return principal
+
+    require.operation = required  # type: ignore[attr-defined]  # what the catalogue of internal routes reads
+    return Depends(require)
+
+
 # --- problem documents -----------------------------------------------------------------------------------------------
 
 
-def problem_response(
-    request_id: str, instance: str, error: QuarryError, *, errors: Sequence[dict[str, Any]] = ()
-) -> Response:
+class FieldErrors:
+    """What is wrong with the parts of one request. The first few are named, the rest counted; what a client sent is
+    repeated to it in a few characters of each name."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._named: list[dict[str, Any]] = []
+
+    def add(self, where: Sequence[str | int], message: str) -> None:
+        self.count += 1
+        if self.count <= MAX_SHOWN_ERRORS:
+            field = ".".join(shown(str(part), 64) for part in where[:16])
+            self._named.append({"field": shown(field), "message": shown(message)})
+
+    def of(self, error: QuarryError) -> QuarryError:
+        """`error`, which now says so."""
+        if self.count > len(self._named):
+            error.public_detail += f" The first {len(self._named)} of {self.count} errors are named."
+        error.errors = self._named
+        return error
+
+
+def shown(text: str, most: int = MAX_SHOWN_LENGTH) -> str:
+    """`text`, which may be a client's, as it can be put into an answer."""
+    clean = _UNPRINTABLE.sub("\ufffd", text[: most + 1])
+    return clean if len(clean) <= most else clean[: most - 1] + "\u2026"
+
+
+def problem_response(request_id: str, instance: str, error: QuarryError) -> Response:
     document = Problem(
         type=f"https://quarry.dev/problems/{error.code}" if error.code else "about:blank",
         title=error.code.replace("_", " ").capitalize(),
         status=error.status,
-        detail=error.public_detail,
-        instance=instance,
+        detail=shown(error.public_detail, 2 * MAX_SHOWN_LENGTH),
+        instance=quote(instance[:MAX_SHOWN_LENGTH], safe="/:@!$&'()*+,;=~"),
         code=error.code,
         request_id=request_id,
-        errors=list(errors),
+        errors=error.errors,
     )
-    headers = {"Cache-Control": "no-store"}
+    headers = {"Cache-Control": "no-store", **error.headers}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, round(error.retry_after)))
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(orjson.dumps(document.model_dump()), error.status, headers, PROBLEM_JSON)
+    return Response(orjson.dumps({**document.model_dump(), **error.members}), error.status, headers, PROBLEM_JSON)
 
 
-def problem_of(request: Request, error: QuarryError, *, errors: Sequence[dict[str, Any]] = ()) -> Response:
-    return problem_response(request_id_of(request), request.scope["path"], error, errors=errors)
+def problem_of(request: Request, error: QuarryError) -> Response:
+    return problem_response(request_id_of(request), request.scope["path"], error)
 
 
 async def _on_quarry_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, QuarryError)  # noqa: S101  # registered for this class only
-    if error.status >= 500:
-        _log.warning("request_failed", code=error.code, path=loggable_path(request.scope["path"]), exc_info=error)
+    if isinstance(error, Unavailable):
+        # Where a refusal was raised tells nothing, and clients can cause many.
+        note_failure(request.scope, error.code, str(error.__cause__ or error))
+    elif error.status >= 500:
+        _log.warning(
+            "request_failed",
+            code=error.code,
+            path=loggable_path(request.scope["path"]),
+            reason=str(error.__cause__ or error)[:MAX_SHOWN_LENGTH],
+            exc_info=error,
+        )
     return problem_of(request, error)
 
 
@@ -126,14 +234,19 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class only
     codes = {400: "invalid_request", 401: "unauthenticated", 404: "not_found", 405: "method_not_allowed"}
     code = codes.get(error.status_code, "http_error")
-    return problem_of(request, _status_error(error.status_code, code, str(error.detail)))
+    problem = _status_error(error.status_code, code, str(error.detail))
+    problem.headers.update(error.headers or {})
+    return problem_of(request, problem)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class only
-    errors = [{"field": ".".join(str(part) for part in item["loc"]), "message": item["msg"]} for item in error.errors()]
-    invalid = _status_error(422, "validation_failed", "The request does not fit the schema.")
-    return problem_of(request, invalid, errors=errors)
+    found = FieldErrors()
+    for item in error.errors():
+        found.add(item["loc"], item["msg"])
+    return problem_of(
+        request, found.of(_status_error(422, "validation_failed", "The request does not fit the schema."))
+    )
 
 
 async def _on_crash(request: Request, error: Exception) -> Response:
@@ -158,12 +271,32 @@ def install_problem_documents(app: FastAPI) -> None:
 # --- middleware ------------------------------------------------------------------------------------------------------
 
 
-class RequestContext:
-    """Request id, server span and access log around every request. Continues the caller's trace."""
+def note_failure(scope: Scope, code: str, reason: str) -> None:
+    """Let the request's line in the access log, a warning then, say what went wrong: `error` and `reason`. Another line
+    would be beyond what clients may write."""
+    scope["state"]["failure"] = {"error": code, "reason": reason[:MAX_SHOWN_LENGTH]}
 
-    def __init__(self, app: ASGIApp, *, trust_request_id: bool = True) -> None:
+
+class RequestContext:
+    """Request id, server span and access log around every request.
+
+    Args:
+        continue_trace: whether the caller's `traceparent` counts: a neighbour's does, a client's does not.
+        is_logged: says of an answered request, by its scope and status, whether the access log has a line of it.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        trust_request_id: bool = True,
+        continue_trace: bool = True,
+        is_logged: Callable[[Scope, int], bool] | None = None,
+    ) -> None:
         self._app = app
         self._trust_request_id = trust_request_id
+        self._continue_trace = continue_trace
+        self._is_logged = is_logged
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -174,7 +307,7 @@ class RequestContext:
         if not (self._trust_request_id and REQUEST_ID.match(request_id)):
             request_id = uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
-        parent = headers.get(b"traceparent", b"").decode("latin-1") or None
+        parent = headers.get(b"traceparent", b"").decode("latin-1") if self._continue_trace else ""
         started = time.perf_counter()
         status = 500
 
@@ -192,13 +325,16 @@ class RequestContext:
                 await self._app(scope, receive, send_with_id)
             finally:
                 current.set_attribute("http.response.status_code", status)
-                if scope["path"] not in _QUIET_PATHS:
-                    self._log_access(scope, path, status, started)
+                failure = scope["state"].get("failure", {})
+                loud = failure or scope["path"] not in _QUIET_PATHS
+                if loud and (self._is_logged is None or self._is_logged(scope, status)):
+                    self._log_access(scope, path, status, started, failure)
 
     @staticmethod
-    def _log_access(scope: Scope, path: str, status: int, started: float) -> None:
+    def _log_access(scope: Scope, path: str, status: int, started: float, failure: Mapping[str, str]) -> None:
         principal: Principal | None = scope["state"].get("principal")
-        _log.info(
+        write = _log.warning if failure else _log.info
+        write(
             "request",
             method=scope["method"],
             path=path,
@@ -206,4 +342,5 @@ class RequestContext:
             duration_ms=round((time.perf_counter() - started) * 1000, 1),
             tenant_id=str(principal.tenant_id) if principal else None,
             user_id=str(principal.user_id) if principal and principal.user_id else None,
+            **failure,
         )

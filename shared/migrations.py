@@ -16,8 +16,16 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from shared.tenancy import CURRENT_TENANT, SYSTEM_ACCESS
+from shared.topology import BACKENDS
 
-SERVICES_WITH_SCHEMA = ("identity", "projects", "indexing", "notifier")
+SERVICES_WITH_SCHEMA = BACKENDS
+# All columns but the position. GENERATED ALWAYS alone leaves it to be chosen by OVERRIDING SYSTEM VALUE: a position
+# ahead of all others would stand for invalidations that are yet to come, and they would be acknowledged unheard.
+_OF_INVALIDATIONS = "tenant_id, consumers, entry, created_at"
+_OF_OUTBOX = (
+    "id, tenant_id, type, subject, sequence, time, traceparent, correlation_id, causation_id, data, published_at, "
+    "entry_id"
+)
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -205,6 +213,45 @@ def make_dead_letters_redrivable() -> None:
     op.create_index("ix_dead_letters_event_id", "dead_letters", ["event_id"])
 
 
+def number_memberships_of_roles() -> None:
+    """`shared.project_access.ProjectAccess.membership_number`."""
+    number = sa.Column("membership_number", sa.Integer(), nullable=False, server_default=sa.text("1"))
+    op.add_column("project_access", number)
+
+
+def create_invalidations() -> None:
+    """What a service tells holders of copies, as `shared.invalidations.models` maps it."""
+    op.create_table(
+        "invalidations",
+        sa.Column("position", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        tenant_column(),
+        sa.Column("consumers", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("entry", sa.Text(), nullable=False),
+        moment("created_at"),
+        sa.PrimaryKeyConstraint("position", name="pk_invalidations"),
+    )
+    op.create_index("ix_invalidations_created_at", "invalidations", ["created_at"])
+    isolate("invalidations", privileges=f"SELECT, INSERT ({_OF_INVALIDATIONS})")
+    _let_positions_of_the_outbox_be_generated()
+    open_to_system("invalidations", "SELECT, INSERT, DELETE")
+    op.create_table(
+        "copy_leases",
+        sa.Column("holder", sa.Uuid(), nullable=False),
+        sa.Column("consumer", sa.Text(), nullable=False),
+        sa.Column("acknowledged", sa.BigInteger(), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("released", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.PrimaryKeyConstraint("holder", name="pk_copy_leases"),
+    )
+    open_to_system("copy_leases", "SELECT, INSERT, UPDATE, DELETE")
+
+
+def _let_positions_of_the_outbox_be_generated() -> None:
+    names = _names("outbox")
+    _execute("REVOKE INSERT ON %(table)s FROM %(runtime)s", names)
+    _grant("outbox", f"INSERT ({_OF_OUTBOX})", names["runtime"])
+
+
 def _service() -> str:
     service: str = context.config.attributes["service"]
     return service
@@ -226,7 +273,7 @@ def _execute(statement: str, names: dict[str, str]) -> None:
 
 
 def create_access_projection() -> None:
-    """Projects and roles as last heard of, as `shared.access` maps them."""
+    """Projects and roles as last heard of, as `shared.project_access` maps them."""
     op.create_table(
         "known_projects",
         tenant_column(),

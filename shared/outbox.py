@@ -4,7 +4,7 @@ Guarantees: an event is stored in the transaction of the change it reports, or n
 publishes it at least once, in the order rows were committed as far as one relay can see it, and keeps published rows
 for 24 hours so that what Redis loses can be published again.
 Does not guarantee: delivery exactly once (consumers have an inbox), or any order between aggregates.
-Fails by: `BacklogFull`, for requests only, while more events wait for the relay than may (`shared.backlog`).
+Fails by: `BacklogFull`, for requests only, while more events wait for the relay than may (`shared.backpressure`).
 """
 
 import uuid
@@ -17,7 +17,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import Identified, Model
-from shared.events.envelope import Envelope, Event, producer_of
+from shared.events.envelope import Envelope, Event, source_of
+from shared.events.subscriptions import holders_of
+from shared.invalidations import recording
 from shared.telemetry import current_traceparent
 from shared.tenancy import TenantOwned, backlog_of, tenant_of
 
@@ -52,7 +54,7 @@ def entry_of(row: Any) -> bytes:
     attributes = {
         "specversion": "1.0",
         "id": str(row.id),
-        "source": f"/quarry/{producer_of(row.type)}",
+        "source": source_of(row.type),
         "type": row.type,
         "subject": row.subject,
         "time": row.time,
@@ -69,9 +71,10 @@ def entry_of(row: Any) -> bytes:
 
 
 def caused_by_request(session: AsyncSession, request_id: str) -> None:
-    """Events of this transaction carry the request's id, and are refused while too many wait."""
+    """Events of this transaction carry the request's id, are refused while too many wait, and are answered for only
+    when every holder of copies knows of them."""
     session.info["correlation_id"] = request_id
-    session.info["refusable"] = True
+    session.info["for_request"] = True
 
 
 def caused_by_event(session: AsyncSession, envelope: Envelope) -> None:
@@ -91,18 +94,19 @@ def publish(session: AsyncSession, event: Event, *, sequence: int, tenant_id: uu
         TenantMismatch: the session is bound to no tenant.
         BacklogFull: a request's event, while too many wait.
     """
-    if session.info.get("refusable"):
+    if session.info.get("for_request"):
         backlog_of(session).refuse_when_full()
-    session.add(
-        OutboxEvent(
-            tenant_id=tenant_id or tenant_of(session),
-            type=event.type,
-            subject=event.subject,
-            sequence=sequence,
-            traceparent=current_traceparent(),
-            correlation_id=session.info.get("correlation_id"),
-            causation_id=session.info.get("causation_id"),
-            data=event.model_dump(mode="json"),
-        )
+    row = OutboxEvent(
+        tenant_id=tenant_id or tenant_of(session),
+        type=event.type,
+        subject=event.subject,
+        sequence=sequence,
+        traceparent=current_traceparent(),
+        correlation_id=session.info.get("correlation_id"),
+        causation_id=session.info.get("causation_id"),
+        data=event.model_dump(mode="json"),
     )
+    session.add(row)
     session.info["outbox_written"] = True
+    if consumers := holders_of(event.type):
+        recording.add(session, recording.Pending(row.tenant_id, consumers, lambda: entry_of(row)))

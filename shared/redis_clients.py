@@ -1,4 +1,4 @@
-"""Redis connections, each with the patience its use needs.
+"""Redis connections, each with the timeouts its use needs.
 
 redis-py's defaults (5 s socket timeout, 10 retries) make a blocking read of 5 s fail when idle and send a timed-out
 XADD again. Publishing and commands never retry by themselves; readers block less than their timeout.

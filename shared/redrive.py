@@ -38,8 +38,9 @@ AFTER_CLAIM = failpoint("redrive.after_claim", "a redrive is leased, nothing app
 AFTER_APPLY = failpoint("redrive.after_apply", "the event is applied, its dead letter still open")
 AFTER_OUTCOME = failpoint("redrive.after_outcome", "the outcome of a redrive is stored, nobody told")
 
-Apply = Callable[[bytes, str], Awaitable[None]]
-"""Runs one handler, or for `decode` every handler of the event's type, on a raw entry; raises what the handler does."""
+Apply = Callable[[bytes, str, str], Awaitable[None]]
+"""Runs one handler, or for `decode` every handler of the event's type, on a raw entry of a stream; raises what the
+handler does."""
 
 _log = get_logger(__name__)
 
@@ -141,7 +142,7 @@ class Redriver:
         deadline = asyncio.timeout(REDRIVE_SECONDS)
         try:
             async with deadline:
-                await self._apply(letter.payload, letter.handler)
+                await self._apply(letter.payload, letter.handler, letter.stream)
         except Exception as error:  # noqa: BLE001  # a handler may raise anything; it becomes the letter's reason
             await self._not_applied(letter, error, outage=is_outage(error) and not deadline.expired())
         else:

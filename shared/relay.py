@@ -6,10 +6,8 @@ long as the row is kept (24 hours).
 Does not guarantee: publishing once. A crash between XADD and the mark repeats a batch; consumers have an inbox.
 Fails by: waiting. Redis or Postgres out of reach pauses the relay with backoff; rows wait in the outbox.
 
-One at a time per service: a session-level advisory lock, held by the connection that the leader keeps. A relay that
-loses the connection loses the lock with it; one whose process ends, or vanishes (`shared.keepalive`), is followed by
-another. A commit in a process that does not lead wakes the leader through Redis: by an entry in the stream
-`<stream>:wake`, which keeps one. What is lost of that costs a poll.
+One relay per service leads (`shared.leadership`). A commit in a process that does not lead wakes the leader through
+Redis: by an entry in the stream `<stream>:wake`, which keeps one. What is lost of that costs a poll.
 
 How loss is noticed: the stream's *epoch* is a random value in a Redis key beside the stream. Every few seconds, and
 before anything is published after an error, it is compared with the one in Postgres. Another epoch, or none, means
@@ -22,31 +20,31 @@ to the stream, so it is the last one this relay knows, or the rows after it are 
 import asyncio
 import uuid
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 from sqlalchemy import BigInteger, ColumnElement, cast, func, select, text, true, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.background import run_in_background
 from shared.db import Model
 from shared.events.subscriptions import SUBSCRIBERS
 from shared.failpoints import failpoint
-from shared.following import follow
+from shared.leadership import Leadership
 from shared.metrics import Metrics
 from shared.outbox import OutboxEvent, entry_of
 from shared.redis_clients import stream_of
 from shared.resilience import Backoff
+from shared.stream_tail import follow
 from shared.streams import EntryOrder, entry_order, make_groups
 from shared.telemetry import get_logger
 from shared.tenancy import Database
 
 POLL_SECONDS = 0.5
-WAKE_BLOCK_MS = 1000  # less than a command client's patience
+WAKE_BLOCK_MS = 1000  # less than the timeout of a command client
 CHECK_SECONDS = 2.0
 BATCH = 500
 
@@ -87,14 +85,17 @@ class Relay:
         self.stream = stream_of(service)
         self._epoch_key = f"{self.stream}:epoch"
         self._wake_stream = f"{self.stream}:wake"
-        self._lock_name = f"relay:{service}"
+        self._leadership = Leadership(f"relay:{service}", database.engines.system)
         self._database = database
         self._redis = redis
         self._woken = asyncio.Event()
         self._groups = SUBSCRIBERS.get(service, ())
         self._next_check = 0.0
         self._last = _NOTHING
-        self.leading = False
+
+    @property
+    def leading(self) -> bool:
+        return self._leadership.leading
 
     def wake(self) -> None:
         self._woken.set()
@@ -105,49 +106,40 @@ class Relay:
             try:
                 await self._lead(backoff)
             except (SQLAlchemyError, RedisError, OSError) as error:
-                self.leading = False
                 delay = backoff.next()
                 if backoff.worth_telling:
                     _log.warning("relay_paused", stream=self.stream, reason=str(error)[:200], retry_in=round(delay, 2))
                 await asyncio.sleep(delay)
 
     async def _lead(self, backoff: Backoff) -> None:
-        async with AsyncExitStack() as stack:
-            lock = await stack.enter_async_context(self._database.engines.system.connect())
-            await lock.execution_options(isolation_level="AUTOCOMMIT")
-            stack.callback(self._step_down)
-            await self._become_leader(lock)
-            stack.push_async_callback(self._release, lock)
-            await stack.enter_async_context(run_in_background(self._hear, name="relay-wakes"))
-            self.leading = True
+        async with (
+            self._leadership.held(meanwhile=self._follow_the_leader),
+            run_in_background(self._hear, name="relay-wakes"),
+        ):
             self._next_check = 0.0
             while True:
                 self._woken.clear()
-                moved = await self._step(lock)
+                moved = await self._step()
                 backoff.reset()
                 if moved < BATCH:
                     await self._wait(POLL_SECONDS)
 
-    async def _step(self, lock: AsyncConnection) -> int:
+    async def _step(self) -> int:
         now = asyncio.get_running_loop().time()
         if now >= self._next_check:
-            # The lock lives and dies with its connection: a dead one must end this leadership.
-            await lock.execute(text("SELECT 1"))
+            await self._leadership.confirm()
             await self._republish_what_redis_lost()
             self._next_check = now + CHECK_SECONDS
         return await self._publish_batch()
 
-    async def _become_leader(self, lock: AsyncConnection) -> None:
-        """Wait for the lock by asking for it: a blocking wait would outlive the statement timeout. Meanwhile what is
-        committed here is the leader's to publish."""
+    async def _follow_the_leader(self, seconds: float) -> None:
+        """For so long, what is committed here is the leader's to publish."""
         clock = asyncio.get_running_loop().time
-        attempt = select(func.pg_try_advisory_lock(func.hashtext(self._lock_name)))
-        while not await lock.scalar(attempt):
-            next_attempt = clock() + POLL_SECONDS
-            while (left := next_attempt - clock()) > 0:
-                if await self._wait(left):
-                    self._woken.clear()
-                    await self._wake_the_leader()
+        until = clock() + seconds
+        while (left := until - clock()) > 0:
+            if await self._wait(left):
+                self._woken.clear()
+                await self._wake_the_leader()
 
     async def _wake_the_leader(self) -> None:
         await self._redis.xadd(self._wake_stream, {"wake": ""}, maxlen=1, approximate=False)
@@ -161,13 +153,6 @@ class Relay:
             on_gap=self.wake,
             block_ms=WAKE_BLOCK_MS,
         )
-
-    async def _release(self, lock: AsyncConnection) -> None:
-        if not lock.invalidated:
-            await lock.execute(select(func.pg_advisory_unlock_all()))
-
-    def _step_down(self) -> None:
-        self.leading = False
 
     async def _wait(self, seconds: float) -> bool:
         """Whether it was woken within so many seconds."""

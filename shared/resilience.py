@@ -1,14 +1,22 @@
-"""Waiting well: backoff with full jitter, after M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015)."""
+"""Waiting well: backoff with jitter, after M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015).
+
+`retried` repeats one call a few times. Loops that go on until they are cancelled, and those that do something else
+between two attempts, pause with `Backoff`; the gateway's retries are in `services.gateway.upstreams.retries`.
+"""
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
+
+import tenacity
 
 from shared.errors import Unavailable
 
 _TELL_EVERY: Final = 16
+
+T = TypeVar("T")
 
 
 class Backoff:
@@ -49,3 +57,34 @@ async def answered_within(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError as error:
         raise Unavailable(retry_after=2) from error
+
+
+async def retried(
+    call: Callable[[], Awaitable[T]],
+    attempts: int,
+    *,
+    again: tenacity.retry_base,
+    first: float,
+    most: float,
+) -> T:
+    """What `call` returns; while `again` matches its outcome, that of another call, of `attempts` in all.
+
+    Args:
+        first, most: the pauses between two calls, in seconds; see `Backoff`.
+
+    Raises:
+        whatever the last call raises.
+    """
+    pauses = Backoff(first=first, most=most)
+    retrying = tenacity.AsyncRetrying(
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=lambda _state: pauses.next(),
+        retry=again,
+        retry_error_callback=_outcome,
+    )
+    return await retrying(call)
+
+
+def _outcome(state: tenacity.RetryCallState) -> object:
+    assert state.outcome is not None  # noqa: S101  # called after an attempt
+    return state.outcome.result()

@@ -16,24 +16,29 @@ from redis.exceptions import RedisError
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from shared import db, neighbours, telemetry
+from shared import db, service_client, telemetry
 from shared.auth import ServiceTokens, TokenVerifier
+from shared.authority_client import Authority
 from shared.background import run_in_background
-from shared.backlog import Backlog
+from shared.backpressure import Backlog
 from shared.bus import Consumer
 from shared.delivery import Dispatcher
 from shared.events.envelope import producer_of
+from shared.events.subscriptions import INVALIDATORS
 from shared.gauges import Gauges, Source
 from shared.handlers import AnyHandler
 from shared.health import Check, Unready, health_router
 from shared.http import RequestContext, install_problem_documents
+from shared.invalidations.owner import Owner
+from shared.invalidations.router import router as invalidations_router
 from shared.janitor import Janitor
 from shared.metrics import Metrics, RequestMetrics
-from shared.operators import metrics_router
-from shared.operators import router as operators_router
+from shared.operator_api import metrics_router
+from shared.operator_api import router as operators_router
 from shared.redis_clients import command_client, stream_of
 from shared.redrive import Redriver
 from shared.relay import Relay
+from shared.request_rules import RequestRules
 from shared.sessions import install_database_problems
 from shared.settings import DatabaseSettings, Role, SettingsError
 from shared.tenancy import Database
@@ -51,7 +56,9 @@ class Runtime:
     http: aiohttp.ClientSession
     verifier: TokenVerifier
     tokens: ServiceTokens
+    authority: Authority
     metrics: Metrics
+    invalidations: Owner
     checks: dict[str, Check] = field(default_factory=dict)
     sources: list[Source] = field(default_factory=list)
 
@@ -68,6 +75,7 @@ def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], reso
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _run(settings, metrics) as runtime:
             app.state.runtime = runtime
+            app.state.invalidations = runtime.invalidations
             async with resources(app, runtime) as handlers, _background(runtime, handlers):
                 _log.info("service_started", roles=sorted(settings.roles))
                 yield
@@ -82,16 +90,19 @@ def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], reso
         redoc_url=None,
         telemetry={"tracing": False},
     )
+    included = [health_router(app), metrics_router]
+    if Role.HTTP in settings.roles:
+        included += [*routers, operators_router]
+        if settings.service in INVALIDATORS:
+            included.append(invalidations_router)
+    app.add_middleware(RequestRules, routers=included)
     app.add_middleware(RequestMetrics, metrics=metrics)
     app.add_middleware(RequestContext)
     install_problem_documents(app)
     install_database_problems(app)
     app.state.metrics = metrics
-    app.include_router(health_router(app))
-    app.include_router(metrics_router)
-    if Role.HTTP in settings.roles:
-        for router in (*routers, operators_router):
-            app.include_router(router)
+    for router in included:
+        app.include_router(router)
     return app
 
 
@@ -102,17 +113,20 @@ async def _run(settings: DatabaseSettings, metrics: Metrics) -> AsyncIterator[Ru
         stack.push_async_callback(engines.dispose)
         redis = command_client(settings.redis_url.get_secret_value())
         stack.push_async_callback(redis.aclose)
-        http = await stack.enter_async_context(neighbours.new_session())
+        http = await stack.enter_async_context(service_client.new_session())
+        secret = settings.service_secret.get_secret_value()
+        tokens = ServiceTokens(settings.service, secret, settings.identity_url, http)
+        database = Database(engines, backlog=Backlog(settings.outbox_backlog_limit))
         runtime = Runtime(
             settings=settings,
-            database=Database(engines, backlog=Backlog(settings.outbox_backlog_limit)),
+            database=database,
             redis=redis,
             http=http,
             verifier=TokenVerifier(settings.service, settings.identity_url, http),
-            tokens=ServiceTokens(
-                settings.service, settings.service_secret.get_secret_value(), settings.identity_url, http
-            ),
+            tokens=tokens,
+            authority=Authority(settings.identity_url, tokens, http),
             metrics=metrics,
+            invalidations=Owner(database),
         )
         runtime.checks["postgres"] = lambda: _check_postgres(engines)
         runtime.checks["redis"] = lambda: _check_redis(redis)
@@ -135,6 +149,10 @@ async def _background(runtime: Runtime, handlers: Sequence[AnyHandler]) -> Async
         stack.enter_context(runtime.metrics.including(gauges))
         janitor = Janitor(settings.service, runtime.database, runtime.redis, leads=lambda: relay.leading)
         watch = partial(runtime.database.backlog.watch, system)
+        if settings.service in INVALIDATORS:
+            runtime.database.on_invalidation(runtime.invalidations.wait)
+            work = runtime.invalidations.run
+            await stack.enter_async_context(run_in_background(work, name="invalidations"))
         for name, work in (("relay", relay.run), ("janitor", janitor.run), ("backlog", watch)):
             await stack.enter_async_context(run_in_background(work, name=name))
         if handlers and Role.EVENTS in settings.roles:

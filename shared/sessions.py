@@ -15,35 +15,42 @@ from starlette.responses import Response
 from shared.db import is_outage
 from shared.errors import Forbidden, QuarryError, Unavailable
 from shared.http import CurrentPrincipal, loggable_path, problem_of, request_id_of
-from shared.outbox import caused_by_request
-from shared.resilience import answered_within
-from shared.telemetry import bind, get_logger
-from shared.tenancy import Database
+from shared.telemetry import get_logger
+from shared.transactions import TenantTransactions, Transactions
 
-# The system role may take long over work that nobody waits for; a request may not.
-SYSTEM_SECONDS = 5.0
 _log = get_logger(__name__)
+
+
+async def _transactions(request: Request) -> Transactions:
+    return _transactions_of(request)
+
+
+def _transactions_of(request: Request) -> Transactions:
+    return Transactions(request.app.state.runtime.database, request_id_of(request))
+
+
+async def _caller_transactions(request: Request, principal: CurrentPrincipal) -> TenantTransactions:
+    if principal.tenant_id is None:
+        raise Forbidden("Choose an active tenant first.")
+    database = request.app.state.runtime.database
+    return TenantTransactions(database, principal.tenant_id, principal.user_id, request_id_of(request))
 
 
 async def _tenant_session(request: Request, principal: CurrentPrincipal) -> AsyncIterator[AsyncSession]:
     """One transaction bound to the caller's active tenant."""
-    if principal.tenant_id is None:
-        raise Forbidden("Choose an active tenant first.")
-    database: Database = request.app.state.runtime.database
-    with bind(tenant_id=principal.tenant_id, user_id=principal.user_id):
-        async with database.tenant(principal.tenant_id) as session:
-            caused_by_request(session, request_id_of(request))
-            yield session
+    transactions = await _caller_transactions(request, principal)
+    async with transactions.begin() as session:
+        yield session
 
 
 async def _system_session(request: Request) -> AsyncIterator[AsyncSession]:
     """One transaction of the system role, for what happens before a tenant is known."""
-    database: Database = request.app.state.runtime.database
-    async with answered_within(SYSTEM_SECONDS), database.system() as session:
-        caused_by_request(session, request_id_of(request))
+    async with _transactions_of(request).system() as session:
         yield session
 
 
+AnyTransactions = Annotated[Transactions, Depends(_transactions)]
+CallerTransactions = Annotated[TenantTransactions, Depends(_caller_transactions)]
 TenantSession = Annotated[AsyncSession, Depends(_tenant_session, scope="function")]
 SystemSession = Annotated[AsyncSession, Depends(_system_session, scope="function")]
 

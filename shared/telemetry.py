@@ -3,23 +3,31 @@
 One trace follows a request from the gateway through HTTP (`traceparent` header), the outbox row, the stream entry, the
 job row and the SSE frame: each hop stores `current_traceparent()` and the next one continues it with `span(...)`.
 Logs are structured; every line carries the trace id and whatever `bind(...)` has added for the work at hand.
+Whatever a client chose, no value of a line is longer than `MOST_LOGGED` characters and none of a span longer than
+`MOST_OF_A_SPAN`.
 """
 
 import logging
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from shared.settings import LogFormat, ServiceSettings
+
+MOST_LOGGED: Final = 1000
+MOST_OF_A_SPAN: Final = 1000
+# Of a stack trace its end counts, where the error is.
+MOST_OF_A_STACK_TRACE: Final = 16_000
 
 _PROPAGATOR = TraceContextTextMapPropagator()
 # Stands for whatever provider the process sets later.
@@ -41,7 +49,10 @@ def configure(settings: ServiceSettings) -> None:
     """Set up logging and, once per process, the tracer provider. Without an OTLP endpoint spans live in the logs."""
     _configure_logging(settings)
     if not isinstance(trace.get_tracer_provider(), TracerProvider):
-        provider = TracerProvider(resource=Resource.create({"service.name": f"quarry-{settings.service}"}))
+        provider = TracerProvider(
+            resource=Resource.create({"service.name": f"quarry-{settings.service}"}),
+            span_limits=SpanLimits(max_attribute_length=MOST_OF_A_SPAN),
+        )
         if settings.otlp_endpoint:
             # Imported where spans leave the process: it takes 4 MB.
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
@@ -73,8 +84,9 @@ def span(
     kind: SpanKind = SpanKind.INTERNAL,
     attributes: Mapping[str, str | int | float | bool] | None = None,
 ) -> Iterator[Span]:
-    """A span as a block; `parent` is a `traceparent` from elsewhere. An exception marks the span failed and goes on."""
-    context = _PROPAGATOR.extract({"traceparent": parent}) if parent else None
+    """A span as a block; `parent` is a `traceparent` from elsewhere, and an empty one begins a trace of its own. An
+    exception marks the span failed and goes on."""
+    context = None if parent is None else _PROPAGATOR.extract({"traceparent": parent}, Context())
     with _TRACER.start_as_current_span(name, context=context, kind=kind, attributes=dict(attributes or {})) as current:
         yield current
 
@@ -105,6 +117,18 @@ def _add_trace(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> M
     return entry
 
 
+def _bounded(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in entry.items():
+        if not isinstance(value, str):
+            continue
+        if key == "exception":
+            if len(value) > MOST_OF_A_STACK_TRACE:
+                entry[key] = f"[{len(value) - MOST_OF_A_STACK_TRACE} more]…{value[-MOST_OF_A_STACK_TRACE:]}"
+        elif len(value) > MOST_LOGGED:
+            entry[key] = f"{value[:MOST_LOGGED]}…[{len(value) - MOST_LOGGED} more]"
+    return entry
+
+
 def _configure_logging(settings: ServiceSettings) -> None:
     def add_service(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         entry["service"] = settings.service
@@ -121,10 +145,13 @@ def _configure_logging(settings: ServiceSettings) -> None:
     ]
     final: list[structlog.typing.Processor]
     if settings.log_format is LogFormat.JSON:
-        final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        final = [structlog.processors.format_exc_info, _bounded, structlog.processors.JSONRenderer()]
     else:
         # Not the default formatter: it shows local variables, and with them secrets.
-        final = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)]
+        final = [
+            _bounded,
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ]
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

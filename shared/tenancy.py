@@ -15,7 +15,7 @@ tables of `SYSTEM_ACCESS`, each with its reason.
 
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -23,9 +23,11 @@ from sqlalchemy import Uuid, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
 
-from shared.backlog import Backlog
+from shared.backpressure import Backlog
 from shared.db import Engines
 from shared.failpoints import failpoint
+from shared.invalidations import recording
+from shared.invalidations.recording import Recorded
 
 TENANT_SETTING: Final = "app.tenant_id"
 CURRENT_TENANT: Final = "nullif(current_setting('app.tenant_id', true), '')::uuid"
@@ -41,6 +43,14 @@ SYSTEM_ACCESS: Final[dict[str, str]] = {
     "projects.relay_state": "one row for the stream: what Redis must still have; no tenant data",
     "indexing.relay_state": "one row for the stream: what Redis must still have; no tenant data",
     "notifier.relay_state": "one row for the stream: what Redis must still have; no tenant data",
+    "identity.invalidations": "holders of copies are told of all tenants' changes",
+    "projects.invalidations": "holders of copies are told of all tenants' changes",
+    "indexing.invalidations": "holders of copies are told of all tenants' changes",
+    "notifier.invalidations": "holders of copies are told of all tenants' changes",
+    "identity.copy_leases": "one row for each process that holds copies; no tenant data",
+    "projects.copy_leases": "one row for each process that holds copies; no tenant data",
+    "indexing.copy_leases": "one row for each process that holds copies; no tenant data",
+    "notifier.copy_leases": "one row for each process that holds copies; no tenant data",
     "identity.inbox": "expired rows of all tenants are pruned",
     "projects.inbox": "expired rows of all tenants are pruned",
     "indexing.inbox": "expired rows of all tenants are pruned",
@@ -59,6 +69,9 @@ SYSTEM_ACCESS: Final[dict[str, str]] = {
     "identity.invitations": "an invitation is found by its token before its tenant is known",
     "identity.signing_keys": "keys that sign internal tokens belong to the installation",
     "projects.blob_deletions": "blobs of deleted documents are removed for all tenants; ids only",
+    "projects.tenant_erasures": "deleted tenants are erased for all tenants; ids only",
+    "projects.departures": "roles of who left are removed for all tenants; ids only",
+    "notifier.deleted_tenants": "deleted tenants are erased for all tenants; ids only",
     "indexing.jobs": "workers choose fairly across tenants and take over expired leases",
     "indexing.vector_changes": "what the vector store is owed is worked off for all tenants; ids only",
 }
@@ -123,17 +136,28 @@ class Database:
         self.backlog = backlog or Backlog(limit=sys.maxsize)
         self._runtime = _sessionmaker(engines.runtime)
         self._system = _sessionmaker(engines.system)
+        self._leases = _sessionmaker(engines.leases)
         self._after_commit: list[Callable[[], None]] = []
+        self._wait: Callable[[Recorded], Awaitable[None]] | None = None
 
     def on_outbox_commit(self, wake: Callable[[], None]) -> None:
         """Call `wake` after each commit that wrote an outbox row."""
         self._after_commit.append(wake)
 
+    def on_invalidation(self, wait: Callable[[Recorded], Awaitable[None]]) -> None:
+        """Await `wait` after each commit of a request that made copies untrue (`shared.invalidations`)."""
+        self._wait = wait
+
     @asynccontextmanager
-    async def tenant(self, tenant_id: uuid.UUID) -> AsyncIterator[AsyncSession]:
-        """One transaction bound to one tenant: committed at the end of the block, rolled back on any exception."""
+    async def tenant(self, tenant_id: uuid.UUID, *, within: AsyncSession | None = None) -> AsyncIterator[AsyncSession]:
+        """One transaction bound to one tenant: committed at the end of the block, rolled back on any exception.
+
+        Args:
+            within: a transaction that goes on after this one; holders of copies are waited for at its end, since
+                nobody should wait for them with rows locked.
+        """
         session = self._runtime(info={"tenant_id": tenant_id, "backlog": self.backlog})
-        async with self._transaction(session):
+        async with self._transaction(session, within):
             await session.execute(
                 text("SELECT set_config(:name, :tenant, true)").execution_options(
                     tenant_guard="binds the tenant itself"
@@ -149,11 +173,20 @@ class Database:
             yield session
 
     @asynccontextmanager
-    async def _transaction(self, session: AsyncSession) -> AsyncIterator[AsyncSession]:
+    async def leases(self) -> AsyncIterator[AsyncSession]:
+        """As `system`, for those whom requests wait for."""
+        async with self._transaction(self._leases(info={"backlog": self.backlog})) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _transaction(
+        self, session: AsyncSession, within: AsyncSession | None = None
+    ) -> AsyncIterator[AsyncSession]:
         async with session:
             async with session.begin():
                 yield session
                 announces = session.info.get("outbox_written", False)
+                recorded = await recording.record(session)
                 await (BEFORE_EVENTS if announces else BEFORE_COMMIT).reach()
             await (AFTER_EVENTS if announces else AFTER_COMMIT).reach()
             if announces:
@@ -161,6 +194,17 @@ class Database:
                     wake()
             for callback in session.info.get("after_commit", ()):
                 callback()
+        await self._settle(session, recorded, within)
+
+    async def _settle(self, session: AsyncSession, recorded: Recorded | None, within: AsyncSession | None) -> None:
+        unsettled: list[Recorded] = session.info.get("unsettled", [])
+        if recorded is not None and session.info.get("for_request"):
+            unsettled.append(recorded)
+        if within is not None:
+            within.info.setdefault("unsettled", []).extend(unsettled)
+        elif self._wait is not None:
+            for item in unsettled:
+                await self._wait(item)
 
 
 def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:

@@ -11,10 +11,13 @@ does not know. A golden file under `tests/contracts/golden/` holds each version 
 import re
 import uuid
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+NO_TENANT: Final = uuid.UUID(int=0)
+"""`tenantid` of what concerns a user who works in no tenant: no tenant has it."""
 
 TYPE_PATTERN = re.compile(r"^(?P<producer>[a-z]+)\.(?P<name>[a-z_.]+)\.v(?P<version>[1-9][0-9]*)$")
 _REGISTRY: dict[str, type["Event"]] = {}
@@ -92,7 +95,7 @@ class Envelope(BaseModel):
     ) -> Self:
         return cls(
             id=event_id,
-            source=f"/quarry/{producer_of(event.type)}",
+            source=source_of(event.type),
             type=event.type,
             subject=event.subject,
             time=datetime.now(UTC),
@@ -119,6 +122,20 @@ class Envelope(BaseModel):
         except (ValidationError, orjson.JSONDecodeError) as error:
             raise Undecodable(f"not a CloudEvent: {type(error).__name__}") from error
 
+    @classmethod
+    def from_stream(cls, raw: bytes, stream: str) -> Self:
+        """Parse what a stream carried. Who may write to a stream may speak for its producer, and for nobody else.
+
+        Raises:
+            Undecodable: not a CloudEvent of this shape.
+            ForeignEvent: the stream is not that of the type's producer, or the event says that somebody else sent it.
+        """
+        envelope = cls.from_json(raw)
+        producer = producer_of(envelope.type)
+        if stream != f"events.{producer}" or envelope.source != source_of(envelope.type):
+            raise ForeignEvent(f"{envelope.type} from {envelope.source!r} on {stream}")
+        return envelope
+
     def payload(self) -> Event:
         """The typed payload.
 
@@ -138,9 +155,18 @@ class Undecodable(ValueError):
     """A stream entry that no retry can turn into an event."""
 
 
+class ForeignEvent(Undecodable):
+    """An event on a stream that its producer does not write to."""
+
+
 def producer_of(event_type: str) -> str:
     """The service that publishes events of this type; also the name of its stream, `events.<producer>`."""
     return _parts_of(event_type)["producer"]
+
+
+def source_of(event_type: str) -> str:
+    """What the envelope of such an event says of its sender."""
+    return f"/quarry/{producer_of(event_type)}"
 
 
 def name_of(event_type: str) -> str:

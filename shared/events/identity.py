@@ -32,7 +32,9 @@ class TenantDeleted(Event):
 
     Sent: once, when an owner deletes the tenant.
 
-    For: every service, to forget the tenant: cached tokens, open streams, feeds, documents and jobs.
+    For: whoever holds something of the tenant. Cached tokens are dropped and open streams end. Projects, indexing and
+    the notifier leave a tombstone, so that nothing is made for it any more, and then erase in pieces: projects,
+    documents and their bytes; jobs, chunks and vectors; feeds.
     """
 
     type: ClassVar[str] = "identity.tenant.deleted.v1"
@@ -59,13 +61,15 @@ class MembershipChanged(Event):
     """Whose membership it is."""
     role: TenantRole | None
     """The role from now on; null for a user who left."""
+    membership_number: int = 1
+    """Which of the user's memberships of this tenant it is; grows when a user who left comes back."""
 
 
 class SessionRevoked(Event):
     """A browser session no longer counts in the envelope's tenant.
 
-    Sent: when a session is signed out, revoked or pushed out by a newer one, and when its active tenant changes. A
-    session without an active tenant announces nothing: nobody can have used it for a tenant's data.
+    Sent: when a session is signed out, revoked or pushed out by a newer one, and when its active tenant changes. For a
+    session without an active tenant the envelope names the nil UUID, which is no tenant's.
 
     For: whoever holds something that session obtained: cached tokens are dropped, open streams end.
     """

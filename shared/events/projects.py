@@ -38,6 +38,8 @@ class ProjectCreated(ProjectEvent):
     """Its name as first given."""
     owner_id: uuid.UUID
     """Its first owner."""
+    membership_number: int = 1
+    """The owner's membership of the tenant in which the role counts."""
 
 
 class ProjectUpdated(ProjectEvent):
@@ -55,7 +57,7 @@ class ProjectUpdated(ProjectEvent):
 
 
 class ProjectDeleted(ProjectEvent):
-    """A project is gone from view at once; it may be restored until it is purged.
+    """A project is gone from view at once; it may be restored.
 
     Sent: at each deletion, so again after a restoration. Its documents announce nothing of their own.
 
@@ -90,6 +92,8 @@ class ProjectMemberChanged(ProjectEvent):
     """Whose role it is."""
     role: ProjectRole | None
     """The role from now on; null once removed."""
+    membership_number: int = 1
+    """The user's membership of the tenant in which the role counts; it says nothing in a later one."""
 
 
 class DocumentEvent(Event):
@@ -222,7 +226,7 @@ class DocumentUpdated(DocumentEvent):
 
     Sent: at every change of those.
 
-    For: indexing, whose search answers with both and filters by the metadata.
+    For: indexing, whose search answers with both and filters by the metadata; clients, through the project's feed.
     """
 
     type: ClassVar[str] = "projects.document.updated.v1"

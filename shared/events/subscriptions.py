@@ -27,8 +27,9 @@ from shared.events.projects import (
     ProjectRestored,
     ProjectUpdated,
 )
+from shared.topology import BACKENDS
 
-PRODUCERS: Final = ("identity", "projects", "indexing", "notifier")
+PRODUCERS: Final = BACKENDS
 """Services with an outbox, a relay and a stream of their own, whether or not they have told anything yet."""
 
 Events = tuple[type[Event], ...]
@@ -37,7 +38,7 @@ _PROJECT_ACCESS: Final[Events] = (ProjectCreated, ProjectDeleted, ProjectRestore
 _LOST_ACCESS: Final[Events] = (TenantDeleted, MembershipChanged, SessionRevoked, ApiKeyRevoked)
 
 HANDLED: Final[Mapping[str, Events]] = {
-    "projects": (JobStarted, JobCompleted, JobFailed, JobCancelled),
+    "projects": (TenantDeleted, MembershipChanged, JobStarted, JobCompleted, JobFailed, JobCancelled),
     "indexing": (
         TenantDeleted,
         *_PROJECT_ACCESS,
@@ -56,16 +57,32 @@ HANDLED: Final[Mapping[str, Events]] = {
         DocumentIndexed,
         DocumentFailed,
         DocumentCancelled,
+        DocumentUpdated,
         DocumentDeleted,
     ),
 }
 """The events each service has a handler for, once in its inbox."""
 
 FOLLOWED: Final[Mapping[str, Events]] = {
-    "gateway": _LOST_ACCESS,
     "notifier": (*_LOST_ACCESS, *_PROJECT_ACCESS),
 }
 """The events each service also, or only, acts on as a follower."""
+
+INVALIDATES: Final[Mapping[str, Events]] = {
+    "gateway": _LOST_ACCESS,
+    "indexing": (
+        ProjectDeleted,
+        ProjectRestored,
+        ProjectMemberChanged,
+        DocumentUpdated,
+        DocumentDeleted,
+        DocumentCancelRequested,
+        DocumentRetryRequested,
+    ),
+    "notifier": (ProjectDeleted, ProjectRestored, ProjectMemberChanged),
+}
+"""The events that make what each service remembers untrue: it has acknowledged them before a request that caused one is
+answered (`shared.invalidations`)."""
 
 PROGRESS_WRITERS: Final = ("indexing",)
 PROGRESS_FOLLOWERS: Final = ("notifier",)
@@ -78,6 +95,15 @@ def _readers(table: Mapping[str, Events]) -> dict[str, tuple[str, ...]]:
         )
         for producer in PRODUCERS
     }
+
+
+INVALIDATORS: Final = frozenset(producer_of(event.type) for events in INVALIDATES.values() for event in events)
+"""The services that own what others keep copies of."""
+
+
+def holders_of(event_type: str) -> frozenset[str]:
+    """The services that have to acknowledge an event of this type."""
+    return frozenset(name for name, events in INVALIDATES.items() if event_type in {event.type for event in events})
 
 
 SUBSCRIBERS: Final[Mapping[str, tuple[str, ...]]] = _readers(HANDLED)

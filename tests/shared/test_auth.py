@@ -12,6 +12,7 @@ from joserfc.jwk import OctKey, OKPKey
 from shared.auth import ALL_SCOPES, PrincipalKind, Scope, ServiceTokens, TokenVerifier
 from shared.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from shared.events.projects import ProjectRole
+from shared.service_permissions import INSTALLATION_WIDE, SERVICE_ACCESS, operations_of
 from tests.support.identity import IdentityDouble
 
 TENANT = uuid.uuid4()
@@ -148,6 +149,31 @@ async def test_a_service_token_speaks_for_one_tenant_and_is_reused(
     assert await service.token("projects", uuid.uuid4()) != token
     principal = await verifier.verify(token)
     assert (principal.kind, principal.tenant_id, principal.user_id) == (PrincipalKind.SERVICE, TENANT, None)
+
+
+@pytest.mark.parametrize(
+    "claims", [{"trole": "admin"}, {"uid": str(TENANT)}, {"cid": str(TENANT)}, {"pid": str(TENANT)}]
+)
+async def test_a_service_that_says_it_has_a_role_is_refused(
+    verifier: TokenVerifier, tokens: IdentityDouble, claims: dict[str, Any]
+) -> None:
+    with pytest.raises(Unauthenticated):
+        await verifier.verify(tokens.bearer("projects", tenant_id=TENANT, kind=PrincipalKind.SERVICE, **claims))
+
+
+async def test_scopes_and_operations_do_not_pass_for_one_another(
+    verifier: TokenVerifier, tokens: IdentityDouble
+) -> None:
+    for kind, scope in ((PrincipalKind.SERVICE, "search"), (PrincipalKind.API_KEY, "projects.access.read")):
+        with pytest.raises(Unauthenticated):
+            await verifier.verify(tokens.bearer("projects", tenant_id=TENANT, kind=kind, scope=scope))
+
+
+def test_what_is_about_the_installation_needs_a_token_of_no_tenant() -> None:
+    for caller, table in SERVICE_ACCESS.items():
+        for audience in table:
+            assert operations_of(caller, audience, installation_wide=False).isdisjoint(INSTALLATION_WIDE)
+            assert operations_of(caller, audience, installation_wide=True) <= INSTALLATION_WIDE
 
 
 async def test_service_tokens_need_identity(client: aiohttp.ClientSession) -> None:

@@ -7,13 +7,13 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from shared.access import KnownProject
 from shared.dead_letters import MAX_DELIVERIES, DeadLetter
 from shared.delivery import Delivery, Dispatcher, Outcome
-from shared.events.envelope import Envelope
+from shared.events.envelope import Envelope, ForeignEvent
 from shared.handlers import BatchHandler, Handler, Received
 from shared.inbox import InboxEntry
 from shared.outbox import OutboxEvent, publish
+from shared.project_access import KnownProject
 from shared.tenancy import Database
 from tests.shared.backbone import Recorder, effects
 from tests.shared.events import NoteWritten
@@ -177,6 +177,26 @@ async def test_an_outage_does_not_count_as_an_attempt(
     assert await letters(database, tenant_id) == []
 
 
+async def test_a_statement_that_takes_too_long_is_the_events_failure(database: Database, tenant_id: uuid.UUID) -> None:
+    tried: list[uuid.UUID] = []
+
+    async def handle(session: AsyncSession, event: NoteWritten, _: Envelope) -> None:
+        tried.append(event.note_id)
+        guard = {"tenant_guard": "reads no row"}
+        await session.execute(text("SET LOCAL statement_timeout = '20ms'").execution_options(**guard))
+        await session.execute(text("SELECT pg_sleep(5)").execution_options(**guard))
+
+    dispatcher = Dispatcher(database, [Handler(NoteWritten, handle, "tests.slow")])
+    event = note(tenant_id)
+    outcome = await dispatcher.deliver(deliveries([event], count=1))
+    assert (outcome.done, outcome.not_counted) == ([], [])
+    outcome = await dispatcher.deliver(deliveries([event], count=MAX_DELIVERIES))
+    assert ids(outcome.done) == ["1-1"]
+    assert len(tried) == 2
+    (letter,) = await letters(database, tenant_id)
+    assert letter.handler == "tests.slow"
+
+
 async def test_a_value_that_can_never_be_stored_is_no_outage(database: Database, tenant_id: uuid.UUID) -> None:
     async def handle(session: AsyncSession, event: NoteWritten, envelope: Envelope) -> None:
         session.add(KnownProject(project_id=event.note_id, active=True, sequence=envelope.sequence * 2))
@@ -218,7 +238,43 @@ async def test_applying_again_runs_the_named_handler_once(
     dispatcher = Dispatcher(database, handlers)
     raw = note(tenant_id).to_json()
     for _ in range(2):
-        await dispatcher.apply_again(raw, "tests.recorder")
+        await dispatcher.apply_again(raw, "tests.recorder", "events.notifier")
     assert (len(recorder.called), len(other.called)) == (1, 0)
     with pytest.raises(LookupError, match="gone"):
-        await dispatcher.apply_again(raw, "tests.gone")
+        await dispatcher.apply_again(raw, "tests.gone", "events.notifier")
+
+
+async def test_an_event_on_the_stream_of_another_producer_is_quarantined_and_not_applied(
+    database: Database, recorder: Recorder, tenant_id: uuid.UUID
+) -> None:
+    """Whoever may write to one stream does not speak for the others, and nobody for somebody else on his own."""
+    dispatcher = Dispatcher(database, [Handler(NoteWritten, recorder, "tests.recorder")])
+    believed, elsewhere, pretended = (note(tenant_id) for _ in range(3))
+    pretended = pretended.model_copy(update={"source": "/quarry/identity"})
+    stray = Delivery("events.projects", "notifier", f"{uuid.uuid4().int % 10**12}-1", elsewhere.to_json(), 1)
+    false = Delivery("events.notifier", "notifier", f"{uuid.uuid4().int % 10**12}-1", pretended.to_json(), 1)
+    (good,) = deliveries([believed])
+    outcome = await dispatcher.deliver([stray, false, good])
+    assert ids(outcome.done) == [stray.entry_id, false.entry_id, good.entry_id]
+    assert noted([believed]) == set(await effects(database, tenant_id))
+    async with database.system() as session:
+        chosen = select(DeadLetter).where(DeadLetter.entry_id.in_([stray.entry_id, false.entry_id]))
+        found = {letter.entry_id: letter for letter in await session.scalars(chosen)}
+    assert found[stray.entry_id].reason == (
+        "ForeignEvent: notifier.note.written.v1 from '/quarry/notifier' on events.projects"
+    )
+    assert found[false.entry_id].reason == (
+        "ForeignEvent: notifier.note.written.v1 from '/quarry/identity' on events.notifier"
+    )
+    for letter in found.values():
+        with pytest.raises(ForeignEvent):
+            await dispatcher.apply_again(letter.payload, letter.handler, letter.stream)
+
+
+async def test_even_what_nobody_handles_is_quarantined_on_a_foreign_stream(
+    database: Database, tenant_id: uuid.UUID
+) -> None:
+    stray = Delivery("events.identity", "notifier", f"{uuid.uuid4().int % 10**12}-1", note(tenant_id).to_json(), 1)
+    assert await Dispatcher(database, []).deliver([stray]) == Outcome(done=[stray])
+    async with database.system() as session:
+        assert await session.scalar(select(DeadLetter.handler).where(DeadLetter.entry_id == stray.entry_id)) == "decode"

@@ -17,14 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from shared import tenancy
-from shared.access import KnownProject, ProjectAccess, ProjectDirectory, access_handlers
 from shared.auth import ALL_SCOPES, MAX_TOKEN_BYTES, Principal, PrincipalKind, Scope, ServiceTokens, TokenVerifier
 from shared.delivery import Delivery, Dispatcher
 from shared.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from shared.events.envelope import Event
 from shared.events.projects import ProjectCreated, ProjectDeleted, ProjectMemberChanged
+from shared.invalidations.holder import Holder, Ownership
+from shared.invalidations.projected_copies import Projection
+from shared.project_access import KnownProject, ProjectAccess, ProjectDirectory, access_handlers
 from shared.tenancy import Database
 from tests.support.identity import IdentityDouble
+from tests.support.leases import held
 from tests.support.letters import envelope_of
 from tests.support.serving import serve
 
@@ -151,9 +154,19 @@ async def _hear(database: Database, tenant_id: uuid.UUID, event: Event, sequence
 
 
 async def _require(
-    database: Database, tenant_id: uuid.UUID, project_id: uuid.UUID, directory: ProjectDirectory
+    database: Database,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID,
+    directory: ProjectDirectory,
+    *,
+    membership_number: int = 1,
 ) -> None:
-    member = Principal(PrincipalKind.SESSION, str(USER), USER, tenant_id, "member", ALL_SCOPES)
+    member = Principal(
+        PrincipalKind.SESSION,
+        *(str(USER), USER, tenant_id, "member", ALL_SCOPES),
+        membership_number=membership_number,
+    )
+    await directory.ensure_known(database, member, tenant_id=tenant_id, project_id=project_id)
     async with database.tenant(tenant_id) as session:
         await directory.require(session, member, project_id=project_id, scope=Scope.SEARCH)
 
@@ -161,7 +174,7 @@ async def _require(
 @pytest.fixture
 def directory(tokens: IdentityDouble, http: aiohttp.ClientSession) -> ProjectDirectory:
     """Nobody answers for projects it has not heard of."""
-    return ProjectDirectory("http://127.0.0.1:9", ServiceTokens("notifier", "secret", tokens.url, http), http)
+    return ProjectDirectory("http://127.0.0.1:9", ServiceTokens("notifier", "secret", tokens.url, http), http, held())
 
 
 async def test_a_deleted_project_is_closed_in_every_projection(
@@ -172,6 +185,19 @@ async def test_a_deleted_project_is_closed_in_every_projection(
     await _require(database, tenant_id, project_id, directory)
     await _hear(database, tenant_id, ProjectDeleted(project_id=project_id, actor_id=USER), 2)
     with pytest.raises(NotFound):
+        await _require(database, tenant_id, project_id, directory)
+
+
+async def test_a_projection_without_its_owners_lease_is_not_used(
+    database: Database, tokens: IdentityDouble, http: aiohttp.ClientSession, tenant_id: uuid.UUID
+) -> None:
+    project_id = uuid.uuid4()
+    await _hear(database, tenant_id, _created(project_id), 1)
+    service_tokens = ServiceTokens("notifier", "secret", tokens.url, http)
+    ownership = Ownership("projects", "http://127.0.0.1:9", "notifier", durable=True)
+    projection = Projection(Holder(ownership, service_tokens, http))
+    directory = ProjectDirectory("http://127.0.0.1:9", service_tokens, http, projection)
+    with pytest.raises(Unavailable):
         await _require(database, tenant_id, project_id, directory)
 
 
@@ -186,6 +212,19 @@ async def test_late_news_gives_no_access_back(
     # Without a role here its owner is asked, who does not answer.
     with pytest.raises((NotFound, Unavailable)):
         await _require(database, tenant_id, project_id, directory)
+
+
+async def test_a_role_of_an_earlier_membership_does_not_count(
+    database: Database, directory: ProjectDirectory, tenant_id: uuid.UUID
+) -> None:
+    project_id = uuid.uuid4()
+    await _hear(database, tenant_id, _created(project_id), 1)
+    await _require(database, tenant_id, project_id, directory)
+    with pytest.raises((NotFound, Unavailable)):
+        await _require(database, tenant_id, project_id, directory, membership_number=2)
+    granted = ProjectMemberChanged(project_id=project_id, user_id=USER, role="viewer", membership_number=2)
+    await _hear(database, tenant_id, granted, 2)
+    await _require(database, tenant_id, project_id, directory, membership_number=2)
 
 
 async def test_late_news_opens_no_deleted_project(
@@ -214,7 +253,7 @@ async def test_the_owner_of_a_project_is_asked_in_the_name_of_the_tenant(
         return {"project_id": str(project_id), "status": "active", "revision": 1, "members": members}
 
     async with serve(app) as url:
-        directory = ProjectDirectory(url, ServiceTokens("notifier", "secret", tokens.url, http), http)
+        directory = ProjectDirectory(url, ServiceTokens("notifier", "secret", tokens.url, http), http, held())
         await _require(database, tenant_id, uuid.uuid4(), directory)
     assert asked_for == [tenant_id]
 

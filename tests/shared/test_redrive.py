@@ -12,7 +12,6 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared import db, redrive
-from shared.access import KnownProject
 from shared.background import run_in_background
 from shared.dead_letters import DeadLetter, Wanted
 from shared.delivery import Dispatcher
@@ -20,6 +19,7 @@ from shared.events.envelope import Envelope
 from shared.failpoints import FailpointError
 from shared.handlers import Handler
 from shared.metrics import Metrics
+from shared.project_access import KnownProject
 from shared.redrive import MAX_STARTS, Redriver
 from shared.tenancy import Database
 from tests.shared.conftest import SampleSettings
@@ -211,7 +211,7 @@ async def test_an_outage_is_waited_out_and_not_counted(
     monkeypatch.setattr(redrive, "POSTPONED", timedelta(milliseconds=10))
     calls = 0
 
-    async def away(raw: bytes, handler: str) -> None:
+    async def away(raw: bytes, handler: str, _stream: str) -> None:
         nonlocal calls
         calls += 1
         if calls < 3:
@@ -230,7 +230,7 @@ async def test_an_outage_without_end_becomes_a_failure(
 ) -> None:
     monkeypatch.setattr(redrive, "POSTPONED", timedelta(milliseconds=1))
 
-    async def away(raw: bytes, handler: str) -> None:
+    async def away(raw: bytes, handler: str, _stream: str) -> None:
         raise ConnectionRefusedError("nobody there")
 
     letter_id, _ = await failed(database, tenant_id)
@@ -245,7 +245,7 @@ async def test_one_that_hangs_is_given_up(
 ) -> None:
     monkeypatch.setattr(redrive, "REDRIVE_SECONDS", 0.1)
 
-    async def hang(raw: bytes, handler: str) -> None:
+    async def hang(raw: bytes, handler: str, _stream: str) -> None:
         await asyncio.Event().wait()
 
     letter_id, _ = await failed(database, tenant_id)
@@ -264,7 +264,7 @@ async def test_a_lease_keeps_others_away_until_it_ends(
     effects.defect = lambda: FailpointError("the process ends")
     entered, leave = asyncio.Event(), asyncio.Event()
 
-    async def slow(raw: bytes, handler: str) -> None:
+    async def slow(raw: bytes, handler: str, _stream: str) -> None:
         entered.set()
         await leave.wait()
         raise ValueError("came back late")

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from infra.local.stack import Stack
 from infra.postgres.roles import Access
 from shared import db, tenancy
-from shared.access import KnownProject
+from shared.project_access import KnownProject
 from shared.relay import RelayState
 from shared.settings import SettingsError
 from shared.tenancy import Database, TenantMismatch, UnguardedStatement, after_commit, tenant_of

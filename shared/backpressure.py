@@ -1,4 +1,4 @@
-"""How many events wait for the relay, and the door that closes when there are too many.
+"""How many events wait for the relay, and refusing new ones when there are too many.
 
 Guarantees: while Redis is away requests go on being accepted, until `limit` events wait; from then on a request that
 would add one is refused with 503 and `Retry-After`, so the outbox cannot grow without end. What has begun goes on:
@@ -37,7 +37,7 @@ class Backlog:
         self.waiting = 0
 
     def refuse_when_full(self) -> None:
-        """The door.
+        """Called before a request adds events.
 
         Raises:
             BacklogFull: no more events may be added for now.

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 import aiohttp
+import tenacity
 
 from shared import keepalive
-from shared.resilience import Backoff
+from shared.resilience import retried
 
 ATTEMPT_SECONDS: Final = 1.5
 WITHIN_SECONDS: Final = 3.0
@@ -22,6 +23,9 @@ CONNECT_SECONDS: Final = 2.0
 _ATTEMPTS: Final = 3
 _NAME_SECONDS: Final = 1
 _AWAY: Final = frozenset({502, 503, 504})
+_UNANSWERED: Final = tenacity.retry_if_exception_type((aiohttp.ClientError, TimeoutError)) | tenacity.retry_if_result(
+    lambda response: response[0] in _AWAY
+)
 
 
 def new_session() -> aiohttp.ClientSession:
@@ -40,26 +44,18 @@ async def ask(
     params: Mapping[str, str] | None = None,
     json: object = None,
 ) -> tuple[int, bytes]:
-    """Status and body of the answer to a question that may be put more than once.
+    """Status and body of the response to a request that may be sent more than once.
 
     Raises:
-        aiohttp.ClientError, TimeoutError: no answer.
+        aiohttp.ClientError, TimeoutError: no response.
     """
-    pauses = Backoff(first=0.2, most=0.8)
-    left = _ATTEMPTS
+
+    async def attempt() -> tuple[int, bytes]:
+        async with (
+            asyncio.timeout(ATTEMPT_SECONDS),
+            client.request(method, url, headers=headers, params=params, json=json) as response,
+        ):
+            return response.status, await response.read()
+
     async with asyncio.timeout(WITHIN_SECONDS):
-        while True:
-            left -= 1
-            try:
-                async with (
-                    asyncio.timeout(ATTEMPT_SECONDS),
-                    client.request(method, url, headers=headers, params=params, json=json) as answer,
-                ):
-                    status, body = answer.status, await answer.read()
-            except (aiohttp.ClientError, TimeoutError):
-                if not left:
-                    raise
-            else:
-                if status not in _AWAY or not left:
-                    return status, body
-            await asyncio.sleep(pauses.next())
+        return await retried(attempt, _ATTEMPTS, again=_UNANSWERED, first=0.2, most=0.8)

@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 
 from infra.local.stack import Stack
 from shared.background import run_in_background
-from shared.following import follow
 from shared.redis_clients import reader_client
+from shared.stream_tail import follow
 from tests.shared.backbone import (
     value_of,
 )

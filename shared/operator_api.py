@@ -1,9 +1,9 @@
 """What operators reach on a service's own port: its dead letters and its metrics.
 
 None of it is public. The gateway routes neither `/internal` nor `/metrics`, and neither is in an OpenAPI document.
-Dead letters hold events of all tenants, so a client's token, whatever its role, is refused: only the service itself and
-the holder of identity's `operator` secret (`POST /internal/operator-token`) get in. Metrics name no tenant and need no
-credential.
+Dead letters hold events of all tenants, so a client's token, whatever its role, is refused, and so is every service's:
+only the holder of identity's `operator` secret (`POST /internal/operator-token`) gets in. Metrics name no tenant and
+need no credential.
 
 *Event* dead letters, that is: failed indexing jobs, which clients see and retry, are another thing.
 """
@@ -11,16 +11,16 @@ credential.
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from shared import dead_letters, redrive
-from shared.auth import OPERATOR, Principal, PrincipalKind
 from shared.dead_letters import Detail, Summary, Wanted
-from shared.errors import Forbidden, NotFound
-from shared.http import CurrentPrincipal, Input
+from shared.errors import NotFound
+from shared.http import Input, operation
 from shared.metrics import CONTENT_TYPE, Metrics
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
+from shared.service_permissions import Operation
 from shared.sessions import SystemSession
 
 Name = Annotated[str | None, Query(max_length=200)]
@@ -39,14 +39,11 @@ class Requested(BaseModel):
     requested: int
 
 
-async def _operator(request: Request, principal: CurrentPrincipal) -> Principal:
-    own_name = f"service:{request.app.state.runtime.settings.service}"
-    if principal.kind is not PrincipalKind.SERVICE or principal.subject not in (OPERATOR, own_name):
-        raise Forbidden("Only operators may do this.")
-    return principal
-
-
-router = APIRouter(prefix="/internal/dead-letters", include_in_schema=False, dependencies=[Depends(_operator)])
+router = APIRouter(
+    prefix="/internal/dead-letters",
+    include_in_schema=False,
+    dependencies=[operation(Operation.MANAGE_DEAD_LETTERS)],
+)
 metrics_router = APIRouter(include_in_schema=False)
 
 

@@ -1,4 +1,4 @@
-"""The door closes while too many events wait, and opens again."""
+"""Events are refused while too many wait, and accepted again."""
 
 import uuid
 
@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from shared.background import run_in_background
-from shared.backlog import Backlog, BacklogFull
+from shared.backpressure import Backlog, BacklogFull
 from shared.outbox import OutboxEvent, caused_by_request, publish
 from shared.relay import Relay
 from shared.tenancy import Database
@@ -50,7 +50,7 @@ async def test_what_follows_from_an_event_is_never_refused(
     await write(database, tenant_id)
 
 
-async def test_what_redis_lost_and_is_published_again_does_not_close_the_door(
+async def test_what_redis_lost_and_is_published_again_refuses_nothing(
     database: Database, backlog: Backlog, tenant_id: uuid.UUID
 ) -> None:
     await write(database, tenant_id, 5)
@@ -60,7 +60,7 @@ async def test_what_redis_lost_and_is_published_again_does_not_close_the_door(
     assert backlog.waiting == 0
 
 
-async def test_the_door_opens_once_the_relay_has_caught_up(
+async def test_events_are_accepted_once_the_relay_has_caught_up(
     database: Database, backlog: Backlog, relay: Relay, tenant_id: uuid.UUID
 ) -> None:
     backlog.waiting = 3

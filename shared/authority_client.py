@@ -1,0 +1,73 @@
+"""What a caller's credential allows now: asked of identity, by a service whose work outlives the token it began with.
+
+A token says what was true when it was made. Work that takes longer, such as an upload, asks again right before it takes
+effect; what another service must know of members to decide (is this user one at all?) is asked here too.
+
+Guarantees: an answer from identity's own rows, never from a cache or a projection.
+Fails by: `Unavailable`; the work must not take effect then.
+"""
+
+import uuid
+from collections.abc import Collection
+from typing import Any, Final
+
+import aiohttp
+import orjson
+
+from shared import service_client
+from shared.auth import Principal, ServiceTokens, principal_from
+from shared.errors import NotFound, Unauthenticated, Unavailable
+
+MOST_ASKED: Final = 500
+
+
+class Authority:
+    """Asks identity on behalf of one service."""
+
+    def __init__(self, identity_url: str, tokens: ServiceTokens, client: aiohttp.ClientSession) -> None:
+        self._url = identity_url.rstrip("/")
+        self._tokens = tokens
+        self._client = client
+
+    async def now(self, principal: Principal) -> Principal:
+        """The caller as a token made now would describe it.
+
+        Raises:
+            Unauthenticated: the credential counts no more.
+            NotFound: it does not speak for the tenant any more, of which it must not know a thing then.
+            Unavailable: identity does not answer.
+        """
+        if principal.tenant_id is None or principal.credential_id is None:
+            raise Unauthenticated
+        answer = await self._ask(
+            principal.tenant_id, "authority", kind=principal.kind.value, credential_id=str(principal.credential_id)
+        )
+        if not answer["counts"]:
+            raise Unauthenticated
+        if answer["claims"] is None:
+            raise NotFound
+        return principal_from(answer["claims"])
+
+    async def memberships(self, tenant_id: uuid.UUID, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, int]:
+        """Those of the users, at most `MOST_ASKED`, who belong to the tenant, and the numbers of their memberships.
+
+        Raises:
+            Unavailable: identity does not answer.
+        """
+        if not user_ids:
+            return {}
+        answer = await self._ask(tenant_id, "members", user_ids=[str(user_id) for user_id in user_ids])
+        return {uuid.UUID(user_id): int(number) for user_id, number in answer["numbers"].items()}
+
+    async def _ask(self, tenant_id: uuid.UUID, what: str, **question: Any) -> dict[str, Any]:
+        headers = {"Authorization": f"Bearer {await self._tokens.token('identity', tenant_id)}"}
+        try:
+            status, body = await service_client.ask(
+                self._client, "POST", f"{self._url}/internal/{what}", headers=headers, json=question
+            )
+            if status != 200:
+                raise ValueError(f"status {status}")
+            answer: dict[str, Any] = orjson.loads(body)
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise Unavailable("Identity cannot be reached to check the credential.", retry_after=1) from error
+        return answer

@@ -1,0 +1,68 @@
+"""Internal endpoints of an owner; the gateway routes no client to them."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from pydantic import BaseModel
+
+from shared.http import CurrentPrincipal, Input, operation
+from shared.invalidations import PATH
+from shared.invalidations.owner import Owner
+from shared.service_permissions import Operation
+
+router = APIRouter(prefix=PATH, include_in_schema=False, dependencies=[operation(Operation.HOLD_COPIES)])
+
+
+class LeaseRequest(Input):
+    """A holder asks for its lease. `acknowledged`: up to where it has applied everything; `wait`: for news."""
+
+    holder: uuid.UUID
+    durable: bool
+    acknowledged: int | None = None
+    wait: bool = False
+
+
+class LeaseChanges(BaseModel):
+    """See `shared.invalidations.owner.Changes`."""
+
+    position: int
+    entries: list[str]
+    more: bool
+    forgotten: bool
+
+
+class Released(BaseModel):
+    """The lease is gone."""
+
+    released: bool
+
+
+async def _owner(request: Request) -> Owner:
+    owner: Owner = request.app.state.invalidations
+    return owner
+
+
+async def _consumer(principal: CurrentPrincipal) -> str:
+    """The calling service."""
+    return principal.subject.removeprefix("service:")
+
+
+CurrentOwner = Annotated[Owner, Depends(_owner)]
+Consumer = Annotated[str, Depends(_consumer)]
+
+
+@router.post("/lease")
+async def lease(body: LeaseRequest, consumer: Consumer, owner: CurrentOwner) -> LeaseChanges:
+    """Extend the caller's lease and say what has become untrue, waiting a moment for it."""
+    changes = await owner.renew(body.holder, consumer, body.acknowledged, durable=body.durable, wait=body.wait)
+    return LeaseChanges(
+        position=changes.position, entries=list(changes.entries), more=changes.more, forgotten=changes.forgotten
+    )
+
+
+@router.post("/release")
+async def release(body: LeaseRequest, consumer: Consumer, owner: CurrentOwner) -> Released:
+    """The caller uses no copies any more."""
+    await owner.release(body.holder, consumer)
+    return Released(released=True)

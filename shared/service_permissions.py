@@ -1,0 +1,62 @@
+"""Which service may ask which other service for what. The one place that knows: identity issues tokens by it, and every
+internal route names the operation it is.
+
+A service exchanges its secret at identity for a token for one audience. The token's scope is the operations of the
+caller there, and nothing else: it carries no user, no role and none of a client's scopes. What is about a tenant needs
+a token of that tenant; what is about the installation (`INSTALLATION_WIDE`) needs one that names none.
+
+Routes. `shared.http` lets services in at `/internal` alone and clients everywhere but there. A route under `/internal`
+takes `operation(...)` as a dependency; those of identity that take a secret instead, and its public keys, are the only
+exceptions, and `tests/isolation/test_service_access.py` holds every service to that.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+from shared.topology import BACKENDS, Backend
+
+Audience = Backend
+
+
+class Operation(StrEnum):
+    """What one service asks of another. Named by the owner, the thing and what is done to it."""
+
+    READ_PROJECT_ACCESS = "projects.access.read"
+    READ_DOCUMENT_CONTENT = "projects.content.read"
+    READ_PROGRESS = "indexing.progress.read"
+    READ_MEMBERSHIPS = "identity.memberships.read"
+    READ_AUTHORITY = "identity.authority.read"
+    MANAGE_DEAD_LETTERS = "dead_letters.manage"
+    HOLD_COPIES = "copies.hold"
+
+
+# About no tenant: a token for these names none, and a token that names one is not good for these.
+INSTALLATION_WIDE: Final = frozenset({Operation.MANAGE_DEAD_LETTERS, Operation.HOLD_COPIES})
+
+Table = Mapping[str, Mapping[str, frozenset[Operation]]]
+
+# The name among identity's service secrets that stands for the people who run the installation, and the subject of
+# their tokens, which are about no tenant.
+OPERATOR: Final = "operator"
+
+SERVICE_ACCESS: Final[Table] = {
+    "gateway": {"identity": frozenset({Operation.HOLD_COPIES})},
+    "identity": {"projects": frozenset({Operation.READ_PROJECT_ACCESS})},
+    "projects": {"identity": frozenset({Operation.READ_MEMBERSHIPS, Operation.READ_AUTHORITY})},
+    "indexing": {
+        "projects": frozenset({Operation.READ_PROJECT_ACCESS, Operation.READ_DOCUMENT_CONTENT, Operation.HOLD_COPIES}),
+    },
+    "notifier": {
+        "projects": frozenset({Operation.READ_PROJECT_ACCESS, Operation.HOLD_COPIES}),
+        "indexing": frozenset({Operation.READ_PROGRESS}),
+    },
+    OPERATOR: {audience: frozenset({Operation.MANAGE_DEAD_LETTERS}) for audience in BACKENDS},
+}
+"""Caller, audience, operations."""
+
+
+def operations_of(caller: str, audience: str, *, installation_wide: bool) -> frozenset[Operation]:
+    """What `caller` may ask of `audience`, about a tenant or about the installation; empty for nothing."""
+    allowed = SERVICE_ACCESS.get(caller, {}).get(audience, frozenset())
+    return allowed & INSTALLATION_WIDE if installation_wide else allowed - INSTALLATION_WIDE
