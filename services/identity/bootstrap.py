@@ -24,12 +24,12 @@ from services.identity.api_keys import service as api_keys
 from services.identity.settings import IdentitySettings
 from services.identity.tenants import repository as tenants_of
 from services.identity.tenants import service as tenants
-from services.identity.transactions import Transactions
 from services.identity.users import repository as users_of
 from services.identity.users import service as users
 from shared import db, telemetry
 from shared.auth import ALL_SCOPES
 from shared.tenancy import Database
+from shared.transactions import Transactions
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ async def bootstrap(transactions: Transactions, wanted: Wanted) -> Bootstrapped:
         named = [item.id for item in owned if item.name == wanted.tenant]
         tenant_id = named[0] if named else await tenants_of.new_id(session)
         if not named:
-            await tenants.create_as(transactions, tenant_id, owner_id=user_id, name=wanted.tenant)
-        async with transactions.tenant(tenant_id) as bound:
+            await tenants.create_as(transactions, tenant_id, owner_id=user_id, name=wanted.tenant, within=session)
+        async with transactions.tenant(tenant_id, within=session) as bound:
             return Bootstrapped(tenant_id, await _key(bound, user_id, wanted))
 
 
@@ -68,8 +68,7 @@ async def _key(session: AsyncSession, user_id: uuid.UUID, wanted: Wanted) -> str
     former = await api_keys_of.by_name(session, wanted.key_name)
     if former and wanted.keep_key:
         return None
-    for key in former:
-        api_keys.end(session, key)
+    await api_keys.end_all(session, former)
     _row, secret = await api_keys.store(session, user_id=user_id, name=wanted.key_name, scopes=list(ALL_SCOPES))
     return secret
 

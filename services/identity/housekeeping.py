@@ -9,8 +9,8 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.identity.oauth import repository as login_states
 from services.identity.sessions import repository as sessions
+from services.identity.sign_in import repository as login_states
 from services.identity.tokens import signing_keys
 from services.identity.tokens.signing_keys import KeyRing
 from shared.resilience import Backoff

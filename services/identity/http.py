@@ -9,14 +9,14 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 from pydantic import SecretStr
 
+from services.identity.projects_client import Projects
 from services.identity.sessions.service import SignedIn
 from services.identity.settings import IdentitySettings
 from services.identity.tokens.issuing import TokenIssuer
 from services.identity.tokens.signing_keys import KeyRing
-from services.identity.transactions import Transactions
 from shared.auth import PrincipalKind
 from shared.errors import Forbidden, Unauthenticated
-from shared.http import CurrentPrincipal, request_id_of
+from shared.http import CurrentPrincipal
 
 
 async def _settings(request: Request) -> IdentitySettings:
@@ -26,16 +26,16 @@ async def _settings(request: Request) -> IdentitySettings:
 Settings = Annotated[IdentitySettings, Depends(_settings)]
 
 
-async def _transactions(request: Request) -> Transactions:
-    return Transactions(request.app.state.runtime.database, request_id_of(request))
-
-
 async def _key_ring(request: Request) -> KeyRing:
     return cast(KeyRing, request.app.state.key_ring)
 
 
 async def _token_issuer(request: Request) -> TokenIssuer:
     return cast(TokenIssuer, request.app.state.token_issuer)
+
+
+async def _projects(request: Request) -> Projects:
+    return cast(Projects, request.app.state.projects)
 
 
 async def _calling_service(request: Request, settings: Settings) -> str:
@@ -67,8 +67,8 @@ async def _signed_in(principal: CurrentPrincipal) -> SignedIn:
     return SignedIn(principal.user_id, principal.credential_id, principal.tenant_id)
 
 
-OwnTransactions = Annotated[Transactions, Depends(_transactions)]
 Keys = Annotated[KeyRing, Depends(_key_ring)]
 Issuer = Annotated[TokenIssuer, Depends(_token_issuer)]
 CallingService = Annotated[str, Depends(_calling_service)]
 SignedInUser = Annotated[SignedIn, Depends(_signed_in)]
+KnownProjects = Annotated[Projects, Depends(_projects)]

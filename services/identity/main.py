@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from services.identity import housekeeping
 from services.identity.api_keys.router import router as api_keys
 from services.identity.invitations.router import router as invitations
+from services.identity.members.router import internal_router as internal_members
 from services.identity.members.router import router as members
-from services.identity.oauth.client import ProviderClient
-from services.identity.oauth.router import router as oauth
+from services.identity.projects_client import Projects
 from services.identity.sessions.router import router as sessions
 from services.identity.settings import IdentitySettings
+from services.identity.sign_in.client import ProviderClient
+from services.identity.sign_in.router import router as oauth
 from services.identity.tenants.router import router as tenants
 from services.identity.tokens.issuing import OwnTokenVerifier, TokenIssuer
 from services.identity.tokens.router import router as tokens
@@ -26,7 +28,7 @@ from shared.background import run_in_background
 from shared.handlers import Handler
 from shared.service import Runtime
 
-ROUTERS = (oauth, sessions, users, tenants, members, invitations, api_keys, tokens)
+ROUTERS = (oauth, sessions, users, tenants, members, invitations, api_keys, tokens, internal_members)
 
 
 def create_app() -> FastAPI:
@@ -39,6 +41,7 @@ def create_app() -> FastAPI:
         await ring.refresh()
         app.state.key_ring = ring
         app.state.token_issuer = TokenIssuer(ring, settings.token_seconds)
+        app.state.projects = Projects(settings.projects_url, app.state.token_issuer, runtime.http)
         runtime.verifier = OwnTokenVerifier(ring, settings.identity_url, runtime.http)
         app.state.providers = {
             provider.name: ProviderClient(

@@ -87,10 +87,16 @@ class IdentitySettings(DatabaseSettings):
     encryption_key: Annotated[SecretStr, AfterValidator(_whole_key)]
     providers: Annotated[tuple[Provider, ...], BeforeValidator(_from_json), AfterValidator(_distinct)]
     public_url: SecureUrl
+    projects_url: str = Field(min_length=1)
 
     session_idle_seconds: int = Field(default=7 * 86_400, ge=300)
     session_absolute_seconds: int = Field(default=30 * 86_400, ge=300)
     max_sessions_per_user: int = Field(default=20, ge=1)
+    max_tenants_per_user: int = Field(default=10, ge=1)
+    max_new_tenants_per_hour: int = Field(default=20, ge=1)  # of one user
+    max_members_per_tenant: int = Field(default=1000, ge=1)
+    max_invitations_per_tenant: int = Field(default=200, ge=1)
+    max_api_keys_per_tenant: int = Field(default=200, ge=1)
     login_seconds: int = Field(default=600, ge=30, le=3600)
     invitation_seconds: int = Field(default=7 * 86_400, ge=60)
     token_seconds: int = Field(default=60, ge=30, le=300)

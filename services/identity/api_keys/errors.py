@@ -11,3 +11,9 @@ class ScopesTooWide(Forbidden):
 class ExpiryInvalid(InvalidRequest):
     code = "expiry_invalid"
     detail = "expires_at must be in the future, and no later than the expiry of the key that makes this one."
+
+
+class ProjectUnknown(InvalidRequest):
+    status = 422
+    code = "project_unknown"
+    detail = "project_id is no project of this tenant."

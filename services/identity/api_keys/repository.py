@@ -15,6 +15,11 @@ from services.identity.tenants.models import Tenant
 from shared.events.identity import TenantRole
 
 USED_EVERY: Final = timedelta(minutes=1)
+# `clock_timestamp()`, not the beginning of a transaction that may have waited for a lock since.
+_COUNTS: Final = (
+    ApiKey.revoked_at.is_(None),
+    or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp()),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +32,13 @@ class Holder:
     role: TenantRole | None
     scopes: Sequence[str]
     project_id: uuid.UUID | None
+    expires_at: datetime | None
+    membership_number: int
     unused_lately: bool
 
 
-# Every exchange runs this. The membership is that of the key's own tenant and user: once gone, the key does not count.
-_HOLDER = (
+# The membership is that of the key's own tenant and user: once gone, the key does not count.
+_HOLDERS = (
     select(
         ApiKey.id,
         ApiKey.tenant_id,
@@ -39,23 +46,33 @@ _HOLDER = (
         Membership.role,
         ApiKey.scopes,
         ApiKey.project_id,
+        ApiKey.expires_at,
+        Membership.number,
         or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - USED_EVERY).label("unused_lately"),
     )
     .join(Membership, and_(Membership.tenant_id == ApiKey.tenant_id, Membership.user_id == ApiKey.user_id))
     .join(Tenant, Tenant.tenant_id == ApiKey.tenant_id)
     .where(
-        ApiKey.key_hash == bindparam("key_hash"),
         ApiKey.revoked_at.is_(None),
         or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
         Membership.role.is_not(None),
         Tenant.deleted_at.is_(None),
     )
 )
+# Every exchange runs this.
+_HOLDER = _HOLDERS.where(ApiKey.key_hash == bindparam("key_hash"))
+_HOLDER_BY_ID = _HOLDERS.where(ApiKey.id == bindparam("key_id"))
 
 
 async def holder(session: AsyncSession, key_hash: bytes) -> Holder | None:
     """For the system session: the tenant is what this finds out."""
     row = (await session.execute(_HOLDER, {"key_hash": key_hash})).one_or_none()
+    return Holder(*row) if row is not None else None
+
+
+async def holder_by_id(session: AsyncSession, key_id: uuid.UUID) -> Holder | None:
+    """As `holder`, for a key that was found by its hash before."""
+    row = (await session.execute(_HOLDER_BY_ID, {"key_id": key_id})).one_or_none()
     return Holder(*row) if row is not None else None
 
 
@@ -84,19 +101,28 @@ async def by_id(session: AsyncSession, key_id: uuid.UUID) -> ApiKey | None:
     )
 
 
-async def by_name(session: AsyncSession, name: str) -> Sequence[ApiKey]:
-    """The keys of that name that still count, locked for change."""
+async def counting(session: AsyncSession, key_id: uuid.UUID) -> ApiKey | None:
+    """A key that is neither revoked nor expired."""
+    return await session.scalar(select(ApiKey).where(ApiKey.id == key_id, *_COUNTS))
+
+
+async def count(session: AsyncSession) -> int:
+    """How many keys of the tenant are neither revoked nor expired."""
+    return (await session.execute(select(func.count(ApiKey.id)).where(*_COUNTS))).scalar_one()
+
+
+async def made_by(session: AsyncSession, key_ids: Sequence[uuid.UUID]) -> Sequence[ApiKey]:
+    """Keys made with one of those, and not revoked; locked for change."""
     return (
         await session.scalars(
-            select(ApiKey)
-            .where(
-                ApiKey.name == name,
-                ApiKey.revoked_at.is_(None),
-                or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
-            )
-            .with_for_update()
+            select(ApiKey).where(ApiKey.created_by_key.in_(key_ids), ApiKey.revoked_at.is_(None)).with_for_update()
         )
     ).all()
+
+
+async def by_name(session: AsyncSession, name: str) -> Sequence[ApiKey]:
+    """The keys of that name that still count, locked for change."""
+    return (await session.scalars(select(ApiKey).where(ApiKey.name == name, *_COUNTS).with_for_update())).all()
 
 
 async def of_user(session: AsyncSession, user_id: uuid.UUID) -> Sequence[ApiKey]:

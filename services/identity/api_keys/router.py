@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from services.identity.api_keys import service
 from services.identity.api_keys.schemas import ApiKeyOut, MadeApiKey, NewApiKey
+from services.identity.http import KnownProjects, Settings
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
 from shared.sessions import TenantSession
@@ -18,20 +19,26 @@ async def list_api_keys(
     session: TenantSession, principal: CurrentPrincipal, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[ApiKeyOut]:
     """Keys that are not revoked, oldest first."""
-    rows = await service.listed(session, principal, limit=limit, after=decode_cursor(cursor))
+    rows = await service.page(session, principal, limit=limit, after=decode_cursor(cursor))
     items, following = cut_page(rows, limit, lambda row: (row.created_at, row.id))
     return Page(items=[ApiKeyOut.model_validate(row, from_attributes=True) for row in items], next_cursor=following)
 
 
 @router.post("", status_code=201)
-async def create_api_key(session: TenantSession, principal: CurrentPrincipal, body: NewApiKey) -> MadeApiKey:
-    """Make a key. The answer is the only place where it is shown."""
-    row, key = await service.create(session, principal, **dict(body))
+async def create_api_key(
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    projects: KnownProjects,
+    settings: Settings,
+    body: NewApiKey,
+) -> MadeApiKey:
+    """Make a key. The answer is the only place where it is shown. A key made with a key ends with that one."""
+    row, key = await service.create(session, principal, projects, **dict(body), settings=settings)
     shown = ApiKeyOut.model_validate(row, from_attributes=True)
     return MadeApiKey(**shown.model_dump(), key=key)
 
 
 @router.delete("/{key_id}", status_code=204)
 async def revoke_api_key(session: TenantSession, principal: CurrentPrincipal, key_id: uuid.UUID) -> None:
-    """Revoke a key; it stops working within seconds."""
+    """Revoke a key, and with it the keys made with it and the invitations it sent."""
     await service.revoke(session, principal, key_id=key_id)

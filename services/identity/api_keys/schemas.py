@@ -4,23 +4,24 @@ import uuid
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from shared.auth import Scope
-from shared.http import Input, one_line
+from shared.http import Input, Moment, one_line
 
 
 class NewApiKey(Input):
-    """`scopes` must be among the maker's own. `project_id` limits the key to one project."""
+    """`scopes` must be among the maker's own. `project_id` limits the key to one project
+    of the tenant."""
 
     name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(one_line)]
-    scopes: list[Scope] = Field(min_length=1, max_length=len(Scope))
-    expires_at: AwareDatetime | None = None
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope), fail_fast=True)]
+    expires_at: Moment | None = None
     project_id: uuid.UUID | None = None
 
 
 class ApiKeyOut(BaseModel):
-    """A key as listed; `prefix` is how it begins."""
+    """A key as listed; `prefix` is how it begins. It ends with the key it was made with, `created_by_key`."""
 
     id: uuid.UUID
     name: str
@@ -28,6 +29,7 @@ class ApiKeyOut(BaseModel):
     user_id: uuid.UUID
     scopes: list[Scope]
     project_id: uuid.UUID | None
+    created_by_key: uuid.UUID | None
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None

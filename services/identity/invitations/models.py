@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Index, PrimaryKeyConstraint, Text, text
+from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.identity.schema import Base
@@ -12,12 +12,14 @@ from shared.tenancy import TenantOwned
 
 
 class Invitation(TenantOwned, Base):
-    """Open until accepted, revoked or expired. `email` is in lower case."""
+    """Open until accepted, revoked or expired, and while who invited could still do so. `email` is in lower case."""
 
     __tablename__ = "invitations"
     __table_args__ = (
         PrimaryKeyConstraint("tenant_id", "id"),
         CheckConstraint("role IN ('owner', 'admin', 'member')", name="known_role"),
+        ForeignKeyConstraint(["tenant_id", "invited_by_key"], ["api_keys.tenant_id", "api_keys.id"]),
+        Index("ix_invitations_tenant_id_invited_by", "tenant_id", "invited_by"),
         Index("ix_invitations_token_hash", "token_hash"),
         Index("ix_invitations_email", "email"),
         Index("ix_invitations_tenant_id_created_at_id", "tenant_id", "created_at", "id"),
@@ -28,6 +30,7 @@ class Invitation(TenantOwned, Base):
     role: Mapped[TenantRole] = mapped_column(Text)
     token_hash: Mapped[bytes]
     invited_by: Mapped[uuid.UUID]
+    invited_by_key: Mapped[uuid.UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     expires_at: Mapped[datetime]
     accepted_at: Mapped[datetime | None]

@@ -8,6 +8,7 @@ from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.invitations.models import Invitation
+from shared.events.identity import TenantRole
 
 _PENDING = (Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))
 
@@ -16,6 +17,27 @@ async def add(session: AsyncSession, invitation: Invitation) -> Invitation:
     session.add(invitation)
     await session.flush()
     return invitation
+
+
+async def revoke_made_with(session: AsyncSession, key_ids: Sequence[uuid.UUID]) -> None:
+    """Those that were sent with one of these keys."""
+    await session.execute(
+        update(Invitation).where(Invitation.invited_by_key.in_(key_ids), *_PENDING).values(revoked_at=func.now())
+    )
+
+
+async def revoke_beyond(session: AsyncSession, user_id: uuid.UUID, roles: Sequence[TenantRole]) -> None:
+    """Those by which a user invited into one of these roles."""
+    await session.execute(
+        update(Invitation)
+        .where(Invitation.invited_by == user_id, Invitation.role.in_(roles), *_PENDING)
+        .values(revoked_at=func.now())
+    )
+
+
+async def count_open(session: AsyncSession) -> int:
+    waiting = select(func.count(Invitation.id)).where(*_PENDING, Invitation.expires_at > func.now())
+    return (await session.execute(waiting)).scalar_one()
 
 
 async def revoke_pending_of(session: AsyncSession, email: str) -> None:

@@ -5,14 +5,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
-from services.identity.http import OwnTransactions, Settings, SignedInUser
+from services.identity.http import Settings, SignedInUser
 from services.identity.invitations import service
 from services.identity.invitations.models import Invitation
 from services.identity.invitations.schemas import InvitationOut, MadeInvitation, NewInvitation
 from services.identity.users.schemas import TenantRoleOut
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
-from shared.sessions import TenantSession
+from shared.sessions import AnyTransactions, TenantSession
 
 router = APIRouter(prefix="/v1/invitations", tags=["Invitations"])
 Token = Annotated[str, Path(min_length=16, max_length=128)]
@@ -23,7 +23,7 @@ async def list_invitations(
     session: TenantSession, principal: CurrentPrincipal, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[InvitationOut]:
     """Invitations that were neither accepted nor revoked, oldest first."""
-    rows = await service.listed(session, principal, limit=limit, after=decode_cursor(cursor))
+    rows = await service.page(session, principal, limit=limit, after=decode_cursor(cursor))
     shown, following = cut_page(rows, limit, lambda row: (row.created_at, row.id))
     return Page(items=[InvitationOut(**_facts(row)) for row in shown], next_cursor=following)
 
@@ -44,9 +44,11 @@ async def revoke_invitation(session: TenantSession, principal: CurrentPrincipal,
 
 
 @router.post("/{token}/accept")
-async def accept_invitation(transactions: OwnTransactions, caller: SignedInUser, token: Token) -> TenantRoleOut:
+async def accept_invitation(
+    transactions: AnyTransactions, caller: SignedInUser, settings: Settings, token: Token
+) -> TenantRoleOut:
     """Join the tenant. Activate it to work in it."""
-    tenant = await service.accept(transactions, caller, token=token)
+    tenant = await service.accept(transactions, caller, token=token, settings=settings)
     return TenantRoleOut.model_validate(tenant, from_attributes=True)
 
 
@@ -57,6 +59,7 @@ def _facts(row: Invitation) -> dict[str, Any]:
         "role": row.role,
         "status": service.status_of(row),
         "invited_by": row.invited_by,
+        "invited_by_key": row.invited_by_key,
         "created_at": row.created_at,
         "expires_at": row.expires_at,
     }

@@ -18,13 +18,15 @@ class NewInvitation(Input):
 
 
 class InvitationOut(BaseModel):
-    """An invitation that is still open or has expired, but was neither accepted nor revoked."""
+    """An invitation that is still open or has expired, but was neither accepted nor revoked. It ends when who sent it,
+    or the key it was sent with, may no longer give the role."""
 
     id: uuid.UUID
     email: str
     role: TenantRole
     status: Literal["open", "expired"]
     invited_by: uuid.UUID
+    invited_by_key: uuid.UUID | None
     created_at: datetime
     expires_at: datetime
 

@@ -14,16 +14,17 @@ from services.identity.credentials import hashed, new_secret
 from services.identity.invitations import repository
 from services.identity.invitations.errors import InvitationForSomeoneElse
 from services.identity.invitations.models import Invitation
+from services.identity.members import grants
 from services.identity.members import service as members
 from services.identity.sessions.service import SignedIn
 from services.identity.settings import IdentitySettings
 from services.identity.tenants import repository as tenants
 from services.identity.tenants.repository import TenantOfUser
-from services.identity.transactions import Transactions
 from services.identity.users import service as users
 from shared.auth import Principal, Scope
-from shared.errors import Forbidden, NotFound
+from shared.errors import Forbidden, NotFound, QuotaExceeded
 from shared.events.identity import TenantRole
+from shared.transactions import Transactions
 
 
 async def create(
@@ -32,26 +33,30 @@ async def create(
     """Invite an address, and the token, which is not kept. An earlier invitation of the same address ends.
 
     Raises:
-        Forbidden: not an administrator, or `OwnersOnly`.
+        Forbidden: not an administrator, `OwnersOnly` or `GrantTooWide`.
+        QuotaExceeded: as many wait as may.
     """
-    principal.require(Scope.MEMBERS_ADMIN)
-    members.check_may_grant(principal, role)
+    key = await grants.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
+    await grants.check_role(session, principal, role)
     if principal.user_id is None:
         raise Forbidden("Only a user can invite.")
     email = users.normalized_email(email)
     await repository.revoke_pending_of(session, email)
+    if (used := await repository.count_open(session)) >= settings.max_invitations_per_tenant:
+        raise QuotaExceeded("invitations_per_tenant", limit=settings.max_invitations_per_tenant, used=used)
     token = new_secret()
     invitation = Invitation(
         email=email,
         role=role,
         token_hash=hashed(token),
         invited_by=principal.user_id,
+        invited_by_key=None if key is None else key.id,
         expires_at=datetime.now(UTC) + timedelta(seconds=settings.invitation_seconds),
     )
     return await repository.add(session, invitation), token
 
 
-async def listed(
+async def page(
     session: AsyncSession, principal: Principal, *, limit: int, after: tuple[datetime, uuid.UUID] | None
 ) -> Sequence[Invitation]:
     principal.require(Scope.MEMBERS_ADMIN)
@@ -67,11 +72,14 @@ async def revoke(session: AsyncSession, principal: Principal, *, invitation_id: 
     invitation.revoked_at = datetime.now(UTC)
 
 
-async def accept(transactions: Transactions, caller: SignedIn, *, token: str) -> TenantOfUser:
-    """Join the tenant the token leads to.
+async def accept(
+    transactions: Transactions, caller: SignedIn, *, token: str, settings: IdentitySettings
+) -> TenantOfUser:
+    """Join the tenant the token leads to. Who invited, and the key it was done with, must still be able to.
 
     Raises:
-        NotFound: unknown, expired, revoked or used, or the tenant is deleted.
+        NotFound: unknown, expired, revoked, used or no longer standing, or the tenant is deleted.
+        QuotaExceeded: the tenant has as many members as it may have.
         InvitationForSomeoneElse: the caller has not verified the invited address.
         AlreadyMember: the caller belongs to the tenant; the invitation stays open.
     """
@@ -81,12 +89,17 @@ async def accept(transactions: Transactions, caller: SignedIn, *, token: str) ->
     if tenant_id is None:
         raise NotFound
     async with transactions.tenant(tenant_id) as session:
+        if await tenants.active(session) is None:
+            raise NotFound
         invitation = await repository.open_by_hash(session, hashed(token))
-        if invitation is None:
+        if invitation is None or not await grants.still_stands(
+            session, user_id=invitation.invited_by, key_id=invitation.invited_by_key, role=invitation.role
+        ):
             raise NotFound
         if not user.email_verified or user.email != invitation.email:
             raise InvitationForSomeoneElse
-        await members.join(session, user_id=caller.user_id, role=invitation.role)
+        most = settings.max_members_per_tenant
+        await members.join(session, user_id=caller.user_id, role=invitation.role, most=most)
         invitation.accepted_at = datetime.now(UTC)
         tenant = await tenants.active(session)
         if tenant is None:

@@ -16,3 +16,8 @@ class OwnersOnly(Forbidden):
 class AlreadyMember(Conflict):
     code = "already_member"
     detail = "This user already belongs to the tenant."
+
+
+class GrantTooWide(Forbidden):
+    code = "grant_too_wide"
+    detail = "The role comes with scopes that your key does not have."

@@ -15,6 +15,8 @@ class Membership(TenantOwned, Timestamped, Base):
     """`role` is null once the user has left. The row stays, so that `revision` goes on where it was if they return and
     no consumer takes the new membership for an old event.
 
+    `number` counts the memberships of this user in this tenant: what was granted in an earlier one stays lost.
+
     `user_id` is no foreign key: checking it would tell a tenant which users exist elsewhere.
     """
 
@@ -29,3 +31,4 @@ class Membership(TenantOwned, Timestamped, Base):
     user_id: Mapped[uuid.UUID]
     role: Mapped[TenantRole | None] = mapped_column(Text)
     revision: Mapped[int] = mapped_column(default=1)
+    number: Mapped[int] = mapped_column(default=1)

@@ -1,7 +1,7 @@
 """SQL of memberships."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -9,6 +9,7 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.members.models import Membership
+from services.identity.tenants.models import Tenant
 from services.identity.users.models import User
 from shared.events.identity import TenantRole
 
@@ -50,9 +51,34 @@ async def by_user(session: AsyncSession, user_id: uuid.UUID) -> Member | None:
     return Member(*row) if row is not None else None
 
 
+async def present(session: AsyncSession, user_id: uuid.UUID) -> Membership | None:
+    """The membership of a user who belongs to the tenant, unless that is deleted."""
+    return await session.scalar(
+        select(Membership)
+        .join(Tenant, Tenant.tenant_id == Membership.tenant_id)
+        .where(Membership.user_id == user_id, Membership.role.is_not(None), Tenant.deleted_at.is_(None))
+    )
+
+
+async def numbers(session: AsyncSession, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """Those of the users who belong to the tenant, while it exists, and the numbers of their memberships."""
+    rows = await session.execute(
+        select(Membership.user_id, Membership.number)
+        .join(Tenant, Tenant.tenant_id == Membership.tenant_id)
+        .where(Membership.user_id.in_(user_ids), Membership.role.is_not(None), Tenant.deleted_at.is_(None))
+    )
+    return {row[0]: row[1] for row in rows}
+
+
 async def past_or_present(session: AsyncSession, user_id: uuid.UUID) -> Membership | None:
     """The membership of a user who belongs, or once belonged, to the tenant; locked for change."""
     return await session.scalar(select(Membership).where(Membership.user_id == user_id).with_for_update())
+
+
+async def count(session: AsyncSession) -> int:
+    return (
+        await session.execute(select(func.count(Membership.user_id)).where(Membership.role.is_not(None)))
+    ).scalar_one()
 
 
 async def count_owners(session: AsyncSession) -> int:

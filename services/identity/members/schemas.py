@@ -3,14 +3,27 @@
 import uuid
 from datetime import datetime
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
+from shared.authority_client import MOST_ASKED
 from shared.events.identity import TenantRole
 from shared.http import Input
 
 
 class RoleChange(Input):
     role: TenantRole
+
+
+class MembersAsked(Input):
+    """Users of whom another service wants to know whether they belong to a tenant."""
+
+    user_ids: list[uuid.UUID] = Field(max_length=MOST_ASKED, fail_fast=True)
+
+
+class CurrentMembers(BaseModel):
+    """Those of them who do, and the numbers of their memberships."""
+
+    numbers: dict[uuid.UUID, int]
 
 
 class MemberOut(BaseModel):
@@ -21,3 +34,11 @@ class MemberOut(BaseModel):
     email: str | None
     role: TenantRole
     joined_at: datetime
+
+
+class MembershipOut(BaseModel):
+    """A membership as other services know it; `revision` is the sequence of the `MembershipChanged` that told of it."""
+
+    user_id: uuid.UUID
+    role: TenantRole
+    revision: int

@@ -1,35 +1,51 @@
 """Members of a tenant and their roles.
 
 Guarantees: a tenant never loses its last owner, also when two requests try at once (changes of one tenant's members
-wait for each other on the tenant's row); only owners make, change or remove owners; who leaves loses its API keys of
-this tenant in the same transaction.
+wait for each other on the tenant's row); only owners make, change or remove owners; nobody gives a role beyond its own
+(`grants`); who leaves loses its API keys of this tenant in the same transaction, and who loses a role the invitations
+it could no longer send.
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.api_keys import service as api_keys
-from services.identity.members import repository
+from services.identity.invitations import repository as invitations
+from services.identity.members import grants, repository
 from services.identity.members.errors import AlreadyMember, LastOwner, OwnersOnly
 from services.identity.members.models import Membership
 from services.identity.members.repository import Member
 from services.identity.tenants import repository as tenants
 from shared.auth import Principal, Scope
-from shared.errors import Forbidden, NotFound
+from shared.errors import Forbidden, NotFound, QuotaExceeded
 from shared.events.identity import MembershipChanged, TenantRole
+from shared.invalidations.recording import confirm
 from shared.outbox import publish
 from shared.tenancy import tenant_of
 
 
-async def listed(
+async def page(
     session: AsyncSession, principal: Principal, *, limit: int, after: tuple[datetime, uuid.UUID] | None
 ) -> Sequence[Member]:
     """Every member may know the others; an API key only with `members:admin`, and not if tied to a project."""
     _require_insight(principal)
     return await repository.page(session, limit=limit, after=after)
+
+
+async def membership(session: AsyncSession, *, user_id: uuid.UUID) -> Membership:
+    """Raises NotFound: no member of this tenant."""
+    found = await repository.present(session, user_id)
+    if found is None:
+        raise NotFound
+    return found
+
+
+async def membership_numbers(session: AsyncSession, *, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, int]:
+    """Those of the users who belong to the tenant now, and the numbers of their memberships; for other services."""
+    return await repository.numbers(session, user_ids)
 
 
 async def change_role(session: AsyncSession, principal: Principal, *, user_id: uuid.UUID, role: TenantRole) -> Member:
@@ -38,13 +54,17 @@ async def change_role(session: AsyncSession, principal: Principal, *, user_id: u
     Raises:
         NotFound: no member of this tenant.
         OwnersOnly: the caller is no owner, and the member is or would become one.
+        GrantTooWide: the role comes with scopes that the caller's key lacks.
         LastOwner: nobody else would own the tenant.
     """
-    principal.require(Scope.MEMBERS_ADMIN)
+    await grants.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
     membership = await _member_for_change(session, user_id)
-    check_may_grant(principal, role, membership.role)
+    await _check_may_take(session, principal, membership.role)
     if membership.role != role:
+        await grants.check_role(session, principal, role)
         await _set_role(session, membership, role)
+    else:
+        confirm(session)
     member = await repository.by_user(session, user_id)
     if member is None:
         raise NotFound
@@ -63,34 +83,44 @@ async def remove(session: AsyncSession, principal: Principal, *, user_id: uuid.U
         principal.require(Scope.MEMBERS_ADMIN)
     membership = await _member_for_change(session, user_id)
     if user_id != principal.user_id:
-        check_may_grant(principal, membership.role)
+        await grants.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
+        await _check_may_take(session, principal, membership.role)
+    member = await repository.by_user(session, user_id)
     await _set_role(session, membership, None)
     await api_keys.revoke_all_of(session, user_id=user_id)
+    if member is not None and member.email is not None:
+        # Sent while it was a member: it must not bring it back.
+        await invitations.revoke_pending_of(session, member.email)
 
 
-async def join(session: AsyncSession, *, user_id: uuid.UUID, role: TenantRole) -> None:
-    """Make a user a member of the bound tenant.
+async def join(session: AsyncSession, *, user_id: uuid.UUID, role: TenantRole, most: int) -> None:
+    """Make a user a member of the bound tenant, which has at most so many.
 
     Raises:
         NotFound: the tenant has been deleted.
         AlreadyMember: the user belongs to it.
+        QuotaExceeded: it is full.
     """
     if await tenants.active(session) is None:
         raise NotFound
     membership = await repository.past_or_present(session, user_id)
+    if membership is not None and membership.role is not None:
+        raise AlreadyMember
+    if (used := await repository.count(session)) >= most:
+        raise QuotaExceeded("members_per_tenant", limit=most, used=used)
     if membership is None:
         membership = await repository.add(session, Membership(user_id=user_id, role=role))
         _announce(session, membership)
-    elif membership.role is None:
-        membership.created_at = datetime.now(UTC)
-        await _set_role(session, membership, role)
     else:
-        raise AlreadyMember
+        membership.created_at = datetime.now(UTC)
+        membership.number += 1
+        await _set_role(session, membership, role)
 
 
-def check_may_grant(principal: Principal, *roles: TenantRole | None) -> None:
-    """Raises OwnersOnly: one of the roles given or taken is `owner`, and the caller is none."""
-    if "owner" in roles and principal.tenant_role != "owner":
+async def _check_may_take(session: AsyncSession, principal: Principal, role: TenantRole | None) -> None:
+    """Raises OwnersOnly: the role taken is `owner`, and the caller is none now."""
+    caller = None if principal.user_id is None else await repository.present(session, principal.user_id)
+    if role == "owner" and (caller is None or caller.role != "owner"):
         raise OwnersOnly
 
 
@@ -108,11 +138,17 @@ async def _set_role(session: AsyncSession, membership: Membership, role: TenantR
         raise LastOwner
     membership.role = role
     membership.revision += 1
+    await invitations.revoke_beyond(session, membership.user_id, grants.beyond(role))
     _announce(session, membership)
 
 
 def _announce(session: AsyncSession, membership: Membership) -> None:
-    changed = MembershipChanged(tenant_id=tenant_of(session), user_id=membership.user_id, role=membership.role)
+    changed = MembershipChanged(
+        tenant_id=tenant_of(session),
+        user_id=membership.user_id,
+        role=membership.role,
+        membership_number=membership.number,
+    )
     publish(session, changed, sequence=membership.revision)
 
 

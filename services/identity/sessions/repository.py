@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Interval, and_, bindparam, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,6 +25,8 @@ class Holder:
     user_id: uuid.UUID
     tenant_id: uuid.UUID | None
     role: TenantRole | None
+    expires_at: datetime
+    membership_number: int
     unseen_lately: bool
 
 
@@ -36,13 +38,14 @@ def _counts(idle: timedelta | ColumnElement[timedelta]) -> ColumnElement[bool]:
     )
 
 
-# Every exchange runs this.
-_HOLDER = (
+_HOLDERS = (
     select(
         BrowserSession.id,
         BrowserSession.user_id,
         Tenant.tenant_id,
         Membership.role,
+        BrowserSession.expires_at,
+        func.coalesce(Membership.number, 1),
         (BrowserSession.last_seen_at < func.now() - SEEN_EVERY).label("unseen_lately"),
     )
     .outerjoin(
@@ -54,16 +57,29 @@ _HOLDER = (
         ),
     )
     .outerjoin(Tenant, and_(Tenant.tenant_id == Membership.tenant_id, Tenant.deleted_at.is_(None)))
-    .where(BrowserSession.secret_hash == bindparam("secret_hash"), _counts(bindparam("idle", type_=Interval())))
+    .where(_counts(bindparam("idle", type_=Interval())))
 )
+# Every exchange runs this.
+_HOLDER = _HOLDERS.where(BrowserSession.secret_hash == bindparam("secret_hash"))
+_HOLDER_BY_ID = _HOLDERS.where(BrowserSession.id == bindparam("session_id"))
 
 
 async def holder(session: AsyncSession, secret_hash: bytes, *, idle: timedelta) -> Holder | None:
-    row = (await session.execute(_HOLDER, {"secret_hash": secret_hash, "idle": idle})).one_or_none()
+    return _holder((await session.execute(_HOLDER, {"secret_hash": secret_hash, "idle": idle})).one_or_none())
+
+
+async def holder_by_id(session: AsyncSession, session_id: uuid.UUID, *, idle: timedelta) -> Holder | None:
+    """As `holder`, for a session that was found by its hash before."""
+    return _holder((await session.execute(_HOLDER_BY_ID, {"session_id": session_id, "idle": idle})).one_or_none())
+
+
+def _holder(row: Any | None) -> Holder | None:
     if row is None:
         return None
-    session_id, user_id, tenant_id, role, unseen_lately = row
-    return Holder(session_id, user_id, tenant_id, role if tenant_id is not None else None, unseen_lately)
+    session_id, user_id, tenant_id, role, expires_at, number, unseen_lately = row
+    return Holder(
+        session_id, user_id, tenant_id, role if tenant_id is not None else None, expires_at, number, unseen_lately
+    )
 
 
 async def mark_seen(session: AsyncSession, session_id: uuid.UUID) -> None:

@@ -32,7 +32,7 @@ async def list_sessions(
     session: SystemSession, caller: SignedInUser, settings: Settings, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[SessionOut]:
     """Where the caller is signed in, oldest first."""
-    rows = await service.listed(session, caller, limit=limit, after=decode_cursor(cursor), settings=settings)
+    rows = await service.page(session, caller, limit=limit, after=decode_cursor(cursor), settings=settings)
     shown, following = cut_page(rows, limit, lambda row: (row.created_at, row.id))
     items = [
         SessionOut(

@@ -17,10 +17,13 @@ from services.identity.credentials import csrf_token, hashed, new_secret
 from services.identity.sessions import repository
 from services.identity.sessions.errors import CsrfFailed
 from services.identity.sessions.models import BrowserSession
+from services.identity.sessions.repository import Holder
 from services.identity.settings import IdentitySettings
 from shared.auth import ALL_SCOPES, Principal, PrincipalKind
 from shared.errors import NotFound, Unauthenticated
+from shared.events.envelope import NO_TENANT
 from shared.events.identity import SessionRevoked
+from shared.invalidations.recording import confirm
 from shared.outbox import publish
 
 MOST_SEEN_OF_USER_AGENT = 256
@@ -50,7 +53,15 @@ async def principal_of(session: AsyncSession, secret: str, *, settings: Identity
     Raises:
         Unauthenticated: unknown, revoked, expired or idle too long.
     """
-    holder = await repository.holder(session, hashed(secret), idle=settings.session_idle)
+    return await _principal(session, await repository.holder(session, hashed(secret), idle=settings.session_idle))
+
+
+async def principal_now(session: AsyncSession, session_id: uuid.UUID, *, settings: IdentitySettings) -> Principal:
+    """Whom a session speaks for now that was accepted before; raises as `principal_of`."""
+    return await _principal(session, await repository.holder_by_id(session, session_id, idle=settings.session_idle))
+
+
+async def _principal(session: AsyncSession, holder: Holder | None) -> Principal:
     if holder is None:
         raise Unauthenticated
     if holder.unseen_lately:
@@ -63,6 +74,8 @@ async def principal_of(session: AsyncSession, secret: str, *, settings: Identity
         tenant_role=holder.role,
         limit=ALL_SCOPES,
         credential_id=holder.session_id,
+        credential_until=holder.expires_at,
+        membership_number=holder.membership_number,
     )
 
 
@@ -110,6 +123,7 @@ async def sign_out(session: AsyncSession, *, secret: str | None, csrf_given: str
         raise Unauthenticated
     row = await repository.by_hash(session, hashed(secret), idle=settings.session_idle)
     if row is None:
+        confirm(session)
         return
     expected = csrf_token(settings.derived_key("csrf"), row.id)
     if not hmac.compare_digest(csrf_given.encode(), expected.encode()):
@@ -117,7 +131,7 @@ async def sign_out(session: AsyncSession, *, secret: str | None, csrf_given: str
     end(session, row)
 
 
-async def listed(
+async def page(
     session: AsyncSession,
     caller: SignedIn,
     *,
@@ -146,21 +160,20 @@ async def activate(
 ) -> None:
     """Make `tenant_id`, to which the caller belongs, the active tenant of the session the request came with.
 
-    Tokens and streams of the session in the tenant before are announced as revoked. Without one before, the
-    announcement goes to the new tenant: somewhere a token without a tenant may be cached.
+    Tokens and streams of the session in the tenant before are announced as revoked; without one before, so are its
+    tokens without a tenant.
     """
     row = await repository.of_user(session, caller.user_id, caller.session_id, idle=settings.session_idle)
     if row is None:
         raise Unauthenticated
     before, row.active_tenant_id = row.active_tenant_id, tenant_id
-    _announce(session, row, tenant_id=before or tenant_id)
+    _announce(session, row, tenant_id=before or NO_TENANT)
 
 
 def end(session: AsyncSession, row: BrowserSession) -> None:
     """Revoke and announce it."""
     row.revoked_at = datetime.now(UTC)
-    if row.active_tenant_id is not None:
-        _announce(session, row, tenant_id=row.active_tenant_id)
+    _announce(session, row, tenant_id=row.active_tenant_id or NO_TENANT)
 
 
 def _announce(session: AsyncSession, row: BrowserSession, *, tenant_id: uuid.UUID) -> None:

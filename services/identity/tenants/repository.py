@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, and_, func, select, tuple_
+from sqlalchemy import Select, and_, func, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.members.models import Membership
@@ -40,6 +40,21 @@ async def of_user(
     if after is not None:
         statement = statement.where(tuple_(Tenant.created_at, Tenant.tenant_id) > after)
     return [seen_by(tenant, role) for tenant, role in await session.execute(statement.limit(limit))]
+
+
+async def count_of_user(session: AsyncSession, user_id: uuid.UUID) -> int:
+    """How many tenants there are that a user owns or made; for the system session."""
+    owned = select(Membership.tenant_id).where(Membership.user_id == user_id, Membership.role == "owner")
+    mine = select(func.count(Tenant.tenant_id)).where(
+        Tenant.deleted_at.is_(None), or_(Tenant.created_by == user_id, Tenant.tenant_id.in_(owned))
+    )
+    return (await session.execute(mine)).scalar_one()
+
+
+async def made_since(session: AsyncSession, user_id: uuid.UUID, since: datetime) -> Sequence[datetime]:
+    """When a user made tenants lately, deleted ones too, oldest first; for the system session."""
+    made = select(Tenant.created_at).where(Tenant.created_by == user_id, Tenant.created_at > since)
+    return (await session.scalars(made.order_by(Tenant.created_at))).all()
 
 
 async def new_id(session: AsyncSession) -> uuid.UUID:

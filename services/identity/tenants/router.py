@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from services.identity.http import OwnTransactions, Settings, SignedInUser
+from services.identity.http import Settings, SignedInUser
 from services.identity.tenants import service
 from services.identity.tenants.repository import TenantOfUser
 from services.identity.tenants.schemas import TenantInput, TenantOut
@@ -13,7 +13,7 @@ from shared.auth import Principal
 from shared.etags import etag
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
-from shared.sessions import SystemSession, TenantSession
+from shared.sessions import AnyTransactions, SystemSession, TenantSession
 
 router = APIRouter(prefix="/v1/tenants", tags=["Tenants"])
 IfMatch = Annotated[str | None, Header(alias="If-Match")]
@@ -22,13 +22,14 @@ IfMatch = Annotated[str | None, Header(alias="If-Match")]
 @router.post("", status_code=201)
 async def create_tenant(
     response: Response,
-    transactions: OwnTransactions,
+    transactions: AnyTransactions,
     principal: CurrentPrincipal,
     caller: SignedInUser,
+    settings: Settings,
     body: TenantInput,
 ) -> TenantOut:
     """Make a tenant and own it. Activate it to work in it."""
-    tenant = await service.create(transactions, owner_id=caller.user_id, name=body.name)
+    tenant = await service.create(transactions, owner_id=caller.user_id, name=body.name, settings=settings)
     return _shown(response, principal, tenant)
 
 

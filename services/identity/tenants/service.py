@@ -2,7 +2,8 @@
 
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,28 +15,59 @@ from services.identity.settings import IdentitySettings
 from services.identity.tenants import repository
 from services.identity.tenants.models import Tenant
 from services.identity.tenants.repository import TenantOfUser
-from services.identity.transactions import Transactions
+from services.identity.users import repository as users
 from shared.auth import Principal, PrincipalKind, Scope
-from shared.errors import Forbidden, NotFound
+from shared.errors import Forbidden, NotFound, QuotaExceeded, RateLimited
 from shared.etags import check_match
 from shared.events.identity import MembershipChanged, TenantCreated, TenantDeleted
 from shared.outbox import publish
+from shared.transactions import Transactions
+
+_HOUR: Final = timedelta(hours=1)
 
 
-async def create(transactions: Transactions, *, owner_id: uuid.UUID, name: str) -> TenantOfUser:
-    """A new tenant and its first owner."""
+async def create(
+    transactions: Transactions, *, owner_id: uuid.UUID, name: str, settings: IdentitySettings
+) -> TenantOfUser:
+    """A new tenant and its first owner. One user's wait for each other, so that many at once count like one by one.
+
+    Raises:
+        QuotaExceeded: the user has as many tenants as it may have.
+        RateLimited: it has made as many in an hour as it may make.
+    """
     async with transactions.system() as session:
+        await users.locked(session, owner_id)
+        await check_quota(session, owner_id, settings=settings)
         tenant_id = await repository.new_id(session)
-    return await create_as(transactions, tenant_id, owner_id=owner_id, name=name)
+        return await create_as(transactions, tenant_id, owner_id=owner_id, name=name, within=session)
+
+
+async def check_quota(session: AsyncSession, user_id: uuid.UUID, *, settings: IdentitySettings) -> None:
+    """May the user make another tenant? Those it made count while they exist, also when others own them by now.
+
+    Raises:
+        QuotaExceeded, RateLimited: see `create`.
+    """
+    if (used := await repository.count_of_user(session, user_id)) >= settings.max_tenants_per_user:
+        raise QuotaExceeded("tenants_per_user", limit=settings.max_tenants_per_user, used=used)
+    recent = await repository.made_since(session, user_id, datetime.now(UTC) - _HOUR)
+    if len(recent) >= settings.max_new_tenants_per_hour:
+        wait = recent[-settings.max_new_tenants_per_hour] + _HOUR - datetime.now(UTC)
+        raise RateLimited("You have made too many tenants lately.", retry_after=wait.total_seconds())
 
 
 async def create_as(
-    transactions: Transactions, tenant_id: uuid.UUID, *, owner_id: uuid.UUID, name: str
+    transactions: Transactions,
+    tenant_id: uuid.UUID,
+    *,
+    owner_id: uuid.UUID,
+    name: str,
+    within: AsyncSession,
 ) -> TenantOfUser:
     """As `create`, with an id made before, in one transaction bound to it. For whoever holds a system session already:
     taking a second one while others do the same would starve them all."""
-    async with transactions.tenant(tenant_id) as session:
-        tenant = await repository.add(session, Tenant(name=name))
+    async with transactions.tenant(tenant_id, within=within) as session:
+        tenant = await repository.add(session, Tenant(name=name, created_by=owner_id))
         owner = await members.add(session, Membership(user_id=owner_id, role="owner"))
         publish(session, TenantCreated(tenant_id=tenant_id, name=name, owner_id=owner_id), sequence=tenant.revision)
         joined = MembershipChanged(tenant_id=tenant_id, user_id=owner_id, role="owner")
@@ -88,7 +120,8 @@ async def delete(session: AsyncSession, principal: Principal, *, tenant_id: uuid
         Forbidden: the caller is not an owner.
     """
     tenant = await _for_change(session, principal, tenant_id, if_match)
-    if principal.tenant_role != "owner":
+    membership = await members.present(session, principal.user_id) if principal.user_id is not None else None
+    if principal.tenant_role != "owner" or membership is None or membership.role != "owner":
         raise Forbidden("Only an owner can delete a tenant.")
     tenant.deleted_at = datetime.now(UTC)
     tenant.revision += 1

@@ -20,14 +20,20 @@ class TokenIssuer:
 
     def __init__(self, ring: KeyRing, lifetime_seconds: int) -> None:
         self._ring = ring
-        self.lifetime_seconds = lifetime_seconds
+        self._lifetime_seconds = float(lifetime_seconds)
+
+    def lifetime(self, principal: Principal) -> float:
+        """For how many seconds from now a token is good: never longer than the credential it is given for."""
+        if principal.credential_until is None:
+            return self._lifetime_seconds
+        return max(0.0, min(self._lifetime_seconds, principal.credential_until.timestamp() - time.time()))
 
     def tokens(self, principal: Principal, audiences: tuple[str, ...]) -> dict[str, str]:
-        """One token for each audience, good for `lifetime_seconds` from now."""
+        """One token for each audience, good for `lifetime` from now."""
         key = self._ring.signing_key()
         header = {"alg": ALGORITHM, "typ": TOKEN_TYPE, "kid": key.kid}
-        now = int(time.time())
-        claims = {"iss": ISSUER, "iat": now, "exp": now + self.lifetime_seconds, **principal.claims()}
+        now = time.time()
+        claims = {"iss": ISSUER, "iat": int(now), "exp": int(now + self.lifetime(principal)), **principal.claims()}
         return {
             audience: jwt.encode(
                 header, {**claims, "aud": audience, "jti": uuid.uuid4().hex}, key.private, algorithms=_ALGORITHMS

@@ -1,10 +1,14 @@
 """Internal endpoints; the gateway routes no client to them."""
 
+from typing import Annotated
+
 from fastapi import APIRouter
 
 from services.identity.http import CallingService, Issuer, Keys, Settings
 from services.identity.tokens import service
 from services.identity.tokens.schemas import (
+    AcceptedCredential,
+    Authority,
     Credential,
     ExchangedTokens,
     OperatorTokenRequest,
@@ -12,9 +16,13 @@ from services.identity.tokens.schemas import (
     ServiceToken,
     ServiceTokenRequest,
 )
+from shared.auth import Principal
+from shared.http import operation
+from shared.service_permissions import Operation
 from shared.sessions import SystemSession
 
 router = APIRouter(prefix="/internal", include_in_schema=False)
+AuthorityReader = Annotated[Principal, operation(Operation.READ_AUTHORITY)]
 
 
 @router.post("/token")
@@ -23,6 +31,14 @@ async def exchange(
 ) -> ExchangedTokens:
     """Exchange a client's credential for internal tokens."""
     return await service.exchange(session, caller, credential=body, settings=settings, issuer=issuer)
+
+
+@router.post("/authority")
+async def authority(
+    caller: AuthorityReader, body: AcceptedCredential, session: SystemSession, settings: Settings
+) -> Authority:
+    """What a credential allows now, for a service that accepted it some time ago."""
+    return await service.authority(session, caller, kind=body.kind, credential_id=body.credential_id, settings=settings)
 
 
 @router.post("/service-token")

@@ -7,8 +7,7 @@ from pydantic import BaseModel, Field
 
 from shared.auth import PrincipalKind, Scope
 from shared.http import Input
-
-Audience = Literal["identity", "projects", "indexing", "notifier"]
+from shared.service_permissions import Audience
 
 
 class Credential(Input):
@@ -19,10 +18,14 @@ class Credential(Input):
 
 
 class ExchangedTokens(BaseModel):
-    """Internal tokens for the holder of a credential. `expires_in` in seconds; `csrf_token` for sessions only."""
+    """Internal tokens for the holder of a credential; `csrf_token` for sessions only.
+
+    Both expiries are in seconds from now; `credential_expires_in` is null for a credential without an end.
+    """
 
     tokens: dict[str, str]
     expires_in: float
+    credential_expires_in: float | None
     kind: PrincipalKind
     user_id: uuid.UUID | None
     tenant_id: uuid.UUID | None
@@ -32,9 +35,25 @@ class ExchangedTokens(BaseModel):
     project_id: uuid.UUID | None
 
 
+class AcceptedCredential(Input):
+    """A client's credential as an internal token names it."""
+
+    kind: Literal[PrincipalKind.SESSION, PrincipalKind.API_KEY]
+    credential_id: uuid.UUID
+
+
+class Authority(BaseModel):
+    """`claims` of a token that the credential would get now; null when it does not speak for the tenant asked about."""
+
+    counts: bool
+    claims: dict[str, Any] | None
+
+
 class ServiceTokenRequest(Input):
+    """`tenant_id` is null, never missing, for a token about the installation."""
+
     audience: Audience
-    tenant_id: uuid.UUID
+    tenant_id: uuid.UUID | None
 
 
 class OperatorTokenRequest(Input):

@@ -1,6 +1,8 @@
 """Credentials in, internal tokens out."""
 
 import uuid
+from datetime import UTC, datetime
+from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -9,9 +11,13 @@ from services.identity.credentials import csrf_token
 from services.identity.sessions import service as sessions
 from services.identity.settings import IdentitySettings
 from services.identity.tokens.issuing import TokenIssuer
-from services.identity.tokens.schemas import Audience, Credential, ExchangedTokens, ServiceToken
-from shared.auth import ALL_SCOPES, AUDIENCES, OPERATOR, Principal, PrincipalKind
+from services.identity.tokens.schemas import Authority, Credential, ExchangedTokens, ServiceToken
+from shared.auth import AUDIENCES, Principal, PrincipalKind
 from shared.errors import Forbidden, Unauthenticated
+from shared.service_permissions import OPERATOR, Audience, operations_of
+
+# A credential with less than this left has expired: its token could not be verified before it does.
+SHORTEST_SECONDS: Final = 0.05
 
 
 async def exchange(
@@ -32,9 +38,13 @@ async def exchange(
     else:
         # An access token of an authorization server; this installation has none yet, so none can be valid.
         raise Unauthenticated
+    lifetime = issuer.lifetime(principal)
+    if lifetime < SHORTEST_SECONDS:
+        raise Unauthenticated
     return ExchangedTokens(
         tokens=issuer.tokens(principal, AUDIENCES),
-        expires_in=float(issuer.lifetime_seconds),
+        expires_in=lifetime,
+        credential_expires_in=_seconds_left(principal),
         kind=principal.kind,
         user_id=principal.user_id,
         tenant_id=principal.tenant_id,
@@ -45,29 +55,47 @@ async def exchange(
     )
 
 
+def _seconds_left(principal: Principal) -> float | None:
+    if principal.credential_until is None:
+        return None
+    return (principal.credential_until - datetime.now(UTC)).total_seconds()
+
+
 def _csrf_token(principal: Principal, settings: IdentitySettings) -> str | None:
     if principal.kind is not PrincipalKind.SESSION or principal.credential_id is None:
         return None
     return csrf_token(settings.derived_key("csrf"), principal.credential_id)
 
 
-def service_token(caller: str, *, audience: Audience, tenant_id: uuid.UUID, issuer: TokenIssuer) -> ServiceToken:
-    """A token with which `caller` speaks to `audience` about one tenant.
+async def authority(
+    session: AsyncSession,
+    caller: Principal,
+    *,
+    kind: PrincipalKind,
+    credential_id: uuid.UUID,
+    settings: IdentitySettings,
+) -> Authority:
+    """What the holder of a credential may do now in the tenant the service asks about. That it counts no more is an
+    answer, not an error: an error is about the service that asks."""
+    try:
+        if kind is PrincipalKind.SESSION:
+            principal = await sessions.principal_now(session, credential_id, settings=settings)
+        else:
+            principal = await api_keys.principal_now(session, credential_id)
+    except Unauthenticated:
+        return Authority(counts=False, claims=None)
+    return Authority(counts=True, claims=principal.claims() if principal.tenant_id == caller.tenant_id else None)
+
+
+def service_token(caller: str, *, audience: Audience, tenant_id: uuid.UUID | None, issuer: TokenIssuer) -> ServiceToken:
+    """A token with which `caller` asks `audience` about one tenant, or about the installation.
 
     Raises:
-        Forbidden: the caller is an operator, who speaks for no tenant.
+        Forbidden: the caller has nothing to ask there, or is an operator, who has a route of its own.
     """
     if caller == OPERATOR:
         raise Forbidden("An operator's tokens are about no tenant.")
-    principal = Principal(
-        kind=PrincipalKind.SERVICE,
-        subject=f"service:{caller}",
-        user_id=None,
-        tenant_id=tenant_id,
-        tenant_role="admin",
-        limit=ALL_SCOPES,
-    )
-    return _token(principal, audience, issuer)
+    return _token(f"service:{caller}", caller, audience, tenant_id, issuer)
 
 
 def operator_token(caller: str, *, audience: Audience, issuer: TokenIssuer) -> ServiceToken:
@@ -78,12 +106,23 @@ def operator_token(caller: str, *, audience: Audience, issuer: TokenIssuer) -> S
     """
     if caller != OPERATOR:
         raise Forbidden("Only operators get this token.")
+    return _token(OPERATOR, OPERATOR, audience, None, issuer)
+
+
+def _token(
+    subject: str, caller: str, audience: Audience, tenant_id: uuid.UUID | None, issuer: TokenIssuer
+) -> ServiceToken:
+    operations = operations_of(caller, audience, installation_wide=tenant_id is None)
+    if not operations:
+        raise Forbidden("This service has nothing to ask there.")
     principal = Principal(
-        kind=PrincipalKind.SERVICE, subject=OPERATOR, user_id=None, tenant_id=None, tenant_role=None, limit=frozenset()
+        kind=PrincipalKind.SERVICE,
+        subject=subject,
+        user_id=None,
+        tenant_id=tenant_id,
+        tenant_role=None,
+        limit=frozenset(),
+        operations=operations,
     )
-    return _token(principal, audience, issuer)
-
-
-def _token(principal: Principal, audience: Audience, issuer: TokenIssuer) -> ServiceToken:
     token = issuer.tokens(principal, (audience,))[audience]
-    return ServiceToken(token=token, expires_in=float(issuer.lifetime_seconds))
+    return ServiceToken(token=token, expires_in=issuer.lifetime(principal))

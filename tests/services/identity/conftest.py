@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from services.identity.main import create_app
 from shared.tenancy import Database
 from tests.services.identity.callers import PUBLIC_URL, Browser, Caller, Gateway, somebody
+from tests.services.identity.projects import ProjectsDouble
 from tests.services.identity.provider import CLIENT_ID, CLIENT_SECRET, StrictProvider
 from tests.support.serving import in_process
 
@@ -16,6 +17,7 @@ Environment = dict[str, str]
 GATEWAY_SECRET = "the gateway's own secret"
 SERVICE_SECRETS = {
     "gateway": GATEWAY_SECRET,
+    "notifier": "the notifier service's secret",
     "projects": "the projects service's secret",
     "operator": "the secret of the operators",
 }
@@ -35,26 +37,35 @@ def provider(running_provider: StrictProvider) -> StrictProvider:
 
 
 @pytest.fixture(scope="session")
+async def projects() -> AsyncIterator[ProjectsDouble]:
+    async with ProjectsDouble.serving() as double:
+        yield double
+
+
+@pytest.fixture(scope="session")
 async def environment(
-    service_environment: Callable[[str], Awaitable[Environment]], running_provider: StrictProvider
+    service_environment: Callable[[str], Awaitable[Environment]],
+    running_provider: StrictProvider,
+    projects: ProjectsDouble,
 ) -> Environment:
     variables = await service_environment("identity")
     strict = {"name": "strict", "issuer": running_provider.url, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
     variables["QUARRY_IDENTITY_PROVIDERS"] = json.dumps([{**strict, "display_name": "Strict"}])
     variables["QUARRY_IDENTITY_SERVICE_SECRETS"] = json.dumps(SERVICE_SECRETS)
     variables["QUARRY_IDENTITY_PUBLIC_URL"] = PUBLIC_URL
+    variables["QUARRY_IDENTITY_PROJECTS_URL"] = projects.url
     variables["QUARRY_IDENTITY_MAX_SESSIONS_PER_USER"] = "3"
     return variables
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def app(environment: Environment) -> AsyncIterator[FastAPI]:
     """The service as it is deployed, called in process."""
     async with in_process(create_app, environment) as (running, _client):
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def database(app: FastAPI) -> Database:
     found: Database = app.state.runtime.database
     return found
@@ -150,3 +161,14 @@ def with_key(gateway: Gateway) -> Callable[..., Awaitable[Caller]]:
         return Caller(gateway, "api_key", answer.json()["key"])
 
     return made
+
+
+async def as_projects(client: httpx.AsyncClient, tenant_id: str) -> dict[str, str]:
+    """Headers with which the projects service asks identity about a tenant."""
+    answer = await client.post(
+        "/internal/service-token",
+        json={"audience": "identity", "tenant_id": tenant_id},
+        auth=httpx.BasicAuth("projects", SERVICE_SECRETS["projects"]),
+    )
+    assert answer.status_code == 200, answer.text
+    return {"Authorization": f"Bearer {answer.json()['token']}"}

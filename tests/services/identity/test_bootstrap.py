@@ -11,9 +11,9 @@ import pytest
 
 from infra.local.home import ROOT
 from services.identity.bootstrap import Bootstrapped, Wanted, bootstrap
-from services.identity.transactions import Transactions
 from shared.auth import ALL_SCOPES
 from shared.tenancy import Database
+from shared.transactions import Transactions
 from tests.services.identity.callers import Caller, Gateway, somebody
 from tests.services.identity.conftest import Environment, SignIn
 

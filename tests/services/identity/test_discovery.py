@@ -6,12 +6,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from services.identity.oauth import discovery
-from services.identity.oauth.client import ProviderClient
-from services.identity.oauth.discovery import Discovery
-from services.identity.oauth.errors import IdTokenInvalid, ProviderRefused, ProviderUnavailable
-from services.identity.oauth.id_tokens import verified_claims
 from services.identity.settings import Provider
+from services.identity.sign_in import discovery
+from services.identity.sign_in.client import ProviderClient
+from services.identity.sign_in.discovery import Discovery
+from services.identity.sign_in.errors import IdTokenInvalid, ProviderRefused, ProviderUnavailable
+from services.identity.sign_in.id_tokens import verified_claims
 from tests.services.identity.provider import StrictProvider
 
 

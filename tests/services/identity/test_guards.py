@@ -3,8 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 from services.identity.credentials import hashed, new_secret
-from services.identity.oauth import repository
-from services.identity.oauth.models import LoginState
+from services.identity.sign_in import repository
+from services.identity.sign_in.models import LoginState
 from shared.tenancy import Database
 from tests.services.identity.conftest import SignIn
 

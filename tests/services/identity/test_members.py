@@ -9,6 +9,7 @@ import pytest
 from infra.local.stack import Stack
 from tests.services.identity.admin import holding_tenant
 from tests.services.identity.callers import Browser, Caller, unknown_id
+from tests.services.identity.conftest import as_projects
 from tests.services.identity.events import published
 
 Join = Callable[..., Awaitable[Browser]]
@@ -164,3 +165,32 @@ async def test_anonymous_callers_are_refused(client: httpx.AsyncClient) -> None:
 @pytest.mark.parametrize("body", [{}, {"role": "king"}, {"role": None}, {"role": "admin", "user_id": "x"}])
 async def test_a_malformed_change_is_refused(owner: Browser, body: dict[str, str]) -> None:
     assert (await owner.patch(f"/v1/members/{unknown_id()}", json=body)).status_code == 422
+
+
+async def test_memberships_are_numbered_and_other_services_may_ask(
+    owner: Browser, join: Join, with_key: WithKey, client: httpx.AsyncClient, stack: Stack
+) -> None:
+    """What was granted in an earlier membership can be told from what is granted in this one."""
+    member = await join(owner, "member")
+    user, stranger = await user_id(member), unknown_id()
+    tenant = (await owner.me())["tenant"]["id"]
+
+    async def numbers() -> dict[str, int]:
+        answer = await client.post(
+            "/internal/members",
+            json={"user_ids": [user, stranger]},
+            headers=await as_projects(client, tenant),
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, int] = answer.json()["numbers"]
+        return found
+
+    assert await numbers() == {user: 1}
+    assert (await owner.delete(f"/v1/members/{user}")).status_code == 204
+    assert await numbers() == {}
+    made = await owner.post("/v1/invitations", json={"email": (await member.me())["user"]["email"], "role": "member"})
+    assert (await member.post(f"/v1/invitations/{made.json()['token']}/accept")).status_code == 200
+    assert await numbers() == {user: 2}
+    told = [event for event in await published(stack, CHANGED, user) if event.tenant_id == tenant]
+    assert [event.data["membership_number"] for event in told] == [1, 1, 2]
+    assert (await owner.post("/internal/members", json={"user_ids": [user]})).status_code == 403

@@ -10,6 +10,7 @@ from sqlalchemy import delete
 
 from shared.auth import AUDIENCES, Principal, PrincipalKind, TokenVerifier
 from shared.dead_letters import DeadLetter
+from shared.service_permissions import Operation
 from shared.tenancy import Database
 from tests.services.identity.callers import Browser, Gateway
 from tests.services.identity.conftest import SERVICE_SECRETS
@@ -40,6 +41,7 @@ async def test_an_operators_token_is_good_for_one_service_and_for_no_tenant(
         tenant_id=None,
         tenant_role=None,
         limit=frozenset(),
+        operations=frozenset({Operation.MANAGE_DEAD_LETTERS}),
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from infra.local.stack import Stack
 from services.identity.sessions import repository
 from services.identity.sessions.cookies import CSRF, SESSION
+from shared.events.envelope import NO_TENANT
 from shared.tenancy import Database
 from tests.services.identity.admin import as_admin
 from tests.services.identity.callers import PUBLIC_URL, Browser, Caller, somebody, unknown_id
@@ -67,6 +68,17 @@ async def test_a_person_signs_out_elsewhere(sign_in: SignIn, stack: Stack) -> No
     assert event.data == {"session_id": str(gone), "user_id": me["user"]["id"]}
     assert event.sequence == 2
     assert event.correlation_id
+
+
+async def test_a_session_without_a_tenant_is_announced_too(sign_in: SignIn, stack: Stack) -> None:
+    """Somebody may hold a token of it: it accepts invitations."""
+    person = somebody()
+    browser, other = await sign_in(**person), await sign_in(**person)
+    gone = await session_id(browser)
+    await as_admin(stack, "UPDATE identity.sessions SET active_tenant_id = NULL WHERE id = $1", gone)
+    assert (await other.delete(f"/v1/sessions/{gone}")).status_code == 204
+    [event] = await published(stack, REVOKED, str(gone))
+    assert event.tenant_id == str(NO_TENANT)
 
 
 async def test_nobody_ends_the_session_of_somebody_else(owner: Browser, outsider: Browser) -> None:

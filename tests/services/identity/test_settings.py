@@ -21,6 +21,7 @@ GOOD: dict[str, Any] = {
     "encryption_key": base64.urlsafe_b64encode(b"k" * 32).decode(),
     "providers": json.dumps([PROVIDER]),
     "public_url": "https://quarry.test/",
+    "projects_url": "http://projects.test",
 }
 
 

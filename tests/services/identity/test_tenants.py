@@ -30,7 +30,9 @@ async def test_who_makes_a_tenant_owns_it(owner: Browser, stack: Stack) -> None:
     assert created.tenant_id == made["id"]
     assert created.correlation_id == "made-it"
     joined = await published(stack, "identity.membership.changed.v1", user)
-    assert {"tenant_id": made["id"], "user_id": user, "role": "owner"} in [event.data for event in joined]
+    assert {"tenant_id": made["id"], "user_id": user, "role": "owner", "membership_number": 1} in [
+        event.data for event in joined
+    ]
 
 
 async def test_a_person_switches_between_its_tenants(owner: Browser, stack: Stack) -> None:

@@ -1,21 +1,27 @@
 """Internal tokens: for whom they are made, what they say, and who accepts them."""
 
+import base64
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
 import httpx
+import orjson
 import pytest
 from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
+from infra.local.stack import Stack
 from shared.auth import ALL_SCOPES, AUDIENCES, Principal, PrincipalKind, ServiceTokens, TokenVerifier
 from shared.errors import Unauthenticated
+from shared.service_permissions import Operation, operations_of
+from tests.services.identity.admin import as_admin
 from tests.services.identity.callers import Browser, Caller, Gateway
-from tests.services.identity.conftest import GATEWAY_SECRET, SERVICE_SECRETS
+from tests.services.identity.conftest import GATEWAY_SECRET, SERVICE_SECRETS, as_projects
 from tests.support.serving import serve
 
 WithKey = Callable[..., Awaitable[Caller]]
@@ -125,16 +131,39 @@ async def test_other_services_verify_the_tokens_over_http(
 
 async def test_a_service_speaks_for_one_tenant(app: FastAPI, http: aiohttp.ClientSession, tenant_id: uuid.UUID) -> None:
     async with _served(app) as url:
-        token = await ServiceTokens("projects", SERVICE_SECRETS["projects"], url, http).token("indexing", tenant_id)
-        principal = await TokenVerifier("indexing", url, http).verify(token)
+        service = ServiceTokens("notifier", SERVICE_SECRETS["notifier"], url, http)
+        principal = await TokenVerifier("indexing", url, http).verify(await service.token("indexing", tenant_id))
     assert principal == Principal(
         kind=PrincipalKind.SERVICE,
-        subject="service:projects",
+        subject="service:notifier",
         user_id=None,
         tenant_id=tenant_id,
-        tenant_role="admin",
-        limit=ALL_SCOPES,
+        tenant_role=None,
+        limit=frozenset(),
+        operations=frozenset({Operation.READ_PROGRESS}),
     )
+
+
+@pytest.mark.parametrize("caller", ["gateway", "projects", "notifier"])
+@pytest.mark.parametrize("audience", AUDIENCES)
+async def test_a_service_gets_no_token_for_what_it_has_nothing_to_ask(
+    client: httpx.AsyncClient, tenant_id: uuid.UUID, caller: str, audience: str
+) -> None:
+    for about in (str(tenant_id), None):
+        answer = await client.post(
+            "/internal/service-token",
+            json={"audience": audience, "tenant_id": about},
+            auth=httpx.BasicAuth(caller, SERVICE_SECRETS[caller]),
+        )
+        expected = operations_of(caller, audience, installation_wide=about is None)
+        assert answer.status_code == (200 if expected else 403)
+
+
+async def test_a_service_says_what_its_token_is_about(client: httpx.AsyncClient) -> None:
+    """A tenant that is missing is not the same as none."""
+    auth = httpx.BasicAuth("projects", SERVICE_SECRETS["projects"])
+    answer = await client.post("/internal/service-token", json={"audience": "identity"}, auth=auth)
+    assert answer.status_code == 422
 
 
 def _served(app: FastAPI) -> Any:
@@ -151,18 +180,21 @@ def _served(app: FastAPI) -> Any:
     return serve(without_lifespan)
 
 
-async def test_a_service_is_nobody_in_particular(gateway: Gateway, client: httpx.AsyncClient, owner: Browser) -> None:
-    tenant = (await owner.me())["tenant"]["id"]
+async def test_a_service_reaches_no_route_of_clients(client: httpx.AsyncClient, owner: Browser) -> None:
+    me = await owner.me()
     answer = await client.post(
         "/internal/service-token",
-        json={"audience": "identity", "tenant_id": tenant},
+        json={"audience": "identity", "tenant_id": me["tenant"]["id"]},
         auth=httpx.BasicAuth("projects", SERVICE_SECRETS["projects"]),
     )
     headers = {"Authorization": f"Bearer {answer.json()['token']}"}
     assert answer.json()["expires_in"] == 60
-    assert len((await client.get("/v1/members", headers=headers)).json()["items"]) == 1
+    member = await client.get(f"/internal/members/{me['user']['id']}", headers=headers)
+    assert member.json() == {"user_id": me["user"]["id"], "role": "owner", "revision": 1}
+    assert (await client.get(f"/internal/members/{uuid.uuid4()}", headers=headers)).status_code == 404
     for method, path, body in (
         ("GET", "/v1/me", None),
+        ("GET", "/v1/members", None),
         ("GET", "/v1/tenants", None),
         ("GET", "/v1/sessions", None),
         ("POST", "/v1/tenants", {"name": "x"}),
@@ -170,6 +202,7 @@ async def test_a_service_is_nobody_in_particular(gateway: Gateway, client: httpx
         ("POST", "/v1/invitations", {"email": "a@example.test"}),
     ):
         assert (await client.request(method, path, headers=headers, json=body)).status_code == 403, path
+    assert (await owner.get(f"/internal/members/{me['user']['id']}")).status_code == 403
 
 
 @pytest.mark.parametrize("audience", ["projects", "indexing", "notifier"])
@@ -195,3 +228,77 @@ async def test_an_exchange_is_quick(owner: Browser, with_key: WithKey) -> None:
             times.append(time.perf_counter() - started)
         assert min(times) < 0.05
         print(f"exchange of {caller.kind}: best {min(times) * 1000:.1f} ms, median {sorted(times)[15] * 1000:.1f} ms")
+
+
+async def test_a_token_ends_no_later_than_the_key_it_is_given_for(
+    owner: Browser, with_key: WithKey, stack: Stack
+) -> None:
+    key = await with_key(owner, ["search"])
+    until = datetime.now(UTC) + timedelta(seconds=7)
+    key_id = uuid.UUID((await key.exchanged())["credential_id"])
+    await as_admin(stack, "UPDATE identity.api_keys SET expires_at = $2 WHERE id = $1", key_id, until)
+    exchanged = await key.exchanged()
+    assert 5 < exchanged["expires_in"] < 7
+    for token in exchanged["tokens"].values():
+        claims = unverified(token)
+        assert claims["exp"] <= until.timestamp()
+        assert claims["cexp"] == pytest.approx(until.timestamp(), abs=1e-3)
+
+
+async def test_a_token_ends_no_later_than_the_session_it_is_given_for(owner: Browser, stack: Stack) -> None:
+    until = datetime.now(UTC) + timedelta(seconds=7)
+    session_id = uuid.UUID((await owner.exchanged())["credential_id"])
+    await as_admin(stack, "UPDATE identity.sessions SET expires_at = $2 WHERE id = $1", session_id, until)
+    exchanged = await owner.exchanged()
+    assert 5 < exchanged["expires_in"] < 7
+    assert all(unverified(token)["exp"] <= until.timestamp() for token in exchanged["tokens"].values())
+
+
+def unverified(token: str) -> dict[str, Any]:
+    """What a token says, whoever says so."""
+    body = token.split(".")[1]
+    claims: dict[str, Any] = orjson.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return claims
+
+
+async def test_what_a_credential_allows_now_is_told(
+    owner: Browser, join: Callable[..., Awaitable[Browser]], with_key: WithKey, client: httpx.AsyncClient
+) -> None:
+    """Asked by a service whose work outlives the token it began with."""
+
+    tenant = (await owner.me())["tenant"]["id"]
+
+    async def now(exchanged: dict[str, Any]) -> tuple[bool, dict[str, Any] | None]:
+        answer = await client.post(
+            "/internal/authority",
+            json={"kind": exchanged["kind"], "credential_id": exchanged["credential_id"]},
+            headers=await as_projects(client, tenant),
+        )
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found["counts"], found["claims"]
+
+    admin = await join(owner, "admin")
+    by_session = await admin.exchanged()
+    by_key = await (await with_key(admin, ["documents:write"])).exchanged()
+    for exchanged in (by_session, by_key):
+        counts, claims = await now(exchanged)
+        assert counts and claims is not None
+        assert (claims["trole"], claims["tid"], claims["mno"]) == ("admin", exchanged["tenant_id"], 1)
+    user = (await admin.me())["user"]["id"]
+    await owner.patch(f"/v1/members/{user}", json={"role": "member"})
+    _, claims = await now(by_key)
+    assert claims is not None and claims["trole"] == "member"
+    await owner.delete(f"/v1/members/{user}")
+    assert await now(by_key) == (False, None)
+    assert await now(by_session) == (True, None)
+    await admin.delete(f"/v1/sessions/{by_session['credential_id']}")
+    for exchanged in (by_session, {**by_session, "credential_id": str(uuid.uuid4())}):
+        assert await now(exchanged) == (False, None)
+
+
+async def test_only_services_ask_what_a_credential_allows(owner: Browser, client: httpx.AsyncClient) -> None:
+    exchanged = await owner.exchanged()
+    question = {"kind": "session", "credential_id": exchanged["credential_id"]}
+    assert (await owner.post("/internal/authority", json=question)).status_code == 403
+    assert (await client.post("/internal/authority", json=question)).status_code == 401

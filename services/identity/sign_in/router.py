@@ -6,11 +6,13 @@ from fastapi import APIRouter, Depends, Header, Request
 from fastapi.responses import RedirectResponse
 
 from services.identity.credentials import csrf_token
-from services.identity.http import OwnTransactions, Settings
-from services.identity.oauth import service
-from services.identity.oauth.schemas import ProviderOut, ProvidersOut, callback_parameters
-from services.identity.oauth.service import Callback, Providers
+from services.identity.http import Settings
 from services.identity.sessions.cookies import LoginCookie, SessionCookie, clear_login, set_login, set_session
+from services.identity.sign_in import service
+from services.identity.sign_in.schemas import ProviderOut, ProvidersOut, callback_parameters
+from services.identity.sign_in.service import Callback, Providers
+from shared.route_table import AnyQuery
+from shared.sessions import AnyTransactions
 
 router = APIRouter(prefix="/auth", tags=["Sign-in"])
 # Neither the code in the address nor the cookies may stay in a cache or reach another site.
@@ -39,7 +41,7 @@ async def list_providers(providers: ConfiguredProviders) -> ProvidersOut:
 @router.get("/login/{provider}", status_code=303, response_class=RedirectResponse)
 async def login(
     provider: str,
-    transactions: OwnTransactions,
+    transactions: AnyTransactions,
     providers: ConfiguredProviders,
     settings: Settings,
     return_to: str = "/",
@@ -54,10 +56,10 @@ async def login(
     return response
 
 
-@router.get("/callback/{provider}", status_code=303, response_class=RedirectResponse)
+@router.get("/callback/{provider}", status_code=303, response_class=RedirectResponse, dependencies=[AnyQuery])
 async def callback(
     provider: str,
-    transactions: OwnTransactions,
+    transactions: AnyTransactions,
     providers: ConfiguredProviders,
     settings: Settings,
     returned: Annotated[Callback, Depends(callback_parameters)],

@@ -3,7 +3,7 @@
 from sqlalchemy import delete, func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.identity.oauth.models import LoginState
+from services.identity.sign_in.models import LoginState
 
 
 async def add(session: AsyncSession, state: LoginState) -> None:

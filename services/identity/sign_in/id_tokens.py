@@ -6,7 +6,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from services.identity.oauth.errors import IdTokenInvalid
+from services.identity.sign_in.errors import IdTokenInvalid
 
 LEEWAY_SECONDS: Final = 60
 # Only signatures that a published key verifies: with `none` or a shared secret anybody could be the issuer.

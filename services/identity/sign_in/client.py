@@ -13,10 +13,10 @@ import httpx2
 import orjson
 from authlib.integrations.httpx_client import AsyncOAuth2Client, OAuthError  # type: ignore[import-untyped]  # no stubs
 
-from services.identity.oauth import id_tokens
-from services.identity.oauth.discovery import Discovery, ProviderMetadata
-from services.identity.oauth.errors import IdTokenInvalid, ProviderRefused, ProviderUnavailable
 from services.identity.settings import Provider
+from services.identity.sign_in import id_tokens
+from services.identity.sign_in.discovery import Discovery, ProviderMetadata
+from services.identity.sign_in.errors import IdTokenInvalid, ProviderRefused, ProviderUnavailable
 from services.identity.users.service import ExternalIdentity
 
 _TIMEOUT_SECONDS: Final = 10.0

@@ -14,8 +14,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import Key, KeySet
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from services.identity.oauth.errors import ProviderUnavailable
 from services.identity.settings import SecureUrl
+from services.identity.sign_in.errors import ProviderUnavailable
 from shared.telemetry import get_logger
 
 _log = get_logger(__name__)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Query
 from pydantic import BaseModel
 
-from services.identity.oauth.service import Callback
+from services.identity.sign_in.service import Callback
 
 
 class ProviderOut(BaseModel):

@@ -20,28 +20,29 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.credentials import hashed, new_secret
 from services.identity.invitations import repository as invitations_of
-from services.identity.oauth import repository
-from services.identity.oauth.client import ProviderClient
-from services.identity.oauth.errors import (
+from services.identity.sessions import repository as sessions_of
+from services.identity.sessions import service as sessions
+from services.identity.sessions.service import OpenedSession
+from services.identity.settings import IdentitySettings
+from services.identity.sign_in import repository
+from services.identity.sign_in.client import ProviderClient
+from services.identity.sign_in.errors import (
     LoginStateInvalid,
     ProviderRefused,
     ReturnToInvalid,
     SignInFailed,
     UnknownProvider,
 )
-from services.identity.oauth.models import LoginState
-from services.identity.sessions import repository as sessions_of
-from services.identity.sessions import service as sessions
-from services.identity.sessions.service import OpenedSession
-from services.identity.settings import IdentitySettings
+from services.identity.sign_in.models import LoginState
 from services.identity.tenants import repository as tenants_of
 from services.identity.tenants import service as tenants
-from services.identity.transactions import Transactions
 from services.identity.users import repository as users_of
 from services.identity.users import service as users
 from services.identity.users.models import User
 from services.identity.users.service import ExternalIdentity
+from shared.errors import QuotaExceeded, RateLimited
 from shared.telemetry import get_logger
+from shared.transactions import Transactions
 
 Providers = Mapping[str, ProviderClient]
 _log = get_logger(__name__)
@@ -180,7 +181,7 @@ async def _open_session(
     """Sign-ins of one user wait for each other: the first one may have to make a tenant."""
     async with transactions.system() as session:
         user = await users_of.locked(session, user_id)
-        tenant_id = await _tenant_for(transactions, session, user)
+        tenant_id = await _tenant_for(transactions, session, user, settings)
         if former_session:
             await sessions.replace(session, former_session, settings=settings)
         return await sessions.open_session(
@@ -188,17 +189,23 @@ async def _open_session(
         )
 
 
-async def _tenant_for(transactions: Transactions, session: AsyncSession, user: User) -> uuid.UUID | None:
+async def _tenant_for(
+    transactions: Transactions, session: AsyncSession, user: User, settings: IdentitySettings
+) -> uuid.UUID | None:
     """The tenant to begin in: where the user worked last, else the oldest. Somebody who belongs nowhere gets a tenant
-    of their own, unless invited: then they begin in none, and accept."""
+    of their own, unless invited: then they begin in none, and accept. So does who has made too many tenants."""
     mine = [tenant.id for tenant in await tenants_of.of_user(session, user.id)]
     if mine:
         last = await sessions_of.last_tenant(session, user.id)
         return last if last in mine else mine[0]
     if user.email_verified and user.email and await invitations_of.is_invited(session, user.email):
         return None
+    try:
+        await tenants.check_quota(session, user.id, settings=settings)
+    except (QuotaExceeded, RateLimited):
+        return None
     tenant_id = await tenants_of.new_id(session)
-    await tenants.create_as(transactions, tenant_id, owner_id=user.id, name=user.name)
+    await tenants.create_as(transactions, tenant_id, owner_id=user.id, name=user.name, within=session)
     return tenant_id
 
 
