@@ -15,6 +15,7 @@ Fails by: `StorageFull` when the disk is, `StorageUnavailable` for every other e
 
 Keys are made of UUIDs and a number, so no input of a client reaches a path. All file operations run in the store's own
 threads; bytes are gathered to `BATCH_BYTES` first, so that a hop is paid per batch and a small document costs one.
+Tenants take turns at the threads, half of which one may have at a time; cleaning counts as one of them.
 """
 
 import asyncio
@@ -22,23 +23,29 @@ import contextlib
 import errno
 import hashlib
 import os
+import shutil
+import sys
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 from shared.errors import QuarryError, Unavailable
+from shared.fair_semaphore import FairSemaphore
 from shared.telemetry import get_logger
 
 BATCH_BYTES = 1024 * 1024
 READ_BYTES = 256 * 1024
 PART = ".part"
+_CLEANING: Final = "cleaning"
+_CHECKS: Final = "checks"
 
 T = TypeVar("T")
 _log = get_logger(__name__)
@@ -85,31 +92,43 @@ class BlobKey:
 class BlobStore:
     """A store below one folder. Made by `open_store`."""
 
-    def __init__(self, root: Path, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, root: Path, threads: ThreadPoolExecutor, turns: FairSemaphore) -> None:
         self._root = root
         self._incoming = root / "incoming"
         self._threads = threads
+        self._turns = turns
 
-    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+    async def run(self, holder: Hashable, work: Callable[..., T], *arguments: object) -> T:
         """Run a file operation in the store's threads.
+
+        Args:
+            holder: the tenant whose turn it is.
 
         Raises:
             StorageFull: no space, quota or file size left.
             StorageUnavailable: the filesystem failed otherwise.
         """
+        await self._turns.enter(holder)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+            working = asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+        except BaseException:
+            self._turns.leave(holder)
+            raise
+        # The thread is taken until it is done, also when its caller has gone.
+        working.add_done_callback(lambda _: self._turns.leave(holder))
+        try:
+            return await asyncio.shield(working)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise StorageFull from error
             raise StorageUnavailable(retry_after=2) from error
 
     async def prepare(self) -> None:
-        await self.run(lambda: self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True))
+        await self.run(_CHECKS, lambda: self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True))
 
     async def check(self) -> None:
         """Readiness. Raises RuntimeError when the folder cannot be written to."""
-        if not await self.run(os.access, self._incoming, os.W_OK | os.X_OK):
+        if not await self.run(_CHECKS, os.access, self._incoming, os.W_OK | os.X_OK):
             raise RuntimeError("the document store is not writable")
 
     @asynccontextmanager
@@ -127,7 +146,7 @@ class BlobStore:
     async def keep(self, key: BlobKey) -> None:
         """Move a sealed blob to its place. Failing is no loss: it is found where it is, and moved later."""
         try:
-            await self.run(self._move_in, key)
+            await self.run(key.tenant_id, self._move_in, key)
         except (StorageFull, StorageUnavailable) as error:
             _log.warning("blob_left_incoming", document_id=str(key.document_id), exc_info=error)
 
@@ -137,7 +156,7 @@ class BlobStore:
         Raises:
             StorageUnavailable: it is not there, although its caller has a row that says so.
         """
-        opening = asyncio.create_task(self.run(self._open, key))
+        opening = asyncio.create_task(self.run(key.tenant_id, self._open, key))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -147,11 +166,18 @@ class BlobStore:
 
     async def remove(self, key: BlobKey) -> None:
         """Remove the blob wherever it is; done when it is gone from the disk. Removing it again is no error."""
-        await self.run(self._remove, key)
+        await self.run(_CLEANING, self._remove, key)
+
+    async def remove_some_of(self, tenant_id: uuid.UUID, *, count: int) -> int:
+        """Remove at most `count` blobs of a tenant that makes no new ones; how many it were.
+
+        What is on its way goes first: a blob that is being moved to its place meanwhile is found there later.
+        """
+        return await self.run(_CLEANING, self._remove_some_of, tenant_id, count)
 
     async def leftovers(self, older_than: timedelta) -> list[BlobKey]:
         """Remove parts untouched for `older_than`; the keys of sealed blobs as old, to be kept or removed."""
-        return await self.run(self._leftovers, time.time() - older_than.total_seconds())
+        return await self.run(_CLEANING, self._leftovers, time.time() - older_than.total_seconds())
 
     def _move_in(self, key: BlobKey) -> None:
         place = self._root / key.path
@@ -170,7 +196,7 @@ class BlobStore:
             except FileNotFoundError as error:
                 missing = error
                 continue
-            return OpenBlob(self, descriptor, os.fstat(descriptor).st_size)
+            return OpenBlob(self, key, descriptor, os.fstat(descriptor).st_size)
         raise missing or FileNotFoundError(errno.ENOENT, "no blob", key.path)
 
     def _remove(self, key: BlobKey) -> None:
@@ -187,6 +213,20 @@ class BlobStore:
                 _sync_folder(place.parent)
             _sync_folder(place.parent.parent)
         _sync_folder(self._incoming)
+
+    def _remove_some_of(self, tenant_id: uuid.UUID, count: int) -> int:
+        paths = list(islice(self._incoming.glob(f"{tenant_id}.*"), count))
+        place = self._root / str(tenant_id)
+        if not paths:
+            paths = list(islice((path for path in place.rglob("*") if not path.is_dir()), count))
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in paths}:
+            _sync_folder(folder)
+        if not paths and place.exists():
+            shutil.rmtree(place)
+            _sync_folder(self._root)
+        return len(paths)
 
     def _leftovers(self, before: float) -> list[BlobKey]:
         keys = []
@@ -225,12 +265,12 @@ class IncomingBlob:
         self.size += len(data)
         if len(self._buffer) >= BATCH_BYTES:
             batch, self._buffer = self._buffer, bytearray()
-            await self._store.run(self._append, batch)
+            await self._store.run(self.key.tenant_id, self._append, batch)
 
     async def seal(self) -> str:
         """Make the blob durable; its sha256 in hexadecimal."""
         batch, self._buffer = self._buffer, bytearray()
-        digest = await self._store.run(self._finish, batch)
+        digest = await self._store.run(self.key.tenant_id, self._finish, batch)
         self.sealed = True
         return digest
 
@@ -241,7 +281,7 @@ class IncomingBlob:
     async def discard(self) -> None:
         """Remove what was written, even when the task is being cancelled."""
         try:
-            await asyncio.shield(self._store.run(self._remove))
+            await asyncio.shield(self._store.run(self.key.tenant_id, self._remove))
         except StorageUnavailable as error:
             _log.warning("blob_left_incoming", document_id=str(self.key.document_id), exc_info=error)
 
@@ -285,29 +325,42 @@ class IncomingBlob:
 class OpenBlob:
     """A blob open for reading; deleting it meanwhile does not disturb its readers."""
 
-    def __init__(self, store: BlobStore, descriptor: int, size: int) -> None:
+    def __init__(self, store: BlobStore, key: BlobKey, descriptor: int, size: int) -> None:
         self.size = size
+        self._holder = key.tenant_id
         self._store = store
         self._descriptor = descriptor
+        self._watched: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]] = _as_they_are
 
-    async def chunks(self, start: int, end: int) -> AsyncIterator[bytes]:
+    def watched_by(self, watch: Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]) -> None:
+        """Let `watch` end the bytes early, by raising."""
+        self._watched = watch
+
+    def chunks(self, start: int, end: int) -> AsyncIterator[bytes]:
         """The bytes from `start` up to, not including, `end`.
 
         Raises:
             StorageUnavailable: the file is shorter than it was.
         """
+        return self._watched(self._read(start, end))
+
+    async def _read(self, start: int, end: int) -> AsyncIterator[bytes]:
         while start < end:
-            chunk = await self._store.run(os.pread, self._descriptor, min(READ_BYTES, end - start), start)
+            chunk = await self._store.run(self._holder, os.pread, self._descriptor, min(READ_BYTES, end - start), start)
             if not chunk:
                 raise StorageUnavailable
             start += len(chunk)
             yield chunk
 
     async def close(self) -> None:
-        await asyncio.shield(self._store.run(self.close_now))
+        await asyncio.shield(self._store.run(self._holder, self.close_now))
 
     def close_now(self) -> None:
         os.close(self._descriptor)
+
+
+def _as_they_are(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    return chunks
 
 
 def _close_unwanted(opening: "asyncio.Task[OpenBlob]") -> None:
@@ -320,7 +373,9 @@ async def open_store(root: Path, threads: int) -> AsyncIterator[BlobStore]:
     """The store below `root`, with threads of its own: a slow disk must not hold up anything else."""
     executor = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
     try:
-        store = BlobStore(root, executor)
+        # However many wait: each request does so once, and to refuse one would leave its file open.
+        turns = FairSemaphore(threads, each=max(1, threads // 2), waiting=sys.maxsize, waiting_in_all=sys.maxsize)
+        store = BlobStore(root, executor, turns)
         await store.prepare()
         yield store
     finally:

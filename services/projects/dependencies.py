@@ -5,24 +5,13 @@ from typing import Annotated
 from fastapi import Depends, Header, Request
 
 from services.projects.blobs import BlobStore
-from services.projects.transactions import Transactions
-from shared.auth import Principal, PrincipalKind
-from shared.errors import Forbidden, NotFound
-from shared.http import CurrentPrincipal, request_id_of
+from services.projects.tenants.service import Quotas
+from shared.auth import Principal
+from shared.authority_client import Authority
+from shared.http import operation
+from shared.service_permissions import Operation
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=512)]
-
-
-async def _tenant_transactions(request: Request, principal: CurrentPrincipal) -> Transactions:
-    """Begins transactions bound to the caller's active tenant."""
-    if principal.tenant_id is None:
-        raise Forbidden("Choose an active tenant first.")
-    return Transactions(
-        database=request.app.state.runtime.database,
-        tenant_id=principal.tenant_id,
-        user_id=principal.user_id,
-        correlation_id=request_id_of(request),
-    )
 
 
 async def _blob_store(request: Request) -> BlobStore:
@@ -35,14 +24,19 @@ async def _max_document_bytes(request: Request) -> int:
     return limit
 
 
-async def _service_caller(principal: CurrentPrincipal) -> Principal:
-    """A neighbouring service; for everybody else internal routes do not exist."""
-    if principal.kind is not PrincipalKind.SERVICE:
-        raise NotFound
-    return principal
+async def _quotas(request: Request) -> Quotas:
+    quotas: Quotas = request.app.state.quotas
+    return quotas
 
 
-TenantTransactions = Annotated[Transactions, Depends(_tenant_transactions)]
+async def _authority(request: Request) -> Authority:
+    found: Authority = request.app.state.runtime.authority
+    return found
+
+
 Blobs = Annotated[BlobStore, Depends(_blob_store)]
+TenantQuotas = Annotated[Quotas, Depends(_quotas)]
+CurrentAuthority = Annotated[Authority, Depends(_authority)]
 MaxDocumentBytes = Annotated[int, Depends(_max_document_bytes)]
-ServiceCaller = Annotated[Principal, Depends(_service_caller)]
+AccessReader = Annotated[Principal, operation(Operation.READ_PROJECT_ACCESS)]
+ContentReader = Annotated[Principal, operation(Operation.READ_DOCUMENT_CONTENT)]

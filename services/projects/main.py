@@ -8,11 +8,12 @@ from typing import Any
 from fastapi import FastAPI
 
 from services.projects.blobs import open_store
-from services.projects.documents import cleaning
+from services.projects.documents import cleaning, handlers
 from services.projects.documents import router as documents
-from services.projects.documents.handlers import HANDLERS
 from services.projects.projects import router as projects
 from services.projects.settings import ProjectsSettings
+from services.projects.tenants import erasure
+from services.projects.tenants import handlers as tenants
 from shared import service
 from shared.background import run_in_background
 from shared.handlers import Handler
@@ -33,9 +34,11 @@ async def _resources(
     async with AsyncExitStack() as stack:
         blobs = await stack.enter_async_context(open_store(settings.blob_root, settings.blob_threads))
         app.state.blobs = blobs
+        app.state.quotas = settings.quotas
         app.state.max_document_bytes = settings.max_document_bytes
         runtime.checks["blobs"] = blobs.check
         if Role.JOBS in settings.roles:
-            work = partial(cleaning.run, runtime.database, blobs, every_seconds=settings.cleaning_seconds)
-            await stack.enter_async_context(run_in_background(work, name="blob-cleaning"))
-        yield HANDLERS
+            for name, run in (("blob-cleaning", cleaning.run), ("erasure", erasure.run)):
+                work = partial(run, runtime.database, blobs, every_seconds=settings.cleaning_seconds)
+                await stack.enter_async_context(run_in_background(work, name=name))
+        yield (*handlers.HANDLERS, *tenants.HANDLERS)

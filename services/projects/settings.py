@@ -5,17 +5,26 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from services.projects.tenants.service import Quotas
 from shared.settings import DatabaseSettings
 
 _MIB = 1024 * 1024
 
 
 class ProjectsSettings(DatabaseSettings):
-    """`blob_root`: folder of the documents' bytes, shared by all processes of the service."""
+    """`blob_root`: folder of the documents' bytes, shared by all processes of the service. `tenant_*`: quotas of each
+    tenant."""
 
     service: ClassVar[str] = "projects"
 
     blob_root: Path
     max_document_bytes: int = Field(default=512 * _MIB, ge=1)
+    tenant_projects: int = Field(default=10_000, ge=1)
+    tenant_documents: int = Field(default=100_000, ge=1)
+    tenant_bytes: int = Field(default=100 * 1024 * _MIB, ge=1)
     blob_threads: int = Field(default=8, ge=1, le=64)
     cleaning_seconds: float = Field(default=2.0, gt=0)
+
+    @property
+    def quotas(self) -> Quotas:
+        return Quotas(self.tenant_projects, self.tenant_documents, self.tenant_bytes)

@@ -1,4 +1,5 @@
-"""Sending a document's bytes: whole, one range of them (RFC 9110, section 14), or 304 to who has them already.
+"""Sending a document's bytes: whole, or one range of them (RFC 9110, section 14); or, where a condition on them does
+not hold (section 13), 412 or 304.
 
 What somebody uploaded never runs in a reader's browser on our origin: it is an attachment, its type is not guessed, and
 a type that browsers run is not named. Several ranges in one request are answered with the whole, as the RFC allows.
@@ -7,19 +8,25 @@ a type that browsers run is not named. Several ranges in one request are answere
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import quote
+from datetime import UTC, datetime
+from email.utils import format_datetime, parsedate_to_datetime
 
 from fastapi import Request
+from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.projects.blobs import OpenBlob
+from services.projects.documents.dispositions import attachment
 from services.projects.documents.errors import RangeNotSatisfiable
 from services.projects.documents.models import Document
 from services.projects.documents.names import UNKNOWN_TYPE
+from shared.errors import PreconditionFailed
+from shared.etags import names, names_strongly
 from shared.http import problem_response, request_id_of
+from shared.request_rules import wants_body
 
-_RANGE = re.compile(r"bytes\s*=\s*(?P<first>[0-9]{0,18})\s*-\s*(?P<last>[0-9]{0,18})\s*", re.IGNORECASE)
+_RANGE = re.compile(r"bytes\s*=\s*(?P<first>[0-9]{0,99})\s*-\s*(?P<last>[0-9]{0,99})\s*", re.IGNORECASE)
 _INERT_TYPES = frozenset(
     {
         "application/json",
@@ -61,7 +68,7 @@ class ContentResponse(StreamingResponse):
         self._blob = blob
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "HEAD":
+        if not wants_body(scope):
             self.body_iterator = self._blob.chunks(0, 0)
         try:
             await super().__call__(scope, receive, send)
@@ -74,37 +81,57 @@ async def content_response(request: Request, document: Document, blob: OpenBlob)
     tag = f'"{document.sha256}"'
     headers = {
         "ETag": tag,
+        "Last-Modified": format_datetime(document.created_at.astimezone(UTC), usegmt=True),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(document.name, safe='')}",
+        "Content-Disposition": attachment(document.name),
         "Content-Security-Policy": "sandbox",
         "X-Content-Type-Options": "nosniff",
     }
-    if _has_tag(request.headers.get("if-none-match"), tag):
-        await blob.close()
-        return Response(status_code=304, headers=headers)
-    whole = _Extent(0, blob.size)
+    # A header tells of whole seconds.
+    modified = document.created_at.replace(microsecond=0)
     try:
-        part = _requested(request, tag, blob.size)
-    except RangeNotSatisfiable as error:
+        if not _is_wanted(request.headers, tag, modified):
+            await blob.close()
+            return Response(status_code=304, headers=headers)
+        part = _requested(request.headers, tag, modified, blob.size)
+    except (PreconditionFailed, RangeNotSatisfiable) as error:
         await blob.close()
-        response = problem_response(request_id_of(request), request.scope["path"], error)
-        response.headers["Content-Range"] = f"bytes */{blob.size}"
-        return response
+        if isinstance(error, RangeNotSatisfiable):
+            error.headers["Content-Range"] = f"bytes */{blob.size}"
+        return problem_response(request_id_of(request), request.scope["path"], error)
     if part is None:
-        return ContentResponse(blob, whole, 200, headers, _safe_type(document.content_type))
+        return ContentResponse(blob, _Extent(0, blob.size), 200, headers, _safe_type(document.content_type))
     headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{blob.size}"
     return ContentResponse(blob, part, 206, headers, _safe_type(document.content_type))
 
 
-def _requested(request: Request, tag: str, size: int) -> _Extent | None:
+def _is_wanted(headers: Headers, tag: str, modified: datetime) -> bool:
+    """Conditions in the order of RFC 9110, section 13.2.2: dates count only where there is no tag.
+
+    Raises:
+        PreconditionFailed: the client wants other content than this.
+    """
+    if (tags := headers.get("if-match")) is not None:
+        if not names_strongly(tags, tag):
+            raise PreconditionFailed
+    elif (since := _date(headers.get("if-unmodified-since"))) is not None and modified > since:
+        raise PreconditionFailed
+    if (tags := headers.get("if-none-match")) is not None:
+        return not names(tags, tag)
+    since = _date(headers.get("if-modified-since"))
+    return since is None or modified > since
+
+
+def _requested(headers: Headers, tag: str, modified: datetime, size: int) -> _Extent | None:
     """The single range asked for; None for the whole, also when the header is malformed or about older content.
 
     Raises:
         RangeNotSatisfiable: none of the bytes exist.
     """
-    match = _RANGE.fullmatch(request.headers.get("range", "").strip())
-    if match is None or request.headers.get("if-range", tag) != tag:
+    match = _RANGE.fullmatch(headers.get("range", "").strip())
+    condition = headers.get("if-range", tag).strip()
+    if match is None or (condition != tag and _date(condition) != modified):
         return None
     first, last = match["first"], match["last"]
     if not first and not last:
@@ -120,11 +147,13 @@ def _requested(request: Request, tag: str, size: int) -> _Extent | None:
     return _Extent(start, end)
 
 
-def _has_tag(header: str | None, tag: str) -> bool:
-    """Weak comparison, as `If-None-Match` wants it."""
-    if header is None:
-        return False
-    return header.strip() == "*" or tag in (part.strip().removeprefix("W/") for part in header.split(","))
+def _date(header: str | None) -> datetime | None:
+    """A date as headers write it; None for anything else, which is then no condition."""
+    try:
+        moment = parsedate_to_datetime(header or "")
+    except (ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _safe_type(declared: str) -> str:

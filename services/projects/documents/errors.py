@@ -1,6 +1,6 @@
 """What documents refuse."""
 
-from shared.errors import Conflict, InvalidRequest, TooLarge
+from shared.errors import Conflict, InvalidRequest, TooLarge, UnsupportedMediaType
 
 
 class DocumentTooLarge(TooLarge):
@@ -29,6 +29,11 @@ class InvalidUpload(InvalidRequest):
 class MalformedUpload(InvalidRequest):
     code = "malformed_upload"
     detail = "The body is not the multipart form it is declared to be."
+
+
+class EncodedPart(UnsupportedMediaType):
+    code = "unsupported_transfer_encoding"
+    detail = "Send the parts of a form as they are, without `Content-Transfer-Encoding`."
 
 
 class UploadAborted(InvalidRequest):

@@ -6,6 +6,8 @@ import unicodedata
 from services.projects.documents.errors import InvalidName
 
 MAX_NAME = 255
+MAX_SENT_NAME = 1024
+"""As sent: with folders, and in a normal form that takes more characters."""
 UNKNOWN_TYPE = "application/octet-stream"
 
 # Control characters, surrogates, line and paragraph separators, and what turns the direction of text around.
@@ -16,21 +18,32 @@ _CONTENT_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&
 _MEANINGLESS = frozenset({"application/x-www-form-urlencoded", "binary/octet-stream", "application/unknown"})
 
 
-def clean_name(raw: str) -> str:
+def clean_name(raw: str, *, cut: bool = True) -> str:
     """The last part of `raw` without control characters, in NFC, at most 255 characters long (an ending is kept).
 
     Raises:
-        InvalidName: nothing is left.
+        InvalidName: nothing is left, or it is too long and not to be cut.
     """
-    name = _UNWANTED.sub("", unicodedata.normalize("NFC", raw))
+    # Normalised last: what is taken out may have kept two characters apart.
+    name = unicodedata.normalize("NFC", _UNWANTED.sub("", raw))
     name = _SEPARATOR.split(name.rstrip("/\\ "))[-1].strip()
     if len(name) > MAX_NAME:
+        if not cut:
+            raise InvalidName(f"The name has more than {MAX_NAME} characters.")
         stem, dot, ending = name.rpartition(".")
         kept = dot + ending if stem and len(ending) <= 16 else ""
         name = name[: MAX_NAME - len(kept)] + kept
     if not name.strip("."):
         raise InvalidName
     return name
+
+
+def wanted_name(raw: str) -> str | None:
+    """The name that a document has which was uploaded as `raw`; None when no document can be called so."""
+    try:
+        return clean_name(raw)
+    except InvalidName:
+        return None
 
 
 def clean_content_type(raw: str | None) -> str:

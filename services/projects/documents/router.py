@@ -1,4 +1,4 @@
-"""HTTP of documents."""
+"""HTTP routes of documents."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -9,22 +9,24 @@ from starlette.requests import ClientDisconnect
 
 from services.projects.dependencies import (
     Blobs,
+    ContentReader,
+    CurrentAuthority,
     IfMatch,
     MaxDocumentBytes,
-    ServiceCaller,
-    TenantTransactions,
+    TenantQuotas,
 )
 from services.projects.documents import service
 from services.projects.documents.content import content_response
 from services.projects.documents.errors import UploadAborted
 from services.projects.documents.models import Document, DocumentStatus
+from services.projects.documents.names import MAX_SENT_NAME
 from services.projects.documents.schemas import DocumentOut, DocumentPatch
 from services.projects.documents.upload import DuplicatesPolicy, UploadRequest
 from services.projects.metadata import parse_metadata
 from shared.etags import etag
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page
-from shared.sessions import TenantSession
+from shared.sessions import CallerTransactions, TenantSession
 
 router = APIRouter(prefix="/v1/projects/{project_id}/documents", tags=["documents"])
 internal_router = APIRouter(prefix="/internal/projects/{project_id}/documents", include_in_schema=False)
@@ -53,7 +55,7 @@ _CONTENT: dict[int | str, dict[str, Any]] = {
 
 async def _upload_request(
     request: Request,
-    name: Annotated[str | None, Query(max_length=1024)] = None,
+    name: Annotated[str | None, Query(max_length=MAX_SENT_NAME)] = None,
     metadata: Annotated[str | None, Query(max_length=65536)] = None,
     duplicates: Annotated[DuplicatesPolicy, Query()] = "link",
 ) -> UploadRequest:
@@ -62,6 +64,8 @@ async def _upload_request(
     return UploadRequest(
         content_type=request.headers.get("content-type"),
         content_length=int(length) if length.isdecimal() else None,
+        content_encoding=request.headers.get("content-encoding"),
+        user_agent=request.headers.get("user-agent", ""),
         chunks=_body(request),
         name=name,
         metadata={} if metadata is None else parse_metadata(metadata),
@@ -81,14 +85,16 @@ Upload = Annotated[UploadRequest, Depends(_upload_request)]
 Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
 Sha256 = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")]
 # Names hold no control characters, and Postgres takes no NUL.
-NameFilter = Annotated[str | None, Query(max_length=255, pattern=r"^[^\x00-\x1f]*$")]
+NameFilter = Annotated[str | None, Query(max_length=MAX_SENT_NAME, pattern=r"^[^\x00-\x1f]*$")]
 
 
 @router.post("", status_code=201, openapi_extra=_UPLOAD_BODY)
 async def upload_document(
-    transactions: TenantTransactions,
+    transactions: CallerTransactions,
     principal: CurrentPrincipal,
+    authority: CurrentAuthority,
     blobs: Blobs,
+    quotas: TenantQuotas,
     limit: MaxDocumentBytes,
     project_id: uuid.UUID,
     upload: Upload,
@@ -96,10 +102,15 @@ async def upload_document(
 ) -> DocumentOut:
     """Upload a document: a form with the part `file`, or the bytes as they are with `?name=`.
 
+    Either may come with `Content-Encoding: gzip`; what is stored is what was compressed. In a form the parts may have
+    any order, and others than those named are ignored.
+
     `duplicates` says what happens to content the project has already: `link` (the default) stores and indexes it as a
     document of its own whose `duplicate_of` names the first one; `reject` answers 409 `duplicate_document`.
     """
-    document = await service.upload(transactions, principal, blobs, project_id=project_id, request=upload, limit=limit)
+    document = await service.upload(
+        transactions, principal, authority, blobs, quotas, project_id=project_id, request=upload, limit=limit
+    )
     response.headers["Location"] = f"/v1/projects/{project_id}/documents/{document.id}"
     return _answer(response, document)
 
@@ -115,7 +126,8 @@ async def list_documents(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[DocumentOut]:
-    """Documents of a project, newest first; `name` and `sha256` match exactly."""
+    """Documents of a project, newest first; `sha256` matches exactly, and so does `name` when it is read as that of an
+    upload is: in any normal form, without its folders."""
     documents, next_cursor = await service.page(
         session,
         principal,
@@ -204,26 +216,26 @@ async def retry_document(
 
 
 @router.get("/{document_id}/content", response_class=Response, responses=_CONTENT)
-@router.head("/{document_id}/content", response_class=Response, include_in_schema=False)
 async def document_content(
-    transactions: TenantTransactions,
+    transactions: CallerTransactions,
     principal: CurrentPrincipal,
+    authority: CurrentAuthority,
     blobs: Blobs,
     project_id: uuid.UUID,
     document_id: uuid.UUID,
     request: Request,
 ) -> Response:
-    """The bytes as they were uploaded; takes `Range`, `If-Range` and `If-None-Match`."""
+    """The bytes as they were uploaded; takes `Range`, `If-Range`, and conditions on `ETag` and `Last-Modified`."""
     document, blob = await service.content(
-        transactions, principal, blobs, project_id=project_id, document_id=document_id
+        transactions, principal, authority, blobs, project_id=project_id, document_id=document_id
     )
     return await content_response(request, document, blob)
 
 
 @internal_router.get("/{document_id}/versions/{version}/content", response_class=Response)
 async def version_content(
-    transactions: TenantTransactions,
-    _caller: ServiceCaller,
+    transactions: CallerTransactions,
+    _caller: ContentReader,
     blobs: Blobs,
     project_id: uuid.UUID,
     document_id: uuid.UUID,

@@ -8,19 +8,19 @@ from pydantic import AfterValidator, BaseModel, Field
 
 from services.projects.documents.errors import InvalidName
 from services.projects.documents.models import Document, DocumentStatus
-from services.projects.documents.names import MAX_NAME, clean_name
+from services.projects.documents.names import MAX_SENT_NAME, clean_name
 from services.projects.metadata import Metadata
 from shared.http import Input
 
 
 def _clean(value: str) -> str:
     try:
-        return clean_name(value)
+        return clean_name(value, cut=False)
     except InvalidName as error:
-        raise ValueError("nothing is left of the name without control characters and folders") from error
+        raise ValueError(error.public_detail) from error
 
 
-Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME), AfterValidator(_clean)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_SENT_NAME), AfterValidator(_clean)]
 
 
 class DocumentPatch(Input):

@@ -11,14 +11,18 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.blobs import BlobKey, BlobStore, OpenBlob
 from services.projects.documents import repository
+from services.projects.documents.authority_watch import while_allowed
 from services.projects.documents.errors import DuplicateDocument, NotCancellable, NotRetryable
 from services.projects.documents.models import Document, DocumentStatus
+from services.projects.documents.names import wanted_name
 from services.projects.documents.upload import UploadRequest, receive
 from services.projects.ids import uuid7
 from services.projects.projects.service import authorize
-from services.projects.transactions import Transactions
+from services.projects.tenants import service as tenants
+from services.projects.tenants.service import Quotas
 from shared import outbox
 from shared.auth import Principal, Scope
+from shared.authority_client import Authority
 from shared.errors import NotFound
 from shared.etags import check_match
 from shared.events.projects import (
@@ -30,6 +34,7 @@ from shared.events.projects import (
 )
 from shared.failpoints import failpoint
 from shared.pagination import cut_page, decode_cursor
+from shared.transactions import TenantTransactions
 
 # Up to this size asking before the bytes costs more than the bytes.
 SMALL_BYTES = 64 * 1024
@@ -39,9 +44,11 @@ BEFORE_KEEP = failpoint("upload.before_keep", "row committed, bytes not in their
 
 
 async def upload(
-    transactions: Transactions,
+    transactions: TenantTransactions,
     principal: Principal,
+    authority: Authority,
     blobs: BlobStore,
+    quotas: Quotas,
     *,
     project_id: uuid.UUID,
     request: UploadRequest,
@@ -49,24 +56,39 @@ async def upload(
 ) -> Document:
     """Store a document. No transaction is open while its bytes arrive; they are durable before its row is written.
 
-    Permission is asked for after the last byte, and for all but small documents before the first one too.
+    Permission is asked for after the last byte, and for all but small documents before the first one too. After the
+    last byte means of identity, always: a body may end long after its token was verified, here or on its way.
 
     Raises:
-        NotFound, Forbidden: the caller may not, or may no longer.
+        Unauthenticated, NotFound, Forbidden: the caller may not, or may no longer.
+        Unavailable: identity cannot say whether it still may; nothing is stored.
+        QuotaExceeded: the tenant has no room for it.
         DuplicateDocument: the project has the content and the policy is `reject`.
         DocumentTooLarge, EmptyDocument, StorageFull, ...: as `upload.receive` and the blob store say.
     """
     if request.content_length is None or request.content_length > SMALL_BYTES:
         async with transactions.begin() as session:
             await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
+            # What is in a form, or comes in pieces, is at least a byte: no document is empty.
+            known = 0 if request.is_form else request.content_length or 0
+            await tenants.expect_room(session, quotas, size=max(1, known))
+
+    async def check() -> None:
+        now = await authority.now(principal)
+        async with transactions.begin() as session:
+            await authorize(session, now, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
+
+    request.chunks = while_allowed(request.chunks, check)
     key = BlobKey(transactions.tenant_id, project_id, uuid7(), 1)
     async with blobs.receive(key) as blob:
         await receive(request, blob, limit=limit)
         sha256 = await blob.seal()
         await AFTER_SEAL.reach()
+        principal = await authority.now(principal)
         async with transactions.begin() as session:
             await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
             document = await _add(session, principal, key=key, request=request, size=blob.size, sha256=sha256)
+            await tenants.take(session, quotas, documents=1, size=blob.size)
         await BEFORE_KEEP.reach()
         await blob.keep()
     return document
@@ -109,6 +131,7 @@ async def _add(
         created_at=document.created_at,
     )
     outbox.publish(session, event, sequence=document.revision)
+    await session.flush()
     return document
 
 
@@ -130,13 +153,16 @@ async def page(
     limit: int,
     cursor: str | None,
 ) -> tuple[list[Document], str | None]:
-    """Documents of a project, newest first; `name` and `sha256` match exactly."""
+    """Documents of a project, newest first; `name` is read as that of an upload is."""
     await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)
+    wanted = None if name is None else wanted_name(name)
+    if name is not None and wanted is None:
+        return [], None
     rows = await repository.page_for_project(
         session,
         project_id=project_id,
         status=status,
-        name=name,
+        name=wanted,
         sha256=sha256,
         after=decode_cursor(cursor),
         count=limit + 1,
@@ -181,6 +207,8 @@ async def delete(
     document.revision += 1
     repository.remember_blob_deletion(session, document)
     outbox.publish(session, DocumentDeleted(**_identity(document, principal)), sequence=document.revision)
+    await session.flush()
+    await tenants.give_back(session, documents=1, size=document.size)
 
 
 async def cancel(
@@ -218,16 +246,31 @@ async def retry(
 
 
 async def content(
-    transactions: Transactions, principal: Principal, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID
+    transactions: TenantTransactions,
+    principal: Principal,
+    authority: Authority,
+    blobs: BlobStore,
+    *,
+    project_id: uuid.UUID,
+    document_id: uuid.UUID,
 ) -> tuple[Document, OpenBlob]:
-    """A document and its bytes, for a client. No transaction is open while they are sent."""
+    """A document and its bytes, for a client. No transaction is open while they are sent; when they take long they end
+    soon after the document or the right to read it has gone."""
+
+    async def check() -> None:
+        now = await authority.now(principal)
+        async with transactions.begin() as session:
+            await get(session, now, project_id=project_id, document_id=document_id)
+
     async with transactions.begin() as session:
         document = await get(session, principal, project_id=project_id, document_id=document_id)
-    return document, await blobs.open(document.blob_key)
+    blob = await blobs.open(document.blob_key)
+    blob.watched_by(lambda chunks: while_allowed(chunks, check))
+    return document, blob
 
 
 async def version_content(
-    transactions: Transactions, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int
+    transactions: TenantTransactions, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int
 ) -> tuple[Document, OpenBlob]:
     """The bytes of one version, for a neighbouring service. A deleted project's documents are still indexed: it may be
     restored."""

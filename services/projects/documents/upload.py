@@ -1,7 +1,8 @@
 """Receiving one document: a raw body, or the `file` of a multipart form, streamed into a blob in one pass.
 
 Memory is constant: bytes go from the socket to `IncomingBlob.write` and nowhere else; the fields of a form are bounded.
-Limits hold while bytes arrive. A form is refused at the first thing wrong with it, not at its end.
+Limits hold while bytes arrive, of what was sent and of what it is decompressed to. A form is refused at the first thing
+wrong with it, not at its end; parts that we do not know are read and forgotten.
 """
 
 from collections.abc import AsyncIterator
@@ -12,23 +13,31 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from services.projects.blobs import IncomingBlob
+from services.projects.documents import dispositions
 from services.projects.documents.errors import (
     DocumentTooLarge,
     EmptyDocument,
+    EncodedPart,
     InvalidName,
     InvalidUpload,
     MalformedUpload,
 )
 from services.projects.documents.names import clean_content_type, clean_name
 from services.projects.metadata import parse_metadata
+from shared import content_coding
 from shared.errors import TooLarge
 
 MAX_FIELD_BYTES = 64 * 1024
-MAX_PARTS = 8
-# What a form may hold besides the file: boundaries, part headers, fields, line ends after the last boundary.
+MAX_PARTS = 64
+# What a form may hold besides the file: boundaries, part headers, fields, unknown parts, what comes after the last.
 FORM_OVERHEAD_BYTES = 1024 * 1024
 
 DuplicatesPolicy = Literal["reject", "link"]
+
+_FIELDS = frozenset({b"file", b"name", b"metadata", b"duplicates"})
+_UNKNOWN = ""
+# What RFC 7578, section 4.7, tells nobody to use any more; `binary`, `8bit` and `7bit` change nothing.
+_RECODED = frozenset({b"base64", b"quoted-printable"})
 
 
 @dataclass(slots=True)
@@ -38,6 +47,8 @@ class UploadRequest:
     content_type: str | None
     content_length: int | None
     chunks: AsyncIterator[bytes]
+    content_encoding: str | None = None
+    user_agent: str = ""
     name: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     duplicates: DuplicatesPolicy = "link"
@@ -54,11 +65,14 @@ async def receive(request: UploadRequest, blob: IncomingBlob, *, limit: int) -> 
         limit: the most bytes a document may have.
 
     Raises:
-        DocumentTooLarge: more than `limit`, declared or received.
+        DocumentTooLarge: more than `limit`, declared, received or decompressed.
+        UnsupportedContentCoding, MalformedContentCoding, ExpandsTooFar: compressed, and not as we take it.
         EmptyDocument, InvalidName, InvalidUpload, InvalidMetadata, MalformedUpload: not acceptable.
     """
     if request.name is not None:
         request.name = clean_name(request.name)
+    if content_coding.is_compressed(request.content_encoding):
+        request.chunks = content_coding.decoded(request.chunks)
     overhead = FORM_OVERHEAD_BYTES if request.is_form else 0
     if request.content_length is not None and request.content_length > limit + overhead:
         raise DocumentTooLarge
@@ -84,6 +98,8 @@ async def _receive_form(request: UploadRequest, blob: IncomingBlob, limit: int) 
         form.feed(chunk)
         for piece in form.take():
             await _store(blob, piece, limit)
+        if received - blob.size > FORM_OVERHEAD_BYTES:
+            raise DocumentTooLarge("The form holds too much besides its file.")
     form.finish()
 
 
@@ -98,6 +114,8 @@ class _Form:
 
     def __init__(self, request: UploadRequest) -> None:
         self._request = request
+        # The only client that encodes all of a name, `%20` for a space too, says who it is.
+        self._percent_encoded = "aiohttp/" in request.user_agent
         _, options = parse_options_header(request.content_type)
         boundary = options.get(b"boundary", b"")
         request.content_type = None
@@ -160,21 +178,24 @@ class _Form:
         self._headers[bytes(self._header[0]).lower()] = bytes(self._header[1])
 
     def _on_headers_finished(self) -> None:
-        disposition, options = parse_options_header(self._headers.get(b"content-disposition", b"").decode("latin-1"))
-        self._field = options.get(b"name", b"").decode("utf-8", "replace")
-        if disposition != b"form-data" or self._field not in ("file", "name", "metadata", "duplicates"):
-            raise InvalidUpload("The form may have the parts `file`, `name`, `metadata` and `duplicates`.")
+        disposition, options = dispositions.parse(self._headers.get(b"content-disposition", b""))
+        known = disposition == b"form-data" and options.get(b"name") in _FIELDS
+        self._field = options[b"name"].decode("ascii") if known else _UNKNOWN
+        if self._field != _UNKNOWN and self._headers.get(b"content-transfer-encoding", b"").strip().lower() in _RECODED:
+            raise EncodedPart
         if self._field == "file":
             self._files += 1
             if self._files > 1:
                 raise InvalidUpload
             self._request.content_type = self._headers.get(b"content-type", b"").decode("latin-1")
             if self._request.name is None:
-                self._request.name = clean_name(options.get(b"filename", b"").decode("utf-8", "replace"))
+                self._request.name = clean_name(dispositions.file_name(options, percent_encoded=self._percent_encoded))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field == "file":
             self._pieces.append(memoryview(data)[start:end])
+        elif self._field == _UNKNOWN:
+            pass
         elif len(self._value) + end - start > MAX_FIELD_BYTES:
             raise TooLarge("A field of the form is too large.")
         else:

@@ -32,7 +32,7 @@ class Project(TenantOwned, Timestamped, Base):
 
 
 class ProjectMember(TenantOwned, Timestamped, Base):
-    """A user's role in a project."""
+    """A user's role in a project. It counts in the membership of the tenant it was granted in, not in a later one."""
 
     __tablename__ = "project_members"
     __table_args__ = (
@@ -44,3 +44,4 @@ class ProjectMember(TenantOwned, Timestamped, Base):
     project_id: Mapped[uuid.UUID]
     user_id: Mapped[uuid.UUID]
     role: Mapped[ProjectRole] = mapped_column(Text)
+    membership_number: Mapped[int]

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import ScalarSelect, Select, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,23 +15,30 @@ from shared.events.projects import ProjectRole
 Position = tuple[datetime, uuid.UUID]
 
 
+class Holder(NamedTuple):
+    """Whose roles are meant: those a user holds in one of its memberships of the tenant."""
+
+    user_id: uuid.UUID | None
+    membership_number: int
+
+
 async def by_id(
-    session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID | None, lock: bool = False
+    session: AsyncSession, *, project_id: uuid.UUID, holder: Holder, lock: bool = False
 ) -> tuple[Project, ProjectRole | None] | None:
-    """A project, deleted or not, and the user's role in it."""
-    statement = _with_role(user_id, only_members=False).where(Project.id == project_id)
+    """A project, deleted or not, and the holder's role in it."""
     if lock:
-        # Not against foreign keys: uploads into the project go on.
-        statement = statement.with_for_update(of=Project, key_share=True)
+        # Not against foreign keys: uploads into the project go on. By itself: the role has to be read after the wait.
+        await session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
+    statement = _with_role(holder, only_members=False).where(Project.id == project_id)
     row = (await session.execute(statement)).one_or_none()
     return None if row is None else (row[0], row[1])
 
 
 async def with_count(
-    session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID | None
+    session: AsyncSession, *, project_id: uuid.UUID, holder: Holder
 ) -> tuple[Project, ProjectRole | None, int] | None:
     """As `by_id`, with the number of documents that can be seen."""
-    statement = _with_role(user_id, only_members=False).add_columns(_document_count()).where(Project.id == project_id)
+    statement = _with_role(holder, only_members=False).add_columns(_document_count()).where(Project.id == project_id)
     row = (await session.execute(statement)).one_or_none()
     return None if row is None else (row[0], row[1], row[2])
 
@@ -38,20 +46,20 @@ async def with_count(
 async def page(
     session: AsyncSession,
     *,
-    user_id: uuid.UUID | None,
+    holder: Holder,
     only_members: bool,
     only_project: uuid.UUID | None,
     deleted: bool,
     after: Position | None,
     count: int,
 ) -> list[tuple[Project, ProjectRole | None, int]]:
-    """Projects, the user's role and the number of documents in each, newest first.
+    """Projects, the holder's role and the number of documents in each, newest first.
 
     Args:
         only_members: leave out those without a role.
     """
     statement = (
-        _with_role(user_id, only_members=only_members)
+        _with_role(holder, only_members=only_members)
         .add_columns(_document_count())
         .where(Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None))
     )
@@ -88,21 +96,19 @@ async def members(
     return (await session.scalars(statement)).all()
 
 
-async def owner_count(session: AsyncSession, *, project_id: uuid.UUID) -> int:
-    count = await session.scalar(
-        select(func.count(ProjectMember.user_id)).where(
-            ProjectMember.project_id == project_id, ProjectMember.role == "owner"
-        )
-    )
-    return count or 0
+async def owners(session: AsyncSession, *, project_id: uuid.UUID, count: int) -> Sequence[ProjectMember]:
+    """Owners of a project, of this and earlier memberships of the tenant, the newest first."""
+    statement = select(ProjectMember).where(ProjectMember.project_id == project_id, ProjectMember.role == "owner")
+    return (await session.scalars(statement.order_by(ProjectMember.updated_at.desc()).limit(count))).all()
 
 
-def _with_role(user_id: uuid.UUID | None, *, only_members: bool) -> Select[Project, ProjectRole | None]:
+def _with_role(holder: Holder, *, only_members: bool) -> Select[Project, ProjectRole | None]:
     return select(Project, ProjectMember.role).join(
         ProjectMember,
         (ProjectMember.tenant_id == Project.tenant_id)
         & (ProjectMember.project_id == Project.id)
-        & (ProjectMember.user_id == user_id),
+        & (ProjectMember.user_id == holder.user_id)
+        & (ProjectMember.membership_number == holder.membership_number),
         isouter=not only_members,
     )
 

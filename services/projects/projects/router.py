@@ -1,12 +1,12 @@
-"""HTTP of projects and members."""
+"""HTTP routes of projects and members."""
 
 import uuid
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from services.projects.dependencies import IfMatch, ServiceCaller
-from services.projects.projects import service
+from services.projects.dependencies import AccessReader, CurrentAuthority, IfMatch, TenantQuotas
+from services.projects.projects import members, service
 from services.projects.projects.schemas import (
     AccessMember,
     AccessOut,
@@ -20,7 +20,7 @@ from services.projects.projects.service import ProjectView
 from shared.etags import etag
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page
-from shared.sessions import TenantSession
+from shared.sessions import CallerTransactions, TenantSession
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"])
 internal_router = APIRouter(prefix="/internal/projects", include_in_schema=False)
@@ -30,11 +30,15 @@ Status = Annotated[Literal["active", "deleted"], Query()]
 
 @router.post("", status_code=201)
 async def create_project(
-    session: TenantSession, principal: CurrentPrincipal, body: ProjectCreate, response: Response
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    quotas: TenantQuotas,
+    body: ProjectCreate,
+    response: Response,
 ) -> ProjectOut:
     """Create a project; the caller becomes its first owner."""
     view = await service.create(
-        session, principal, name=body.name, description=body.description, metadata=body.metadata
+        session, principal, quotas, name=body.name, description=body.description, metadata=body.metadata
     )
     response.headers["Location"] = f"/v1/projects/{view.project.id}"
     return _answer(response, view)
@@ -86,54 +90,77 @@ async def delete_project(
 
 @router.post("/{project_id}/restore")
 async def restore_project(
-    session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, response: Response
+    session: TenantSession,
+    principal: CurrentPrincipal,
+    quotas: TenantQuotas,
+    project_id: uuid.UUID,
+    response: Response,
 ) -> ProjectOut:
     """Bring a deleted project back, with its documents and members."""
-    return _answer(response, await service.restore(session, principal, project_id=project_id))
+    return _answer(response, await service.restore(session, principal, quotas, project_id=project_id))
 
 
 @router.get("/{project_id}/members")
 async def list_members(
-    session: TenantSession,
+    transactions: CallerTransactions,
     principal: CurrentPrincipal,
+    authority: CurrentAuthority,
     project_id: uuid.UUID,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[MemberOut]:
     """Who has a role in the project. Owners and admins of the tenant need none and are not listed."""
-    members, next_cursor = await service.members(session, principal, project_id=project_id, limit=limit, cursor=cursor)
-    return Page(items=[MemberOut.of(member) for member in members], next_cursor=next_cursor)
+    found, next_cursor = await members.page(
+        transactions, principal, authority, project_id=project_id, limit=limit, cursor=cursor
+    )
+    return Page(items=[MemberOut.of(member) for member in found], next_cursor=next_cursor)
 
 
 @router.put("/{project_id}/members/{user_id}")
 async def put_member(
-    session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, user_id: uuid.UUID, body: MemberPut
+    transactions: CallerTransactions,
+    principal: CurrentPrincipal,
+    authority: CurrentAuthority,
+    project_id: uuid.UUID,
+    user_id: uuid.UUID,
+    body: MemberPut,
 ) -> MemberOut:
-    """Give a user a role in the project."""
-    return MemberOut.of(
-        await service.put_member(session, principal, project_id=project_id, user_id=user_id, role=body.role)
+    """Give a member of the tenant a role in the project; 422 `not_a_tenant_member` for anybody else."""
+    member = await members.put(
+        transactions, principal, authority, project_id=project_id, user_id=user_id, role=body.role
     )
+    return MemberOut.of(member)
 
 
 @router.delete("/{project_id}/members/{user_id}", status_code=204)
 async def remove_member(
-    session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, user_id: uuid.UUID
+    transactions: CallerTransactions,
+    principal: CurrentPrincipal,
+    authority: CurrentAuthority,
+    project_id: uuid.UUID,
+    user_id: uuid.UUID,
 ) -> None:
     """Take a user's role in the project away."""
-    await service.remove_member(session, principal, project_id=project_id, user_id=user_id)
+    await members.remove(transactions, principal, authority, project_id=project_id, user_id=user_id)
 
 
 @internal_router.get("/{project_id}/access")
 async def project_access(
-    session: TenantSession, _caller: ServiceCaller, project_id: uuid.UUID, user_id: uuid.UUID | None = None
+    session: TenantSession,
+    _caller: AccessReader,
+    project_id: uuid.UUID,
+    user_id: uuid.UUID | None = None,
+    membership_number: int = 1,
 ) -> AccessOut:
     """Status and members of a project, for a projection that has not heard of it yet, or not of that user's role."""
-    project, members = await service.access(session, project_id=project_id, user_id=user_id)
+    project, roles = await service.access(
+        session, project_id=project_id, user_id=user_id, membership_number=membership_number
+    )
     return AccessOut(
         project_id=project.id,
         status="active" if project.deleted_at is None else "deleted",
         revision=project.revision,
-        members=[AccessMember(user_id=member.user_id, role=member.role) for member in members],
+        members=[AccessMember.model_validate(member, from_attributes=True) for member in roles],
     )
 
 

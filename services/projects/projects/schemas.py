@@ -87,6 +87,7 @@ class MemberOut(BaseModel):
 class AccessMember(BaseModel):
     user_id: uuid.UUID
     role: ProjectRole
+    membership_number: int
 
 
 class AccessOut(BaseModel):

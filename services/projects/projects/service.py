@@ -13,8 +13,10 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.projects import repository
-from services.projects.projects.errors import LastOwner
 from services.projects.projects.models import Project, ProjectMember
+from services.projects.projects.repository import Holder
+from services.projects.tenants import service as tenants
+from services.projects.tenants.service import Quotas
 from shared import outbox
 from shared.auth import Principal, Scope
 from shared.errors import Forbidden, NotFound
@@ -22,11 +24,11 @@ from shared.etags import require_match
 from shared.events.projects import (
     ProjectCreated,
     ProjectDeleted,
-    ProjectMemberChanged,
     ProjectRestored,
     ProjectRole,
     ProjectUpdated,
 )
+from shared.invalidations.recording import confirm
 from shared.pagination import cut_page, decode_cursor
 
 
@@ -58,7 +60,7 @@ async def authorize(
         NotFound: no such project, or none of the caller's.
         Forbidden: the caller's role or credential does not give `scope` there.
     """
-    found = await repository.by_id(session, project_id=project_id, user_id=principal.user_id, lock=lock)
+    found = await repository.by_id(session, project_id=project_id, holder=_holder(principal), lock=lock)
     if found is None or (found[0].deleted_at is not None and not deleted):
         raise NotFound
     project, role = found
@@ -67,23 +69,37 @@ async def authorize(
 
 
 async def create(
-    session: AsyncSession, principal: Principal, *, name: str, description: str, metadata: dict[str, Any]
+    session: AsyncSession,
+    principal: Principal,
+    quotas: Quotas,
+    *,
+    name: str,
+    description: str,
+    metadata: dict[str, Any],
 ) -> ProjectView:
-    """Raises Forbidden for all but owners and admins of the tenant: a project's roles come after the project."""
+    """A new project.
+
+    Raises:
+        Forbidden: all but owners and admins of the tenant: a project's roles come after the project.
+        QuotaExceeded: the tenant has as many as it may.
+    """
     principal.require(Scope.PROJECTS_WRITE)
     if principal.user_id is None:
         raise Forbidden("A project needs a user as its owner.")
     project = Project(name=name, description=description, custom_metadata=metadata, revision=1)
     session.add(project)
     await session.flush()
-    session.add(ProjectMember(project_id=project.id, user_id=principal.user_id, role="owner"))
-    event = ProjectCreated(project_id=project.id, actor_id=principal.user_id, name=name, owner_id=principal.user_id)
+    owner: dict[str, Any] = {"project_id": project.id, "membership_number": principal.membership_number}
+    session.add(ProjectMember(**owner, user_id=principal.user_id, role="owner"))
+    event = ProjectCreated(**owner, actor_id=principal.user_id, name=name, owner_id=principal.user_id)
     outbox.publish(session, event, sequence=project.revision)
+    await session.flush()
+    await tenants.take(session, quotas, projects=1)
     return ProjectView(project, "owner", 0)
 
 
 async def get(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
-    found = await repository.with_count(session, project_id=project_id, user_id=principal.user_id)
+    found = await repository.with_count(session, project_id=project_id, holder=_holder(principal))
     if found is None or found[0].deleted_at is not None:
         raise NotFound
     project, role, count = found
@@ -100,7 +116,7 @@ async def page(
     rows, next_cursor = cut_page(
         await repository.page(
             session,
-            user_id=principal.user_id,
+            holder=_holder(principal),
             only_members=not principal.is_tenant_admin,
             only_project=principal.project_id,
             deleted=deleted,
@@ -143,10 +159,16 @@ async def delete(session: AsyncSession, principal: Principal, *, project_id: uui
     project.revision += 1
     event = ProjectDeleted(project_id=project.id, actor_id=principal.user_id)
     outbox.publish(session, event, sequence=project.revision)
+    await session.flush()
+    await tenants.give_back(session, projects=1)
 
 
-async def restore(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
-    """Bring a deleted project back with its documents and members; one that is not deleted stays as it is."""
+async def restore(session: AsyncSession, principal: Principal, quotas: Quotas, *, project_id: uuid.UUID) -> ProjectView:
+    """Bring a deleted project back with its documents and members; one that is not deleted stays as it is.
+
+    Raises:
+        QuotaExceeded: the tenant has as many projects as it may.
+    """
     project, role = await authorize(
         session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, lock=True, deleted=True
     )
@@ -156,83 +178,28 @@ async def restore(session: AsyncSession, principal: Principal, *, project_id: uu
         event = ProjectRestored(project_id=project.id, actor_id=principal.user_id)
         outbox.publish(session, event, sequence=project.revision)
         await session.flush()
+        await tenants.take(session, quotas, projects=1)
+    else:
+        confirm(session)
     return await _view(session, project, role)
 
 
-async def members(
-    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, limit: int, cursor: str | None
-) -> tuple[list[ProjectMember], str | None]:
-    await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_READ)
-    rows = await repository.members(session, project_id=project_id, after=decode_cursor(cursor), count=limit + 1)
-    return cut_page(rows, limit, lambda member: (member.created_at, member.user_id))
-
-
-async def put_member(
-    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, user_id: uuid.UUID, role: ProjectRole
-) -> ProjectMember:
-    """Give a user a role, whatever it was before.
-
-    Raises:
-        LastOwner: the only owner would be one no more.
-    """
-    project, _ = await authorize(session, principal, project_id=project_id, scope=Scope.MEMBERS_ADMIN, lock=True)
-    member = await repository.member(session, project_id=project_id, user_id=user_id)
-    if member is None:
-        member = ProjectMember(project_id=project_id, user_id=user_id, role=role)
-        session.add(member)
-    elif member.role == role:
-        return member
-    else:
-        await _keep_an_owner(session, member)
-        member.role = role
-    _announce_member(session, principal, project, user_id, role)
-    await session.flush()
-    return member
-
-
-async def remove_member(
-    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, user_id: uuid.UUID
-) -> None:
-    """Take a user's role away.
-
-    Raises:
-        NotFound: the user has none.
-        LastOwner: it is the only owner.
-    """
-    project, _ = await authorize(session, principal, project_id=project_id, scope=Scope.MEMBERS_ADMIN, lock=True)
-    member = await repository.member(session, project_id=project_id, user_id=user_id)
-    if member is None:
-        raise NotFound
-    await _keep_an_owner(session, member)
-    await session.delete(member)
-    _announce_member(session, principal, project, user_id, None)
-
-
 async def access(
-    session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID | None
+    session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID | None, membership_number: int
 ) -> tuple[Project, Sequence[ProjectMember]]:
     """A project, deleted or not, and all its members, for a neighbouring service.
 
     Raises:
         NotFound: there is no such project, or the user has no role in it: refused in the same time.
     """
-    found = await repository.by_id(session, project_id=project_id, user_id=user_id)
+    found = await repository.by_id(session, project_id=project_id, holder=Holder(user_id, membership_number))
     if found is None or (user_id is not None and found[1] is None):
         raise NotFound
     return found[0], await repository.members(session, project_id=project_id)
 
 
-async def _keep_an_owner(session: AsyncSession, member: ProjectMember) -> None:
-    if member.role == "owner" and await repository.owner_count(session, project_id=member.project_id) == 1:
-        raise LastOwner
-
-
-def _announce_member(
-    session: AsyncSession, principal: Principal, project: Project, user_id: uuid.UUID, role: ProjectRole | None
-) -> None:
-    project.revision += 1
-    event = ProjectMemberChanged(project_id=project.id, actor_id=principal.user_id, user_id=user_id, role=role)
-    outbox.publish(session, event, sequence=project.revision)
+def _holder(principal: Principal) -> Holder:
+    return Holder(principal.user_id, principal.membership_number)
 
 
 async def _view(session: AsyncSession, project: Project, role: ProjectRole) -> ProjectView:

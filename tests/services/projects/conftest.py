@@ -28,25 +28,25 @@ async def environment(
     return variables
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def running(environment: Environment) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
     """The service as it is deployed, called in process."""
     async with in_process(create_app, environment) as (app, client):
         yield app, client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def client(running: tuple[FastAPI, httpx.AsyncClient]) -> httpx.AsyncClient:
     return running[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def database(running: tuple[FastAPI, httpx.AsyncClient]) -> Database:
     found: Database = running[0].state.runtime.database
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def blobs(running: tuple[FastAPI, httpx.AsyncClient]) -> BlobStore:
     found: BlobStore = running[0].state.blobs
     return found

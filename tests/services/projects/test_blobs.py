@@ -343,3 +343,59 @@ def test_keys_are_told_from_other_names(key: BlobKey) -> None:
     for name in ("", "x", "../../etc/passwd", key.incoming_name + ".part", key.incoming_name.upper(), "1.2.3.4"):
         assert BlobKey.from_incoming_name(name) is None
     assert blobs.PART not in key.incoming_name
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_tenant_whose_files_take_long_leaves_half_of_the_threads_to_others(
+    store: BlobStore, key: BlobKey, leaves: bool
+) -> None:
+    other = BlobKey(uuid.uuid4(), uuid.uuid4(), uuid.uuid4(), 1)
+    await kept(store, other)
+    disk, started = threading.Event(), list[int]()
+
+    async def full() -> bool:
+        return len(started) == 2
+
+    def slow(number: int) -> None:
+        started.append(number)
+        disk.wait(20)
+
+    flood = [asyncio.create_task(store.run(key.tenant_id, slow, number)) for number in range(8)]
+    try:
+        await eventually(full)
+        if leaves:
+            # Its threads go on all the same, and nobody waits for the others any more.
+            for task in flood:
+                task.cancel()
+            flood += [asyncio.create_task(store.run(key.tenant_id, slow, number)) for number in range(8, 12)]
+        assert await asyncio.wait_for(read(store, other), 10) == b"content"
+        await asyncio.wait_for(store.remove(other), 10)
+        assert started == [0, 1]
+    finally:
+        disk.set()
+        await asyncio.gather(*flood, return_exceptions=True)
+
+
+async def test_erasing_takes_no_thread_that_tenants_need(
+    store: BlobStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept(store, key)
+    disk, started = threading.Event(), list[uuid.UUID]()
+
+    async def full() -> bool:
+        return len(started) == 2
+
+    def slow(_store: BlobStore, tenant_id: uuid.UUID, _count: int) -> int:
+        started.append(tenant_id)
+        disk.wait(20)
+        return 0
+
+    monkeypatch.setattr(BlobStore, "_remove_some_of", slow)
+    erasing = [asyncio.create_task(store.remove_some_of(uuid.uuid4(), count=1)) for _ in range(8)]
+    try:
+        await eventually(full)
+        assert await asyncio.wait_for(read(store, key), 10) == b"content"
+        assert len(started) == 2
+    finally:
+        disk.set()
+        await asyncio.gather(*erasing)

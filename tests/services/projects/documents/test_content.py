@@ -34,7 +34,9 @@ async def test_the_whole_content_comes_as_a_safe_attachment(admin: Caller, docum
     assert answer.headers["content-length"] == str(SIZE)
     assert answer.headers["etag"] == f'"{document["sha256"]}"'
     assert answer.headers["accept-ranges"] == "bytes"
-    assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''Pr%C3%BCf%20bericht%3B.pdf"
+    assert answer.headers["content-disposition"] == (
+        "attachment; filename=\"Pruf bericht_.pdf\"; filename*=UTF-8''Pr%C3%BCf%20bericht%3B.pdf"
+    )
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"] == "sandbox"
     assert answer.headers["cache-control"] == "private, no-cache"
@@ -71,7 +73,7 @@ async def test_a_range_outside_the_content_is_refused(admin: Caller, document: d
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=9-5", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes", "", "bytes=1-" + "9" * 30]
+    "asked", ["bytes=9-5", "bytes=-", "bytes=a-b", "lines=1-2", "bytes=0-1,5-6", "bytes", "", "bytes=1-" + "9" * 300]
 )
 async def test_a_range_we_do_not_take_is_answered_with_the_whole(
     admin: Caller, document: dict[str, Any], asked: str
@@ -87,6 +89,36 @@ async def test_a_range_of_older_content_is_answered_with_the_whole(admin: Caller
     assert (await get(admin, document, range="bytes=0-1", if_range=f"W/{tag}")).status_code == 200
 
 
+async def test_conditions_are_heeded_in_their_order(admin: Caller, document: dict[str, Any]) -> None:
+    tag = f'"{document["sha256"]}"'
+    past, future = "Mon, 01 Jan 2001 00:00:00 GMT", "Thu, 01 Jan 2099 00:00:00 GMT"
+    modified = (await get(admin, document)).headers["last-modified"]
+    for failed in (
+        {"if_match": '"x"'},
+        {"if_match": f"W/{tag}"},
+        {"if_match": '"x"', "if_none_match": tag},
+        {"if_unmodified_since": past},
+    ):
+        answer = await get(admin, document, range="bytes=0-1", **failed)
+        assert code(answer) == (412, "precondition_failed"), failed
+    for held in (
+        {"if_match": tag},
+        {"if_match": "*"},
+        {"if_match": f'"x", {tag}'},
+        {"if_match": tag, "if_unmodified_since": past},
+        {"if_unmodified_since": modified},
+        {"if_unmodified_since": future},
+        {"if_unmodified_since": "no date"},
+        {"if_modified_since": past},
+        {"if_none_match": '"x"', "if_modified_since": future},
+    ):
+        assert (await get(admin, document, range="bytes=0-1", **held)).status_code == 206, held
+    for known in ({"if_modified_since": modified}, {"if_modified_since": future}):
+        assert (await get(admin, document, **known)).status_code == 304, known
+    assert (await get(admin, document, range="bytes=0-1", if_range=modified)).status_code == 206
+    assert (await get(admin, document, range="bytes=0-1", if_range=past)).status_code == 200
+
+
 async def test_who_has_the_content_is_told_so(admin: Caller, document: dict[str, Any]) -> None:
     tag = f'"{document["sha256"]}"'
     for known in (tag, f"W/{tag}", f'"x", {tag}', "*"):
@@ -98,9 +130,12 @@ async def test_who_has_the_content_is_told_so(admin: Caller, document: dict[str,
 
 async def test_head_tells_the_size_without_the_content(admin: Caller, document: dict[str, Any]) -> None:
     path = f"/v1/projects/{document['project_id']}/documents/{document['id']}/content"
-    answer = await admin("HEAD", path)
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert answer.headers["content-length"] == str(SIZE)
+    whole = await admin("GET", path)
+    for headers in ({}, {"Range": "bytes=0-1"}, {"Range": f"bytes={SIZE}-"}):
+        answer = await admin("HEAD", path, headers=headers)
+        assert (answer.status_code, answer.content) == (200, b"")
+        assert answer.headers["content-length"] == str(SIZE)
+        assert {**answer.headers, "x-request-id": ""} == {**whole.headers, "x-request-id": ""}
 
 
 async def test_a_reader_that_goes_away_is_left_alone(

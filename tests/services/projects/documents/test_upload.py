@@ -1,8 +1,11 @@
 import asyncio
+import gzip
 import hashlib
+import os
+import unicodedata
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -183,8 +186,8 @@ FILE = part("file", b"text", filename="a.txt")
         (form(), (422, "invalid_upload")),
         (form(part("metadata", b"{}")), (422, "invalid_upload")),
         (form(FILE, FILE), (422, "invalid_upload")),
-        (form(FILE, part("tenant_id", b"x")), (422, "invalid_upload")),
-        (form(FILE, *[part("metadata", b"{}")] * 8), (422, "invalid_upload")),
+        (form(FILE, *[part("metadata", b"{}")] * 64), (422, "invalid_upload")),
+        (form(FILE, part("other", bytes(1024 * 1024))), (413, "document_too_large")),
         (form(FILE, part("duplicates", b"new_version")), (422, "invalid_upload")),
         (form(FILE, part("metadata", b"{")), (422, "invalid_metadata")),
         (form(FILE, part("metadata", b"[]")), (422, "invalid_metadata")),
@@ -410,3 +413,92 @@ async def test_a_store_that_cannot_write_is_a_clear_answer(
         patch.setattr(blobs, "run", refuse)
         assert code(await admin.upload(project_id)) == expected
     assert await rows(database, tenant_id) == 0
+
+
+async def test_parts_come_in_any_order_and_unknown_ones_are_ignored(admin: Caller, project_id: uuid.UUID) -> None:
+    named = [part("name", b"real.txt"), part("metadata", b'{"a": 1}'), part("duplicates", b"link")]
+    unknown = [part("tenant_id", b"x"), part("thumbnail", bytes(9000), filename="t.png"), part("", b"")]
+    for parts in ([*named, *unknown, FILE], [FILE, *unknown, *named], [*unknown, FILE, *reversed(named)]):
+        answer = await post_form(admin, project_id, form(*parts))
+        assert answer.status_code == 201, answer.text
+        assert (answer.json()["name"], answer.json()["metadata"], answer.json()["size"]) == ("real.txt", {"a": 1}, 4)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "identity, GZIP"])
+async def test_a_compressed_upload_is_stored_as_what_was_compressed(
+    admin: Caller, project_id: uuid.UUID, encoding: str
+) -> None:
+    content = b"The tide comes in twice a day. " * 5000
+    raw = await admin(
+        "POST",
+        f"/v1/projects/{project_id}/documents",
+        params={"name": "tides.txt"},
+        content=gzip.compress(content),
+        headers={"Content-Type": "text/plain", "Content-Encoding": encoding},
+    )
+    whole_form = gzip.compress(form(part("file", content, filename="tides.txt")))
+    sent_as_form = await post_form(admin, project_id, whole_form, headers={"Content-Encoding": encoding})
+    for answer in (raw, sent_as_form):
+        assert answer.status_code == 201, answer.text
+        assert answer.json()["sha256"] == hashlib.sha256(content).hexdigest()
+        assert answer.json()["size"] == len(content)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "expected"),
+    [
+        (gzip.compress(b"text")[:-3], "gzip", (400, "malformed_content_encoding")),
+        (b"text", "gzip", (400, "malformed_content_encoding")),
+        (gzip.compress(os.urandom(LIMIT + 1)), "gzip", (413, "document_too_large")),
+        (gzip.compress(bytes(3 * LIMIT)), "gzip", (413, "too_large")),
+        (b"text", "br", (415, "unsupported_content_encoding")),
+        (gzip.compress(gzip.compress(b"text")), "gzip, gzip", (415, "unsupported_content_encoding")),
+        (gzip.compress(b""), "gzip", (422, "empty_document")),
+    ],
+    # A stream of gzip holds the time of its making, and an id has to be the same in every process.
+    ids=["cut", "plain", "too large", "a bomb", "another coding", "twice", "empty"],
+)
+async def test_a_compressed_upload_that_is_not_acceptable_leaves_nothing(
+    admin: Caller,
+    database: Database,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID,
+    blob_root: Path,
+    body: bytes,
+    encoding: str,
+    expected: tuple[int, str],
+) -> None:
+    answer = await admin(
+        "POST",
+        f"/v1/projects/{project_id}/documents",
+        params={"name": "a.txt"},
+        content=body,
+        headers={"Content-Encoding": encoding},
+    )
+    assert code(answer) == expected
+    assert answer.headers.get("accept-encoding") == ("gzip" if expected[0] == 415 else None)
+    assert await rows(database, tenant_id) == 0
+    assert blobs_of(blob_root, tenant_id) == []
+
+
+async def test_a_part_in_base64_is_refused(admin: Caller, project_id: uuid.UUID) -> None:
+    for encoding, status in ((b"base64", 415), (b"Quoted-Printable", 415), (b"binary", 201), (b"8bit", 201)):
+        encoded = FILE.replace(b"\r\n\r\n", b"\r\nContent-Transfer-Encoding: " + encoding + b"\r\n\r\n", 1)
+        assert (await post_form(admin, project_id, form(encoded))).status_code == status
+
+
+@pytest.mark.parametrize("sent", ["NFC", "NFD"])
+@pytest.mark.parametrize("name", ["gr\u00f6\u00dfe \u1e9b\u0323.txt", '\uac00\ub098 "x".md', "\u00e9" * 200])
+async def test_a_name_is_found_again_in_every_normal_form(
+    admin: Caller, project_id: uuid.UUID, name: str, sent: Literal["NFC", "NFD"]
+) -> None:
+    document = await admin.uploaded(project_id, name=unicodedata.normalize(sent, name))
+    assert document["name"] == unicodedata.normalize("NFC", name)
+    path = f"/v1/projects/{project_id}/documents"
+    for asked in (unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name), f"a/folder/{name} "):
+        found = await admin("GET", path, params={"name": asked})
+        assert [each["id"] for each in found.json()["items"]] == [document["id"]], found.text
+    renamed = await admin("PATCH", f"{path}/{document['id']}", json={"name": unicodedata.normalize("NFD", "n" + name)})
+    assert renamed.json()["name"] == unicodedata.normalize("NFC", "n" + name)
+    for nobodys in ("..", "/", "x" + name):
+        assert (await admin("GET", path, params={"name": nobodys})).json()["items"] == []

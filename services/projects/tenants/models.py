@@ -1,0 +1,43 @@
+"""Tables of what a tenant uses, and of what is owed to those who left."""
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Index, PrimaryKeyConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from services.projects.schema import Base
+from shared.tenancy import TenantOwned
+
+
+class TenantUsage(TenantOwned, Base):
+    """What counts against a tenant's quotas, kept with every change. Whoever adds something changes this row in the
+    same transaction, so it is also the tombstone: once `deleted_at` is set, nothing of the tenant is made any more."""
+
+    __tablename__ = "tenant_usage"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id"),)
+
+    projects: Mapped[int] = mapped_column(BigInteger)
+    documents: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    deleted_at: Mapped[datetime | None]
+
+
+class TenantErasure(TenantOwned, Base):
+    """A deleted tenant whose rows and blobs are still to be removed."""
+
+    __tablename__ = "tenant_erasures"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id"), Index("ix_tenant_erasures_due_at", "due_at"))
+
+    due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class Departure(TenantOwned, Base):
+    """A user who left the tenant and whose roles in projects, granted until then, are still to be removed."""
+
+    __tablename__ = "departures"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id", "user_id"), Index("ix_departures_due_at", "due_at"))
+
+    user_id: Mapped[uuid.UUID]
+    membership_number: Mapped[int]
+    due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

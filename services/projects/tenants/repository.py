@@ -1,0 +1,161 @@
+"""SQL of what a tenant uses, and of erasures and departures."""
+
+import uuid
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.projects.documents.models import Document
+from services.projects.projects.models import Project, ProjectMember
+from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
+
+# Who claims work and dies has lost it after so long.
+CLAIM: Final = timedelta(seconds=60)
+
+
+async def add(session: AsyncSession, *, projects: int, documents: int, size: int) -> TenantUsage | None:
+    """Count on or back, and hold the row until the transaction ends; None without a row, or for a deleted tenant."""
+    return await session.scalar(
+        update(TenantUsage)
+        .where(TenantUsage.deleted_at.is_(None))
+        .values(
+            projects=func.greatest(0, TenantUsage.projects + projects),
+            documents=func.greatest(0, TenantUsage.documents + documents),
+            bytes=func.greatest(0, TenantUsage.bytes + size),
+        )
+        .returning(TenantUsage)
+        .execution_options(synchronize_session=False, populate_existing=True)
+    )
+
+
+async def begin(session: AsyncSession) -> TenantUsage | None:
+    """Count what is there, this transaction's own included; None when somebody else has done so."""
+    projects = await session.scalar(select(func.count(Project.id)).where(Project.deleted_at.is_(None)))
+    documents = select(func.count(Document.id), func.coalesce(func.sum(Document.size), 0))
+    count, size = (await session.execute(documents.where(Document.deleted_at.is_(None)))).one()
+    return await session.scalar(
+        insert(TenantUsage)
+        .values(projects=projects or 0, documents=count, bytes=size)
+        .on_conflict_do_nothing(index_elements=["tenant_id"])
+        .returning(TenantUsage)
+    )
+
+
+async def used(session: AsyncSession) -> TenantUsage | None:
+    return await session.scalar(select(TenantUsage))
+
+
+async def tombstone(session: AsyncSession) -> None:
+    """Set the tombstone, once whatever is being made is committed, and note what is owed."""
+    gone: dict[str, Any] = {"projects": 0, "documents": 0, "bytes": 0, "deleted_at": func.now()}
+    statement = insert(TenantUsage).values(**gone)
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["tenant_id"],
+            set_={"deleted_at": func.coalesce(TenantUsage.deleted_at, func.now())},
+        )
+    )
+    await session.execute(
+        insert(TenantErasure).values(due_at=func.now()).on_conflict_do_nothing(index_elements=["tenant_id"])
+    )
+
+
+async def note_departure(session: AsyncSession, *, user_id: uuid.UUID, membership_number: int) -> None:
+    statement = insert(Departure).values(user_id=user_id, membership_number=membership_number)
+    new = statement.excluded
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["tenant_id", "user_id"],
+            set_={"membership_number": func.greatest(Departure.membership_number, new.membership_number)},
+        )
+    )
+
+
+async def claim_erasure(session: AsyncSession) -> uuid.UUID | None:
+    """The next deleted tenant to work on, for a while nobody else's. System access only."""
+    due = select(TenantErasure.tenant_id).where(TenantErasure.due_at <= func.now()).order_by(TenantErasure.due_at)
+    tenant_id: uuid.UUID | None = await session.scalar(
+        update(TenantErasure)
+        .where(TenantErasure.tenant_id == due.limit(1).with_for_update(skip_locked=True).scalar_subquery())
+        .values(due_at=func.now() + CLAIM)
+        .returning(TenantErasure.tenant_id)
+        .execution_options(synchronize_session=False)
+    )
+    return tenant_id
+
+
+async def claim_departure(session: AsyncSession) -> Departure | None:
+    """The next user whose roles are to be removed, for a while nobody else's. System access only."""
+    row = await session.scalar(
+        select(Departure)
+        .where(Departure.due_at <= func.now())
+        .order_by(Departure.due_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    if row is not None:
+        await session.execute(
+            update(Departure)
+            .where(Departure.tenant_id == row.tenant_id, Departure.user_id == row.user_id)
+            .values(due_at=func.now() + CLAIM)
+            .execution_options(synchronize_session=False)
+        )
+    return row
+
+
+async def roles_of(
+    session: AsyncSession, *, user_id: uuid.UUID, membership_number: int, count: int
+) -> list[tuple[Project, ProjectMember]]:
+    """Roles granted until that membership ended, with their projects, locked."""
+    rows = await session.execute(
+        select(Project, ProjectMember)
+        .join(ProjectMember, ProjectMember.project_id == Project.id)
+        .where(ProjectMember.user_id == user_id, ProjectMember.membership_number <= membership_number)
+        .order_by(Project.id)
+        .limit(count)
+        .with_for_update(of=Project, key_share=True)
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+async def end_departure(session: AsyncSession, *, user_id: uuid.UUID, membership_number: int) -> None:
+    await session.execute(
+        delete(Departure).where(Departure.user_id == user_id, Departure.membership_number == membership_number)
+    )
+
+
+async def end_erasure(session: AsyncSession) -> None:
+    await session.execute(delete(TenantErasure))
+
+
+async def erase_some(session: AsyncSession, *, count: int) -> int:
+    """Remove at most `count` rows of the tenant; how many it were. What is referred to goes last."""
+    linked = select(Document.id).where(Document.duplicate_of.is_not(None)).limit(count)
+    unlinked = await session.scalars(
+        update(Document)
+        .where(Document.id.in_(linked))
+        .values(duplicate_of=None)
+        .returning(Document.id)
+        .execution_options(synchronize_session=False)
+    )
+    if found := len(unlinked.all()):
+        return found
+    documents = select(Document.id).limit(count)
+    for statement in (
+        delete(Document).where(Document.id.in_(documents)).returning(Document.id),
+        delete(ProjectMember)
+        .where(
+            tuple_(ProjectMember.project_id, ProjectMember.user_id).in_(
+                select(ProjectMember.project_id, ProjectMember.user_id).limit(count)
+            )
+        )
+        .returning(ProjectMember.user_id),
+        delete(Project).where(Project.id.in_(select(Project.id).limit(count))).returning(Project.id),
+    ):
+        removed = await session.scalars(statement.execution_options(synchronize_session=False))
+        if found := len(removed.all()):
+            return found
+    return 0

@@ -1,0 +1,82 @@
+"""What a tenant may use, and the end of tenants and memberships.
+
+Counters are kept in the transaction of each change, under a lock on the tenant's row, so that two requests at the edge
+of a quota cannot both pass. That row is locked after every other one. Content of deleted projects still counts: its
+bytes are kept until the project is restored; the project itself does not, and needs room to be restored.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.projects.tenants import repository
+from shared.errors import NotFound, QuotaExceeded
+from shared.events.envelope import Envelope
+from shared.events.identity import MembershipChanged, TenantDeleted
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """The most a tenant may have."""
+
+    projects: int
+    documents: int
+    bytes: int
+
+
+async def take(session: AsyncSession, quotas: Quotas, *, projects: int = 0, documents: int = 0, size: int = 0) -> None:
+    """Count what this transaction has written.
+
+    Raises:
+        QuotaExceeded: there is no room for it.
+        NotFound: the tenant is deleted, and nothing of it may be made any more.
+    """
+    taken = {"projects": projects, "documents": documents, "size": size}
+    usage = await repository.add(session, **taken)
+    if usage is None:
+        # The first change of this tenant counts what was there before; else somebody was faster, or the tenant is gone.
+        usage = await repository.begin(session) or await repository.add(session, **taken)
+    if usage is None:
+        raise NotFound
+    _require_room("projects", quotas.projects, usage.projects, projects)
+    _require_room("documents", quotas.documents, usage.documents, documents)
+    _require_room("bytes", quotas.bytes, usage.bytes, size)
+
+
+async def give_back(session: AsyncSession, *, projects: int = 0, documents: int = 0, size: int = 0) -> None:
+    await repository.add(session, projects=-projects, documents=-documents, size=-size)
+
+
+async def expect_room(session: AsyncSession, quotas: Quotas, *, size: int) -> None:
+    """Refuse before its bytes arrive a document that has no room now; `take` decides in the end.
+
+    Raises:
+        QuotaExceeded, NotFound: as `take`.
+    """
+    usage = await repository.used(session)
+    if usage is None:
+        return
+    if usage.deleted_at is not None:
+        raise NotFound
+    _require_room("documents", quotas.documents, usage.documents + 1, 1)
+    _require_room("bytes", quotas.bytes, usage.bytes + size, size)
+
+
+async def forget_tenant(session: AsyncSession, event: TenantDeleted, envelope: Envelope) -> None:
+    """Nothing of the tenant is made from now on; what there is goes in batches (`erasure`)."""
+    if event.tenant_id != envelope.tenantid:
+        raise ValueError("the event names another tenant than its envelope")
+    await repository.tombstone(session)
+
+
+async def note_departure(session: AsyncSession, event: MembershipChanged, envelope: Envelope) -> None:
+    """Roles of a user who left the tenant count no more already; their rows go soon (`departures`)."""
+    if event.tenant_id != envelope.tenantid:
+        raise ValueError("the event names another tenant than its envelope")
+    if event.role is None:
+        await repository.note_departure(session, user_id=event.user_id, membership_number=event.membership_number)
+
+
+def _require_room(quota: str, limit: int, used: int, taken: int) -> None:
+    if taken > 0 and used > limit:
+        raise QuotaExceeded(quota, limit=limit, used=used - taken)
