@@ -1,29 +1,32 @@
 """What the routers of indexing ask for besides a principal and a session."""
 
+import uuid
 from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.indexing.search.service import SearchEngine
-from shared.access import ProjectDirectory
+from shared.http import CurrentPrincipal
+from shared.project_access import ProjectDirectory
+from shared.tenancy import Database
 
 
-def _directory(request: Request) -> ProjectDirectory:
+async def _directory(request: Request, project_id: uuid.UUID, principal: CurrentPrincipal) -> ProjectDirectory:
+    """The directory, which has heard of the caller's access to the project of the address.
+
+    To be asked for before a session: a connection must not wait for another service.
+    """
     directory: ProjectDirectory = request.app.state.directory
+    database: Database = request.app.state.runtime.database
+    if principal.tenant_id is not None:
+        await directory.ensure_known(database, principal, tenant_id=principal.tenant_id, project_id=project_id)
     return directory
 
 
-def _search_engine(request: Request) -> SearchEngine:
-    engine: SearchEngine = request.app.state.search
-    return engine
-
-
-def _wake(request: Request) -> Callable[[], None]:
+async def _wake(request: Request) -> Callable[[], None]:
     wake: Callable[[], None] = request.app.state.wake
     return wake
 
 
 Directory = Annotated[ProjectDirectory, Depends(_directory)]
-Search = Annotated[SearchEngine, Depends(_search_engine)]
 Wake = Annotated[Callable[[], None], Depends(_wake)]

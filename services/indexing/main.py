@@ -2,13 +2,14 @@
 
 from fastapi import FastAPI
 
+from services.indexing.jobs.router import internal_router as internal_jobs
 from services.indexing.jobs.router import router as jobs
 from services.indexing.resources import resources
 from services.indexing.search.router import router as search
 from services.indexing.settings import IndexingSettings
 from shared import service
 
-ROUTERS = (search, jobs)
+ROUTERS = (search, jobs, internal_jobs)
 
 
 def create_app() -> FastAPI:

@@ -20,20 +20,29 @@ from services.indexing.embedders.minilm import MiniLM
 from services.indexing.jobs.metrics import JobMetrics, queue_source
 from services.indexing.jobs.owners import new_owner
 from services.indexing.jobs.worker import Worker
+from services.indexing.jobs.worker_places import Places
 from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
+from services.indexing.priorities import UrgentWork
 from services.indexing.progress import ProgressPublisher
 from services.indexing.search.service import SearchEngine
+from services.indexing.search.shares import SearchShares
 from services.indexing.settings import IndexingSettings
-from services.indexing.vectors.configured import store_of
+from services.indexing.vectors.factory import store_of
+from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.vectors.store import VectorStore
-from shared.access import ProjectDirectory, access_handlers
 from shared.background import run_in_background
 from shared.handlers import Handler
+from shared.invalidations.holder import Holder, Ownership
+from shared.invalidations.projected_copies import Projection
+from shared.project_access import ProjectDirectory, access_handlers
 from shared.service import Runtime
 from shared.settings import Role
+from shared.telemetry import get_logger
 
 Signal = Callable[[], None]
+
+_log = get_logger(__name__)
 
 
 @asynccontextmanager
@@ -43,11 +52,14 @@ async def resources(app: FastAPI, runtime: Runtime) -> AsyncIterator[Sequence[Ha
     wake, interrupt = _nobody, _nobody
     async with AsyncExitStack() as stack:
         runtime.sources.append(queue_source(runtime.database.engines.system))
-        app.state.directory = ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http)
+        ownership = Ownership("projects", settings.projects_url, "indexing", durable=True)
+        projection = Projection(Holder(ownership, runtime.tokens, runtime.http))
+        app.state.directory = ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http, projection)
         if settings.roles & {Role.HTTP, Role.JOBS}:
-            store, embedder = await _open_search(stack, app, runtime, settings)
+            urgent = UrgentWork()
+            store, embedder = await _open_search(stack, app, runtime, settings, urgent)
         if Role.JOBS in settings.roles:
-            worker, cleaner = await _start_work(stack, runtime, settings, store, embedder)
+            worker, cleaner = await _start_work(stack, runtime, settings, store, embedder, urgent)
             interrupt = worker.interrupt
 
             def wake() -> None:
@@ -55,16 +67,19 @@ async def resources(app: FastAPI, runtime: Runtime) -> AsyncIterator[Sequence[Ha
                 cleaner.wake()
 
         app.state.wake = wake
-        yield (*access_handlers("indexing"), *handlers(wake=wake, interrupt=interrupt))
+        known = (*access_handlers("indexing"), *handlers(wake=wake, interrupt=interrupt))
+        if Role.HTTP in settings.roles:
+            await stack.enter_async_context(projection.kept(runtime, "projects", known))
+        yield known
 
 
 async def _open_search(
-    stack: AsyncExitStack, app: FastAPI, runtime: Runtime, settings: IndexingSettings
+    stack: AsyncExitStack, app: FastAPI, runtime: Runtime, settings: IndexingSettings, urgent: UrgentWork
 ) -> tuple[VectorStore, MiniLM]:
-    embedder = await asyncio.to_thread(MiniLM.load, settings.model_dir, settings.embedding_threads)
+    embedder = await asyncio.to_thread(MiniLM.load, settings.model_dir, settings.embedding_threads, urgent)
     stack.push_async_callback(asyncio.to_thread, embedder.close)
-    await embedder.embed_query("warm")
-    store = store_of(settings)
+    await embedder.embed_query("warm", caller=None)
+    store = store_of(settings, embedder.dimensions)
     await store.start()
     stack.push_async_callback(store.stop)
 
@@ -73,26 +88,45 @@ async def _open_search(
             raise RuntimeError("the vector store does not answer")
 
     runtime.checks["vectors"] = check
-    app.state.search = SearchEngine(runtime.database, app.state.directory, embedder, store)
+    shares = SearchShares()
+    stack.callback(shares.close)
+    app.state.search = SearchEngine(runtime.database, app.state.directory, embedder, store, KeywordModel(), shares)
     return store, embedder
 
 
 async def _start_work(
-    stack: AsyncExitStack, runtime: Runtime, settings: IndexingSettings, store: VectorStore, embedder: MiniLM
+    stack: AsyncExitStack,
+    runtime: Runtime,
+    settings: IndexingSettings,
+    store: VectorStore,
+    embedder: MiniLM,
+    urgent: UrgentWork,
 ) -> tuple[Worker, Cleaner]:
     content = ContentSource(settings.projects_url, runtime.tokens, runtime.http, settings.data_dir / "incoming")
-    extraction = await stack.enter_async_context(ExtractionPool(settings.extraction_processes))
+    places = Places(settings.job_concurrency, settings.long_job_concurrency, urgent)
+    extraction = await stack.enter_async_context(
+        ExtractionPool(
+            settings.extraction_processes,
+            long=settings.long_job_concurrency,
+            required=settings.extraction_confinement == "required",
+            took_long=places.took_long,
+            urgent=urgent,
+        )
+    )
+    confinement = extraction.confinement
+    tell = _log.info if confinement.is_sufficient else _log.warning
+    tell("extraction_confinement", layers=confinement.layers, missing=confinement.missing)
     progress = ProgressPublisher(runtime.redis)
     metrics = JobMetrics(runtime.metrics)
     worker = Worker(
         runtime.database,
         Pipeline(runtime.database, content, extraction, embedder, store, progress, metrics),
         owner=new_owner(),
-        concurrency=settings.job_concurrency,
+        places=places,
         lease_seconds=settings.job_lease_seconds,
         max_attempts=settings.job_max_attempts,
     )
-    metrics.watch(settings.job_concurrency, lambda: worker.busy)
+    metrics.watch(settings.job_concurrency + settings.long_job_concurrency, lambda: worker.busy)
     cleaner = Cleaner(runtime.database, store)
     for name, work in (("progress", progress.run), ("vector-changes", cleaner.run), ("jobs", worker.run)):
         task = await stack.enter_async_context(run_in_background(work, name=name))

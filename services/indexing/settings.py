@@ -1,7 +1,7 @@
 """Settings of the indexing service: `QUARRY_INDEXING_<NAME>`."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from shared.settings import DatabaseSettings
 
 _LONGEST_SOCKET_PATH = 96
-"""The kernel takes 107 bytes; a socket is bound under a longer name first (vectors/serving.py)."""
+"""The kernel takes 107 bytes; a socket is bound under a longer name first (vectors/embedded/serving.py)."""
 
 
 class IndexingSettings(DatabaseSettings):
@@ -20,6 +20,12 @@ class IndexingSettings(DatabaseSettings):
     - `vectors_listen`: as with none, and other processes of the service may use the engine through this Unix socket.
     - `vectors_socket`: the engine of the process that listens there.
     - `qdrant_url`: a Qdrant server, over gRPC at `qdrant_grpc_port` of the URL's host. `https` means TLS.
+
+    With `extraction_confinement` at `required` a process that cannot read documents out of reach of files, network and
+    other processes does not start; at `best_effort` it starts, and says what it lacks.
+
+    A process makes `job_concurrency` jobs at a time. Those that take long are counted apart: `long_job_concurrency` of
+    them go on beside the others, and the rest wait. So are the others of tenants who lately had one: a quarter as many.
 
     A lease outlives its worker by at most `job_lease_seconds`; it is renewed three times as often.
     """
@@ -36,10 +42,12 @@ class IndexingSettings(DatabaseSettings):
     qdrant_api_key: SecretStr | None = Field(default=None, validate_default=True)
     qdrant_collection: str = Field(default="quarry", pattern=r"^[a-z0-9_-]{1,64}$")
     job_concurrency: int = Field(default=4, ge=1, le=64)
+    long_job_concurrency: int = Field(default=2, ge=1, le=64)
     job_lease_seconds: float = Field(default=10.0, ge=0.5, le=600)
     job_max_attempts: int = Field(default=8, ge=1, le=100)
     embedding_threads: int = Field(default=2, ge=1, le=64)
     extraction_processes: int = Field(default=2, ge=1, le=64)
+    extraction_confinement: Literal["required", "best_effort"] = "required"
 
     @field_validator("vectors_listen", "vectors_socket")
     @classmethod

@@ -1,39 +1,44 @@
-"""Works off what the vector store is owed, so that its points follow the documents' rows.
+"""Works off what the vector store is owed, so that its points follow the documents' rows; what was made of deleted
+documents and tenants goes from the tables on the way.
 
 Guarantees: a change noted in Postgres reaches the store, however often either is down or killed; a document's points
 are then those of its live version and of versions being indexed now. Repeating is harmless: the row says what should
-be, not what to do.
-Fails by: waiting. A store that cannot answer is tried again with backoff.
+be, not what to do. Tenants take turns: a turn is one change of one tenant and a few bounded pieces of it, and goes on
+later. What one change waits for, or fails by, delays no other tenant's.
+Does not guarantee: an order among the changes of a tenant.
+Fails by: waiting. A change that failed is tried again with backoff.
 
-The document stays locked while its points are changed, so no version goes live and none begins meanwhile.
+No row is locked while the store works, so events and requests about the document never wait for it. When more became
+owed meanwhile, the change has another revision and stays. While points are deleted no version begins (`keep_from_
+beginning`), or those that it writes could be among them; one going live is among those kept already.
 """
 
 import asyncio
 import uuid
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.indexing.documents import repository
-from services.indexing.documents.models import VectorChange
+from services.indexing.documents import erasure, repository, vector_changes
+from services.indexing.documents.vector_changes import Owed
 from services.indexing.jobs import repository as jobs
-from services.indexing.signals import Signal
 from services.indexing.vectors.errors import InvalidPoint
 from services.indexing.vectors.store import VectorStore
+from services.indexing.wakeups import Signal
 from shared.errors import Unavailable
 from shared.failpoints import failpoint
 from shared.resilience import Backoff
 from shared.telemetry import bind, get_logger
-from shared.tenancy import Database, tenant_of
+from shared.tenancy import Database
 
 POLL_SECONDS = 1.0
-_BATCH = 50
-_STORE_SECONDS = 5.0
-# A claimed change is due again after so many seconds, and after twice as many each time, three times: two at once are
-# harmless, and a change that never succeeds must not hold up the others.
-_CLAIM_SECONDS = 3.0
+PIECE: Final = 128
+"""How many points are changed before it is somebody else's turn at the store."""
+
+_TENANTS_AT_ONCE: Final = 4
+_PIECES: Final = 4
+_TURN_SECONDS: Final = 20.0
 
 _log = get_logger(__name__)
 
@@ -41,12 +46,13 @@ _log = get_logger(__name__)
 AFTER_RECONCILE = failpoint("vectors.after_reconcile", "points deleted, still owed")
 
 
-@dataclass(frozen=True, slots=True)
-class _Owed:
-    tenant_id: uuid.UUID
-    id: uuid.UUID
-    document_id: uuid.UUID | None
-    describe: bool
+@dataclass(slots=True)
+class _Turn:
+    """How far a change is: `position` is that of describing, when `removed`."""
+
+    removed: bool
+    position: uuid.UUID | None
+    finished: bool = False
 
 
 class Cleaner:
@@ -55,73 +61,103 @@ class Cleaner:
     def __init__(self, database: Database, store: VectorStore) -> None:
         self._database = database
         self._store = store
+        self._at_work: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self._last = uuid.UUID(int=0)
         self.wake = Signal()
 
     async def run(self) -> None:
         backoff = Backoff(first=0.2, most=5.0)
-        while True:
-            try:
-                while await self._work_off():
+        try:
+            while True:
+                try:
+                    found = len(self._at_work) < _TENANTS_AT_ONCE and await self._begin_next()
+                except (Unavailable, SQLAlchemyError, OSError) as error:
+                    pause = backoff.next()
+                    _log.warning("vector_changes_delayed", reason=str(error)[:200], retry_in=round(pause, 2))
+                    await asyncio.sleep(pause)
+                else:
                     backoff.reset()
-            except (Unavailable, SQLAlchemyError, OSError) as error:
-                pause = backoff.next()
-                _log.warning("vector_changes_delayed", reason=str(error)[:200], retry_in=round(pause, 2))
-                await asyncio.sleep(pause)
-            else:
-                await self.wake.wait(POLL_SECONDS)
+                    if not found:
+                        await self.wake.wait(POLL_SECONDS)
+        finally:
+            tasks = list(self._at_work.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work_off(self) -> int:
-        """One batch; how many changes it had."""
-        changes = await self._claim()
-        for change in changes:
-            with bind(tenant_id=change.tenant_id, document_id=change.document_id):
-                async with self._database.tenant(change.tenant_id) as session:
-                    await self._reconcile(session, change)
-                    await AFTER_RECONCILE.reach()
-                    await session.execute(delete(VectorChange).where(VectorChange.id == change.id))
-        return len(changes)
-
-    async def _claim(self) -> list[_Owed]:
-        again = _CLAIM_SECONDS * func.power(2, func.least(VectorChange.attempts, 3))
-        due = (
-            select(VectorChange.tenant_id, VectorChange.id)
-            .where(VectorChange.due_at <= func.now())
-            .order_by(VectorChange.due_at)
-            .limit(_BATCH)
-            .with_for_update(skip_locked=True)
-            .cte("due")
-        )
+    async def _begin_next(self) -> bool:
+        """A turn of the next tenant that has none at the moment; False when nothing is due."""
         async with self._database.system() as session:
-            rows = await session.execute(
-                update(VectorChange)
-                .where(VectorChange.tenant_id == due.c.tenant_id, VectorChange.id == due.c.id)
-                .values(
-                    due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, again), attempts=VectorChange.attempts + 1
-                )
-                .returning(VectorChange.tenant_id, VectorChange.id, VectorChange.document_id, VectorChange.describe)
-                .execution_options(synchronize_session=False)
-            )
-            return [_Owed(*row) for row in rows]
+            change = await vector_changes.claim(session, after=self._last, but=self._at_work.keys())
+        if change is None:
+            return False
+        self._last = change.tenant_id
+        self._at_work[change.tenant_id] = asyncio.create_task(self._turn(change))
+        return True
 
-    async def _reconcile(self, session: AsyncSession, change: _Owed) -> None:
+    async def _turn(self, change: Owed) -> None:
+        try:
+            with bind(tenant_id=change.tenant_id, document_id=change.document_id):
+                async with asyncio.timeout(_TURN_SECONDS):
+                    await self._advance(change)
+        except (Unavailable, SQLAlchemyError, OSError) as error:
+            _log.warning("vector_change_delayed", reason=str(error)[:200])
+        except Exception:  # noqa: BLE001  # one change must not end the others; it stays owed
+            _log.exception("vector_change_failed")
+        finally:
+            del self._at_work[change.tenant_id]
+            self.wake()
+
+    async def _advance(self, change: Owed) -> None:
+        turn = _Turn(removed=change.position is not None, position=change.position)
+        for _ in range(_PIECES):
+            if not turn.removed:
+                turn.removed = await self._remove(change)
+                turn.finished = turn.removed and not change.describe
+            else:
+                turn.position = await self._describe(change, turn.position)
+                turn.finished = turn.position is None
+            if turn.finished:
+                break
+        await AFTER_RECONCILE.reach()
+        async with self._database.tenant(change.tenant_id) as session:
+            if turn.finished:
+                await vector_changes.settle(session, change)
+            else:
+                await vector_changes.go_on(session, change, turn.position)
+
+    async def _remove(self, change: Owed) -> bool:
+        """A piece of the rows and points that are not to be there; whether none is left."""
         if change.document_id is None:
-            async with asyncio.timeout(_STORE_SECONDS):
-                await self._store.tenant(tenant_of(session)).delete_tenant()
-            return
-        document = await repository.locked(session, change.document_id)
-        if document is None:
-            return
-        vectors = self._store.project(tenant_of(session), document.project_id)
-        async with asyncio.timeout(_STORE_SECONDS):
+            async with self._database.tenant(change.tenant_id) as session:
+                if not await erasure.erase_tenant(session):
+                    return False
+            return await self._store.tenant(change.tenant_id).delete_tenant(at_most=PIECE) < PIECE
+        async with self._database.tenant(change.tenant_id) as session:
+            await repository.keep_from_beginning(session, change.document_id)
+            document = await repository.by_id(session, change.document_id)
+            if document is None:
+                return True
+            vectors = self._store.project(change.tenant_id, document.project_id)
             if document.deleted:
-                await vectors.delete_document(document.document_id)
-                return
+                if not await erasure.erase_document(session, document.document_id):
+                    return False
+                return await vectors.delete_document(document.document_id, at_most=PIECE) < PIECE
             kept = await jobs.unfinished_versions(session, document.document_id)
             if document.live_version is not None:
                 kept.add(document.live_version)
-            await vectors.delete_versions_except(document.document_id, kept)
-            if change.describe:
-                try:
-                    await vectors.set_metadata(document.document_id, document.attributes)
-                except InvalidPoint as error:
-                    _log.warning("metadata_not_filterable", reason=str(error))
+            return await vectors.delete_versions_except(document.document_id, kept, at_most=PIECE) < PIECE
+
+    async def _describe(self, change: Owed, position: uuid.UUID | None) -> uuid.UUID | None:
+        """A piece of the points after `position` gets the document's metadata; the last of them, None at the end."""
+        assert change.document_id is not None  # noqa: S101  # only a document is described
+        async with self._database.tenant(change.tenant_id) as session:
+            document = await repository.by_id(session, change.document_id)
+        if document is None or document.deleted:
+            return None
+        vectors = self._store.project(change.tenant_id, document.project_id)
+        try:
+            return await vectors.set_metadata_after(position, document.document_id, document.attributes)
+        except InvalidPoint as error:
+            _log.warning("metadata_not_filterable", reason=str(error))
+            return None

@@ -7,6 +7,7 @@ UnknownDocument          an event overtook the upload it is about: delivered aga
 """
 
 from shared.errors import Unavailable
+from shared.handlers import NotYet
 
 
 class ContentUnavailable(Unavailable):
@@ -26,5 +27,5 @@ class ContentMissing(Exception):
     message = "The document's content is no longer stored."
 
 
-class UnknownDocument(RuntimeError):
+class UnknownDocument(NotYet):
     """Raised by a handler, so that its event stays pending."""

@@ -76,19 +76,36 @@ class EmbeddedBatch(TenantOwned, Base):
     vectors: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class DeletedTenant(TenantOwned, Base):
+    """The tombstone of a tenant: nothing of it is indexed any more, however late it is told."""
+
+    __tablename__ = "deleted_tenants"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id"),)
+
+    deleted_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
 class VectorChange(TenantOwned, Base):
     """What the vector store is owed: written with the fact that causes it, removed when the store agrees again.
 
     Names a document whose points no longer match its row (`describe`: its metadata changed too); without a document,
-    everything of the tenant is to go.
+    everything of the tenant is to go. A document has one row, whose `id` is the document's (the tenant's): what is owed
+    besides gives it a new `revision`, and only the one that was worked off is removed. Points are described in the
+    order of their ids, so far up to `position`.
     """
 
     __tablename__ = "vector_changes"
-    __table_args__ = (PrimaryKeyConstraint("tenant_id", "id"), Index("ix_vector_changes_due_at", "due_at"))
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "id"),
+        Index("ix_vector_changes_due_at", "due_at"),
+        Index("ix_vector_changes_tenant_id_due_at", "tenant_id", "due_at"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(server_default=text("uuidv7()"))
     document_id: Mapped[uuid.UUID | None]
     describe: Mapped[bool] = mapped_column(server_default=text("false"))
+    revision: Mapped[uuid.UUID] = mapped_column(server_default=text("uuidv7()"))
+    position: Mapped[uuid.UUID | None]
     attempts: Mapped[int] = mapped_column(server_default=text("0"))
     due_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

@@ -4,13 +4,18 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import ARRAY, Text, bindparam, cast, delete, func, inspect, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.indexing.documents.models import Chunk, Document, EmbeddedBatch, VectorChange
+from services.indexing.documents.models import Chunk, DeletedTenant, Document, EmbeddedBatch, VectorChange
+from shared.project_access import Admission
+from shared.tenancy import tenant_of
+
+_LOCKS: Final = "takes a lock and reads no row"
+_CHUNK_COLUMNS: Final = tuple(column for column in inspect(Chunk).columns if column.server_default is None)
 
 
 async def locked(session: AsyncSession, document_id: uuid.UUID, *, shared: bool = False) -> Document | None:
@@ -24,7 +29,7 @@ async def locked(session: AsyncSession, document_id: uuid.UUID, *, shared: bool 
     return document
 
 
-async def learn(
+async def upsert_from_event(
     session: AsyncSession,
     *,
     document_id: uuid.UUID,
@@ -67,7 +72,7 @@ async def learn(
     return document
 
 
-async def bury(
+async def tombstone(
     session: AsyncSession,
     *,
     document_id: uuid.UUID,
@@ -76,7 +81,8 @@ async def bury(
     sequence: int,
     at: datetime,
 ) -> None:
-    """Leave a tombstone, whether the document was known or not, and remove what was made of it."""
+    """Leave a tombstone, whether the document was known or not. What was made of it goes piece by piece
+    (`documents.erasure`)."""
     gone: dict[str, Any] = {"deleted": True, "live_version": None, "name": "", "attributes": {}, "sequence": sequence}
     statement = insert(Document).values(
         document_id=document_id, project_id=project_id, version=version, content_type="", created_at=at, **gone
@@ -93,40 +99,102 @@ async def bury(
             },
         )
     )
-    await session.execute(delete(EmbeddedBatch).where(EmbeddedBatch.document_id == document_id))
-    await session.execute(delete(Chunk).where(Chunk.document_id == document_id))
 
 
-async def bury_all(session: AsyncSession) -> None:
-    """The same for every document of the tenant."""
+async def tenant_exists(session: AsyncSession) -> bool:
+    """Whether the tenant is not deleted; if so, it will not be until this transaction ends."""
     await session.execute(
-        update(Document)
-        .where(Document.deleted.is_(False))
-        .values(deleted=True, live_version=None, name="", attributes={})
-        .execution_options(synchronize_session=False)
+        select(func.pg_advisory_xact_lock_shared(_tenant_lock(session))).execution_options(tenant_guard=_LOCKS)
     )
-    await session.execute(delete(EmbeddedBatch).execution_options(synchronize_session=False))
-    await session.execute(delete(Chunk).execution_options(synchronize_session=False))
+    return await session.scalar(select(DeletedTenant.tenant_id)) is None
 
 
-async def owe(session: AsyncSession, document_id: uuid.UUID | None, *, describe: bool = False) -> None:
-    """Note that the vector store no longer agrees with a document's row, or (None) holds a tenant that is gone."""
-    await session.execute(insert(VectorChange).values(document_id=document_id, describe=describe))
+async def bury_tenant(session: AsyncSession) -> None:
+    """Leave its tombstone, once everybody who found that it exists has committed."""
+    await session.execute(
+        select(func.pg_advisory_xact_lock(_tenant_lock(session))).execution_options(tenant_guard=_LOCKS)
+    )
+    await session.execute(
+        insert(DeletedTenant).values(deleted_at=func.now()).on_conflict_do_nothing(index_elements=["tenant_id"])
+    )
+
+
+def _tenant_lock(session: AsyncSession) -> Any:
+    return func.hashtextextended(f"indexing:tenant:{tenant_of(session)}", 0)
+
+
+async def enqueue_vector_change(
+    session: AsyncSession, document_id: uuid.UUID | None, *, describe: bool = False
+) -> None:
+    """Note that the vector store no longer agrees with a document's row, or (None) holds a tenant that is gone.
+
+    Merged into what is owed already, which then counts as not yet worked off.
+    """
+    statement = insert(VectorChange).values(
+        id=document_id or tenant_of(session), document_id=document_id, describe=describe
+    )
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["tenant_id", "id"],
+            set_={
+                "describe": VectorChange.describe | statement.excluded.describe,
+                "revision": func.uuidv7(),
+                "position": None,
+            },
+        )
+    )
+
+
+async def keep_from_beginning(session: AsyncSession, document_id: uuid.UUID) -> None:
+    """Until the transaction ends no version of the document begins, and none has begun that it does not see."""
+    await session.execute(
+        select(func.pg_advisory_xact_lock(_beginning(session, document_id))).execution_options(tenant_guard=_LOCKS)
+    )
+
+
+async def begin(session: AsyncSession, document_id: uuid.UUID) -> None:
+    """Wait for whoever keeps versions from beginning. Comes before every other lock."""
+    await session.execute(
+        select(func.pg_advisory_xact_lock_shared(_beginning(session, document_id))).execution_options(
+            tenant_guard=_LOCKS
+        )
+    )
+
+
+def _beginning(session: AsyncSession, document_id: uuid.UUID) -> Any:
+    return func.hashtextextended(f"indexing:beginning:{tenant_of(session)}:{document_id}", 0)
+
+
+async def by_id(session: AsyncSession, document_id: uuid.UUID) -> Document | None:
+    document: Document | None = await session.scalar(select(Document).where(Document.document_id == document_id))
+    return document
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------
 
 
 async def add_chunks(session: AsyncSession, chunks: Sequence[dict[str, Any]]) -> None:
-    await session.execute(insert(Chunk), chunks)
+    """Rows with a value for each of `_CHUNK_COLUMNS`."""
+    # An array a column, not a set of parameters a row: most of the time of a book's many rows went into those.
+    arrays = (
+        bindparam(None, [chunk[column.name] for chunk in chunks], ARRAY(column.type), unique=True)
+        for column in _CHUNK_COLUMNS
+    )
+    rows = func.unnest(*arrays).table_valued(*_CHUNK_COLUMNS).render_derived()
+    await session.execute(insert(Chunk).from_select([column.name for column in _CHUNK_COLUMNS], select(*rows.c)))
 
 
-async def chunks_of(session: AsyncSession, document_id: uuid.UUID, version: int) -> Sequence[Chunk]:
-    return (
-        await session.scalars(
-            select(Chunk).where(Chunk.document_id == document_id, Chunk.version == version).order_by(Chunk.chunk_index)
-        )
-    ).all()
+async def chunks_from(
+    session: AsyncSession, document_id: uuid.UUID, version: int, *, first: int, limit: int
+) -> Sequence[tuple[int, int, int, str, int | None]]:
+    """Index, start, end, text and page of chunks of a version, from the one with index `first`."""
+    rows = await session.execute(
+        select(Chunk.chunk_index, Chunk.start_offset, Chunk.end_offset, Chunk.text, Chunk.page)
+        .where(Chunk.document_id == document_id, Chunk.version == version, Chunk.chunk_index >= first)
+        .order_by(Chunk.chunk_index)
+        .limit(limit)
+    )
+    return [(index, start, end, text, page) for index, start, end, text, page in rows]
 
 
 async def drop_version(session: AsyncSession, document_id: uuid.UUID, version: int) -> None:
@@ -163,7 +231,8 @@ async def batches_of(
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk as search shows it: columns alone, since a search reads many and changes none."""
+    """A chunk as search shows it: columns alone, since a search reads many and changes none. `metadata` is JSON, which
+    nobody has parsed in the event loop."""
 
     document_id: uuid.UUID
     version: int
@@ -171,40 +240,75 @@ class Passage:
     text: str
     page: int | None
     document_name: str
-    metadata: dict[str, Any]
+    metadata: str
 
 
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A document as facets count it; `metadata` is JSON, or empty when it was not asked for."""
+
+    document_id: uuid.UUID
+    version: int
+    content_type: str
+    metadata: str
+
+
+_METADATA = cast(Document.attributes, Text)
 _PASSAGE = (
     *(Chunk.document_id, Chunk.version, Chunk.chunk_index, Chunk.text, Chunk.page),
-    *(Document.name, Document.attributes),
+    *(Document.name, _METADATA),
 )
 
 
 async def live_passages(
-    session: AsyncSession, project_id: uuid.UUID, keys: Iterable[tuple[uuid.UUID, int, int]]
+    session: AsyncSession, admission: Admission, keys: Iterable[tuple[uuid.UUID, int, int]]
 ) -> list[Passage]:
-    """Chunks by (document, version, index), as far as they are live in the project; in no particular order."""
-    rows = await session.execute(
+    """Chunks by (document, version, index), as far as they are live in the project and whoever was admitted to it still
+    may see them; in no particular order.
+
+    Raises:
+        NotFound, Forbidden, Unavailable: see `Admission.rows`.
+    """
+    rows = await admission.rows(
+        session,
         select(*_PASSAGE)
         .join(Document, Document.document_id == Chunk.document_id)
         .where(
             tuple_(Chunk.document_id, Chunk.version, Chunk.chunk_index).in_(list(keys)),
-            Document.project_id == project_id,
+            Document.project_id == admission.project_id,
             Document.live_version == Chunk.version,
             Document.deleted.is_(False),
-        )
+        ),
     )
     return [Passage(*row) for row in rows]
 
 
-async def live_versions(session: AsyncSession, document_ids: Collection[uuid.UUID]) -> Sequence[Document]:
-    """Those of the documents that search may show."""
-    return (
-        await session.scalars(
-            select(Document).where(
-                Document.document_id.in_(document_ids),
-                Document.live_version.is_not(None),
-                Document.deleted.is_(False),
-            )
+async def described(
+    session: AsyncSession, admission: Admission, document_ids: Collection[uuid.UUID], *, with_metadata: bool
+) -> list[Described]:
+    """Those of the project's documents that search may show to whoever was admitted to it, in no particular order.
+
+    Raises:
+        NotFound, Forbidden, Unavailable: see `Admission.rows`.
+    """
+    rows = await admission.rows(
+        session,
+        select(
+            Document.document_id,
+            Document.live_version,
+            Document.content_type,
+            _METADATA if with_metadata else literal(""),
         )
-    ).all()
+        .select_from(Document)
+        .where(
+            Document.document_id.in_(document_ids),
+            Document.project_id == admission.project_id,
+            Document.live_version.is_not(None),
+            Document.deleted.is_(False),
+        ),
+    )
+    return [
+        Described(document_id, version, content_type, metadata)
+        for document_id, version, content_type, metadata in rows
+        if version is not None
+    ]

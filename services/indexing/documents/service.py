@@ -6,21 +6,23 @@ tombstone that nothing revives.
 
 import uuid
 
-from sqlalchemy import delete
+from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents import repository
 from services.indexing.documents.errors import UnknownDocument
 from services.indexing.jobs import repository as jobs_repository
 from services.indexing.jobs import service as jobs
-from shared.access import KnownProject, ProjectAccess
 from shared.events.envelope import Envelope
 from shared.events.projects import DocumentDeleted, DocumentUpdated, DocumentUploaded
+from shared.project_access import KnownProject
 
 
 async def learn_upload(session: AsyncSession, event: DocumentUploaded, envelope: Envelope) -> None:
-    """A version to index, unless the document is deleted or already has a newer one."""
-    document = await repository.learn(
+    """A version to index, unless the document or its tenant is deleted or it already has a newer one."""
+    if not await repository.tenant_exists(session):
+        return
+    document = await repository.upsert_from_event(
         session,
         document_id=event.document_id,
         project_id=event.project_id,
@@ -51,19 +53,21 @@ async def learn_update(session: AsyncSession, event: DocumentUpdated, envelope: 
         UnknownDocument: the upload has not been heard of yet.
     """
     document = await repository.locked(session, event.document_id)
-    if document is None:
+    if document is None and await repository.tenant_exists(session):
         raise UnknownDocument
-    if document.deleted or envelope.sequence <= document.sequence:
+    if document is None or document.deleted or envelope.sequence <= document.sequence:
         return
     changed = document.attributes != event.metadata
     document.name, document.attributes, document.sequence = event.name, event.metadata, envelope.sequence
     if changed:
-        await repository.owe(session, document.document_id, describe=True)
+        await repository.enqueue_vector_change(session, document.document_id, describe=True)
 
 
 async def forget(session: AsyncSession, event: DocumentDeleted, envelope: Envelope) -> None:
-    """Gone from search with this transaction, from the vector store soon after."""
-    await repository.bury(
+    """Gone from search with this transaction, from the tables and the vector store soon after."""
+    if not await repository.tenant_exists(session):
+        return
+    await repository.tombstone(
         session,
         document_id=event.document_id,
         project_id=event.project_id,
@@ -72,15 +76,14 @@ async def forget(session: AsyncSession, event: DocumentDeleted, envelope: Envelo
         at=envelope.time,
     )
     await jobs.stop_unfinished(session, event.document_id)
-    await repository.owe(session, event.document_id)
+    await repository.enqueue_vector_change(session, event.document_id)
 
 
 async def forget_tenant(session: AsyncSession, tenant_id: uuid.UUID) -> None:
-    """Everything of the session's tenant."""
+    """Everything of the session's tenant: not shown from now on, and removed piece by piece (`documents.erasure`)."""
     if session.info["tenant_id"] != tenant_id:
         raise ValueError("the event names another tenant than its envelope")
-    await repository.bury_all(session)
-    await jobs_repository.stop_all(session)
-    await session.execute(delete(ProjectAccess).execution_options(synchronize_session=False))
-    await session.execute(delete(KnownProject).execution_options(synchronize_session=False))
-    await repository.owe(session, None)
+    await repository.bury_tenant(session)
+    await session.execute(update(KnownProject).values(active=False).execution_options(synchronize_session=False))
+    await jobs_repository.request_stop(session)
+    await repository.enqueue_vector_change(session, None)

@@ -1,6 +1,6 @@
 """Text to vectors. One protocol, so that a local model and a remote endpoint are the same thing to the pipeline."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -21,8 +21,11 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int: ...
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of passages, shape (len(texts), dimensions), in the order of the texts."""
+    async def embed(self, texts: Sequence[str], *, caller: Hashable, patient: bool = False) -> Vectors:
+        """Vectors of passages, shape (len(texts), dimensions), in the order of the texts.
 
-    async def embed_query(self, text: str) -> Vectors:
-        """The vector of a search query, shape (dimensions,)."""
+        Callers take turns. What is `patient` gives way to everything that is not.
+        """
+
+    async def embed_query(self, text: str, *, caller: Hashable) -> Vectors:
+        """The vector of a search query, shape (dimensions,). Callers take turns."""

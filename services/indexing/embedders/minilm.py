@@ -5,9 +5,12 @@ files in a cache directory, in about two seconds; `python -m services.indexing.e
 beforehand, for an image, which then needs neither the wheel nor `onnx`, and may have the directory read-only. Processes
 may race for it: each builds its own and renames it into place, and they are equal byte for byte.
 
-Guarantees: a text's vector depends on that text alone, not on what is embedded with it. A call occupies at most
-`threads` threads and hands in one text at a time, so a short document is not held up behind a long one; queries have a
-thread of their own. The event loop is never blocked: tokenizer and runtime release the interpreter lock.
+Guarantees: a text's vector depends on that text alone, not on what is embedded with it. `threads` texts are worked on
+at a time, and callers take turns at each, so one tenant's book is never more than a text ahead of another's note.
+Patient texts have as many threads of their own, of lower priority, and begin while nothing else is worked on, or when
+they have waited ten times as long as the last one took; queries have one thread, long ones another of lower priority.
+A cancelled call ends with the text under way. The event loop is never blocked: tokenizer and runtime release the
+interpreter lock.
 """
 
 import asyncio
@@ -16,8 +19,10 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Self
 
@@ -25,9 +30,11 @@ import numpy as np
 import onnxruntime
 import orjson
 from numpy.typing import NDArray
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from services.indexing.embedders import Vectors
+from services.indexing.priorities import BackgroundWork, UrgentWork
+from shared.fair_semaphore import FairSemaphore
 
 NAME = "all-MiniLM-L6-v2-int8"
 MAX_TOKENS = 256
@@ -37,8 +44,11 @@ _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 # Part of the file's name. Raise it with every change of the graph.
 _REVISION = 2
 
-# Texts tokenized at once.
-_WINDOW = 256
+# A third of the weight of others, and no less: whoever holds the interpreter lock must get on with it.
+_PATIENT_NICENESS = 5
+# At most 20 ms of work in most languages, where 256 word pieces take 75: whoever asks so much waits for those alone who
+# do the same.
+_SHORT_QUERY_BYTES = 256
 
 
 class ModelUnavailable(Exception):
@@ -48,7 +58,7 @@ class ModelUnavailable(Exception):
 class MiniLM:
     """An `Embedder`. Text beyond 256 word pieces is not seen."""
 
-    def __init__(self, model: Path, tokenizer: Path, threads: int) -> None:
+    def __init__(self, model: Path, tokenizer: Path, threads: int, urgent: UrgentWork) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -61,18 +71,25 @@ class MiniLM:
         self._tokenizer.enable_truncation(MAX_TOKENS)
         self._tokenizer.no_padding()
         self._threads = threads
-        self._passages = ThreadPoolExecutor(threads, thread_name_prefix="embed-passages")
-        self._queries = ThreadPoolExecutor(1, thread_name_prefix="embed-queries")
+        self._urgent = urgent
+        self._patient_texts = BackgroundWork(urgent)
+        self._passages = _Lane(threads, "embed-passages")
+        self._patient = _Lane(threads, "embed-patient", niceness=_PATIENT_NICENESS)
+        self._queries = _Lane(1, "embed-queries")
+        self._long_queries = _Lane(1, "embed-long-queries", niceness=_PATIENT_NICENESS)
 
     @classmethod
-    def load(cls, cache_dir: Path, threads: int) -> Self:
+    def load(cls, cache_dir: Path, threads: int, urgent: UrgentWork | None = None) -> Self:
         """Load the model, building it first if `cache_dir` does not hold it. Blocks.
+
+        Args:
+            urgent: what patient texts let go first, besides all others.
 
         Raises:
             ModelUnavailable: The weights are missing or not the expected ones.
         """
         model = build_model(cache_dir)
-        return cls(model, _tokenizer_of(model), threads)
+        return cls(model, _tokenizer_of(model), threads, urgent or UrgentWork())
 
     @property
     def name(self) -> str:
@@ -82,41 +99,57 @@ class MiniLM:
     def dimensions(self) -> int:
         return self._width
 
-    async def embed(self, texts: Sequence[str]) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, caller: Hashable, patient: bool = False) -> Vectors:
         vectors = np.empty((len(texts), self._width), np.float32)
-        for start in range(0, len(texts), _WINDOW):
-            await self._embed_window(texts[start : start + _WINDOW], vectors[start : start + _WINDOW])
-        return vectors
-
-    async def embed_query(self, text: str) -> Vectors:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._queries, self._embed_now, text)
-
-    def close(self) -> None:
-        """Free the threads. Texts under way are finished."""
-        for executor in (self._passages, self._queries):
-            executor.shutdown(wait=True, cancel_futures=True)
-
-    async def _embed_window(self, texts: Sequence[str], vectors: Vectors) -> None:
-        loop = asyncio.get_running_loop()
-        encodings = await loop.run_in_executor(self._passages, self._tokenizer.encode_batch_fast, list(texts))
+        lane = self._patient if patient else self._passages
         # Longest first, so that the threads end together.
-        order = iter(sorted(range(len(texts)), key=lambda number: len(encodings[number].ids), reverse=True))
+        order = iter(sorted(range(len(texts)), key=lambda number: len(texts[number]), reverse=True))
 
         async def work() -> None:
             for number in order:
-                vectors[number] = await loop.run_in_executor(self._passages, self._run, encodings[number])
+                vectors[number] = await self._embed_one(lane, texts[number], caller)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._threads):
-                group.create_task(work())
+        with nullcontext() if patient else self._urgent.under_way():
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._threads, len(texts))):
+                    group.create_task(work())
+        return vectors
+
+    async def embed_query(self, text: str, *, caller: Hashable) -> Vectors:
+        lane = self._queries if len(text.encode()) <= _SHORT_QUERY_BYTES else self._long_queries
+        with self._urgent.under_way():
+            return await self._embed_one(lane, text, caller)
+
+    def close(self) -> None:
+        """Free the threads. Texts under way are finished."""
+        for lane in (self._passages, self._patient, self._queries, self._long_queries):
+            lane.threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _embed_one(self, lane: "_Lane", text: str, caller: Hashable) -> Vectors:
+        async with lane.turns.turn(caller), self._patient_texts.piece() if lane is self._patient else nullcontext():
+            return await asyncio.get_running_loop().run_in_executor(lane.threads, self._embed_now, text)
 
     def _embed_now(self, text: str) -> Vectors:
-        return self._run(self._tokenizer.encode(text))
-
-    def _run(self, encoding: Encoding) -> Vectors:
+        encoding = self._tokenizer.encode(text)
         (vectors,) = self._session.run(["embedding"], {"input_ids": np.array([encoding.ids], np.int64)})
         return np.asarray(vectors[0], np.float32)
+
+
+class _Lane:
+    """Threads, and the order in which callers get them."""
+
+    def __init__(self, threads: int, name: str, *, niceness: int = 0) -> None:
+        self.turns = FairSemaphore(threads)
+        self.threads = ThreadPoolExecutor(
+            threads, thread_name_prefix=name, initializer=_lower_priority, initargs=(niceness,)
+        )
+
+
+def _lower_priority(niceness: int) -> None:
+    """Of this thread, where the kernel knows priorities of threads."""
+    if niceness and sys.platform == "linux":
+        thread = threading.get_native_id()
+        os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
 
 
 def build_model(cache_dir: Path) -> Path:

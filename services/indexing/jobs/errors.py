@@ -3,7 +3,8 @@
 JobStopped
 |-- LeaseLost           another worker has the job: stop without a word
 |-- CancelRequested     somebody asked for it
-`-- Obsolete            the document was deleted, or a newer version came
+|-- Obsolete            the document was deleted, or a newer version came
+`-- GaveWay             it takes long, and goes on when there is a place for such jobs
 JobNotFound 404
 NotFailed 409           only failed work can be redriven
 """
@@ -27,6 +28,10 @@ class CancelRequested(JobStopped):
 
 class Obsolete(JobStopped):
     """Nobody wants the result any more."""
+
+
+class GaveWay(JobStopped):
+    """It is not over: it waits for its turn among the jobs that take long."""
 
 
 class JobNotFound(NotFound):

@@ -6,19 +6,20 @@ renewed runs out after `seconds`, and the job is chosen again.
 
 Fair choice: among tenants with work waiting, the one with the fewest jobs running, then the job that has waited
 longest. The preferred lane goes first; workers prefer `interactive`, and `bulk` at every fourth choice, so neither
-starves. A tenant that already holds all but one slot of a process is left out there: the last slot is for the others.
+starves. Jobs found to take long are taken into places of their own, and tenants that hold as many places of a process
+as they may are left out there (see `places`).
 
 Cost does not grow with the length of the queue: tenants are found by skipping along the index, and of each only the
-`_LOOK_AHEAD` oldest jobs of a lane are looked at.
+`_LOOK_AHEAD` oldest jobs of a lane and kind are looked at.
 """
 
 import asyncio
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import BigInteger, Interval, String, Uuid, bindparam, text
+from sqlalchemy import BigInteger, Boolean, Interval, String, Uuid, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -29,6 +30,7 @@ from shared.events.projects import Lane
 _LOOK_AHEAD = 8
 # How many of the best jobs are tried before giving up because other workers hold them all.
 _CONTENDERS = 32
+_NOBODY: Mapping[bool, Collection[uuid.UUID]] = {False: (), True: ()}
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class Lease:
     """One worker's hold on one job. `stage`, `done` and `total` are what the next heartbeat will say.
 
     taken_over_in: the stage in which the worker before lost the job, None when it was waiting.
+    long_running: which kind of place it holds; see `places`.
     valid_until: by this process's clock; past it nothing may be written, whatever the database still believes.
     next_tick: when progress within a stage may be reported again.
     """
@@ -50,6 +53,7 @@ class Lease:
     deferrals: int
     announced: bool
     cancel_requested: bool
+    long_running: bool
     chunk_count: int | None
     traceparent: str | None
     correlation_id: str | None
@@ -91,25 +95,25 @@ _TAKE_NEXT = text(
         GROUP BY tenant_id
     ),
     candidates AS (
-        SELECT waiting.tenant_id, oldest.id, oldest.lane, oldest.next_run_at
-        FROM waiting CROSS JOIN LATERAL (
-            (SELECT id, lane, next_run_at FROM jobs
-             WHERE tenant_id = waiting.tenant_id AND state = 'queued' AND lane = 'interactive' AND next_run_at <= now()
-             ORDER BY next_run_at LIMIT :look_ahead)
-            UNION ALL
-            (SELECT id, lane, next_run_at FROM jobs
-             WHERE tenant_id = waiting.tenant_id AND state = 'queued' AND lane = 'bulk' AND next_run_at <= now()
-             ORDER BY next_run_at LIMIT :look_ahead)
+        SELECT oldest.* FROM waiting
+        CROSS JOIN (VALUES ('interactive'), ('bulk')) AS lanes (lane)
+        CROSS JOIN unnest(:kinds) AS kinds (long_running)
+        CROSS JOIN LATERAL (
+            SELECT tenant_id, id, lane, long_running, next_run_at FROM jobs
+            WHERE tenant_id = waiting.tenant_id AND state = 'queued' AND lane = lanes.lane
+              AND long_running = kinds.long_running AND next_run_at <= now()
+            ORDER BY next_run_at LIMIT :look_ahead
         ) oldest
         UNION ALL
-        SELECT tenant_id, id, lane, next_run_at FROM jobs
+        SELECT tenant_id, id, lane, long_running, next_run_at FROM jobs
         WHERE state IN ('extracting', 'chunking', 'embedding', 'storing') AND lease_expires_at <= now()
+          AND long_running = ANY (:kinds)
     ),
     best AS (
         SELECT candidates.tenant_id, candidates.id, candidates.lane = :preferred AS preferred,
                coalesce(busy.jobs, 0) AS busy, candidates.next_run_at
         FROM candidates LEFT JOIN busy ON busy.tenant_id = candidates.tenant_id
-        WHERE candidates.tenant_id <> ALL (:full)
+        WHERE candidates.tenant_id <> ALL (CASE WHEN candidates.long_running THEN :full_of_long ELSE :full END)
         ORDER BY preferred DESC, busy, candidates.next_run_at
         LIMIT :contenders
     ),
@@ -137,11 +141,13 @@ _TAKE_NEXT = text(
     WHERE jobs.tenant_id = chosen.tenant_id AND jobs.id = chosen.id
     RETURNING jobs.tenant_id, jobs.id AS job_id, jobs.project_id, jobs.document_id, jobs.version,
               jobs.fencing_token AS token, jobs.attempts, jobs.deferrals, jobs.started_at IS NOT NULL AS announced,
-              jobs.cancel_requested, jobs.chunk_count, jobs.progress_total AS total, jobs.traceparent,
-              jobs.correlation_id, jobs.uploaded_at, nullif(old.state, 'queued') AS taken_over_in
+              jobs.cancel_requested, jobs.long_running, jobs.chunk_count, jobs.progress_total AS total,
+              jobs.traceparent, jobs.correlation_id, jobs.uploaded_at, nullif(old.state, 'queued') AS taken_over_in
     """
 ).bindparams(
+    bindparam("kinds", type_=ARRAY(Boolean)),
     bindparam("full", type_=ARRAY(Uuid)),
+    bindparam("full_of_long", type_=ARRAY(Uuid)),
     bindparam("preferred", type_=String),
     bindparam("owner", type_=String),
     bindparam("duration", type_=Interval),
@@ -184,6 +190,15 @@ _RELEASE = text(
     bindparam("tokens", type_=ARRAY(BigInteger)),
 )
 
+_LONG_ONES_WAIT = text(
+    """
+    SELECT EXISTS (
+        SELECT FROM jobs
+        WHERE state = 'queued' AND long_running AND next_run_at <= now() AND tenant_id <> ALL (:but)
+    )
+    """
+).bindparams(bindparam("but", type_=ARRAY(Uuid)))
+
 _OWNERS = text(
     """
     SELECT DISTINCT lease_owner FROM jobs
@@ -200,11 +215,28 @@ _EXPIRE = text(
 
 
 async def take_next(
-    session: AsyncSession, *, owner: str, seconds: float, preferred: Lane, full: Collection[uuid.UUID] = ()
+    session: AsyncSession,
+    *,
+    owner: str,
+    seconds: float,
+    preferred: Lane,
+    full: Mapping[bool, Collection[uuid.UUID]] = _NOBODY,
 ) -> Lease | None:
-    """Lease the next job, or None when nothing is due. Tenants in `full` are left out."""
+    """Lease the next job, or None when nothing is due.
+
+    Args:
+        full: the kinds of job to choose from, False for short ones and True for long ones, and which tenants are left
+            out of each.
+    """
     asked = asyncio.get_running_loop().time()
-    values = {"owner": owner, "duration": timedelta(seconds=seconds), "preferred": preferred, "full": list(full)}
+    values = {
+        "owner": owner,
+        "duration": timedelta(seconds=seconds),
+        "preferred": preferred,
+        "kinds": list(full),
+        "full": list(full.get(False, ())),
+        "full_of_long": list(full.get(True, ())),
+    }
     row = (await session.execute(_TAKE_NEXT, values)).mappings().one_or_none()
     if row is None:
         return None
@@ -233,6 +265,11 @@ async def renew(session: AsyncSession, leases: Collection[Lease], *, seconds: fl
 async def release(session: AsyncSession, leases: Collection[Lease]) -> None:
     """Give jobs back at an orderly shutdown; the attempt does not count."""
     await session.execute(_RELEASE, _keys(leases))
+
+
+async def long_ones_wait(session: AsyncSession, *, but: Collection[uuid.UUID]) -> bool:
+    """Whether jobs that take long are due, of other tenants than these."""
+    return bool(await session.scalar(_LONG_ONES_WAIT, {"but": list(but)}))
 
 
 async def owners(session: AsyncSession) -> list[str]:

@@ -18,7 +18,7 @@ from shared.events.indexing import Stage
 from shared.gauges import Sample, Source
 from shared.metrics import Instruments
 
-Outcome = Literal["indexed", "failed", "cancelled", "postponed", "lost"]
+Outcome = Literal["indexed", "failed", "cancelled", "postponed", "gave_way", "lost"]
 
 _STAGE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _SEARCHABLE_SECONDS: Final = (0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)

@@ -27,6 +27,7 @@ class Job(TenantOwned, Timestamped, Base):
     attempts: leases that may have failed because of the document; deferrals: because of something else.
     request_sequence: revision of the document whose cancel or retry request was last applied.
     uploaded_at: when the version was; None where nobody waits for it any more, because it has failed before.
+    long_running: large, or found to take long, so that only a long place of a worker is for it.
     chunk_count: known once chunks are kept; a job that has it continues with embedding.
     """
 
@@ -39,7 +40,14 @@ class Job(TenantOwned, Timestamped, Base):
             "state IN ('queued', 'extracting', 'chunking', 'embedding', 'storing', 'indexed', 'failed', 'cancelled')",
             name="state",
         ),
-        Index("ix_jobs_waiting", "tenant_id", "lane", "next_run_at", postgresql_where=text("state = 'queued'")),
+        Index(
+            "ix_jobs_waiting",
+            "tenant_id",
+            "lane",
+            "long_running",
+            "next_run_at",
+            postgresql_where=text("state = 'queued'"),
+        ),
         Index(
             "ix_jobs_leased",
             "lease_expires_at",
@@ -58,6 +66,7 @@ class Job(TenantOwned, Timestamped, Base):
     revision: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     request_sequence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    long_running: Mapped[bool] = mapped_column(server_default=text("false"))
 
     fencing_token: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     lease_owner: Mapped[str | None]

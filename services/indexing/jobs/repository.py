@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -59,14 +59,8 @@ async def unfinished_versions(session: AsyncSession, document_id: uuid.UUID) -> 
     )
 
 
-async def stop_all(session: AsyncSession) -> None:
-    """End every job of the tenant: those waiting at once, those running at their next step."""
-    await session.execute(
-        update(Job)
-        .where(Job.state == "queued")
-        .values(state="cancelled", finished_at=func.now())
-        .execution_options(synchronize_session=False)
-    )
+async def request_stop(session: AsyncSession) -> None:
+    """Of every running job of the tenant."""
     await session.execute(
         update(Job)
         .where(Job.state.in_(RUNNING))

@@ -1,26 +1,31 @@
-"""HTTP door of jobs: what runs, what ran, what failed."""
+"""HTTP routes of jobs: what runs, what ran, what failed."""
 
 import uuid
+from typing import Annotated
 
 from fastapi import APIRouter
 
 from services.indexing.dependencies import Directory, Wake
 from services.indexing.jobs import views
 from services.indexing.jobs.schemas import DeadLetterOut, JobOut, Progress
-from shared.http import CurrentPrincipal
+from shared.auth import Principal
+from shared.http import CurrentPrincipal, operation
 from shared.pagination import Cursor, Limit, Page
+from shared.service_permissions import Operation
 from shared.sessions import TenantSession
 from shared.tenancy import after_commit
 
 router = APIRouter(prefix="/v1/projects/{project_id}", tags=["jobs"])
+internal_router = APIRouter(prefix="/internal/projects/{project_id}", include_in_schema=False)
+ProgressReader = Annotated[Principal, operation(Operation.READ_PROGRESS)]
 
 
 @router.get("/jobs")
 async def list_jobs(
     project_id: uuid.UUID,
+    directory: Directory,
     session: TenantSession,
     principal: CurrentPrincipal,
-    directory: Directory,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[JobOut]:
@@ -30,7 +35,7 @@ async def list_jobs(
 
 @router.get("/progress")
 async def read_progress(
-    project_id: uuid.UUID, session: TenantSession, principal: CurrentPrincipal, directory: Directory
+    project_id: uuid.UUID, directory: Directory, session: TenantSession, principal: CurrentPrincipal
 ) -> Progress:
     """How far the running jobs are."""
     return await views.running(session, principal, directory, project_id=project_id)
@@ -39,9 +44,9 @@ async def read_progress(
 @router.get("/dead-letters")
 async def list_dead_letters(
     project_id: uuid.UUID,
+    directory: Directory,
     session: TenantSession,
     principal: CurrentPrincipal,
-    directory: Directory,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[DeadLetterOut]:
@@ -53,11 +58,17 @@ async def list_dead_letters(
 async def redrive(
     project_id: uuid.UUID,
     job_id: uuid.UUID,
+    directory: Directory,
     session: TenantSession,
     principal: CurrentPrincipal,
-    directory: Directory,
     wake: Wake,
 ) -> JobOut:
     """Try a failed job again."""
     after_commit(session, wake)
     return await views.redrive(session, principal, directory, project_id=project_id, job_id=job_id)
+
+
+@internal_router.get("/progress")
+async def progress_for_a_service(project_id: uuid.UUID, session: TenantSession, _caller: ProgressReader) -> Progress:
+    """How far the running jobs are, for the service that tells its clients."""
+    return await views.running_in(session, project_id=project_id)

@@ -11,7 +11,7 @@ vector store is owed. Only the holder of a lease ends a running job, so points w
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -26,6 +26,8 @@ from shared.events.indexing import JobCancelled, JobCompleted, JobFailed, JobSta
 from shared.events.projects import Lane
 from shared.telemetry import current_traceparent
 
+# A document of more bytes is not tried in a short place first.
+_LONG_BYTES: Final = 1024 * 1024
 _NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None}
 _NO_ERROR: dict[str, Any] = {"error_code": None, "error_reason": None, "evidence": None}
 
@@ -52,6 +54,7 @@ async def enqueue(
         version=version,
         lane=lane,
         size=size,
+        long_running=size > _LONG_BYTES,
         uploaded_at=uploaded_at,
         traceparent=current_traceparent(),
         correlation_id=session.info.get("correlation_id"),
@@ -69,7 +72,7 @@ async def request_cancel(
 ) -> None:
     """Stop the job of a version. A request that overtakes its upload leaves a cancelled job for the upload to find."""
     job = await repository.locked(session, document_id, version)
-    if job is None:
+    if job is None and await documents.tenant_exists(session):
         job_id = await repository.add(
             session,
             project_id=project_id,
@@ -130,10 +133,11 @@ async def _stop(session: AsyncSession, job: Job) -> None:
         job.state = "cancelled"
         job.finished_at = datetime.now(UTC)
         job.revision += 1
+        if job.fencing_token:
+            await documents.drop_version(session, job.document_id, job.version)
         if job.chunk_count is not None:
             job.chunk_count = None
-            await documents.drop_version(session, job.document_id, job.version)
-            await documents.owe(session, job.document_id)
+            await documents.enqueue_vector_change(session, job.document_id)
         event = JobCancelled(job_id=job.id, project_id=job.project_id, document_id=job.document_id, version=job.version)
         outbox.publish(session, event, sequence=job.revision)
 
@@ -161,6 +165,7 @@ async def start(session: AsyncSession, lease: Lease) -> Document:
     Raises:
         Obsolete: deleted, or a newer version came.
     """
+    await documents.begin(session, lease.document_id)
     document = await _wanted(session, lease)
     if not lease.announced:
         revision = await repository.advance(session, lease, events=1, started_at=datetime.now(UTC))
@@ -168,17 +173,20 @@ async def start(session: AsyncSession, lease: Lease) -> Document:
     return document
 
 
-async def keep_chunks(session: AsyncSession, lease: Lease, chunks: Sequence[dict[str, Any]]) -> None:
-    """Keep the outcome of extraction and chunking: whoever has the job next begins with embedding."""
+async def keep_chunks(
+    session: AsyncSession, lease: Lease, chunks: Sequence[dict[str, Any]], *, first: int, total: int
+) -> None:
+    """Keep some of the chunks. With the last of them, whoever has the job next begins with embedding."""
     await _wanted(session, lease)
-    await repository.advance(
-        session,
-        lease,
-        state="embedding",
-        chunk_count=len(chunks),
-        progress_done=0,
-        progress_total=len(chunks),
-    )
+    if not first and lease.token > 1:
+        # A worker before may have kept some and not come to the end.
+        await documents.drop_version(session, lease.document_id, lease.version)
+    if first + len(chunks) == total:
+        await repository.advance(
+            session, lease, state="embedding", chunk_count=total, progress_done=0, progress_total=total
+        )
+    else:
+        await repository.advance(session, lease)
     await documents.add_chunks(session, chunks)
 
 
@@ -220,7 +228,7 @@ async def complete(
     if replaced is not None and replaced != lease.version:
         await documents.drop_version(session, lease.document_id, replaced)
     if replaced is not None or document.attributes != described:
-        await documents.owe(session, lease.document_id, describe=document.attributes != described)
+        await documents.enqueue_vector_change(session, lease.document_id, describe=document.attributes != described)
     if kept_batches:
         await documents.drop_batches(session, lease.document_id, lease.version)
     outbox.publish(session, JobCompleted(**_identity(lease), chunk_count=chunk_count), sequence=revision)
@@ -246,12 +254,18 @@ async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, e
     outbox.publish(session, event, sequence=revision)
 
 
-async def cancel(session: AsyncSession, lease: Lease) -> bool:
-    """End the job as asked; False when the request was withdrawn meanwhile and the job waits again."""
+async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False) -> bool:
+    """End the job as asked; False when nobody asks for that (any more) and the job waits again.
+
+    One that `gave_way` waits behind others for a long place; what is kept stays, and the attempt does not count.
+    """
     document = await documents.locked(session, lease.document_id)
     job = await repository.locked(session, lease.document_id, lease.version)
     if document and job and _is_wanted(document, lease.version) and not job.cancel_requested:
-        await repository.advance(session, lease, state="queued", **_NO_LEASE)
+        waiting: dict[str, Any] = {"state": "queued", **_NO_LEASE}
+        if gave_way:
+            waiting |= {"long_running": True, "next_run_at": datetime.now(UTC), "attempts": Job.attempts - 1}
+        await repository.advance(session, lease, **waiting)
         return False
     revision = await repository.advance(
         session,
@@ -292,7 +306,7 @@ async def _wanted(session: AsyncSession, lease: Lease, *, exclusively: bool = Fa
 async def _leave_nothing(session: AsyncSession, lease: Lease, document: Document | None) -> None:
     if document is None or document.live_version != lease.version:
         await documents.drop_version(session, lease.document_id, lease.version)
-        await documents.owe(session, lease.document_id)
+        await documents.enqueue_vector_change(session, lease.document_id)
 
 
 def _identity(lease: Lease) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from services.indexing import progress
 from services.indexing.jobs import repository, service
 from services.indexing.jobs.models import Job
 from services.indexing.jobs.schemas import DeadLetterOut, JobError, JobOut, JobProgress, Progress
-from shared.access import ProjectDirectory
 from shared.auth import Principal, Scope
 from shared.pagination import Page, cut_page, decode_cursor
+from shared.project_access import ProjectDirectory
 
 _MOST_RUNNING = 200
 
@@ -36,6 +36,11 @@ async def running(
 ) -> Progress:
     """One snapshot of what runs now."""
     await directory.require(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)
+    return await running_in(session, project_id=project_id)
+
+
+async def running_in(session: AsyncSession, *, project_id: uuid.UUID) -> Progress:
+    """As `running`, for a service that has asked who may see it."""
     rows = await repository.running_in_project(session, project_id, limit=_MOST_RUNNING)
     return Progress(jobs=[_progress(job) for job in rows])
 

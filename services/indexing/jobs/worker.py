@@ -1,4 +1,4 @@
-"""The worker: takes jobs as slots are free, keeps their leases alive, and settles how each ended.
+"""The worker: takes jobs as places are free, keeps their leases alive, and settles how each ended.
 
 Guarantees: a job that was taken ends as indexed, failed or cancelled, or is taken again: after an error that may pass,
 or by any worker once the lease runs out. Attempts are counted when a job is taken, so a document that kills its workers
@@ -17,12 +17,13 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.indexing.jobs import leases, service
-from services.indexing.jobs.errors import CancelRequested, JobStopped, LeaseLost
+from services.indexing.jobs.errors import CancelRequested, GaveWay, JobStopped, LeaseLost
 from services.indexing.jobs.failures import Failure, Verdict, delay_of, exhausted, judge
 from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.owners import is_dead
+from services.indexing.jobs.worker_places import Places, Share
 from services.indexing.pipeline.stages import Pipeline
-from services.indexing.signals import Signal
+from services.indexing.wakeups import Signal
 from shared.background import run_in_background
 from shared.events.projects import Lane
 from shared.failpoints import failpoint
@@ -41,7 +42,7 @@ _Key = tuple[uuid.UUID, int]
 
 
 class Worker:
-    """Runs until cancelled; makes `concurrency` jobs at a time."""
+    """Runs until cancelled; makes as many jobs at a time as it has `places`."""
 
     def __init__(
         self,
@@ -49,20 +50,19 @@ class Worker:
         pipeline: Pipeline,
         *,
         owner: str,
-        concurrency: int,
+        places: Places,
         lease_seconds: float,
         max_attempts: int,
     ) -> None:
         self._database = database
         self._pipeline = pipeline
         self._owner = owner
-        self._concurrency = concurrency
+        self._places = places
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self.wake = Signal()
         self.interrupt = Signal()
         self._choices = 0
-        self._held: dict[_Key, Lease] = {}
         self._stages: dict[_Key, asyncio.Task[None]] = {}
         self._jobs: set[asyncio.Task[None]] = set()
 
@@ -86,7 +86,7 @@ class Worker:
         while True:
             pause = POLL_SECONDS
             try:
-                while len(self._jobs) < self._concurrency and await self._take():
+                while self._places.free() and await self._take():
                     backoff.reset()
             except (SQLAlchemyError, OSError) as error:
                 pause = backoff.next()
@@ -95,9 +95,10 @@ class Worker:
 
     async def _take(self) -> bool:
         preferred: Lane = "bulk" if self._choices % _BULK_EVERY == _BULK_EVERY - 1 else "interactive"
+        full = {kind: self._places.full(kind) for kind in self._places.free()}
         async with self._database.system() as session:
             lease = await leases.take_next(
-                session, owner=self._owner, seconds=self._lease_seconds, preferred=preferred, full=self._full()
+                session, owner=self._owner, seconds=self._lease_seconds, preferred=preferred, full=full
             )
         if lease is None:
             return False
@@ -105,16 +106,9 @@ class Worker:
         self._choices += 1
         task = asyncio.create_task(self._work(lease), name=f"job-{lease.job_id}")
         self._jobs.add(task)
-        self._held[lease.job_id, lease.token] = lease
+        self._places.take(lease)
         task.add_done_callback(self._done)
         return True
-
-    def _full(self) -> set[uuid.UUID]:
-        """Tenants that hold every slot but the last."""
-        if self._concurrency == 1:
-            return set()
-        tenants = [lease.tenant_id for lease in self._held.values()]
-        return {tenant for tenant in tenants if tenants.count(tenant) >= self._concurrency - 1}
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._jobs.discard(task)
@@ -136,7 +130,7 @@ class Worker:
 
     async def _keep_leases(self) -> None:
         while True:
-            if held := list(self._held.values()):
+            if held := list(self._places.held.values()):
                 try:
                     async with asyncio.timeout(self._lease_seconds / 3), self._database.system() as session:
                         await leases.renew(session, held, seconds=self._lease_seconds)
@@ -146,17 +140,16 @@ class Worker:
             await self.interrupt.wait(self._lease_seconds / 3)
 
     def _interrupt(self, held: list[Lease]) -> None:
-        """Extraction may take minutes and nothing of it is kept: there is no reason to wait for its end."""
+        """Extraction and embedding may take minutes: there is no reason to wait for their end."""
         for lease in held:
             stages = self._stages.get((lease.job_id, lease.token))
-            if stages and lease.stage == "extracting" and (lease.lost or lease.cancel_requested):
+            if stages and lease.stage in ("extracting", "embedding") and (lease.lost or lease.cancel_requested):
                 stages.cancel()
 
     # --- one job -----------------------------------------------------------------------------------------------------
 
     async def _work(self, lease: Lease) -> None:
         ids = {"tenant_id": lease.tenant_id, "job_id": lease.job_id, "document_id": lease.document_id}
-        key = (lease.job_id, lease.token)
         try:
             with (
                 bind(**ids, request_id=lease.correlation_id),
@@ -177,13 +170,14 @@ class Worker:
                     # The lease runs out and whoever takes the job next finds it as it was.
                     _log.warning("job_not_settled", stage=lease.stage, reason=str(unsettled)[:200])
         finally:
-            self._held.pop(key, None)
+            self._places.leave(lease)
 
     async def _run_stages(self, lease: Lease) -> BaseException | None:
         if lease.attempts > self._max_attempts:
             return _Exhausted()
         key = (lease.job_id, lease.token)
-        stages = self._stages[key] = asyncio.create_task(self._pipeline.run(lease))
+        share = Share(self._places, lease, self._database, self.wake)
+        stages = self._stages[key] = asyncio.create_task(self._pipeline.run(lease, share))
         try:
             await asyncio.wait([stages])
         finally:
@@ -199,10 +193,12 @@ class Worker:
             raise error
         if isinstance(error, JobStopped):
             async with self._pipeline.transaction(lease) as session:
-                ended = await service.cancel(session, lease)
+                ended = await service.cancel(session, lease, gave_way=isinstance(error, GaveWay))
             if ended:
                 self._pipeline.metrics.ended("cancelled")
                 self._pipeline.progress.end(lease, "cancelled")
+            elif isinstance(error, GaveWay):
+                self._pipeline.metrics.ended("gave_way")
             return
         failure = judge(error)
         if isinstance(error, _Exhausted):
@@ -244,7 +240,7 @@ class Worker:
         self._pipeline.metrics.ended("postponed")
 
     async def _stop(self) -> None:
-        held = list(self._held.values())
+        held = list(self._places.held.values())
         for task in self._jobs:
             task.cancel()
         if self._jobs:

@@ -34,3 +34,23 @@ class Extracted:
     content_type: str
     pages: tuple[PageSpan, ...] | None
     title: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """`index` counts from 0; `start` and `end` are characters in the text; `page` is where its middle lies."""
+
+    index: int
+    start: int
+    end: int
+    text: str
+    page: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedDocument:
+    """What is kept of a document: its chunks in order, without overlap. Only white space lies between them."""
+
+    content_type: str
+    title: str | None
+    chunks: list[Chunk]

@@ -9,7 +9,8 @@ ExtractionError
 ├── ExtractionTimeout       extraction_timeout        permanent
 ├── ExtractionOutOfMemory   extraction_out_of_memory  permanent
 ├── DocumentUnreadable      document_unreadable       transient: the stored file could not be opened
-└── ExtractionInterrupted   extraction_interrupted    transient: the process was killed from outside
+├── ExtractionInterrupted   extraction_interrupted    transient: the process was killed from outside
+└── ExtractionUnconfined    extraction_unconfined     transient: the kernel gives less confinement than is required
 
 A permanent error says something about the document: the same bytes fail again. A transient one says something about
 the machine. `kind` chooses the sentence for a format; `detail` is for logs only and may hold a parser's own words.
@@ -105,6 +106,20 @@ class ExtractionInterrupted(ExtractionError):
     sentence = "Reading the document was interrupted."
 
 
+class ExtractionUnconfined(ExtractionError):
+    """Raised where a pool starts, too: `str` then tells an operator what is missing and what decides."""
+
+    code = "extraction_unconfined"
+    permanent = False
+    sentence = "Documents cannot be read safely on this machine."
+
+    def __str__(self) -> str:
+        return (
+            f"{self.sentence} Missing: {self.detail}. "
+            "With QUARRY_INDEXING_EXTRACTION_CONFINEMENT=best_effort they are read there nevertheless."
+        )
+
+
 ERRORS: Mapping[str, type[ExtractionError]] = MappingProxyType(
     {
         error.code: error
@@ -118,6 +133,7 @@ ERRORS: Mapping[str, type[ExtractionError]] = MappingProxyType(
             ExtractionOutOfMemory,
             DocumentUnreadable,
             ExtractionInterrupted,
+            ExtractionUnconfined,
         )
     }
 )

@@ -1,68 +1,107 @@
 """Extraction of untrusted documents in processes of their own.
 
     async with ExtractionPool(size=2) as pool:
-        extracted = await pool.extract(path, name="report.pdf", declared_type="application/pdf")
+        document = await pool.extract(path, name="report.pdf", declared_type="application/pdf", tenant_id=tenant_id)
 
 Guarantees
-- The calling process never parses a document. Each one is read in a fresh, confined copy of a warm process (see
-  `extraction_child`), under the limits of `Limits`: address space, processor time, wall-clock time, no file written, no
-  process started, no environment and so no secret to be found there.
+- The calling process never parses a document or splits its text. Each one is read in a fresh, confined copy of a warm
+  process (see `extraction_child`): it has the document as memory, the limits of `Limits`, and no file, network, other
+  process, environment or secret within reach (see `confinement`). Where the kernel gives less, the pool does not start,
+  or, when that is allowed, says so (`ExtractionPool.confinement`).
 - `extract` returns checked data or raises an `ExtractionError` that says whether trying again can help.
 - A process that is killed from outside is replaced, and its document read once more.
-- A cancelled `extract` kills the process at once; a replacement starts without waiting to be asked.
+- Processes that fall free go to the tenants in turn, and a tenant never has the last one unless there is only one. A
+  document that takes long (`Limits.short_seconds`) leaves its place to the next: it is read on as one of the `long`
+  ones, which are counted apart in the same way. Tenants that sent one lately have one more process, all of them
+  together, and what they send gives way to everything else on the machine from the beginning. What gives way pauses
+  while urgent work is under way, which counts towards no limit.
+- A cancelled `extract` ends the reading at once; the process is soon free for the next document, or replaced.
 - Leaving the pool kills and reaps everything it started; so does the kernel when the calling process is killed (Linux).
-
-Not guaranteed: isolation of the file system or the network. An exploited parser runs as this user.
 """
 
 import asyncio
 import os
 import signal
+import socket
 import sys
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, TypeVar
+from uuid import UUID
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from services.indexing.lately import Lately
 from services.indexing.pipeline import frames
-from services.indexing.pipeline.confinement import Limits
-from services.indexing.pipeline.documents import SUPPORTED_CONTENT_TYPES, Extracted
+from services.indexing.pipeline.confinement import Confinement, Limits
+from services.indexing.pipeline.documents import ChunkedDocument
 from services.indexing.pipeline.errors import (
-    ERRORS,
-    CorruptDocument,
+    DocumentUnreadable,
     ExtractionError,
     ExtractionInterrupted,
     ExtractionTimeout,
+    ExtractionUnconfined,
 )
+from services.indexing.pipeline.responses import Answer
+from services.indexing.priorities import UrgentWork, yield_to
+from shared.fair_semaphore import FairSemaphore
+
+T = TypeVar("T")
 
 _START_SECONDS = 30.0
 # The process keeps the deadline itself; this much later it must be stuck.
 _GRACE_SECONDS = 5.0
-# Frames above this are decoded in a thread: the event loop must not stand still for a book.
-_INLINE_BYTES = 256 * 1024
+# A document keeps no place for longer, though it has had next to no processor time: others gave it none.
+_PLACE_SECONDS = 10.0
+_SPARE = 2
+
+
+def _stays() -> None:
+    """Nobody minds how long it takes."""
 
 
 class ExtractionPool:
-    """`size` warm processes, each reading one document at a time. More calls than that wait in order."""
+    """`size` warm processes, each reading one document at a time, as many beside them as there are long documents at
+    once, `long` at most, and one for tenants of those. More calls than that wait, tenants in turn.
 
-    def __init__(self, size: int, limits: Limits | None = None) -> None:
+    Unless it is `required`, documents are also read in processes that the kernel confines less than it should. Tenants
+    whose documents `took_long` elsewhere are treated as those whose reading did.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        limits: Limits | None = None,
+        *,
+        long: int = 1,
+        required: bool = True,
+        took_long: Lately[UUID] | None = None,
+        urgent: UrgentWork | None = None,
+    ) -> None:
         self._limits = limits or Limits()
-        self._slots = [_Slot(self._limits) for _ in range(size)]
-        self._idle: asyncio.LifoQueue[_Slot] = asyncio.LifoQueue()
+        urgent = urgent or UrgentWork()
+        self._slots = [_Slot(self._limits, urgent, required=required) for _ in range(size + long + 1)]
+        self._size = size
+        self._turns = FairSemaphore.with_one_to_spare(size)
+        self._long_turns = FairSemaphore.with_one_to_spare(long)
+        self._took_long = Lately() if took_long is None else took_long
+        self._turns_of_those = FairSemaphore(1)
+        self._idle: list[_Slot] = []
 
     async def __aenter__(self) -> Self:
         try:
-            await asyncio.gather(*(slot.process() for slot in self._slots))
+            started = await asyncio.gather(*(slot.process() for slot in self._slots[-self._size :]))
         except BaseException:
             await self._close()
             raise
-        for slot in self._slots:
-            self._idle.put_nowait(slot)
+        self.confinement = started[0].confinement
+        # Taken from the end: the others are started when they are needed.
+        self._idle += self._slots
         return self
 
     async def __aexit__(
@@ -70,31 +109,81 @@ class ExtractionPool:
     ) -> None:
         await self._close()
 
-    async def extract(self, path: Path, *, name: str, declared_type: str) -> Extracted:
+    async def extract(
+        self,
+        path: Path,
+        *,
+        name: str,
+        declared_type: str,
+        tenant_id: UUID,
+        long: bool = False,
+        takes_long: Callable[[], None] = _stays,
+    ) -> ChunkedDocument:
         """Read the document at `path`; `name` and `declared_type` are hints, the bytes decide.
+
+        Args:
+            long: it is known to take long.
+            takes_long: called when it is found to; what it raises ends the reading.
 
         Raises:
             ExtractionError: It could not be read; `permanent`, `code` and `message` say what that means.
         """
-        request = frames.request(os.fspath(path), name, declared_type)
-        slot = await self._idle.get()
-        try:
-            answer = await slot.ask(request)
-        finally:
-            self._idle.put_nowait(slot)
-        if len(answer) > _INLINE_BYTES:
-            return await asyncio.to_thread(parse_answer, answer, self._limits)
-        return parse_answer(answer, self._limits)
+        async with AsyncExitStack() as place, AsyncExitStack() as short_place:
+            if long:
+                await place.enter_async_context(self._long_turns.turn(tenant_id))
+            elif tenant_id not in self._took_long:
+                await short_place.enter_async_context(self._turns.turn(tenant_id))
+            if not long and tenant_id in self._took_long:
+                await short_place.aclose()
+                await short_place.enter_async_context(self._turns_of_those.turn(tenant_id))
+            slot = self._idle.pop()
+            # A process takes long to start when there is much to do, and the next documents may be in a hurry.
+            for spare in islice(reversed(self._idle), _SPARE):
+                spare.warm_up()
+            gives_way = long or tenant_id in self._took_long
+            try:
+                with _opened(path) as document:
+                    request = _Request(frames.request(name, declared_type, gives_way=gives_way), document, gives_way)
+                    async with _running(slot.ask(request)) as reading:
+                        if not long and not await self._ends_soon(slot, reading, request.found_long):
+                            self._took_long.note(tenant_id)
+                            takes_long()
+                            if self._long_turns.has_place(tenant_id):
+                                await place.enter_async_context(self._long_turns.turn(tenant_id))
+                                await short_place.aclose()
+                        return await reading
+            finally:
+                self._idle.append(slot)
+
+    async def _ends_soon(
+        self, slot: "_Slot", reading: "asyncio.Task[ChunkedDocument]", found_long: asyncio.Event
+    ) -> bool:
+        await slot.process()  # which may have to be started, through no fault of the document
+        async with _running(found_long.wait()) as waiting:
+            await asyncio.wait([reading, waiting], timeout=_PLACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        return reading.done()
 
     async def _close(self) -> None:
         await asyncio.gather(*(slot.close() for slot in self._slots))
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What a process is asked, and what it is found to be."""
+
+    payload: bytes
+    document: int
+    gives_way: bool
+    found_long: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class _Slot:
     """A place in the pool: one process, and its successor when it had to be killed."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, urgent: UrgentWork, *, required: bool) -> None:
         self._limits = limits
+        self._urgent = urgent
+        self._required = required
         self._starting: asyncio.Task[_Process] | None = None
         self._ended: list[_Process] = []
         self._closed = False
@@ -104,6 +193,7 @@ class _Slot:
 
         Raises:
             ExtractionInterrupted: It cannot be started, or the pool has been closed.
+            ExtractionUnconfined: The kernel gives less than is required.
         """
         if self._closed:
             raise ExtractionInterrupted(detail="the pool is closed")
@@ -116,9 +206,12 @@ class _Slot:
         except (OSError, EOFError, TimeoutError) as error:
             self._starting = None
             raise ExtractionInterrupted(detail=f"no extraction process: {error}") from error
+        except ExtractionUnconfined:
+            self._starting = None
+            raise
         return process
 
-    async def ask(self, request: bytes) -> bytes:
+    async def ask(self, request: _Request) -> ChunkedDocument:
         # A process killed from outside was most likely killed before it took the document, so it gets a second one.
         with suppress(OSError, EOFError):
             return await self._ask_once(request)
@@ -127,22 +220,61 @@ class _Slot:
         except (OSError, EOFError) as error:
             raise ExtractionInterrupted(detail="the extraction process ended") from error
 
-    async def _ask_once(self, request: bytes) -> bytes:
+    async def _ask_once(self, request: _Request) -> ChunkedDocument:
         process = await self.process()
-        answered = False
+        answer, ended = Answer(self._limits), False
         try:
-            async with asyncio.timeout(self._limits.deadline_seconds + _GRACE_SECONDS):
-                answer = await process.ask(request, self._limits.max_frame_bytes)
-            answered = True
-        except TimeoutError as error:
-            raise ExtractionTimeout(detail="the extraction process did not answer") from error
-        finally:
-            if not answered:
-                process.kill()
-                self._ended.append(process)
-                if not self._closed:
-                    self._start()
-        return answer
+            async with (
+                asyncio.timeout(self._limits.deadline_seconds + _GRACE_SECONDS) as deadline,
+                _running(process.wait_until_long(request.found_long)),
+                _running(self._let_go_first(_Reading(process, deadline), request)),
+            ):
+                payload = await process.ask(request.payload, request.document)
+                while not frames.is_last(payload):
+                    answer.take(payload)
+                    payload = await process.answer()
+                ended = True
+        except asyncio.CancelledError:
+            if self._closed:
+                self._end(process)
+            elif not ended:
+                self._starting = asyncio.create_task(self._freed(process))
+            raise
+        except BaseException as error:
+            self._end(process)
+            if not self._closed:
+                self._start()
+            if isinstance(error, TimeoutError):
+                raise ExtractionTimeout(detail="the extraction process did not answer") from error
+            raise
+        return answer.end(payload)
+
+    async def _let_go_first(self, reading: "_Reading", request: _Request) -> None:
+        if not request.gives_way:
+            await request.found_long.wait()
+        await yield_to(self._urgent, reading)
+
+    async def _freed(self, process: "_Process") -> "_Process":
+        """The process, once it has let go of what it reads, or another one."""
+        try:
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await process.cancel()
+        except (OSError, EOFError, TimeoutError):
+            self._end(process)
+            return await self._launch()
+        except asyncio.CancelledError:
+            self._end(process)
+            raise
+        return process
+
+    def _end(self, process: "_Process") -> None:
+        process.kill()
+        self._ended.append(process)
+
+    def warm_up(self) -> None:
+        """Start its process, if it never was; who needs it first waits less."""
+        if self._starting is None and not self._closed:
+            self._start()
 
     async def close(self) -> None:
         self._closed = True
@@ -150,8 +282,7 @@ class _Slot:
             self._starting.cancel()
             for result in await asyncio.gather(self._starting, return_exceptions=True):
                 if isinstance(result, _Process):
-                    result.kill()
-                    self._ended.append(result)
+                    self._end(result)
         await self._reap()
 
     def _start(self) -> "asyncio.Task[_Process]":
@@ -161,7 +292,7 @@ class _Slot:
     async def _launch(self) -> "_Process":
         # Nothing is awaited after the start: a cancelled launch would lose the process.
         await self._reap()
-        return await _Process.start(self._limits)
+        return await _Process.start(self._limits, required=self._required)
 
     async def _reap(self) -> None:
         while self._ended:
@@ -172,27 +303,36 @@ class _Slot:
 @dataclass(slots=True)
 class _Process:
     _process: asyncio.subprocess.Process
-    _stdin: asyncio.StreamWriter
-    _stdout: asyncio.StreamReader
+    _requests: socket.socket
+    _answers: asyncio.StreamReader
+    confinement: Confinement = field(default_factory=Confinement)
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _length: int | None = None
 
     @classmethod
-    async def start(cls, limits: Limits) -> Self:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "services.indexing.pipeline.extraction_child"),
-            *(str(os.getpid()), orjson.dumps(asdict(limits)).decode()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env=_environment(),
-            start_new_session=True,
-        )
-        if process.stdin is None or process.stdout is None:
-            raise OSError("the extraction process has no pipes")
-        started = cls(process, process.stdin, process.stdout)
+    async def start(cls, limits: Limits, *, required: bool) -> Self:
+        asking, answering = socket.socketpair()
+        asking.setblocking(False)
+        with ExitStack() as unless_started, answering:
+            unless_started.enter_context(asking)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "services.indexing.pipeline.extraction_child"),
+                *(str(os.getpid()), orjson.dumps(asdict(limits)).decode()),
+                stdin=answering.fileno(),
+                stdout=asyncio.subprocess.PIPE,
+                env=_environment(),
+            )
+            if process.stdout is None:
+                raise OSError("the extraction process has no pipe")
+            unless_started.pop_all()
+        started = cls(process, asking, process.stdout)
         ready = False
         try:
             async with asyncio.timeout(_START_SECONDS):
-                ready = await started.answer(len(frames.READY)) == frames.READY
+                started.confinement = _CONFINEMENT.validate_json(await started.answer())
+            if required and not started.confinement.is_sufficient:
+                raise ExtractionUnconfined(detail=str(started.confinement.missing))
+            ready = True
         finally:
             if not ready:
                 started.kill()
@@ -203,79 +343,109 @@ class _Process:
     def has_ended(self) -> bool:
         return self._process.returncode is not None
 
-    async def ask(self, request: bytes, max_bytes: int) -> bytes:
-        if self._stdin.is_closing():
-            raise EOFError("the pipe is closed")
-        self._stdin.write(frames.frame(request))
-        await self._stdin.drain()
-        return await self.answer(max_bytes)
+    async def wait_until_long(self, found: asyncio.Event) -> None:
+        """Set `found` when the process tells that what it reads takes long."""
+        while await asyncio.get_running_loop().sock_recv(self._requests, 1) == frames.TAKES_LONG:
+            found.set()
 
-    async def answer(self, max_bytes: int) -> bytes:
+    async def ask(self, request: bytes, document: int) -> bytes:
+        # What it told of a document before, whose last frame came first.
+        with suppress(BlockingIOError):
+            self._requests.recv(1)
+        frame = frames.frame(request)
+        # One request at a time, and a small one: the socket has room for it, or nobody reads there.
+        if socket.send_fds(self._requests, [frame], [document]) != len(frame):
+            raise EOFError(f"a request of {len(frame)} bytes")
+        return await self.answer()
+
+    async def answer(self) -> bytes:
+        """The next frame."""
         async with self._reading:
-            (length,) = frames.LENGTH.unpack(await self._stdout.readexactly(frames.LENGTH.size))
-            if length > max_bytes:
-                raise EOFError(f"a frame of {length} bytes")
-            return await self._stdout.readexactly(length)
+            if self._length is None:
+                (self._length,) = frames.LENGTH.unpack(await self._answers.readexactly(frames.LENGTH.size))
+            if self._length > frames.MAX_BYTES:
+                raise EOFError(f"a frame of {self._length} bytes")
+            # Kept: whoever reads the next frame may not be who reads this one.
+            payload = await self._answers.readexactly(self._length)
+            self._length = None
+            return payload
+
+    def tell(self, word: bytes) -> None:
+        with suppress(OSError):  # it has ended, as whoever waits for its answer finds out
+            self._requests.send(word)
+
+    async def cancel(self) -> None:
+        """Have it let go of what it reads. Returns when it is ready for the next document.
+
+        Raises:
+            OSError, EOFError: it has ended.
+        """
+        self._requests.send(frames.CANCEL)
+        while not frames.is_last(await self.answer()):
+            pass
 
     def kill(self) -> None:
-        """Kill the process and the copy that reads a document; they are one process group."""
+        """Kill the process and the copy that reads a document; they are one process group, soon after the start."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                self._process.kill()
 
     async def reap(self) -> None:
         """Wait for the end of a process that has been killed, and let its pipes go."""
-        self._stdin.close()
+        self._requests.close()
         # What it left unread would keep the pipe open.
         async with self._reading:
-            await self._stdout.read()
+            await self._answers.read()
         await self._process.wait()
 
 
-def parse_answer(answer: bytes, limits: Limits) -> Extracted:
-    """Check an answer, which may come from a process that a document has taken over.
+class _Reading:
+    """What a process reads, which can be made to pause; its deadline is later by as long."""
 
-    Raises:
-        ExtractionError: The failure it reports, or `CorruptDocument` if it is no answer at all.
-    """
+    def __init__(self, process: _Process, deadline: asyncio.Timeout) -> None:
+        self._process = process
+        self._deadline = deadline
+        self._left = 0.0
+
+    def pause(self) -> None:
+        self._process.tell(frames.PAUSE)
+        if (when := self._deadline.when()) is not None:
+            self._left = when - asyncio.get_running_loop().time()
+            self._deadline.reschedule(None)
+
+    def go_on(self) -> None:
+        self._process.tell(frames.GO_ON)
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._left)
+
+
+_CONFINEMENT = TypeAdapter(Confinement)
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, T]) -> "AsyncIterator[asyncio.Task[T]]":
+    """`work` as a task that does not outlive the block."""
+    task = asyncio.create_task(work)
     try:
-        parsed = _ANSWER.validate_json(answer, strict=True)
-    except ValidationError as error:
-        raise CorruptDocument(detail=f"malformed answer: {error.error_count()} errors") from error
-    if parsed.failure is not None:
-        reported = ERRORS.get(parsed.failure.code, CorruptDocument)
-        raise reported(parsed.failure.kind, detail=parsed.failure.detail)
-    if parsed.extracted is None or not _is_consistent(parsed.extracted, limits):
-        raise CorruptDocument(detail="inconsistent answer")
-    return parsed.extracted
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
-def _is_consistent(extracted: Extracted, limits: Limits) -> bool:
-    pages = extracted.pages or ()
-    length = len(extracted.text)
-    return (
-        0 < length <= limits.max_characters
-        and "\0" not in extracted.text
-        and extracted.content_type in SUPPORTED_CONTENT_TYPES
-        and all(0 <= page.start <= page.end <= length for page in pages)
-        and all(above.end <= below.start and above.number < below.number for above, below in pairwise(pages))
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    code: str
-    kind: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    extracted: Extracted | None = None
-    failure: _Failure | None = None
-
-
-_ANSWER = TypeAdapter(_Answer)
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    # Opened here and not in a thread: a cancellation would leave a descriptor that nobody knows of. It has just been
+    # written, to a local disk.
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise DocumentUnreadable(detail=str(error)) from error
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _environment() -> dict[str, str]:
@@ -288,4 +458,4 @@ def _environment() -> dict[str, str]:
     }
 
 
-__all__ = ["Extracted", "ExtractionError", "ExtractionPool", "Limits", "parse_answer"]
+__all__ = ["ChunkedDocument", "ExtractionError", "ExtractionPool", "Limits"]

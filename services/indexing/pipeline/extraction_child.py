@@ -1,46 +1,73 @@
 """The process that reads documents: `python -m services.indexing.pipeline.extraction_child <parent pid> <limits>`.
 
-It imports the parsers once and never touches a document itself. For each request it forks: the copy confines itself,
-reads one document, answers and ends. So every document gets a fresh process for about two milliseconds, limits count
-from zero for each, nothing a hostile file leaves behind is there when the next one (perhaps another tenant's) is read,
-and this process neither grows nor needs to be replaced. It has one thread, which is what makes forking it safe.
+It imports the parsers once, gives up what reading needs no more, and never touches a document itself. For each request
+it forks: the copy maps the document it was handed, confines itself, reads, answers and ends. So every document gets a
+fresh process for about two milliseconds, limits count from zero for each, nothing a hostile file leaves behind is there
+when the next one (perhaps another tenant's) is read, and this process neither grows nor needs to be replaced. It has
+one thread, which is what makes forking it safe.
 
 Guarantees: one answer for each request, in order, whatever becomes of the copy: crashed, out of memory, out of time,
-silent or babbling. It ends when its standard input ends or its parent dies, and its copy with it.
+silent, babbling or no longer wanted. It ends when its standard input ends or its parent dies, and its copy with it. Of
+a copy that has taken more processor time than a short document it tells, once; from then on, or from the beginning when
+it is asked to, the copy gives way to everything else on the machine. A pause counts towards no limit.
 """
 
 import gc
+import math
 import os
 import resource
 import select
 import signal
+import socket
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 import orjson
 
 from services.indexing.pipeline import frames
-from services.indexing.pipeline.confinement import Limits, confine, die_with_parent, volunteer_for_the_oom_killer
+from services.indexing.pipeline.chunking import chunk
+from services.indexing.pipeline.confinement import (
+    Confinement,
+    Limits,
+    confine,
+    die_with_parent,
+    give_way,
+    retire,
+    volunteer_for_the_oom_killer,
+)
+from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT
 from services.indexing.pipeline.errors import (
     CorruptDocument,
+    DocumentTooLarge,
     ExtractionError,
     ExtractionInterrupted,
     ExtractionOutOfMemory,
     ExtractionTimeout,
+    ExtractionUnconfined,
 )
 from services.indexing.pipeline.formats import extract_document, warm_up
+from services.indexing.pipeline.memory_files import mapped
 
 _READ_BYTES = 1 << 20
+_TICK_SECONDS = 0.02
+_REFUSED = b"{}"
 _OUT_OF_MEMORY = frames.failure(ExtractionOutOfMemory())
 
 
 def main() -> None:
-    die_with_parent(int(sys.argv[1]))
+    parent = int(sys.argv[1])
+    die_with_parent(parent)
+    # A group of its own, to be killed whole, but not a session: the kernel shares the processors among sessions first
+    # (autogroup), so a document that gives way would do so to nobody else.
+    os.setpgid(0, 0)
     limits = Limits(**orjson.loads(sys.argv[2]))
-    requests, responses = os.dup(0), os.dup(1)
-    warm_up()
+    requests, responses = socket.socket(fileno=os.dup(0)), os.dup(1)
+    warm_up_everything()
     volunteer_for_the_oom_killer()
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
@@ -49,98 +76,254 @@ def main() -> None:
     # The parsers' objects stay on pages shared with every copy instead of being moved by its collector.
     gc.collect()
     gc.freeze()
-    serve(requests, responses, limits)
+    confinement = retire()
+    # A change of user has made the kernel forget it.
+    die_with_parent(parent)
+    serve(requests, responses, limits, confinement)
 
 
-def serve(requests: int, responses: int, limits: Limits) -> None:
+def serve(requests: socket.socket, responses: int, limits: Limits, confinement: Confinement) -> None:
     """Answer requests until there are no more."""
-    _write(responses, frames.frame(frames.READY))
-    while (request := _read_request(requests)) is not None:
-        _write(responses, frames.frame(_in_a_copy(request, requests, responses, limits)))
+    confinement = _tried(confinement, limits)
+    _write(responses, frames.frame(frames.ready(confinement)))
+    dying: list[int] = []
+    while (received := _receive_request(requests)) is not None:
+        request, document = received
+        _reap(dying)
+        try:
+            reading = partial(read_document, request, limits)
+            polite = frames.gives_way(request)
+            for payload in _in_a_copy(reading, document, requests, limits, confinement, dying, polite=polite):
+                _write(responses, frames.frame(payload))
+        finally:
+            os.close(document)
 
 
-def _in_a_copy(request: bytes, requests: int, responses: int, limits: Limits) -> bytes:
+def warm_up_everything() -> None:
+    warm_up()
+    chunk("# Warm up\n\nText.", content_type=MARKDOWN)
+    chunk("Warm up. Text.", content_type=PLAIN_TEXT)
+
+
+def _tried(confinement: Confinement, limits: Limits) -> Confinement:
+    """What of it is in force in a copy: one tries what none may do."""
+    if "seccomp" not in confinement.layers:
+        return confinement
+    # Requests may come already, and are for later.
+    nobody, requests = socket.socketpair()
+    with nobody, requests:
+        outcome = b"".join(_in_a_copy(_try_the_forbidden, None, requests, limits, confinement, []))
+    if outcome == _REFUSED:
+        return confinement
+    layers = {layer: what for layer, what in confinement.layers.items() if layer != "seccomp"}
+    return replace(confinement, layers=layers, missing={**confinement.missing, "seccomp": outcome.decode()})
+
+
+def _try_the_forbidden(_: memoryview) -> Iterator[bytes]:
+    for attempt in (partial(os.stat, "/"), partial(os.listdir, "/"), partial(os.kill, os.getppid(), 0), os.pipe):
+        with suppress(OSError):
+            attempt()
+            raise ExtractionUnconfined(detail=f"{attempt} was allowed")
+    yield _REFUSED
+
+
+def _in_a_copy(
+    work: Callable[[memoryview], Iterable[bytes]],
+    document: int | None,
+    requests: socket.socket,
+    limits: Limits,
+    confinement: Confinement,
+    dying: list[int],
+    *,
+    polite: bool = False,
+) -> Iterator[bytes]:
     reading, writing = os.pipe()
     this = os.getpid()
     copy = os.fork()
     if not copy:
-        # A copy that could write to `responses` could answer for the next document.
-        for descriptor in (reading, requests, responses):
-            os.close(descriptor)
         die_with_parent(this)
-        _answer_and_end(request, writing, limits)
+        _answer_and_end(work, document, writing, limits, confinement)
     os.close(writing)
-    return supervise(copy, reading, requests, limits)
+    if polite:
+        give_way(copy)
+    return supervise(copy, reading, requests.fileno(), limits, dying)
 
 
-def _answer_and_end(request: bytes, answers: int, limits: Limits) -> NoReturn:
+def _answer_and_end(
+    work: Callable[[memoryview], Iterable[bytes]],
+    document: int | None,
+    answers: int,
+    limits: Limits,
+    confinement: Confinement,
+) -> NoReturn:
     try:
-        confine(limits)
-        _write(answers, frames.frame(read_document(request, limits)))
+        try:
+            content = memoryview(b"") if document is None else mapped(document)
+            # A copy that could write to `responses` could answer for the next document.
+            confine(confinement, limits.for_document(len(content)), answers=answers, document_bytes=len(content))
+        except OSError as error:
+            raise ExtractionUnconfined(detail=str(error)) from error
+        for payload in work(content):
+            _write(answers, frames.frame(payload))
+    except ExtractionError as error:
+        _write(answers, frames.frame(frames.failure(error)))
     finally:
         os._exit(0)
 
 
-def read_document(request: bytes, limits: Limits) -> bytes:
+def read_document(request: bytes, limits: Limits, content: memoryview) -> Iterator[bytes]:
     """The answer to a request, whatever the parsers do."""
     try:
         asked = orjson.loads(request)
         extracted = extract_document(
-            Path(asked["path"]),
+            content,
             name=asked["name"],
             declared_type=asked["declared_type"],
             max_characters=limits.max_characters,
         )
-        return frames.success(extracted)
+        chunks = chunk(extracted.text, content_type=extracted.content_type, pages=extracted.pages)
+        if len(chunks) > limits.max_chunks:
+            raise DocumentTooLarge(detail=f"{len(chunks)} chunks")
+        yield from frames.success(extracted, chunks)
     except ExtractionError as error:
-        return frames.failure(error)
+        yield frames.failure(error)
     except MemoryError:
-        return _OUT_OF_MEMORY
+        yield _OUT_OF_MEMORY
     except Exception as error:  # noqa: BLE001
         # The formats name the exceptions they know. Whatever else a parser raises, it choked on this document.
-        return frames.failure(CorruptDocument(detail=f"{type(error).__name__}: {error}"))
+        yield frames.failure(CorruptDocument(detail=f"{type(error).__name__}: {error}"))
 
 
-def supervise(copy: int, reading: int, requests: int, limits: Limits) -> bytes:
-    """Take a copy's answer, or find out why there is none. The copy is dead and reaped afterwards."""
-    deadline = time.monotonic() + limits.deadline_seconds
-    answer = bytearray()
-    missing = frames.LENGTH.size
-    complete = timed_out = False
-    while not complete and not timed_out:
-        ready = _wait(reading, requests, deadline)
-        if requests in ready:
-            # Nobody waits for the answer any more.
-            os.kill(copy, signal.SIGKILL)
-            sys.exit()
-        timed_out = reading not in ready
-        if timed_out:
-            break
-        received = os.read(reading, min(missing, _READ_BYTES))
-        if not received:
-            break
-        answer += received
-        missing -= len(received)
-        if len(answer) == frames.LENGTH.size:
-            (missing,) = frames.LENGTH.unpack(answer)
-            if missing > limits.max_frame_bytes:
-                break
-        complete = not missing
+def supervise(copy: int, reading: int, requests: int, limits: Limits, dying: list[int]) -> Iterator[bytes]:
+    """Pass on what a copy answers, or find out why there is nothing. The copy is dead and reaped afterwards.
+
+    One that is cancelled joins the `dying`: it may give way to everything else, and ends when the kernel gives it time.
+    """
+    answer = _Answer(copy, reading, requests, limits)
+    last = b""
+    for payload in answer.payloads():
+        last = payload
+        yield payload
     os.close(reading)
     # Killing what has already ended changes nothing; its status is its own.
     os.kill(copy, signal.SIGKILL)
+    if answer.cancelled:
+        dying.append(copy)
+        yield frames.failure(ExtractionInterrupted(detail="cancelled"))
+        return
     _, status, usage = os.wait4(copy, 0)
-    if complete:
-        return bytes(answer[frames.LENGTH.size :])
-    return frames.failure(ExtractionTimeout() if timed_out else _cause_of_death(status, usage, limits))
+    if last and frames.is_last(last):
+        return
+    if not answer.timed_out:
+        yield frames.failure(_cause_of_death(status, usage, limits))
+    else:
+        yield frames.failure(cause_of_delay(usage.ru_utime + usage.ru_stime, limits))
 
 
-def _wait(reading: int, requests: int, deadline: float) -> dict[int, int]:
-    """Wait for bytes to read, for the end of requests, or for the deadline: then the answer is empty."""
+class _Answer:
+    """What comes out of a copy until its answer ends, the copy ends, or it may not go on."""
+
+    def __init__(self, copy: int, reading: int, requests: int, limits: Limits) -> None:
+        self._copy = copy
+        self._reading = reading
+        self._requests = requests
+        self._began = time.monotonic()
+        self._limits = limits
+        self._remaining = limits.max_answer_bytes
+        self._short = True
+        self._paused: float | None = None
+        self.timed_out = False
+        self.cancelled = False
+
+    def payloads(self) -> Iterator[bytes]:
+        while header := self._exactly(frames.LENGTH.size):
+            (length,) = frames.LENGTH.unpack(header)
+            self._remaining -= length
+            if length > frames.MAX_BYTES or self._remaining < 0:
+                return
+            payload = self._exactly(length)
+            if not payload:
+                return
+            yield payload
+            if frames.is_last(payload):
+                return
+
+    def _exactly(self, size: int) -> bytes:
+        """So many bytes; none when there will not be so many."""
+        received = bytearray()
+        while len(received) < size:
+            piece = self._some(size - len(received))
+            if not piece:
+                return b""
+            received += piece
+        return bytes(received)
+
+    def _some(self, most: int) -> bytes:
+        while True:
+            waited = (self._paused or time.monotonic()) - self._began
+            if waited >= self._limits.deadline_seconds:
+                self.timed_out = True
+                return b""
+            seconds = self._limits.deadline_seconds - waited
+            if self._short:
+                seconds = min(seconds, max(self._limits.short_seconds - _processor_seconds(self._copy), _TICK_SECONDS))
+            ready = _wait(self._reading, self._requests, seconds)
+            if self._requests in ready:
+                match os.read(self._requests, len(frames.CANCEL)):
+                    case frames.CANCEL:
+                        self.cancelled = True
+                        return b""
+                    case frames.PAUSE:
+                        self._pause()
+                    case frames.GO_ON:
+                        self._go_on()
+                    case _:
+                        # They have ended, and nobody waits for any answer.
+                        os.kill(self._copy, signal.SIGKILL)
+                        sys.exit()
+                continue
+            if self._reading in ready:
+                return os.read(self._reading, min(most, _READ_BYTES))
+            if self._short and _processor_seconds(self._copy) >= self._limits.short_seconds:
+                self._short = False
+                give_way(self._copy)
+                with suppress(OSError):  # nobody waits for the answer any more
+                    os.write(self._requests, frames.TAKES_LONG)
+
+    def _pause(self) -> None:
+        if self._paused is None:
+            os.kill(self._copy, signal.SIGSTOP)
+            self._paused = time.monotonic()
+
+    def _go_on(self) -> None:
+        if self._paused is not None:
+            self._began += time.monotonic() - self._paused
+            self._paused = None
+            os.kill(self._copy, signal.SIGCONT)
+
+
+def _processor_seconds(process: int) -> float:
+    """That a child has had so far; a machine with much to do takes longer than that."""
+    if sys.platform != "linux":
+        return math.inf
+    # As clock_getcpuclockid(3) names the clock of a process.
+    return time.clock_gettime(~process << 3 | 2)
+
+
+def _wait(reading: int, requests: int, seconds: float) -> dict[int, int]:
+    """Wait for bytes to read, a cancellation, the end of requests, or so long: then the answer is empty."""
     waiting = select.poll()
     waiting.register(reading, select.POLLIN)
-    waiting.register(requests, 0)
-    return dict(waiting.poll(max(deadline - time.monotonic(), 0) * 1000))
+    waiting.register(requests, select.POLLIN)
+    return dict(waiting.poll(max(seconds, 0) * 1000))
+
+
+def cause_of_delay(cpu: float, limits: Limits) -> ExtractionError:
+    """Parsers never sleep: what a copy did not spend working, it waited for a processor or for the disk."""
+    if cpu < limits.deadline_seconds / 2:
+        # The machine had more important things to do, which says nothing of the document.
+        return ExtractionInterrupted(detail=f"{cpu:.1f} s of processor time until the deadline")
+    return ExtractionTimeout()
 
 
 def _cause_of_death(status: int, usage: resource.struct_rusage, limits: Limits) -> ExtractionError:
@@ -158,21 +341,24 @@ def _cause_of_death(status: int, usage: resource.struct_rusage, limits: Limits) 
     return CorruptDocument(detail=name)
 
 
-def _read_request(requests: int) -> bytes | None:
-    header = _read_exactly(requests, frames.LENGTH.size)
-    if header is None:
+def _receive_request(requests: socket.socket) -> tuple[bytes, int] | None:
+    header, descriptors, _, _ = socket.recv_fds(requests, frames.LENGTH.size, 1)
+    while header in (frames.CANCEL, frames.PAUSE, frames.GO_ON):
+        # What that was about had been answered.
+        header, descriptors, _, _ = socket.recv_fds(requests, frames.LENGTH.size, 1)
+    if not descriptors:
         return None
-    return _read_exactly(requests, *frames.LENGTH.unpack(header))
+    request = b""
+    if len(header) == frames.LENGTH.size:
+        (length,) = frames.LENGTH.unpack(header)
+        request = requests.recv(length, socket.MSG_WAITALL)
+    return request, descriptors[0]
 
 
-def _read_exactly(descriptor: int, size: int) -> bytes | None:
-    data = bytearray()
-    while len(data) < size:
-        received = os.read(descriptor, min(size - len(data), _READ_BYTES))
-        if not received:
-            return None
-        data += received
-    return bytes(data)
+def _reap(dying: list[int]) -> None:
+    """Copies that were killed. At most one is left, which has not ended: they still have their memory."""
+    while dying and os.waitpid(dying[0], 0 if len(dying) > 1 else os.WNOHANG) != (0, 0):
+        del dying[0]
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -1,40 +1,74 @@
 """The frames between the extraction pool and its processes: four bytes of length, big-endian, then JSON.
 
-JSON and not pickle: whoever writes an answer has read an untrusted file and may no longer be running our code.
+JSON and not pickle: whoever writes an answer has read an untrusted file and may no longer be running our code. An
+answer is many small frames, so that the event loop on the other side never decodes a book at once.
 
-    pool -> process   {"path", "name", "declared_type"}
-    process -> pool   {} once, when it is ready, then for each request {"extracted": Extracted} or
+    pool -> process   {"name", "declared_type", "gives_way"}, and with its first byte the descriptor of the document
+                      (SCM_RIGHTS); `CANCEL`, when nobody waits for the answer any more, which then soon ends; `PAUSE`
+                      and `GO_ON`, meanwhile
+    process -> pool   {"layers", "missing"} once, when it is ready, then for each request any number of
+                      {"chunks": [[start, end, page, text], ...]}, then {"document": {"content_type", "title"}} or
                       {"failure": {"code", "kind", "detail"}}
+
+Besides, `TAKES_LONG` comes back through the requests' socket, before the last frame, of a document that does.
 """
 
 import struct
+from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import orjson
 
-from services.indexing.pipeline.documents import Extracted
+from services.indexing.pipeline.confinement import Confinement
+from services.indexing.pipeline.documents import Chunk, Extracted
 from services.indexing.pipeline.errors import ExtractionError
 
 LENGTH = struct.Struct(">I")
-READY = b"{}"
+MAX_BYTES = 1024 * 1024
+CHUNKS = 64
+TAKES_LONG = b"!"
+CANCEL = LENGTH.pack(0)
+# No request is that long.
+PAUSE = LENGTH.pack(2**32 - 1)
+GO_ON = LENGTH.pack(2**32 - 2)
 
 _DETAIL_CHARACTERS = 300
+_MORE = b'{"chunks":'
 
 
 def frame(payload: bytes) -> bytes:
     return LENGTH.pack(len(payload)) + payload
 
 
-def request(path: str, name: str, declared_type: str) -> bytes:
+def ready(confinement: Confinement) -> bytes:
+    return orjson.dumps(confinement)
+
+
+def request(name: str, declared_type: str, *, gives_way: bool = False) -> bytes:
+    """`gives_way`: to whatever else the machine has to do, from the beginning."""
     # A name is only a hint: what JSON cannot carry is dropped from it.
     name = name.encode(errors="ignore").decode()
-    return orjson.dumps({"path": path, "name": name, "declared_type": declared_type})
+    return orjson.dumps({"name": name, "declared_type": declared_type, "gives_way": gives_way})
 
 
-def success(extracted: Extracted) -> bytes:
-    return orjson.dumps({"extracted": extracted})
+def gives_way(request: bytes) -> bool:
+    return bool(orjson.loads(request or b"{}").get("gives_way"))
+
+
+def success(extracted: Extracted, chunks: Sequence[Chunk]) -> Iterator[bytes]:
+    """The payloads that tell of a document."""
+    pieces = ([chunk.start, chunk.end, chunk.page, chunk.text] for chunk in chunks)
+    while batch := list(islice(pieces, CHUNKS)):
+        yield orjson.dumps({"chunks": batch})
+    yield orjson.dumps({"document": {"content_type": extracted.content_type, "title": extracted.title}})
 
 
 def failure(error: ExtractionError) -> bytes:
     # A parser's words may hold anything, lone surrogates included.
     detail = ascii(error.detail)[1:-1][:_DETAIL_CHARACTERS]
     return orjson.dumps({"failure": {"code": error.code, "kind": error.kind, "detail": detail}})
+
+
+def is_last(payload: bytes) -> bool:
+    """Whether the answer ends with it."""
+    return not payload.startswith(_MORE)

@@ -3,6 +3,9 @@
 What a stage made is kept before the next relies on it: chunks always, vectors of a large document every `_KEPT_CHUNKS`.
 Whoever takes the job over continues from there. Points are deterministic, so storing them twice is storing them once.
 The lease is checked between steps, so a cancelled or lost job stops soon and writes nothing after.
+
+A job takes long when its document takes long to read or has more than `_SHORT_CHUNKS` chunks: from then on it has a
+long place, and goes on step by step when no short one is under way.
 """
 
 import asyncio
@@ -21,8 +24,8 @@ from services.indexing.embedders import Embedder, Vectors
 from services.indexing.jobs import service as jobs
 from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.metrics import JobMetrics
-from services.indexing.pipeline.chunking import Chunk, chunk
-from services.indexing.pipeline.documents import Extracted
+from services.indexing.jobs.worker_places import Share
+from services.indexing.pipeline.documents import Chunk
 from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.progress import ProgressPublisher
 from services.indexing.vectors.points import ChunkPoint
@@ -33,8 +36,9 @@ from shared.tenancy import Database
 
 _KEPT_CHUNKS: Final = 256
 _EMBEDDED_CHUNKS: Final = 64
+# What is longer than this, nobody watches appear.
+_SHORT_CHUNKS: Final = 64
 _STORED_CHUNKS: Final = 128
-_INLINE_CHARACTERS: Final = 20_000
 
 AFTER_UPSERT = failpoint("indexing.after_upsert", "points of the version stored, version not switched")
 AFTER_SWITCH = failpoint("indexing.after_switch", "version switched, points of the one before not deleted")
@@ -61,27 +65,27 @@ class Pipeline:
             session.info["correlation_id"] = lease.correlation_id
             yield session
 
-    async def run(self, lease: Lease) -> None:
+    async def run(self, lease: Lease, share: Share) -> None:
         """Do the whole job, or what is left of it.
 
         Raises:
-            JobStopped: lost, cancelled or obsolete.
+            JobStopped: lost, cancelled or obsolete, or to be gone on with later.
             Exception: whatever went wrong; `jobs.failures.judge` says what it means.
         """
         lease.check()
         self.progress.enter(lease, lease.stage)
         if lease.chunk_count is None:
-            document, chunks = await self._extract_and_chunk(lease)
-            keeping = self._keep(lease, chunks)
+            document, chunks = await self._extract(lease, share)
+            if len(chunks) > _SHORT_CHUNKS:
+                share.takes_long()
+            with self.metrics.stage("chunking"), span("chunk"):
+                keeping = await self._keep(lease, share, chunks)
         else:
             document, chunks = await self._resume(lease)
             keeping = _nothing()
-        if len(chunks) > _KEPT_CHUNKS:
-            await keeping
-            keeping = _nothing()
         async with _beside(keeping):
-            vectors = await self._embed(lease, chunks)
-        await self._store(lease, document, chunks, vectors)
+            vectors = await self._embed(lease, share, chunks)
+        await self._store(lease, share, document, chunks, vectors)
         await AFTER_UPSERT.reach()
         async with self.transaction(lease) as session:
             await jobs.complete(
@@ -95,39 +99,52 @@ class Pipeline:
         await AFTER_SWITCH.reach()
         self.progress.end(lease, "indexed")
 
-    async def _extract_and_chunk(self, lease: Lease) -> tuple[Document, list[Chunk]]:
-        with self.metrics.stage("extracting"):
-            document, extracted = await self._extract(lease)
+    async def _extract(self, lease: Lease, share: Share) -> tuple[Document, list[Chunk]]:
+        with self.metrics.stage("extracting"), span("extract"):
+            async with _beside(self._begin(lease)) as beginning, self.content.fetched(lease) as path:
+                document = await beginning
+                extracted = await self.extraction.extract(
+                    path,
+                    name=document.name,
+                    declared_type=document.content_type,
+                    tenant_id=lease.tenant_id,
+                    long=lease.long_running,
+                    takes_long=share.takes_long,
+                )
         lease.check()
         self.progress.enter(lease, "chunking")
-        with self.metrics.stage("chunking"), span("chunk"):
-            chunks = await _chunked(extracted)
-        return document, chunks
-
-    async def _extract(self, lease: Lease) -> tuple[Document, Extracted]:
-        async with _beside(self._begin(lease)) as beginning, self.content.fetched(lease) as path:
-            document = await beginning
-            with span("extract"):
-                return document, await self.extraction.extract(
-                    path, name=document.name, declared_type=document.content_type
-                )
+        return document, extracted.chunks
 
     async def _begin(self, lease: Lease) -> Document:
         async with self.transaction(lease) as session:
             return await jobs.start(session, lease)
 
-    async def _keep(self, lease: Lease, chunks: Sequence[Chunk]) -> None:
-        rows = [_row(lease, piece) for piece in chunks]
+    async def _keep(self, lease: Lease, share: Share, chunks: Sequence[Chunk]) -> Coroutine[Any, Any, None]:
+        """Keep the chunks of a large document now, so many at a time; those of a small one beside what comes next."""
+        if len(chunks) <= _KEPT_CHUNKS:
+            return self._keep_batch(lease, chunks, 0)
+        for first in range(0, len(chunks), _KEPT_CHUNKS):
+            async with share.step():
+                await self._keep_batch(lease, chunks, first)
+        return _nothing()
+
+    async def _keep_batch(self, lease: Lease, chunks: Sequence[Chunk], first: int) -> None:
+        rows = [_row(lease, piece) for piece in chunks[first : first + _KEPT_CHUNKS]]
         async with self.transaction(lease) as session:
-            await jobs.keep_chunks(session, lease, rows)
+            await jobs.keep_chunks(session, lease, rows, first=first, total=len(chunks))
 
     async def _resume(self, lease: Lease) -> tuple[Document, list[Chunk]]:
+        chunks: list[Chunk] = []
         async with self.transaction(lease) as session:
             document = await jobs.start(session, lease)
-            rows = await documents.chunks_of(session, lease.document_id, lease.version)
-        return document, [Chunk(row.chunk_index, row.start_offset, row.end_offset, row.text, row.page) for row in rows]
+            while rows := await documents.chunks_from(
+                session, lease.document_id, lease.version, first=len(chunks), limit=_KEPT_CHUNKS
+            ):
+                lease.check()
+                chunks += [Chunk(*row) for row in rows]
+        return document, chunks
 
-    async def _embed(self, lease: Lease, chunks: Sequence[Chunk]) -> Vectors:
+    async def _embed(self, lease: Lease, share: Share, chunks: Sequence[Chunk]) -> Vectors:
         vectors = await self._kept_vectors(lease)
         self.progress.enter(lease, "embedding", total=len(chunks))
         with self.metrics.stage("embedding"), span("embed", attributes={"quarry.chunks": len(chunks)}):
@@ -136,12 +153,13 @@ class Pipeline:
             while done < len(chunks):
                 lease.check()
                 texts = [piece.text for piece in chunks[done : done + _EMBEDDED_CHUNKS]]
-                unkept.append(await self.embedder.embed(texts))
+                unkept.append(await self.embedder.embed(texts, caller=lease.tenant_id, patient=lease.long_running))
                 done += len(texts)
                 self.progress.advance(lease, done)
                 if len(unkept) * _EMBEDDED_CHUNKS >= _KEPT_CHUNKS and done < len(chunks):
                     vectors.append(await self._keep_vectors(lease, unkept))
                     unkept = []
+                    await share.pause()
         return np.concatenate([*vectors, *unkept])
 
     async def _kept_vectors(self, lease: Lease) -> list[Vectors]:
@@ -161,26 +179,20 @@ class Pipeline:
             )
         return vectors
 
-    async def _store(self, lease: Lease, document: Document, chunks: Sequence[Chunk], vectors: Vectors) -> None:
+    async def _store(
+        self, lease: Lease, share: Share, document: Document, chunks: Sequence[Chunk], vectors: Vectors
+    ) -> None:
         self.progress.enter(lease, "storing", total=len(chunks))
         project = self.store.project(lease.tenant_id, lease.project_id)
         with self.metrics.stage("storing"), span("store"):
             for first in range(0, len(chunks), _STORED_CHUNKS):
-                lease.check()
                 last = min(first + _STORED_CHUNKS, len(chunks))
-                await project.upsert(
-                    [_point(lease, document, chunks[index], vectors[index]) for index in range(first, last)]
-                )
+                async with share.step():
+                    await project.upsert(
+                        [_point(lease, document, chunks[index], vectors[index]) for index in range(first, last)]
+                    )
                 self.progress.advance(lease, last)
         lease.check()
-
-
-async def _chunked(extracted: Extracted) -> list[Chunk]:
-    def split() -> list[Chunk]:
-        return chunk(extracted.text, content_type=extracted.content_type, pages=extracted.pages)
-
-    # Splitting runs at hundreds of megabytes a second; only a book would be felt by the event loop.
-    return split() if len(extracted.text) <= _INLINE_CHARACTERS else await asyncio.to_thread(split)
 
 
 def _row(lease: Lease, piece: Chunk) -> dict[str, Any]:

@@ -1,39 +1,57 @@
-"""Cursors of search results: a depth within the ranking of one query. They hold no authority of their own."""
+"""Cursors of search results: which hits of one query's ranking earlier pages have shown. They hold no authority.
+
+The next page is the best that was not shown yet, so nothing is shown twice, and nothing is left out because something
+before it went away meanwhile. A depth would slide when a hit is deleted, and scores change with the ranks and the term
+statistics around them. A hit is told by 32 bits of its point's id, which is a hash.
+"""
 
 import base64
 import binascii
 import hashlib
+import struct
+import uuid
+from collections.abc import Collection
+from typing import Final
 
 import orjson
 
 from services.indexing.vectors.points import MAX_WINDOW
 from shared.pagination import InvalidCursor
 
-_FINGERPRINT_BYTES = 9
+MAX_LENGTH: Final = 3_000
+
+_FINGERPRINT_BYTES: Final = 9
+_MARK_BYTES: Final = 4
 
 
-def fingerprint(*parts: object) -> str:
+def fingerprint(*parts: object) -> bytes:
     """What a cursor is tied to: a cursor of another query would page through another ranking."""
-    digest = hashlib.blake2b(orjson.dumps(parts), digest_size=_FINGERPRINT_BYTES).digest()
-    return base64.urlsafe_b64encode(digest).decode()
+    return hashlib.blake2b(orjson.dumps(parts), digest_size=_FINGERPRINT_BYTES).digest()
 
 
-def encode(offset: int, query: str) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([offset, query])).decode().rstrip("=")
+def mark(point_id: uuid.UUID) -> int:
+    return point_id.int & 0xFFFFFFFF
 
 
-def decode(cursor: str | None, query: str) -> int:
-    """How deep in the ranking the page begins.
+def encode(shown: Collection[int], query: bytes) -> str:
+    content = query + struct.pack(f"!{len(shown)}I", *sorted(shown))
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def decode(cursor: str | None, query: bytes) -> frozenset[int]:
+    """Marks of the hits that were shown.
 
     Raises:
         InvalidCursor: not given out for this query.
     """
     if cursor is None:
-        return 0
+        return frozenset()
     try:
-        offset, made_for = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-    except (ValueError, TypeError, binascii.Error) as error:
+        content = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error) as error:
         raise InvalidCursor from error
-    if made_for != query or type(offset) is not int or not 0 < offset < MAX_WINDOW:
+    made_for, marks = content[:_FINGERPRINT_BYTES], content[_FINGERPRINT_BYTES:]
+    count, rest = divmod(len(marks), _MARK_BYTES)
+    if made_for != query or rest or not 0 < count <= MAX_WINDOW:
         raise InvalidCursor
-    return offset
+    return frozenset(struct.unpack(f"!{count}I", marks))

@@ -1,15 +1,27 @@
 """What a search answers instead of results.
 
 RerankUnsupported 422    no reranker is configured
+TooManySearches 429      the tenant has as many under way and waiting as it may
+SearchTooSlow 503        it was not done in time, and has been stopped
 (the vector store's own VectorStoreUnavailable 503 and SearchWindowExceeded 400 reach the client as they are)
 """
 
 from typing import ClassVar
 
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, RateLimited, Unavailable
 
 
 class RerankUnsupported(InvalidRequest):
     status: ClassVar[int] = 422
     code: ClassVar[str] = "rerank_unsupported"
     detail: ClassVar[str] = "This installation has no reranker; send rerank false."
+
+
+class TooManySearches(RateLimited):
+    code: ClassVar[str] = "too_many_searches"
+    detail: ClassVar[str] = "Too many searches at once; wait for some to be answered."
+
+
+class SearchTooSlow(Unavailable):
+    code: ClassVar[str] = "search_too_slow"
+    detail: ClassVar[str] = "The search took too long and was stopped; ask for less, or try again shortly."

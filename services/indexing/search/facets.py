@@ -1,49 +1,123 @@
-"""Counts of metadata values over the documents of a result."""
+"""Counts of metadata values over the documents of a result.
 
+Bounded: a document's metadata is walked once for all fields; after `MAX_BYTES` of metadata, or `MAX_DISTINCT` different
+values of a field, the rest does not count and the answer says so. Texts longer than `MAX_VALUE` are no facet values.
+"""
+
+import heapq
+import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from pydantic import JsonValue
 
-from services.indexing.documents.models import Document
+from services.indexing.documents.repository import Described
 from services.indexing.search.schemas import FacetValue
 
 MAX_VALUES: Final = 50
+MAX_VALUE: Final = 256
+MAX_DISTINCT: Final = 5_000
+MAX_BYTES: Final = 2**20
 CONTENT_TYPE: Final = "content_type"
 
+_STEPS_BETWEEN_YIELDS: Final = 150
+
 Scalar = str | int | float | bool
+_Key = tuple[str, Scalar]
+"""With the type, because True equals 1."""
+_Wanted = dict[str, list[str]]
+"""What is left of the path to a field, and the fields it leads to."""
 
 
-def count(documents: Sequence[Document], fields: Iterable[str]) -> dict[str, list[FacetValue]]:
-    """For each field its values, the most frequent first. A document counts once for each value it has."""
-    return {field: _of_field(documents, field) for field in fields}
+@dataclass(frozen=True, slots=True)
+class Facets:
+    counts: dict[str, list[FacetValue]]
+    partial: bool
 
 
-def _of_field(documents: Sequence[Document], field: str) -> list[FacetValue]:
-    # Keyed with the type, because True equals 1.
-    counts = Counter(key for document in documents for key in {(type(v).__name__, v) for v in _values(document, field)})
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0][0], str(item[0][1])))
-    return [FacetValue(value=value, count=number) for (_, value), number in ordered[:MAX_VALUES]]
+def counting(documents: Sequence[Described], fields: Sequence[str]) -> Generator[None, None, Facets]:
+    """For each field its values, the most frequent first. A document counts once for each value it has.
+
+    `documents` come best first, and the first count where not all do. `yield`s now and then on the way.
+    """
+    counts: dict[str, Counter[_Key]] = {field: Counter() for field in fields}
+    wanted: _Wanted = {field.removeprefix("metadata."): [field] for field in counts if field != CONTENT_TYPE}
+    partial, read = False, 0
+    for document in documents:
+        values: dict[str, set[_Key]] = {field: set() for field in counts}
+        if CONTENT_TYPE in values:
+            values[CONTENT_TYPE].add(("str", document.content_type))
+        if wanted:
+            read += len(document.metadata)
+            if read > MAX_BYTES:
+                partial = True
+                break
+            yield from _walk(json.loads(document.metadata), wanted, values)
+        for field, found in values.items():
+            partial |= _add(counts[field], found)
+        yield
+    answer = {}
+    for field, counted in counts.items():
+        answer[field] = _most_frequent(counted)
+        yield
+    return Facets(answer, partial)
 
 
-def _values(document: Document, field: str) -> Iterator[Scalar]:
-    if field == CONTENT_TYPE:
-        yield document.content_type
-    else:
-        yield from _at(document.attributes, field.removeprefix("metadata."))
+def _add(counted: Counter[_Key], found: set[_Key]) -> bool:
+    """Whether something was left out."""
+    for key in found:
+        if key in counted or len(counted) < MAX_DISTINCT:
+            counted[key] += 1
+    return len(counted) >= MAX_DISTINCT and not found <= counted.keys()
 
 
-def _at(value: JsonValue, path: str) -> Iterator[Scalar]:
-    """Scalars under a dotted path; lists stand for each of their elements, and keys may hold dots themselves."""
-    if isinstance(value, list):
-        for element in value:
-            yield from _at(element, path)
-    elif isinstance(value, dict) and path:
-        for key, member in value.items():
+def _most_frequent(counted: Counter[_Key]) -> list[FacetValue]:
+    first = heapq.nsmallest(MAX_VALUES, counted.items(), key=lambda item: (-item[1], item[0][0], str(item[0][1])))
+    return [FacetValue(value=value, count=number) for (_, value), number in first]
+
+
+def _walk(metadata: JsonValue, wanted: _Wanted, values: dict[str, set[_Key]]) -> Generator[None, None, None]:
+    """Scalars under dotted paths; lists stand for each of their elements, and keys may hold dots themselves."""
+    steps = 0
+    waiting: list[tuple[JsonValue, _Wanted]] = [(metadata, wanted)]
+    while waiting:
+        value, paths = waiting.pop()
+        if isinstance(value, list):
+            waiting += [(element, paths) for element in value]
+        elif isinstance(value, dict):
+            waiting += _members(value, paths)
+        elif isinstance(value, Scalar) and not (isinstance(value, str) and len(value) > MAX_VALUE):
+            for field in paths.get("", ()):
+                values[field].add((type(value).__name__, value))
+        steps += 1
+        if steps % _STEPS_BETWEEN_YIELDS == 0:
+            yield
+
+
+def _members(value: dict[str, JsonValue], paths: _Wanted) -> Iterator[tuple[JsonValue, _Wanted]]:
+    further: dict[str, _Wanted] = {}
+    for path, fields in paths.items():
+        for key, rest in _steps(path, value):
+            further.setdefault(key, {}).setdefault(rest, []).extend(fields)
+    for key, rests in further.items():
+        yield value[key], rests
+
+
+def _steps(path: str, value: dict[str, JsonValue]) -> Iterator[tuple[str, str]]:
+    """Keys of `value` that the path can begin with, each with what is left of the path after it."""
+    if len(value) <= path.count("."):
+        for key in value:
             if path == key:
-                yield from _at(member, "")
+                yield key, ""
             elif path.startswith(f"{key}."):
-                yield from _at(member, path[len(key) + 1 :])
-    elif isinstance(value, Scalar) and not path:
-        yield value
+                yield key, path[len(key) + 1 :]
+        return
+    end = path.find(".")
+    while end >= 0:
+        if path[:end] in value:
+            yield path[:end], path[end + 1 :]
+        end = path.find(".", end + 1)
+    if path and path in value:
+        yield path, ""

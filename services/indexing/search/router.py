@@ -1,20 +1,34 @@
-"""HTTP door of search."""
+"""HTTP routes of search."""
 
 import uuid
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Body, Depends, Request, Response
 
-from services.indexing.dependencies import Search
 from services.indexing.search import service
 from services.indexing.search.schemas import SearchRequest, SearchResponse
+from services.indexing.search.service import SearchEngine
 from shared.http import CurrentPrincipal
+from shared.unparsed_bodies import Unparsed, UnparsedRoute
 
-router = APIRouter(prefix="/v1/projects/{project_id}", tags=["search"])
+
+async def _search_engine(request: Request) -> SearchEngine:
+    engine: SearchEngine = request.app.state.search
+    return engine
 
 
-@router.post("/search")
+Search = Annotated[SearchEngine, Depends(_search_engine)]
+
+router = APIRouter(prefix="/v1/projects/{project_id}", tags=["search"], route_class=UnparsedRoute)
+
+
+@router.post("/search", response_model=SearchResponse)
 async def search(
-    project_id: uuid.UUID, request: SearchRequest, principal: CurrentPrincipal, engine: Search
-) -> SearchResponse:
+    project_id: uuid.UUID,
+    request: Annotated[Unparsed[SearchRequest], Body()],
+    principal: CurrentPrincipal,
+    engine: Search,
+) -> Response:
     """Find passages by meaning, by words, or by both."""
-    return await service.search(engine, principal, project_id=project_id, request=request)
+    found = await service.search(engine, principal, project_id=project_id, request=request)
+    return Response(found, media_type="application/json")

@@ -5,15 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
 
-from services.indexing.search.filters import Filter
+from services.indexing.search.cursors import MAX_LENGTH
+from services.indexing.vectors.filters import Filter, storable
 from shared.http import Input
-
-
-def _text(value: str) -> str:
-    if "\x00" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError("text must not contain NUL or lone surrogates")
-    return value
-
 
 FacetField = Annotated[str, Field(pattern=r'^(?:metadata\.[^\x00-\x1f\x7f"\\]{1,200}|content_type)$')]
 
@@ -21,12 +15,12 @@ FacetField = Annotated[str, Field(pattern=r'^(?:metadata\.[^\x00-\x1f\x7f"\\]{1,
 class SearchRequest(Input):
     """What to look for. `facets` are counted over the best hits, as deep as a ranking goes."""
 
-    query: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_text)]
+    query: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(storable)]
     mode: Literal["hybrid", "semantic", "keyword"] = "hybrid"
     limit: Annotated[int, Field(ge=1, le=50)] = 10
-    cursor: Annotated[str | None, Field(max_length=512)] = None
+    cursor: Annotated[str | None, Field(max_length=MAX_LENGTH)] = None
     filter: Filter | None = None
-    facets: Annotated[tuple[FacetField, ...], Field(max_length=10)] = ()
+    facets: Annotated[tuple[FacetField, ...], Field(max_length=10, fail_fast=True)] = ()
     rerank: bool = False
 
 
@@ -57,7 +51,13 @@ class FacetValue(BaseModel):
 
 
 class SearchResponse(BaseModel):
+    """A page may hold fewer items than `limit` and still have a `next_cursor`, when they are large.
+
+    `facets_partial`: there was more metadata than facets are counted over; the best hits' were.
+    """
+
     items: list[SearchItem]
     facets: dict[str, list[FacetValue]]
+    facets_partial: bool
     next_cursor: str | None
     took_ms: float

@@ -4,35 +4,42 @@ A hit counts when its version is the live one of a document that is not deleted,
 the store still holds of other versions falls away, and the ranking is read further until the page is full. So a switch
 of versions is seen as a whole or not at all, and a deleted document never.
 
+A search may wait for its turns for seconds. Its permission is asked for before anything is worked out for it, and again
+by each statement that reads what it shows: a project deleted meanwhile is 404.
+
 No transaction is open while the store or the embedder works: a slow one must not use up the connections.
+
+Everything is bounded, in size by the constants of `highlights`, `facets`, `filters`, `ranking` and `vectors.keywords`,
+in time by `_SECONDS`, after which nothing of a search goes on, and in its part of what searches share by `shares`.
 """
 
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.indexing.documents import repository as documents
-from services.indexing.documents.repository import Passage
 from services.indexing.embedders import Embedder
-from services.indexing.search import cursors, facets, highlights
-from services.indexing.search.errors import RerankUnsupported
-from services.indexing.search.schemas import FacetValue, Highlight, SearchItem, SearchRequest, SearchResponse
-from services.indexing.vectors.errors import VectorStoreUnavailable
-from services.indexing.vectors.points import MAX_WINDOW, Hit, VectorQuery
-from services.indexing.vectors.store import ProjectVectors, VectorStore
-from shared.access import ProjectDirectory
+from services.indexing.search import cursors, facets
+from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
+from services.indexing.search.highlights import Highlighter
+from services.indexing.search.ranking import Ranking
+from services.indexing.search.responses import Found, writing
+from services.indexing.search.schemas import SearchRequest
+from services.indexing.search.shares import SearchShares
+from services.indexing.vectors.keywords import KeywordModel
+from services.indexing.vectors.points import VectorQuery
+from services.indexing.vectors.store import VectorStore
 from shared.auth import Principal, Scope
 from shared.errors import Forbidden
+from shared.project_access import Admission, ProjectDirectory
 from shared.telemetry import span
 from shared.tenancy import Database
+from shared.unparsed_bodies import Unparsed
 
-# Hits asked for beyond the page, so that a few stale ones do not cost a second round.
-_SLACK: Final = 10
-_FURTHER: Final = 200
-_SECONDS: Final = 2.5
+_SECONDS: Final = 5.0
+# Whoever has none is refused, and first for what is wrong with the request: that takes a turn as well.
+_NO_TENANT: Final = uuid.UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,131 +50,85 @@ class SearchEngine:
     directory: ProjectDirectory
     embedder: Embedder
     store: VectorStore
-
-
-@dataclass(frozen=True, slots=True)
-class _Page:
-    hits: list[tuple[Hit, Passage]]
-    next_offset: int | None
+    keywords: KeywordModel
+    shares: SearchShares
 
 
 async def search(
-    engine: SearchEngine, principal: Principal, *, project_id: uuid.UUID, request: SearchRequest
-) -> SearchResponse:
-    """The best passages of a project for a query.
+    engine: SearchEngine, principal: Principal, *, project_id: uuid.UUID, request: Unparsed[SearchRequest]
+) -> bytes:
+    """The best passages of a project for a query: a `SearchResponse` in JSON.
 
     Raises:
         NotFound, Forbidden: see `ProjectDirectory.require`.
-        RerankUnsupported, InvalidCursor, SearchWindowExceeded: the request asks for what there is not.
-        Unavailable: the vector store or a neighbour cannot answer now.
+        RerankUnsupported, InvalidCursor: the request asks for what there is not.
+        TooManySearches: the tenant has too many under way.
+        Unavailable: the vector store or a neighbour cannot answer now, or not in time.
+        others: see `Unparsed.parsed`.
     """
+    tenant_id = principal.tenant_id or _NO_TENANT
+    try:
+        async with asyncio.timeout(_SECONDS), engine.shares.search(tenant_id):
+            return await _answer(engine, principal, tenant_id, project_id, request)
+    except TimeoutError as error:
+        raise SearchTooSlow(retry_after=1) from error
+
+
+async def _answer(
+    engine: SearchEngine,
+    principal: Principal,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID,
+    unparsed: Unparsed[SearchRequest],
+) -> bytes:
     started = time.perf_counter()
-    if request.rerank:
-        raise RerankUnsupported
-    tenant_id = await _admit(engine, principal, project_id)
+    async with engine.shares.turn(tenant_id):
+        request = await unparsed.parsed()
+        if request.rerank:
+            raise RerankUnsupported
+        if principal.tenant_id is None:
+            raise Forbidden("Choose an active tenant first.")
+        admission = await engine.directory.admit(
+            engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
+        )
+    # Its model may be far away: another search of the tenant has the turn meanwhile.
+    query = await _query(engine, tenant_id, request)
+    async with engine.shares.turn(tenant_id):
+        found = await _found(engine, tenant_id, admission, request, query, started)
+        return await engine.shares.compute(tenant_id, writing(found, Highlighter(request.query, engine.keywords)))
+
+
+async def _found(
+    engine: SearchEngine,
+    tenant_id: uuid.UUID,
+    admission: Admission,
+    request: SearchRequest,
+    query: VectorQuery,
+    started: float,
+) -> Found:
     identity = cursors.fingerprint(
-        str(project_id), request.query, request.mode, request.filter and request.filter.model_dump(mode="json")
+        str(admission.project_id),
+        request.query,
+        request.mode,
+        request.filter and request.filter.model_dump(mode="json"),
     )
-    offset = cursors.decode(request.cursor, identity)
-    query = await _query(engine, request)
-    ranking = _Ranking(engine, tenant_id, project_id, query)
-    page = await ranking.page(offset, request.limit)
-    counts = await ranking.facets(request.facets) if request.facets else {}
-    return SearchResponse(
-        items=[_item(hit, passage, request.query) for hit, passage in page.hits],
-        facets=counts,
-        next_cursor=None if page.next_offset is None else cursors.encode(page.next_offset, identity),
-        took_ms=round((time.perf_counter() - started) * 1000, 2),
-    )
+    shown = cursors.decode(request.cursor, identity)
+    ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query)
+    if request.facets:
+        await ranking.read_all()
+    page = await ranking.page(shown, request.limit)
+    counted = facets.Facets({}, False)
+    if request.facets:
+        documents = await ranking.documents(described=any(field != facets.CONTENT_TYPE for field in request.facets))
+        counted = await engine.shares.compute(tenant_id, facets.counting(documents, request.facets))
+    after = shown.union(cursors.mark(hit.point_id) for hit, _ in page.hits)
+    return Found(page.hits, counted, cursors.encode(after, identity) if page.more else None, started)
 
 
-async def _admit(engine: SearchEngine, principal: Principal, project_id: uuid.UUID) -> uuid.UUID:
-    if principal.tenant_id is None:
-        raise Forbidden("Choose an active tenant first.")
-    async with engine.database.tenant(principal.tenant_id) as session:
-        await engine.directory.require(session, principal, project_id=project_id, scope=Scope.SEARCH)
-    return principal.tenant_id
-
-
-async def _query(engine: SearchEngine, request: SearchRequest) -> VectorQuery:
+async def _query(engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest) -> VectorQuery:
     vector = None
     if request.mode != "keyword":
         with span("embed query"):
-            vector = await engine.embedder.embed_query(request.query)
+            vector = await engine.embedder.embed_query(request.query, caller=tenant_id)
     text = None if request.mode == "semantic" else request.query
     return VectorQuery(mode=request.mode, vector=vector, text=text, filter=request.filter)
-
-
-class _Ranking:
-    """The ranked hits of one query, as far as they are live."""
-
-    def __init__(self, engine: SearchEngine, tenant_id: uuid.UUID, project_id: uuid.UUID, query: VectorQuery) -> None:
-        self._database = engine.database
-        self._vectors: ProjectVectors = engine.store.project(tenant_id, project_id)
-        self._tenant_id = tenant_id
-        self._project_id = project_id
-        self._query = query
-
-    async def page(self, offset: int, limit: int) -> _Page:
-        found: list[tuple[Hit, Passage]] = []
-        position, depth = offset, limit + 1 + _SLACK
-        while position < MAX_WINDOW:
-            depth = min(depth, MAX_WINDOW - position)
-            hits = await self._hits(position, depth)
-            live = await self._live(hits)
-            for place, hit in enumerate(hits, start=position):
-                if (passage := live.get((hit.document_id, hit.version, hit.chunk_index))) is None:
-                    continue
-                if len(found) == limit:
-                    return _Page(found, place)
-                found.append((hit, passage))
-            if len(hits) < depth:
-                break
-            position, depth = position + depth, _FURTHER
-        return _Page(found, None)
-
-    async def facets(self, fields: Sequence[str]) -> dict[str, list[FacetValue]]:
-        hits = await self._hits(0, MAX_WINDOW)
-        versions = {(hit.document_id, hit.version) for hit in hits}
-        async with self._database.tenant(self._tenant_id) as session:
-            known = await documents.live_versions(session, {document_id for document_id, _ in versions})
-        live = [row for row in known if (row.document_id, row.live_version) in versions]
-        return facets.count(live, fields)
-
-    async def _hits(self, offset: int, limit: int) -> list[Hit]:
-        query = VectorQuery(
-            mode=self._query.mode,
-            vector=self._query.vector,
-            text=self._query.text,
-            filter=self._query.filter,
-            limit=limit,
-            offset=offset,
-        )
-        try:
-            with span("search vectors"):
-                async with asyncio.timeout(_SECONDS):
-                    return await self._vectors.search(query)
-        except TimeoutError as error:
-            raise VectorStoreUnavailable("too slow") from error
-
-    async def _live(self, hits: Sequence[Hit]) -> dict[tuple[uuid.UUID, int, int], Passage]:
-        if not hits:
-            return {}
-        keys = [(hit.document_id, hit.version, hit.chunk_index) for hit in hits]
-        async with self._database.tenant(self._tenant_id) as session:
-            passages = await documents.live_passages(session, self._project_id, keys)
-        return {(passage.document_id, passage.version, passage.chunk_index): passage for passage in passages}
-
-
-def _item(hit: Hit, passage: Passage, query: str) -> SearchItem:
-    return SearchItem(
-        document_id=passage.document_id,
-        document_name=passage.document_name,
-        version=passage.version,
-        chunk_index=passage.chunk_index,
-        score=hit.score,
-        text=passage.text,
-        highlights=[Highlight(start=start, end=end) for start, end in highlights.spans(passage.text, query)],
-        page=passage.page,
-        metadata=passage.metadata,
-    )

@@ -9,7 +9,9 @@ from uuid import UUID
 
 from pydantic import JsonValue
 
-from services.indexing.search.filters import (
+from services.indexing.vectors import metadata_terms
+from services.indexing.vectors.engine import Condition
+from services.indexing.vectors.filters import (
     AllOf,
     AnyOf,
     ContentTypeCondition,
@@ -19,8 +21,6 @@ from services.indexing.search.filters import (
     MetadataCondition,
     Not,
 )
-from services.indexing.vectors import facts
-from services.indexing.vectors.engine import Condition
 
 
 def equals(key: str, value: UUID | str | int) -> Condition:
@@ -29,6 +29,10 @@ def equals(key: str, value: UUID | str | int) -> Condition:
 
 def one_of(key: str, values: Sequence[str]) -> Condition:
     return {"key": key, "match": {"any": list(values)}}
+
+
+def has_id(ids: Sequence[UUID]) -> Condition:
+    return {"has_id": [str(point) for point in ids]}
 
 
 def every(*conditions: Condition) -> Condition:
@@ -62,6 +66,18 @@ def of_filter(node: FilterNode) -> Condition:
             return every(*_of_attribute(node))
 
 
+def names_metadata(node: FilterNode) -> bool:
+    match node:
+        case AllOf():
+            return any(map(names_metadata, node.all))
+        case AnyOf():
+            return any(map(names_metadata, node.any))
+        case Not():
+            return names_metadata(node.not_)
+        case _:
+            return isinstance(node, MetadataCondition)
+
+
 def _of_attribute(node: DocumentCondition | ContentTypeCondition | CreatedAtCondition) -> list[Condition]:
     match node:
         case DocumentCondition():
@@ -76,21 +92,21 @@ def _of_metadata(node: MetadataCondition) -> list[Condition]:
     path = node.path
     conditions = []
     if node.eq is not None:
-        conditions.append(equals("facts", facts.equality(path, node.eq)))
+        conditions.append(equals("facts", metadata_terms.equality(path, node.eq)))
     if node.ne is not None:
-        conditions.append(none(equals("facts", facts.equality(path, node.ne))))
+        conditions.append(none(equals("facts", metadata_terms.equality(path, node.ne))))
     if node.in_ is not None:
-        conditions.append(one_of("facts", [facts.equality(path, value) for value in node.in_]))
+        conditions.append(one_of("facts", [metadata_terms.equality(path, value) for value in node.in_]))
     if node.exists is not None:
-        exists = equals("facts", facts.existence(path))
+        exists = equals("facts", metadata_terms.existence(path))
         conditions.append(exists if node.exists else none(exists))
     if node.prefix is not None:
-        conditions.append(_starts_with("facts", facts.text_prefix(path, node.prefix)))
+        conditions.append(_starts_with("facts", metadata_terms.text_prefix(path, node.prefix)))
     bounds = _bounds(node)
     if bounds:
         instants = any(isinstance(bound, str) for bound in bounds.values())
         # Intervals are not indexed; that the field exists is, and spares reading the payload of points without it.
-        conditions.append(equals("facts", facts.existence(path)))
+        conditions.append(equals("facts", metadata_terms.existence(path)))
         conditions.append({"key": f'{"instants" if instants else "numbers"}."{path}"', "range": bounds})
     return conditions
 

@@ -17,7 +17,8 @@ from uuid import UUID
 from pydantic import JsonValue
 
 Condition = dict[str, JsonValue]
-"""A filter or condition in Qdrant's JSON grammar: `must`, `should`, `must_not`, or `key` with `match` or `range`."""
+"""A filter or condition in Qdrant's JSON grammar: `must`, `should`, `must_not`, `has_id`, or `key` with `match` or
+`range`."""
 
 Payload = Mapping[str, object]
 
@@ -60,6 +61,9 @@ INDEXES: Mapping[str, IndexKind] = {
     "project_id": "uuid",
     "document_id": "uuid",
     "generation": "integer",
+    # What clean-up asks for: without an index the engine reads the payload of each point (500 against 1 ms at 20,000).
+    "version": "integer",
+    "chunk_index": "integer",
     "content_type": "keyword",
     "created_at": "datetime",
     "facts": "keyword",

@@ -3,6 +3,7 @@
 VectorStoreUnavailable 503   the engine cannot answer now: transient, retry with backoff
 `-- VectorStoreLocked        another process holds the shard's directory
 SearchWindowExceeded 400     the page lies deeper than a ranking goes
+FilterTooExpensive 422       the filter asks too much of a project with so many passages
 InvalidPoint                 a chunk that can never be stored: permanent, a fault of whoever made it
 ScopeViolation               an engine answered with a point of another tenant or project: nothing is returned
 """
@@ -35,6 +36,14 @@ class VectorStoreLocked(VectorStoreUnavailable):
 class SearchWindowExceeded(InvalidRequest):
     code: ClassVar[str] = "search_window_exceeded"
     detail: ClassVar[str] = "The page lies deeper than results go; narrow the query instead."
+
+
+class FilterTooExpensive(InvalidRequest):
+    status: ClassVar[int] = 422
+    code: ClassVar[str] = "filter_too_expensive"
+    detail: ClassVar[str] = (
+        "The filter has too many conditions for a project of this size; use fewer, above all fewer intervals."
+    )
 
 
 class InvalidPoint(ValueError):

@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
-from services.indexing.search.filters import FilterNode
+from services.indexing.vectors.filters import FilterNode
 
 Vector = npt.NDArray[np.float32] | Sequence[float]
 Mode = Literal["semantic", "keyword", "hybrid"]
 
 MAX_WINDOW: Final = 500
 """How deep a ranking goes: `offset + limit` of a query is at most this."""
+
+SEARCH_SECONDS: Final = 2.5
+"""How long an engine may take for a search; what is due later is not begun."""
 
 _NAMESPACE: Final = UUID("6a3c0f4e-5d0b-5b5e-9a53-0d6d0e6f7a11")
 

@@ -1,4 +1,4 @@
-"""The door to the vector store: a facade for one tenant and one project, and nothing wider for searching.
+"""The vector store as others see it: a facade for one tenant and one project, and nothing wider for searching.
 
     store = EmbeddedStore(path)
     await store.start()
@@ -20,7 +20,6 @@ returned; the embedded engine also flushes by itself within seconds. What a powe
 the chunks in Postgres: the ids are the same.
 """
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 from datetime import UTC
 from pathlib import Path
@@ -29,19 +28,32 @@ from uuid import UUID
 
 import numpy as np
 
-from services.indexing.vectors import facts
-from services.indexing.vectors.conditions import equals, every, none, of_filter, scoped
-from services.indexing.vectors.embedded import EmbeddedEngine
+from services.indexing.vectors import metadata_terms, pieces
+from services.indexing.vectors.conditions import (
+    equals,
+    every,
+    has_id,
+    names_metadata,
+    none,
+    of_filter,
+    one_of,
+    scoped,
+    some,
+)
+from services.indexing.vectors.embedded.engine import EmbeddedEngine
 from services.indexing.vectors.engine import Condition, Engine, EnginePoint, EngineRecord, EngineSearch, Payload
 from services.indexing.vectors.errors import (
+    FilterTooExpensive,
     InvalidPoint,
     ScopeViolation,
     SearchWindowExceeded,
     VectorStoreUnavailable,
 )
+from services.indexing.vectors.filter_costs import CHEAP, MOST, weight
+from services.indexing.vectors.filters import FilterNode
 from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, Hit, Tally, Vector, VectorQuery, point_id
 
-_SCROLL: Final = 1000
+_MOST_AWAY: Final = 10_000
 
 
 class VectorStore:
@@ -82,11 +94,11 @@ class VectorStore:
 
     async def tally(self) -> list[Tally]:
         """Points per version over all tenants: for operators and invariant checks. Ids and counts, no content."""
-        return await _tally(self._engine, every())
+        return await pieces.tally(self._engine, every())
 
     async def wipe(self) -> int:
-        """Deletes every point of every tenant, before a rebuild from the chunks in Postgres; how many there were."""
-        return await self._engine.delete(every())
+        """Deletes every point of every tenant, and nothing makes them again; how many there were."""
+        return await pieces.delete(self._engine, every())
 
 
 class EmbeddedStore(VectorStore):
@@ -130,15 +142,16 @@ class TenantVectors:
     async def count(self) -> int:
         return await self._engine.count(self._scope)
 
-    async def delete_tenant(self) -> int:
-        """How many points there were."""
-        return await self._engine.delete(self._scope)
+    async def delete_tenant(self, *, at_most: int | None = None) -> int:
+        """How many points were deleted."""
+        return await pieces.delete(self._engine, self._scope, at_most)
 
 
 class ProjectVectors:
     """One project of one tenant. Made by `VectorStore.project`; cheap, so make one per request.
 
-    Writes and deletes may be repeated; `delete_*` answer how many points there were.
+    Writes and deletes may be repeated. `delete_*` answer how many points were deleted: with `at_most`, fewer than that
+    means that none is left. Points are deleted and described `pieces.SIZE` at a time, and others are served in between.
     """
 
     __slots__ = ("_dimensions", "_engine", "_project_id", "_scope", "_tenant_id")
@@ -154,19 +167,40 @@ class ProjectVectors:
         """Raises InvalidPoint (nothing written) or VectorStoreUnavailable (some may be: write all again)."""
         await self._engine.upsert([self._stamped(point) for point in points])
 
-    async def set_metadata(self, document_id: UUID, metadata: facts.Metadata) -> None:
+    async def set_metadata(self, document_id: UUID, metadata: metadata_terms.Metadata) -> None:
         """Replaces the metadata that filters see, for every version of the document."""
-        await self._engine.set_payload(self._within(equals("document_id", document_id)), _filterable(metadata))
+        after = await self.set_metadata_after(None, document_id, metadata)
+        while after is not None:
+            after = await self.set_metadata_after(after, document_id, metadata)
+
+    async def set_metadata_after(
+        self, after: UUID | None, document_id: UUID, metadata: metadata_terms.Metadata
+    ) -> UUID | None:
+        """The same for `pieces.SIZE` points after the given one (None: the first); the last one, None at the end."""
+        found, document = metadata_terms.of_metadata(metadata), equals("document_id", document_id)
+        piece = await self._engine.scroll(self._within(document), after=after, limit=pieces.SIZE)
+        ids = [UUID(record["id"]) for record in piece]
+        firsts = [point for point, record in zip(ids, piece, strict=True) if record["chunk_index"] == 0]
+        others = [point for point, record in zip(ids, piece, strict=True) if record["chunk_index"] != 0]
+        for points, index in ((firsts, 0), (others, 1)):
+            if points:
+                await self._engine.set_payload(self._within(document, has_id(points)), found.of_chunk(index))
+        return ids[-1] if len(ids) == pieces.SIZE else None
 
     async def search(self, query: VectorQuery) -> list[Hit]:
-        """Ranked hits, best first. Raises SearchWindowExceeded past the first MAX_WINDOW results."""
+        """Ranked hits, best first.
+
+        Raises:
+            SearchWindowExceeded: past the first MAX_WINDOW results.
+            FilterTooExpensive: the engine would have to look at too much.
+        """
         if query.limit < 1 or query.offset < 0 or query.offset + query.limit > MAX_WINDOW:
             raise SearchWindowExceeded()
         semantic, keyword = query.mode != "keyword", query.mode != "semantic"
         if (semantic and query.vector is None) or (keyword and query.text is None):
             raise ValueError(f"a {query.mode} search needs its {'vector' if semantic else 'text'}")
         generation = [] if query.generation is None else [equals("generation", query.generation)]
-        wanted = generation if query.filter is None else [*generation, of_filter(query.filter)]
+        wanted = generation if query.filter is None else [*generation, await self._condition(query.filter)]
         search = EngineSearch(
             where=self._within(*wanted),
             corpus=self._within(*generation),
@@ -178,27 +212,50 @@ class ProjectVectors:
         )
         return [self._hit(record) for record in await self._engine.search(search)]
 
+    async def _condition(self, node: FilterNode) -> Condition:
+        """The filter for chunks that carry their document's facts, and the documents it finds among the others.
+
+        Of documents with very much metadata, `_MOST_AWAY` can be found by one filter.
+
+        Raises:
+            FilterTooExpensive: the engine would have to look at too much.
+        """
+        weighs = weight(node)
+        if weighs > CHEAP and weighs * await self.count() > MOST:
+            raise FilterTooExpensive
+        wanted = of_filter(node)
+        if not names_metadata(node):
+            return wanted
+        firsts = await pieces.scroll(
+            self._engine, self._within(equals("facts", metadata_terms.FIRST), wanted), most=_MOST_AWAY
+        )
+        here = every(wanted, none(equals("facts", metadata_terms.AWAY)))
+        documents = sorted({record["document_id"] for record in firsts})
+        return some(here, one_of("document_id", documents)) if documents else here
+
     async def count(self, document_id: UUID | None = None, version: int | None = None) -> int:
         return await self._engine.count(self._within(*_of_document(document_id, version)))
 
     async def tally(self, document_id: UUID | None = None) -> list[Tally]:
         """Points per version and generation."""
-        return await _tally(self._engine, self._within(*_of_document(document_id, None)))
+        return await pieces.tally(self._engine, self._within(*_of_document(document_id, None)))
 
     async def point_ids(self, document_id: UUID) -> list[UUID]:
         where = self._within(equals("document_id", document_id))
-        return [UUID(record["id"]) for record in await _scroll(self._engine, where)]
+        return [UUID(record["id"]) for record in await pieces.scroll(self._engine, where)]
 
-    async def delete_document(self, document_id: UUID) -> int:
-        return await self._delete(equals("document_id", document_id))
+    async def delete_document(self, document_id: UUID, *, at_most: int | None = None) -> int:
+        return await self._delete(equals("document_id", document_id), at_most=at_most)
 
     async def delete_version(self, document_id: UUID, version: int) -> int:
         return await self._delete(equals("document_id", document_id), equals("version", version))
 
-    async def delete_versions_except(self, document_id: UUID, versions: Collection[int]) -> int:
+    async def delete_versions_except(
+        self, document_id: UUID, versions: Collection[int], *, at_most: int | None = None
+    ) -> int:
         """Every other version of the document."""
         kept = [none(equals("version", version)) for version in sorted(versions)]
-        return await self._delete(equals("document_id", document_id), *kept)
+        return await self._delete(equals("document_id", document_id), *kept, at_most=at_most)
 
     async def delete_generation(self, generation: int) -> int:
         return await self._delete(equals("generation", generation))
@@ -206,8 +263,8 @@ class ProjectVectors:
     async def delete_project(self) -> int:
         return await self._delete()
 
-    async def _delete(self, *conditions: Condition) -> int:
-        return await self._engine.delete(self._within(*conditions))
+    async def _delete(self, *conditions: Condition, at_most: int | None = None) -> int:
+        return await pieces.delete(self._engine, self._within(*conditions), at_most)
 
     def _within(self, *conditions: Condition) -> Condition:
         return scoped(self._scope, *conditions)
@@ -224,7 +281,7 @@ class ProjectVectors:
             "chunk_index": point.chunk_index,
             "content_type": point.content_type,
             "created_at": point.created_at.astimezone(UTC).isoformat(),
-            **_filterable(point.metadata),
+            **metadata_terms.of_metadata(point.metadata).of_chunk(point.chunk_index),
         }
         return EnginePoint(
             id=str(point_id(self._tenant_id, self._project_id, point)),
@@ -262,32 +319,6 @@ def _id(value: UUID) -> UUID:
     return value
 
 
-def _filterable(metadata: facts.Metadata) -> Payload:
-    found = facts.of_metadata(metadata)
-    return {"facts": sorted(found.facts), "numbers": dict(found.numbers), "instants": dict(found.instants)}
-
-
 def _of_document(document_id: UUID | None, version: int | None) -> list[Condition]:
     conditions = [] if document_id is None else [equals("document_id", document_id)]
     return conditions if version is None else [*conditions, equals("version", version)]
-
-
-async def _scroll(engine: Engine, where: Condition) -> list[EngineRecord]:
-    records: list[EngineRecord] = []
-    while True:
-        after = UUID(records[-1]["id"]) if records else None
-        page = await engine.scroll(where, after=after, limit=_SCROLL)
-        records += page
-        if len(page) < _SCROLL:
-            return records
-
-
-async def _tally(engine: Engine, where: Condition) -> list[Tally]:
-    counts = Counter(
-        (record["tenant_id"], record["project_id"], record["document_id"], record["version"], record["generation"])
-        for record in await _scroll(engine, where)
-    )
-    return [
-        Tally(UUID(tenant), UUID(project), UUID(document), version, generation, points)
-        for (tenant, project, document, version, generation), points in sorted(counts.items())
-    ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from fastapi import FastAPI, Request, Response
 
+from tests.support.leases import LeasesDouble
 from tests.support.serving import serve
 
 
@@ -24,6 +25,7 @@ class ProjectsDouble:
     asked: Counter[uuid.UUID] = field(default_factory=Counter)
     credentials: list[str] = field(default_factory=list)
     down: bool = False
+    leases: LeasesDouble = field(default_factory=LeasesDouble)
 
     @classmethod
     @asynccontextmanager
@@ -35,6 +37,7 @@ class ProjectsDouble:
 
     def _app(self) -> FastAPI:
         app = FastAPI()
+        self.leases.install(app)
 
         @app.get("/internal/projects/{project_id}/access")
         async def access(project_id: uuid.UUID) -> Response:

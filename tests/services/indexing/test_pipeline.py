@@ -17,6 +17,7 @@ from sqlalchemy import func, select
 
 from services.indexing.documents.models import Chunk, EmbeddedBatch
 from services.indexing.embedders.minilm import MiniLM
+from services.indexing.pipeline import stages
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.store import ProjectVectors
 from shared.outbox import OutboxEvent
@@ -130,23 +131,25 @@ async def test_a_redis_that_refuses_ticks_delays_no_job(library: Library, monkey
 async def test_a_large_document_resumes_from_the_vectors_kept(
     running: Running, library: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Over two batches of 256 chunks. Embedding breaks off after the second, then the store does; then all is well."""
+    """Over two batches of chunks. Embedding breaks off after the second, then the store does; then all is well."""
+    monkeypatch.setattr(stages, "_KEPT_CHUNKS", 32)
+    monkeypatch.setattr(stages, "_EMBEDDED_CHUNKS", 8)
     embedded: list[int] = []
     embed = MiniLM.embed
 
-    async def counted(self: MiniLM, texts: list[str]) -> Any:
-        if sum(embedded) >= 512 and not broken.is_set():
+    async def counted(self: MiniLM, texts: list[str], **how: Any) -> Any:
+        if sum(embedded) >= 64 and not broken.is_set():
             broken.set()
             raise ConnectionError("the embedder went away")
         embedded.append(len(texts))
-        return await embed(self, texts)
+        return await embed(self, texts, **how)
 
     async def unavailable(self: ProjectVectors, points: object) -> None:
         refused.set()
         raise VectorStoreUnavailable("down")
 
     broken, refused = asyncio.Event(), asyncio.Event()
-    paragraphs = [f"Paragraph {number}. " + "Short words fill the line. " * 28 for number in range(330)]
+    paragraphs = [f"Paragraph {number}. " + "Short words fill the line. " * 28 for number in range(45)]
     with monkeypatch.context() as patch:
         patch.setattr(MiniLM, "embed", counted)
         patch.setattr(ProjectVectors, "upsert", unavailable)
@@ -156,10 +159,10 @@ async def test_a_large_document_resumes_from_the_vectors_kept(
         assert broken.is_set()
         total = (await library.job(document_id)).chunk_count
         assert total is not None
-        assert total > 512
-        assert [(batch.first_index, batch.count) for batch in kept] == [(n, 256) for n in range(0, total - 256, 256)]
+        assert total > 64
+        assert [(batch.first_index, batch.count) for batch in kept] == [(n, 32) for n in range(0, total - 32, 32)]
         assert kept[0].model == running[0].state.search.embedder.name
-        assert np.isclose(np.linalg.norm(np.frombuffer(kept[1].vectors, "<f4").reshape(256, -1), axis=1), 1).all()
+        assert np.isclose(np.linalg.norm(np.frombuffer(kept[1].vectors, "<f4").reshape(32, -1), axis=1), 1).all()
     await set_job(library.database, document_id, next_run_at=func.now())
     assert await ends(library, document_id, within=60) == "indexed"
     found = await chunks(library, document_id)

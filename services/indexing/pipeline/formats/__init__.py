@@ -4,14 +4,17 @@
 through `services.indexing.pipeline.extraction`, which gives every document a confined process of its own.
 """
 
-from pathlib import Path
+import codecs
+import pkgutil
+from contextlib import suppress
+from encodings import __path__ as encodings_path
 
 from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, Extracted
-from services.indexing.pipeline.errors import DocumentTooLarge, DocumentUnreadable, EmptyDocument
+from services.indexing.pipeline.errors import DocumentTooLarge, EmptyDocument
 from services.indexing.pipeline.formats import docx, html, pdf, sniffing, text
 
 
-def extract_document(path: Path, *, name: str, declared_type: str, max_characters: int) -> Extracted:
+def extract_document(content: memoryview, *, name: str, declared_type: str, max_characters: int) -> Extracted:
     """Read one document of any supported format.
 
     `name` and `declared_type` decide only between kinds the bytes cannot tell apart, such as text and Markdown.
@@ -19,14 +22,20 @@ def extract_document(path: Path, *, name: str, declared_type: str, max_character
     Raises:
         ExtractionError: The document cannot be read, is not supported, holds no text or more than `max_characters`.
     """
-    extracted = _extract(path, sniffing.Hints.of(name, declared_type), max_characters)
+    extracted = _extract(content, sniffing.Hints.of(name, declared_type), max_characters)
     if len(extracted.text) > max_characters:
         raise DocumentTooLarge(detail=f"{len(extracted.text)} characters")
     return extracted
 
 
 def warm_up() -> None:
-    """Make the parsers load what they load late (codecs, detection tables, fonts), from samples of our own."""
+    """Make the parsers load what they load late (codecs, detection tables, fonts), from samples of our own.
+
+    Where documents are read nothing can be loaded any more, and a document may name any encoding.
+    """
+    for module in pkgutil.iter_modules(encodings_path):
+        with suppress(LookupError):  # of another operating system
+            codecs.lookup(module.name)
     for encoding in ("cp1252", "utf-16-le", "cp1251"):
         text.extract_plain(text.decode("Élan naïf, Straße".encode(encoding, errors="replace")))
     html.extract("<title>Warm</title><h1>Warm</h1><p>text")
@@ -34,23 +43,17 @@ def warm_up() -> None:
     docx.warm_up()
 
 
-def _extract(path: Path, hints: sniffing.Hints, max_characters: int) -> Extracted:
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(sniffing.HEAD_BYTES)
-    except OSError as error:
-        raise DocumentUnreadable(detail=str(error)) from error
-    if not size:
+def _extract(content: memoryview, hints: sniffing.Hints, max_characters: int) -> Extracted:
+    if not content:
         raise EmptyDocument("file")
-    container = sniffing.container_type(path, head, hints)
+    container = sniffing.container_type(content, hints)
     if container == PDF:
-        return pdf.extract(path, max_characters=max_characters)
+        return pdf.extract(content, max_characters=max_characters)
     if container == DOCX:
-        return docx.extract(path, max_characters=max_characters)
-    if size > 4 * max_characters:
-        raise DocumentTooLarge(detail=f"{size} bytes of text")
-    decoded = text.decode(path.read_bytes())
+        return docx.extract(content, max_characters=max_characters)
+    if len(content) > 4 * max_characters:
+        raise DocumentTooLarge(detail=f"{len(content)} bytes of text")
+    decoded = text.decode(bytes(content))
     content_type = sniffing.text_type(decoded, hints)
     if content_type == HTML:
         return html.extract(decoded)

@@ -11,7 +11,6 @@ import io
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO
 
 from lxml import etree
@@ -20,15 +19,16 @@ from services.indexing.pipeline.documents import DOCX, Extracted
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, DocumentTooLarge
 from services.indexing.pipeline.formats.text import clean, clean_title, required
 from services.indexing.pipeline.formats.wordprocessing import BODY_TAGS, PARAGRAPH, WORD, Body, Styles
+from services.indexing.pipeline.memory_files import Stream
 
 MAX_PART_BYTES = 256 * 1024 * 1024
 _TITLE = "{http://purl.org/dc/elements/1.1/}title"
 _ENCRYPTED_FLAG = 0x1
 
 
-def extract(path: Path, *, max_characters: int) -> Extracted:
+def extract(content: memoryview, *, max_characters: int) -> Extracted:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(Stream(content)) as archive:
             body = Body(_styles(archive), max_characters)
             for part in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml"):
                 _read_body(archive, part, body)

@@ -1,9 +1,9 @@
 """PDF to plain text, page by page, with lines joined back into paragraphs."""
 
+import ctypes
 import re
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pypdfium2
 import pypdfium2.raw
@@ -30,8 +30,8 @@ trailer<</Root 1 0 R>>"""
 _FULL_LINE_SHARE = 0.7
 
 
-def extract(path: Path, *, max_characters: int) -> Extracted:
-    with closing(_open(path)) as document:
+def extract(content: memoryview, *, max_characters: int) -> Extracted:
+    with closing(_open(content)) as document:
         text, pages = _join(_pages(document), max_characters)
         title = clean_title(document.get_metadata_dict().get("Title"))
     return Extracted(text, PDF, pages, title)
@@ -44,9 +44,11 @@ def warm_up() -> None:
             reflow(text)
 
 
-def _open(path: Path) -> pypdfium2.PdfDocument:
+def _open(content: memoryview) -> pypdfium2.PdfDocument:
+    # pdfium wants an address, which only memory that may be written gives away.
+    source = bytes(content) if content.readonly else (ctypes.c_char * len(content)).from_buffer(content)
     try:
-        document = pypdfium2.PdfDocument(path)
+        document = pypdfium2.PdfDocument(source)
     except pypdfium2.PdfiumError as error:
         if error.err_code == pypdfium2.raw.FPDF_ERR_PASSWORD:
             raise DocumentEncrypted() from error

@@ -3,11 +3,12 @@
 import re
 import zipfile
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Self
 
 from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, PLAIN_TEXT
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, UnsupportedContentType
+from services.indexing.pipeline.memory_files import Stream
 
 HEAD_BYTES = 4096
 
@@ -47,16 +48,17 @@ class Hints:
         return cls(frozenset({_TYPE_ALIASES.get(declared, declared), by_name}))
 
 
-def container_type(path: Path, head: bytes, hints: Hints) -> str | None:
+def container_type(content: memoryview, hints: Hints) -> str | None:
     """PDF or DOCX, or None when the bytes are no container and may be text."""
+    head = bytes(content[:HEAD_BYTES])
     if head.lstrip().startswith(b"%PDF-") or (PDF in hints.claimed and b"%PDF-" in head[:1024]):
         return PDF
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        _require_word_archive(path, head, hints)
+        _require_word_archive(content, head, hints)
         return DOCX
     if head.startswith(_COMPOUND_FILE):
         # Word stores a password-protected .docx inside the container of the old .doc format.
-        raise DocumentEncrypted() if _holds_encrypted_package(path) else UnsupportedContentType("doc")
+        raise DocumentEncrypted() if _holds_encrypted_package(content) else UnsupportedContentType("doc")
     if head.startswith(b"{\\rtf"):
         raise UnsupportedContentType(detail="rich text format")
     return None
@@ -69,9 +71,9 @@ def text_type(text: str, hints: Hints) -> str:
     return MARKDOWN if MARKDOWN in hints.claimed else PLAIN_TEXT
 
 
-def _require_word_archive(path: Path, head: bytes, hints: Hints) -> None:
+def _require_word_archive(content: memoryview, head: bytes, hints: Hints) -> None:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(Stream(content)) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         is_word = DOCX in hints.claimed or b"word/" in head
@@ -80,10 +82,7 @@ def _require_word_archive(path: Path, head: bytes, hints: Hints) -> None:
         raise UnsupportedContentType("archive")
 
 
-def _holds_encrypted_package(path: Path) -> bool:
+def _holds_encrypted_package(content: memoryview) -> bool:
     """The compound file's directory may be at either end of the file."""
-    with path.open("rb") as file:
-        if _ENCRYPTED_PACKAGE in file.read(_DIRECTORY_SEARCH_BYTES):
-            return True
-        file.seek(max(path.stat().st_size - _DIRECTORY_SEARCH_BYTES, 0))
-        return _ENCRYPTED_PACKAGE in file.read(_DIRECTORY_SEARCH_BYTES)
+    ends = (content[:_DIRECTORY_SEARCH_BYTES], content[-_DIRECTORY_SEARCH_BYTES:])
+    return any(_ENCRYPTED_PACKAGE in bytes(end) for end in ends)

@@ -1,5 +1,6 @@
 """What the vector store is owed reaches it, whatever stands in between."""
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,10 +10,13 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select
 
-from services.indexing.documents import repository
+from services.indexing.documents import cleanup, repository, vector_changes
 from services.indexing.documents.models import VectorChange
+from services.indexing.documents.vector_changes import Owed
+from services.indexing.vectors import pieces
 from services.indexing.vectors.errors import VectorStoreUnavailable
-from services.indexing.vectors.points import ChunkPoint
+from services.indexing.vectors.filters import MetadataCondition
+from services.indexing.vectors.points import ChunkPoint, VectorQuery
 from services.indexing.vectors.store import ProjectVectors, VectorStore
 from shared.events.identity import TenantDeleted
 from tests.services.indexing.jobs.test_worker import ends
@@ -43,7 +47,7 @@ async def test_a_store_that_is_away_is_asked_again(
     await ends(library, document_id)
     refused = []
 
-    async def unavailable(self: ProjectVectors, document_id: uuid.UUID) -> int:
+    async def unavailable(self: ProjectVectors, document_id: uuid.UUID, *, at_most: int) -> int:
         refused.append(document_id)
         raise VectorStoreUnavailable("down")
 
@@ -84,8 +88,8 @@ async def test_points_of_versions_nobody_wants_are_removed_and_live_ones_stay(
     )  # fmt: skip
     await project.upsert([stray])
     async with library.database.tenant(library.tenant_id) as session:
-        await repository.owe(session, document_id)
-        await repository.owe(session, uuid.uuid4())
+        await repository.enqueue_vector_change(session, document_id)
+        await repository.enqueue_vector_change(session, uuid.uuid4())
     await eventually(owed_nothing(library))
     assert [tally.version for tally in await project.tally(document_id)] == [1]
 
@@ -99,3 +103,147 @@ async def test_metadata_no_filter_can_hold_does_not_block_the_rest(store: Vector
     await library.update(document_id, sequence=2, name="note.txt", metadata=deep)
     await eventually(owed_nothing(library))
     assert (await library.document(document_id)).attributes == deep
+
+
+def stray(document_id: uuid.UUID, library_document: Any, index: int, *, version: int = 7) -> ChunkPoint:
+    return ChunkPoint(
+        document_id=document_id, version=version, chunk_index=index, vector=[1.0] * 384, text="stray",
+        content_type="text/plain", created_at=library_document.created_at,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def in_pieces_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cleanup, "PIECE", 2)
+    monkeypatch.setattr(pieces, "SIZE", 2)
+
+
+@pytest.mark.usefixtures("in_pieces_of_two")
+async def test_a_large_document_is_changed_piece_by_piece_in_many_turns(
+    store: VectorStore, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document_id = await library.upload("text")
+    await ends(library, document_id)
+    document, project = await library.document(document_id), store.project(library.tenant_id, library.project_id)
+    await project.upsert([stray(document_id, document, index) for index in range(20)])
+    await project.upsert([stray(document_id, document, index, version=1) for index in range(1, 20)])
+    turns, sizes = [], list[int]()
+    claim, delete = vector_changes.claim, ProjectVectors.delete_versions_except
+
+    async def claimed(*args: Any, **kwargs: Any) -> Owed | None:
+        turns.append(await claim(*args, **kwargs))
+        return turns[-1]
+
+    async def counted(self: ProjectVectors, *args: Any, at_most: int) -> int:
+        sizes.append(await delete(self, *args, at_most=at_most))
+        return sizes[-1]
+
+    monkeypatch.setattr(vector_changes, "claim", claimed)
+    monkeypatch.setattr(ProjectVectors, "delete_versions_except", counted)
+    await library.update(document_id, sequence=2, name="note.txt", metadata={"lang": "fr"})
+    await eventually(owed_nothing(library))
+    assert sizes == [2] * 10 + [0]
+    assert len([turn for turn in turns if turn is not None and turn.document_id == document_id]) == 6
+    assert [(tally.version, tally.points) for tally in await project.tally(document_id)] == [(1, 20)]
+    french = VectorQuery(
+        mode="keyword", text="stray", limit=50, filter=MetadataCondition(field="metadata.lang", eq="fr")
+    )
+    assert {hit.chunk_index for hit in await project.search(french)} == set(range(1, 20))
+
+
+async def hangs(reached: asyncio.Event, released: asyncio.Event) -> None:
+    reached.set()
+    await released.wait()
+
+
+async def test_an_update_does_not_wait_for_points_that_are_being_changed_and_is_not_lost(
+    store: VectorStore, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document_id = await library.upload("text")
+    await ends(library, document_id)
+    reached, released = asyncio.Event(), asyncio.Event()
+    described: list[Any] = []
+    describe = ProjectVectors.set_metadata_after
+
+    async def slow(self: ProjectVectors, after: Any, document: uuid.UUID, metadata: Any) -> uuid.UUID | None:
+        described.append(metadata)
+        await hangs(reached, released)
+        return await describe(self, after, document, metadata)
+
+    monkeypatch.setattr(ProjectVectors, "set_metadata_after", slow)
+    await library.update(document_id, sequence=2, name="note.txt", metadata={"lang": "fr"})
+    async with asyncio.timeout(10):
+        await reached.wait()
+        await library.update(document_id, sequence=3, name="note.txt", metadata={"lang": "de"})
+    assert described == [{"lang": "fr"}]
+    released.set()
+    await eventually(owed_nothing(library))
+    assert described[-1] == {"lang": "de"}
+
+
+async def test_deleting_points_keeps_no_event_waiting(
+    store: VectorStore, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document_id = await library.upload("text")
+    await ends(library, document_id)
+    reached, released = asyncio.Event(), asyncio.Event()
+
+    async def slow(self: ProjectVectors, *_: Any, at_most: int) -> int:
+        await hangs(reached, released)
+        return 0
+
+    monkeypatch.setattr(ProjectVectors, "delete_versions_except", slow)
+    await library.update(document_id, sequence=2, name="note.txt", metadata={"lang": "fr"})
+    async with asyncio.timeout(10):
+        await reached.wait()
+        await library.update(document_id, sequence=3, name="note.txt", metadata={"lang": "de"})
+        await library.delete(document_id)
+    released.set()
+    await eventually(owed_nothing(library))
+
+
+async def test_a_change_that_hangs_delays_no_other_tenant(
+    store: VectorStore, library: Library, other_library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, other = await library.upload("text"), await other_library.upload("text")
+    await ends(library, stuck)
+    await ends(other_library, other)
+    reached, released = asyncio.Event(), asyncio.Event()
+    delete = ProjectVectors.delete_document
+
+    async def slow(self: ProjectVectors, document_id: uuid.UUID, *, at_most: int) -> int:
+        if document_id == stuck:
+            await hangs(reached, released)
+        return await delete(self, document_id, at_most=at_most)
+
+    monkeypatch.setattr(ProjectVectors, "delete_document", slow)
+    await library.delete(stuck)
+    async with asyncio.timeout(10):
+        await reached.wait()
+    await other_library.delete(other)
+    await eventually(owed_nothing(other_library))
+    assert not await owed_nothing(library)()
+    released.set()
+    await eventually(owed_nothing(library))
+
+
+async def test_a_fault_of_one_change_ends_no_other(
+    store: VectorStore, library: Library, other_library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, other = await library.upload("text"), await other_library.upload("text")
+    await ends(library, broken)
+    await ends(other_library, other)
+    delete = ProjectVectors.delete_document
+
+    async def failing(self: ProjectVectors, document_id: uuid.UUID, *, at_most: int) -> int:
+        if document_id == broken:
+            raise RuntimeError("a defect")
+        return await delete(self, document_id, at_most=at_most)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProjectVectors, "delete_document", failing)
+        await library.delete(broken)
+        await other_library.delete(other)
+        await eventually(owed_nothing(other_library))
+        assert not await owed_nothing(library)()
+    await eventually(owed_nothing(library), within=20)

@@ -17,8 +17,8 @@ from services.indexing.jobs.leases import Lease
 def lease() -> Lease:
     return Lease(
         tenant_id=uuid.uuid4(), job_id=uuid.uuid4(), project_id=uuid.uuid4(), document_id=uuid.uuid4(), version=1,
-        token=1, attempts=1, deferrals=0, announced=True, cancel_requested=False, chunk_count=None, traceparent=None,
-        correlation_id=None, uploaded_at=None, taken_over_in=None, total=0, valid_until=float("inf"),
+        token=1, attempts=1, deferrals=0, announced=True, cancel_requested=False, long_running=False, chunk_count=None,
+        traceparent=None, correlation_id=None, uploaded_at=None, taken_over_in=None, total=0, valid_until=float("inf"),
     )  # fmt: skip
 
 

@@ -2,9 +2,11 @@
 
 import asyncio
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from services.indexing import priorities
 from services.indexing.embedders import Embedder, Vectors, minilm
 from services.indexing.embedders.minilm import MiniLM, ModelUnavailable, build_model
 from services.indexing.embedders.minilm_graph import HEADS, LAYERS, WIDTH, Weights
@@ -31,6 +34,7 @@ SENTENCES = [
     "Größe und Straße",
     "granite " * 2000,
 ]
+TENANT = "tenant"
 PARAPHRASES = [(0, 1), (2, 3), (5, 6)]
 
 
@@ -48,7 +52,7 @@ def model(cache: Path) -> Iterator[MiniLM]:
 
 @pytest.fixture(scope="module")
 async def vectors(model: MiniLM) -> Vectors:
-    return await model.embed(SENTENCES)
+    return await model.embed(SENTENCES, caller=TENANT)
 
 
 def test_it_is_an_embedder(model: MiniLM) -> None:
@@ -61,17 +65,17 @@ async def test_vectors_are_unit_float32_in_the_order_of_the_texts(model: MiniLM,
     assert vectors.dtype == np.float32
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     for sentence, vector in zip(SENTENCES, vectors, strict=True):
-        assert np.array_equal(await model.embed_query(sentence), vector)
+        assert np.array_equal(await model.embed_query(sentence, caller=None), vector)
 
 
 async def test_a_vector_does_not_depend_on_its_neighbours(model: MiniLM, vectors: Vectors) -> None:
-    again = await model.embed(SENTENCES[::-1] * 30)
+    again = await model.embed(SENTENCES[::-1] * 30, caller=TENANT)
     assert np.array_equal(again[: len(SENTENCES)], vectors[::-1])
     assert np.array_equal(again[-len(SENTENCES) :], vectors[::-1])
 
 
 async def test_no_texts_are_no_vectors(model: MiniLM) -> None:
-    assert (await model.embed([])).shape == (0, 384)
+    assert (await model.embed([], caller=TENANT)).shape == (0, 384)
 
 
 def test_paraphrases_are_closer_than_anything_else(vectors: Vectors) -> None:
@@ -92,21 +96,111 @@ def test_vectors_are_those_of_the_published_model_but_for_rounding(vectors: Vect
 
 async def test_text_beyond_256_word_pieces_is_not_seen(model: MiniLM) -> None:
     long = "granite " * 300
-    assert np.array_equal(await model.embed_query(long), await model.embed_query(long + PARAPHRASES.__repr__()))
+    longer = long + repr(PARAPHRASES)
+    assert np.array_equal(await model.embed_query(long, caller=None), await model.embed_query(longer, caller=None))
 
 
 async def test_queries_and_short_documents_do_not_wait_for_long_ones(model: MiniLM) -> None:
-    long = asyncio.create_task(model.embed([SENTENCES[-1]] * 300))
-    await model.embed(["short"])
-    await model.embed_query("short")
+    long = asyncio.create_task(model.embed([SENTENCES[-1]] * 300, caller=TENANT))
+    await model.embed(["short"], caller=TENANT)
+    await model.embed_query("short", caller=None)
     assert not long.done()
     long.cancel()
     with pytest.raises(asyncio.CancelledError):
         await long
 
 
+async def test_tenants_take_turns_text_by_text(model: MiniLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with many long documents at once gets no more than one with a single one."""
+    begun = list[str]()
+    embed = model._embed_now
+
+    def noted(text: str) -> Vectors:
+        begun.append(text)
+        return embed(text)
+
+    monkeypatch.setattr(model, "_embed_now", noted)
+    flood = [asyncio.create_task(model.embed(["granite " * 50] * 20, caller="flood")) for _ in range(6)]
+    await asyncio.sleep(0)
+    for number in range(1, 4):
+        before = len(begun)
+        await model.embed([f"short {number}"], caller="other")
+        # Two under way, and as many that had their turn already.
+        assert begun.index(f"short {number}") <= before + 4
+    assert not any(task.done() for task in flood)
+    for task in flood:
+        task.cancel()
+    await asyncio.gather(*flood, return_exceptions=True)
+    assert not model._passages.turns._queues
+
+
+async def test_patient_texts_have_threads_that_give_way(model: MiniLM, vectors: Vectors) -> None:
+    patient = await model.embed(SENTENCES, caller=TENANT, patient=True)
+    assert np.array_equal(patient, vectors)
+    loop = asyncio.get_running_loop()
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert await loop.run_in_executor(model._patient.threads, niceness) == max(5, ours)
+    assert await loop.run_in_executor(model._passages.threads, niceness) == ours
+
+
+async def test_a_note_does_not_wait_for_patient_texts(model: MiniLM) -> None:
+    book = asyncio.create_task(model.embed([SENTENCES[-1]] * 300, caller="book", patient=True))
+    await asyncio.sleep(0)
+    entered = asyncio.create_task(model.embed(["short"], caller=TENANT))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not model._passages.turns._queues
+    await entered
+    assert not book.done()
+    book.cancel()
+    await asyncio.gather(book, return_exceptions=True)
+
+
+async def test_patient_texts_begin_when_no_others_are_embedded(model: MiniLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+    embed_now = model._embed_now
+
+    def noted(text: str) -> Vectors:
+        begun.append(text)
+        return embed_now(text)
+
+    monkeypatch.setattr(model, "_embed_now", noted)
+    monkeypatch.setattr(priorities, "_WAITING_FACTOR", 1000)
+    await model.embed(["warm"], caller="book", patient=True)
+    book = asyncio.create_task(model.embed(["chapter"] * 50, caller="book", patient=True))
+    note = asyncio.create_task(model.embed(["note"] * 20, caller=TENANT))
+    await note
+    # Those under way when the note came, and one that began before its last text was done.
+    assert begun.count("chapter") <= 2 * model._threads
+    await book
+    assert begun.count("chapter") == 50
+
+
+async def test_patient_texts_do_not_wait_for_ever(model: MiniLM) -> None:
+    async def notes() -> None:
+        while True:
+            await model.embed(["note"] * 4, caller=TENANT)
+
+    endless = asyncio.create_task(notes())
+    await asyncio.wait_for(model.embed(["chapter"] * 4, caller="book", patient=True), 30)
+    endless.cancel()
+    await asyncio.gather(endless, return_exceptions=True)
+
+
+async def test_a_short_query_waits_for_no_long_ones(model: MiniLM) -> None:
+    long = asyncio.create_task(model.embed_query("granite " * 300, caller="essay"))
+    await asyncio.sleep(0)
+    await model.embed_query("short", caller=TENANT)
+    assert not long.done()
+    assert np.array_equal(await long, await model.embed_query("granite " * 400, caller=TENANT))
+
+
 async def test_the_event_loop_goes_on_while_texts_are_embedded(model: MiniLM) -> None:
-    embedding = asyncio.create_task(model.embed([SENTENCES[-1]] * 6))
+    embedding = asyncio.create_task(model.embed([SENTENCES[-1]] * 6, caller=TENANT))
     longest = 0.0
     while not embedding.done():
         before = time.thread_time()

@@ -29,9 +29,12 @@ async def take(
     seconds: float = 30,
     preferred: Lane = "interactive",
     full: Collection[uuid.UUID] = (),
+    kinds: Collection[bool] = (False, True),
 ) -> Lease | None:
     async with database.system() as session:
-        return await leases.take_next(session, owner=owner, seconds=seconds, preferred=preferred, full=full)
+        return await leases.take_next(
+            session, owner=owner, seconds=seconds, preferred=preferred, full=dict.fromkeys(kinds, full)
+        )
 
 
 async def taken(database: Database, owner: str = "a", **options: Any) -> Lease:
@@ -131,7 +134,7 @@ async def test_a_thawed_worker_cannot_write(database: Database, library: Library
     new = await taken(database, "other")
     for write in (
         lambda session: service.start(session, old),
-        lambda session: service.keep_chunks(session, old, []),
+        lambda session: service.keep_chunks(session, old, [], first=0, total=0),
         lambda session: service.complete(session, old, described={}, chunk_count=0, kept_batches=False),
         lambda session: service.fail(session, old, code="x", reason="x", evidence={}),
         lambda session: service.cancel(session, old),
@@ -174,7 +177,7 @@ async def test_a_takeover_continues_from_the_chunks_kept(database: Database, lib
         "start_offset": 0, "end_offset": 4, "page": None, "text": "text",
     }  # fmt: skip
     async with database.tenant(library.tenant_id) as session:
-        await service.keep_chunks(session, old, [row])
+        await service.keep_chunks(session, old, [row], first=0, total=1)
     await run_out(database, old)
     new = await taken(database)
     assert (new.chunk_count, new.stage, new.taken_over_in) == (1, "embedding", "embedding")
@@ -248,19 +251,88 @@ async def test_the_cost_of_a_choice_does_not_grow_with_the_queue(database: Datab
     async with database.tenant(library.tenant_id) as session:
         await session.execute(
             text(
-                "INSERT INTO jobs (project_id, document_id, version, lane) "
-                "SELECT :project, uuidv7(), 1, 'bulk' FROM generate_series(1, 20000)"
+                "INSERT INTO jobs (project_id, document_id, version, lane, long_running) "
+                "SELECT :project, uuidv7(), 1, 'bulk', number % 2 = 0 FROM generate_series(1, 20000) AS number"
             ).execution_options(tenant_guard="stamps the tenant like any insert"),
             {"project": library.project_id},
         )
     await taken(database)
     choice = leases._TAKE_NEXT
     explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {choice.text}").bindparams(*choice._bindparams.values())
-    values = {"owner": "a", "duration": timedelta(seconds=30), "preferred": "interactive", "full": []}
-    async with database.system() as session:
-        plan = (await session.execute(explained, values)).scalar_one()[0]["Plan"]
-    # Reading the queue takes more than 500 pages.
-    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 150
+    values = {"owner": "a", "duration": timedelta(seconds=30), "preferred": "interactive"}
+    for kinds in ([False, True], [True]):
+        async with database.system() as session:
+            bound = {**values, "kinds": kinds, "full": [], "full_of_long": []}
+            plan = (await session.execute(explained, bound)).scalar_one()[0]["Plan"]
+        # Reading the queue takes more than 500 pages.
+        assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 150
+
+
+# --- jobs that take long ---------------------------------------------------------------------------------------------
+
+
+async def _given_way(database: Database, lease: Lease) -> None:
+    async with database.tenant(lease.tenant_id) as session:
+        assert not await service.cancel(session, lease, gave_way=True)
+
+
+async def test_a_job_found_to_take_long_is_taken_into_a_long_place_alone(
+    database: Database, library: Library, other_library: Library
+) -> None:
+    document_id = await library.upload("book")
+    lease = await taken(database)
+    assert not lease.long_running
+    await _given_way(database, lease)
+    job = await library.job(document_id)
+    assert (job.state, job.long_running, job.attempts, job.lease_owner) == ("queued", True, 0, None)
+    assert await take(database, kinds=[False]) is None
+    note = await other_library.upload("note")
+    assert (await taken(database, kinds=[False])).document_id == note
+    again = await taken(database, kinds=[True])
+    assert (again.document_id, again.long_running, again.token) == (document_id, True, 2)
+
+
+async def test_a_job_that_gave_way_is_behind_those_that_wait(database: Database, library: Library) -> None:
+    documents = [await library.upload(f"book {number}") for number in range(2)]
+    for _ in documents:
+        await _given_way(database, await taken(database, kinds=[False]))
+    first = await taken(database, kinds=[True])
+    assert first.document_id == documents[0]
+    await _given_way(database, first)
+    assert (await taken(database, kinds=[True])).document_id == documents[1]
+
+
+async def test_a_long_job_whose_worker_died_needs_a_long_place(database: Database, library: Library) -> None:
+    await library.upload("book")
+    await _given_way(database, await taken(database))
+    lease = await taken(database)
+    await run_out(database, lease)
+    assert await take(database, kinds=[False]) is None
+    assert (await taken(database, kinds=[True])).taken_over_in == "extracting"
+
+
+async def test_a_job_that_gives_way_and_is_no_longer_wanted_ends(database: Database, library: Library) -> None:
+    document_id = await library.upload("book")
+    lease = await taken(database)
+    await library.cancel(document_id)
+    async with database.tenant(library.tenant_id) as session:
+        assert await service.cancel(session, lease, gave_way=True)
+    assert await library.state(document_id) == "cancelled"
+
+
+async def test_long_jobs_of_others_that_wait_are_known(
+    database: Database, library: Library, other_library: Library
+) -> None:
+    async def wait(*but: Library) -> bool:
+        async with database.system() as session:
+            return await leases.long_ones_wait(session, but=[library.tenant_id for library in but])
+
+    await library.upload("note")
+    assert not await wait()
+    await _given_way(database, await taken(database))
+    assert await wait()
+    assert await wait(other_library)
+    assert not await wait(library)
 
 
 # --- owners ----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from tests.support.serving import in_process
 
 
 @pytest.fixture
-async def client(environment: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
+async def client(quiet_queue: None, environment: dict[str, str]) -> AsyncIterator[httpx.AsyncClient]:
     """Of a service of the test's own, which has counted nothing."""
     async with in_process(create_app, environment) as (_, client):
         yield client
@@ -57,7 +57,7 @@ async def test_an_upload_is_measured_until_it_can_be_found(client: httpx.AsyncCl
     assert {dict(labels)["stage"]: count for labels, count in stages.items()} == {
         "extracting": 1, "chunking": 1, "embedding": 1, "storing": 1,
     }  # fmt: skip
-    assert value(text, "quarry_job_slots") == 4
+    assert value(text, "quarry_job_slots") == 6
     assert str(library.tenant_id) not in text
 
 

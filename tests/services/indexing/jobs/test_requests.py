@@ -5,13 +5,18 @@ import uuid
 import pytest
 from sqlalchemy import select
 
+from services.indexing.documents import erasure
 from services.indexing.documents.errors import UnknownDocument
 from services.indexing.documents.models import Chunk, Document, VectorChange
 from services.indexing.jobs import service
 from services.indexing.jobs.errors import Obsolete
 from services.indexing.jobs.leases import Lease
-from shared.access import KnownProject
+from services.indexing.jobs.models import Job
+from shared import bounded_deletes
+from shared.errors import Unavailable
 from shared.events.identity import TenantDeleted
+from shared.events.projects import DocumentUpdated
+from shared.project_access import KnownProject
 from shared.tenancy import Database
 from tests.services.indexing.jobs.test_leases import taken
 from tests.services.indexing.uploads import Library
@@ -25,18 +30,31 @@ async def changes(library: Library) -> list[tuple[uuid.UUID | None, bool]]:
         return [(row.document_id, row.describe) for row in rows]
 
 
+async def owed_as(library: Library) -> list[uuid.UUID]:
+    async with library.database.tenant(library.tenant_id) as session:
+        return list(await session.scalars(select(VectorChange.revision)))
+
+
 async def chunk_count(library: Library) -> int:
     async with library.database.tenant(library.tenant_id) as session:
         return len((await session.scalars(select(Chunk))).all())
 
 
-async def keep_a_chunk(library: Library, lease: Lease) -> None:
+async def erased(library: Library) -> None:
+    whole = False
+    while not whole:
+        async with library.database.tenant(library.tenant_id) as session:
+            whole = await erasure.erase_tenant(session)
+
+
+async def keep_a_chunk(library: Library, lease: Lease, index: int = 0) -> None:
     row = {
-        "project_id": library.project_id, "document_id": lease.document_id, "version": lease.version, "chunk_index": 0,
+        "project_id": library.project_id, "document_id": lease.document_id, "version": lease.version,
+        "chunk_index": index,
         "start_offset": 0, "end_offset": 4, "page": None, "text": "text",
     }  # fmt: skip
     async with library.database.tenant(library.tenant_id) as session:
-        await service.keep_chunks(session, lease, [row])
+        await service.keep_chunks(session, lease, [row], first=index, total=index + 1)
 
 
 async def complete(library: Library, lease: Lease) -> None:
@@ -152,6 +170,7 @@ async def test_deletion_asks_what_runs_to_stop_and_nothing_is_switched_after(
     lease = await taken(database)
     await keep_a_chunk(library, lease)
     await library.delete(document_id)
+    owed = await owed_as(library)
     with pytest.raises(Obsolete):
         await complete(library, lease)
     with pytest.raises(Obsolete):
@@ -161,8 +180,9 @@ async def test_deletion_asks_what_runs_to_stop_and_nothing_is_switched_after(
     assert await library.state(document_id) == "cancelled"
     assert await chunk_count(library) == 0
     assert (await library.document(document_id)).live_version is None
-    # Once for the deletion, once for whatever the job has written since.
-    assert await changes(library) == [(document_id, False)] * 2
+    # Once for the deletion, and again for whatever the job has written since: what has been worked off by then stays.
+    assert await changes(library) == [(document_id, False)]
+    assert await owed_as(library) != owed
 
 
 async def test_the_same_deletion_twice_is_one(library: Library) -> None:
@@ -183,14 +203,70 @@ async def test_a_deleted_tenant_leaves_nothing_to_see_or_to_do(
     assert lease.document_id == waiting
     await keep_a_chunk(library, lease)
     await library.announce(TenantDeleted(tenant_id=library.tenant_id), sequence=1)
-    assert [await library.state(document_id) for document_id in (waiting, running)] == ["embedding", "cancelled"]
     assert (await library.job(waiting)).cancel_requested
-    assert await chunk_count(library) == 0
     async with database.tenant(library.tenant_id) as session:
-        assert {row.deleted for row in await session.scalars(select(Document))} == {True}
-        assert (await session.scalars(select(KnownProject))).all() == []
+        assert [project.active for project in await session.scalars(select(KnownProject))] == [False]
+    with pytest.raises(Unavailable, match="still running"):
+        await erased(library)
+    assert await library.jobs(running) == []
+    async with database.tenant(library.tenant_id) as session:
+        with pytest.raises(Obsolete):
+            await service.keep_chunks(session, lease, [], first=1, total=2)
+        await service.cancel(session, lease)
+    await erased(library)
+    async with database.tenant(library.tenant_id) as session:
+        for table in (Document, Chunk, Job, KnownProject):
+            assert (await session.scalars(select(table))).all() == []
     assert await changes(library) == [(None, False)]
     assert await other_library.state(other) == "queued"
+
+
+async def test_what_was_made_of_a_deleted_document_goes_in_pieces(
+    database: Database, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, gone = await library.upload("text"), await library.upload("text")
+    leases = [await taken(database), await taken(database)]
+    for lease in leases:
+        for index in range(3):
+            await keep_a_chunk(library, lease, index)
+    await library.delete(gone, sequence=2)
+    assert await chunk_count(library) == 6
+    monkeypatch.setattr(bounded_deletes, "ROWS", 2)
+    left = []
+    for _ in range(3):
+        async with database.tenant(library.tenant_id) as session:
+            whole = await erasure.erase_document(session, gone)
+        left.append((await chunk_count(library), whole))
+    assert left == [(4, False), (3, False), (3, True)]
+    assert await library.state(kept) == "embedding"
+
+
+@pytest.mark.parametrize("late", ["update", "delete", "cancel"])
+async def test_what_is_told_late_of_a_deleted_tenant_leaves_nothing(library: Library, late: str) -> None:
+    await library.announce(TenantDeleted(tenant_id=library.tenant_id), sequence=1)
+    document_id = uuid.uuid4()
+    if late == "update":
+        about = {"project_id": library.project_id, "document_id": document_id, "version": 1}
+        await library.announce(DocumentUpdated(**about, name="n", metadata={}), sequence=2)
+    elif late == "delete":
+        await library.delete(document_id, sequence=2)
+    else:
+        await library.cancel(document_id)
+    async with library.database.tenant(library.tenant_id) as session:
+        for table in (Document, Job):
+            assert (await session.scalars(select(table))).all() == []
+
+
+async def test_an_upload_told_after_the_end_of_its_tenant_is_not_indexed(
+    library: Library, other_library: Library
+) -> None:
+    await library.announce(TenantDeleted(tenant_id=library.tenant_id), sequence=1)
+    await library.announce(TenantDeleted(tenant_id=library.tenant_id), sequence=1)
+    late = await library.upload("text")
+    assert await library.jobs(late) == []
+    async with library.database.tenant(library.tenant_id) as session:
+        assert (await session.scalars(select(Document))).all() == []
+    assert await other_library.state(await other_library.upload("text")) == "queued"
 
 
 async def test_an_event_that_names_another_tenant_is_refused(library: Library) -> None:

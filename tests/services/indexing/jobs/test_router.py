@@ -4,10 +4,12 @@ import asyncio
 import uuid
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from shared import service_client
 from shared.auth import PrincipalKind, Scope
 from tests.services.indexing.jobs.test_worker import ends
 from tests.services.indexing.uploads import Library
@@ -59,14 +61,16 @@ async def test_jobs_of_deleted_documents_are_not_listed(caller: Caller, library:
 
 
 async def test_progress_is_a_snapshot_of_what_runs(
-    client: httpx.AsyncClient, tokens: IdentityDouble, library: Library
+    caller: Caller, client: httpx.AsyncClient, tokens: IdentityDouble, library: Library
 ) -> None:
     document_id = uuid.uuid4()
     gate = library.projects.held[document_id] = asyncio.Event()
     await library.upload("text", document_id=document_id)
     await ends(library, document_id, "extracting")
-    notifier = Caller(client, tokens, library, kind=PrincipalKind.SERVICE, tenant_role="admin")
-    (entry,) = (await notifier.get("progress")).json()["jobs"]
+    notifier = tokens.headers("indexing", tenant_id=library.tenant_id, kind=PrincipalKind.SERVICE)
+    internal = f"/internal/projects/{library.project_id}/progress"
+    (entry,) = (await client.get(internal, headers=notifier)).json()["jobs"]
+    assert (await caller.get("progress")).json()["jobs"] == [entry]
     job = await library.job(document_id)
     assert entry == {
         "job_id": str(job.id), "document_id": str(document_id), "version": 1,
@@ -74,13 +78,15 @@ async def test_progress_is_a_snapshot_of_what_runs(
     }  # fmt: skip
     gate.set()
     await ends(library, document_id)
-    assert (await notifier.get("progress")).json() == {"jobs": []}
+    assert (await client.get(internal, headers=notifier)).json() == {"jobs": []}
 
 
 async def test_failed_work_is_listed_with_its_evidence_and_can_be_redriven(caller: Caller, library: Library) -> None:
     document_id = await library.upload(b"%PDF-1.7 nothing", name="x.pdf", content_type="application/pdf")
     await ends(library, document_id)
-    (letter,) = (await caller.get("dead-letters")).json()["items"]
+    listed = await caller.get("dead-letters")
+    assert listed.status_code == 200, listed.text
+    (letter,) = listed.json()["items"]
     job = await library.job(document_id)
     assert letter["id"] == str(job.id)
     assert (letter["code"], letter["attempts"]) == ("corrupt_document", 1)
@@ -189,3 +195,29 @@ async def test_the_service_is_ready_with_everything_it_needs(running: Running) -
     await eventually(ready)
     checks = (await client.get("/readyz")).json()["checks"]
     assert {"postgres", "redis", "streams", "vectors", "jobs", "vector-changes", "progress"} <= set(checks)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_no_connection_is_held_while_the_owner_of_an_unknown_project_is_asked(
+    running: Running, library: Library, tokens: IdentityDouble, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    app, client = running
+    pool, held, really = app.state.runtime.database.engines.runtime.pool, list[int](), service_client.ask
+
+    async def ask(asker: aiohttp.ClientSession, method: Any, url: str, **asking: Any) -> tuple[int, bytes]:
+        if not url.endswith("/access"):
+            return await really(asker, method, url, **asking)
+
+        async def none_held() -> bool:
+            # Those of the workers come and go.
+            held.append(pool.checkedout())
+            return held[-1] == 0
+
+        await eventually(none_held)
+        return 404, b""
+
+    monkeypatch.setattr(service_client, "ask", ask)
+    headers = tokens.headers("indexing", tenant_id=library.tenant_id)
+    answer = await client.get(f"/v1/projects/{uuid.uuid4()}/{path}", headers=headers)
+    assert answer.status_code == 404
+    assert held

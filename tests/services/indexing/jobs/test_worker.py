@@ -17,6 +17,7 @@ from sqlalchemy import func, update
 from sqlalchemy.exc import DBAPIError
 
 from infra.local.stack import Stack
+from services.indexing.embedders.minilm import MiniLM
 from services.indexing.jobs import service
 from services.indexing.jobs.models import Job
 from services.indexing.pipeline.stages import Pipeline
@@ -171,6 +172,22 @@ async def test_an_error_nobody_thought_of_counts_and_is_not_shown(
 
 
 # --- stopping --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_running_job_is_cancelled_while_its_chunks_are_embedded(
+    library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding = asyncio.Event()
+
+    async def endless(*_: object, **__: object) -> None:
+        embedding.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(MiniLM, "embed", endless)
+    document_id = await library.upload("text")
+    await asyncio.wait_for(embedding.wait(), 20)
+    await library.cancel(document_id)
+    assert await ends(library, document_id) == "cancelled"
 
 
 async def test_a_running_job_is_cancelled_while_it_waits_for_its_content(library: Library) -> None:

@@ -1,6 +1,7 @@
 """Looking at the processes of an extraction pool, through /proc."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from tests.support.polling import eventually
@@ -10,7 +11,8 @@ def children(process: int) -> list[int]:
     """Processes started by any thread of `process` that still run; not those waiting to be reaped."""
     found = []
     for task in Path(f"/proc/{process}/task").glob("*/children"):
-        found += [int(child) for child in task.read_text().split()]
+        with suppress(FileNotFoundError, ProcessLookupError):
+            found += [int(child) for child in task.read_text().split()]
     return [child for child in found if state(child) not in {"Z", ""}]
 
 
@@ -41,6 +43,15 @@ async def all_gone(processes: set[int]) -> None:
         return all(state(process) == "" for process in processes)
 
     await eventually(gone)
+
+
+async def all_ended(processes: set[int]) -> None:
+    """They are gone, or wait to be reaped."""
+
+    async def ended() -> bool:
+        return all(state(process) in {"Z", ""} for process in processes)
+
+    await eventually(ended)
 
 
 def _command(process: int) -> bytes:

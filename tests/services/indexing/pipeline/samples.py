@@ -10,6 +10,7 @@ import fpdf
 
 from services.indexing.pipeline.documents import Extracted
 from services.indexing.pipeline.formats import extract_document
+from services.indexing.pipeline.memory_files import mapped
 
 WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 MANY = 16 * 1024 * 1024
@@ -21,7 +22,9 @@ def read(
     """Extract in this process, without confinement."""
     path = folder / "content"
     path.write_bytes(content)
-    return extract_document(path, name=name, declared_type=declared_type, max_characters=max_characters)
+    with path.open("rb") as file:
+        document = mapped(file.fileno())
+    return extract_document(document, name=name, declared_type=declared_type, max_characters=max_characters)
 
 
 def pdf(*pages: str, title: str | None = None, password: str | None = None) -> bytes:

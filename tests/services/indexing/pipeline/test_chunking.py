@@ -3,12 +3,13 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from services.indexing.pipeline.chunking import CHARACTERS, DENSE_CHARACTERS, FOREIGN_CHARACTERS, Chunk, chunk
-from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, PageSpan
+from services.indexing.pipeline import chunking
+from services.indexing.pipeline.chunking import CHARACTERS, DENSE_CHARACTERS, FOREIGN_CHARACTERS, chunk
+from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, Chunk, PageSpan
 
 PROSE = "Granite from the eastern face built the harbour wall, which still stands. "
 
@@ -115,3 +116,65 @@ def test_a_chunk_knows_the_page_its_middle_is_on() -> None:
     assert {piece.page for piece in chunks} == {1, 3}
     assert all((piece.page == 1) == ((piece.start + piece.end) // 2 < half) for piece in chunks)
     assert {piece.page for piece in chunk(text, content_type=PLAIN_TEXT)} == {None}
+
+
+ENDLESS = {
+    "a word": "x",
+    "a script without spaces": "\u4e00",
+    "a script with dictionary boundaries": "\u0e01\u0e32",
+    "line ends": "\n",
+    "blanks": " ",
+    "accents": "\u0301",
+    "joined emoji": "\U0001f468\u200d",
+    "flags": "\U0001f1e6",
+    "punctuation": "!?",
+    "headings": "# h\n\n",
+    "quotes": "> ",
+    "brackets": "[",
+    "fences": "```\n",
+}
+
+
+@pytest.mark.parametrize("content_type", [PLAIN_TEXT, MARKDOWN])
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_the_splitter_never_sees_more_than_a_block(
+    kind: str, content_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    class Counting:
+        def __init__(self, capacity: int) -> None:
+            self._splitter = splitter(capacity)
+
+        def chunk_indices(self, text: str) -> list[tuple[int, str]]:
+            seen.append(len(text))
+            pieces: list[tuple[int, str]] = self._splitter.chunk_indices(text)
+            return pieces
+
+    name = "MarkdownSplitter" if content_type == MARKDOWN else "TextSplitter"
+    splitter = getattr(chunking, name)
+    monkeypatch.setattr(chunking, name, Counting)
+    text = "a" + ENDLESS[kind] * (300_000 // len(ENDLESS[kind])) + "z"
+    chunks = chunk(text, content_type=content_type)
+    assert max(seen) <= 8192
+    if not any(boundary in ENDLESS[kind] for boundary in " \n"):
+        assert max(seen[:-4]) <= 2048
+    assert len(seen) <= len(text) / 2000
+    assert max(len(piece.text) for piece in chunks) <= 4 * CHARACTERS
+    assert squeezed("".join(piece.text for piece in chunks)) == squeezed(text)
+
+
+@given(st.text(alphabet="x\u0301\u200d\U0001f468 \n.\u3002", min_size=100, max_size=400), st.integers(2000, 9000))
+@example("x\u0301" * 100, 5000)
+def test_blocks_follow_each_other_and_are_bounded(text: str, length: int) -> None:
+    text = (text * length)[:40_000]
+    blocks = list(chunking._blocks(text))
+    assert [blocks[0][0], blocks[-1][1]] == [0, len(text)]
+    assert all(above[1] == below[0] for above, below in pairwise(blocks))
+    assert all(1024 < end - begin <= 8192 for begin, end in blocks[:-1])
+    assert all(not (text[cut] == "\u0301" and text[cut - 1] == "x") for _, cut in blocks[:-1])
+
+
+def test_nothing_but_headings_is_not_one_chunk() -> None:
+    text = "\n\n".join("# " + "Long chapter name " * 10 for _ in range(2000))
+    assert max(len(piece.text) for piece in chunk(text, content_type=MARKDOWN)) <= 4 * CHARACTERS

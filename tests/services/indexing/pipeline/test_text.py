@@ -1,6 +1,7 @@
 """Plain text and Markdown: encodings, clean-up, and what is no text at all."""
 
 import codecs
+import os
 import random
 import unicodedata
 from pathlib import Path
@@ -14,7 +15,8 @@ from services.indexing.pipeline.errors import (
     EmptyDocument,
     UnsupportedContentType,
 )
-from services.indexing.pipeline.formats import extract_document, text, warm_up
+from services.indexing.pipeline.formats import text, warm_up
+from services.indexing.pipeline.memory_files import mapped
 from tests.services.indexing.pipeline.samples import read
 
 FRENCH = "L'été à la plage, les élèves étudient le français près du château."
@@ -118,9 +120,10 @@ def test_markdown_keeps_its_markup_and_indentation(tmp_path: Path) -> None:
     assert read(tmp_path, written.encode(), "a.md").text == "    code\n\n# One\n\n* item"
 
 
-def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
-    with pytest.raises(DocumentUnreadable):
-        extract_document(tmp_path / "missing", name="", declared_type="", max_characters=1)
+def test_what_is_no_file_is_unreadable() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading), os.fdopen(writing, "w"), pytest.raises(DocumentUnreadable):
+        mapped(reading)
 
 
 def test_the_parsers_warm_up_on_samples_of_their_own() -> None:

@@ -1,31 +1,40 @@
 """A cursor counts for the query it was given out for, and is nothing else."""
 
 import base64
+import uuid
 
-import orjson
 import pytest
 
 from services.indexing.search import cursors
+from services.indexing.vectors.points import MAX_WINDOW
 from shared.pagination import InvalidCursor
 
 QUERY = cursors.fingerprint("project", "words", "hybrid", None)
 
 
-def made(value: object) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(value)).decode().rstrip("=")
+def made(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
-def test_a_cursor_leads_back_to_its_depth() -> None:
-    assert cursors.decode(cursors.encode(20, QUERY), QUERY) == 20
-    assert cursors.decode(None, QUERY) == 0
+def test_a_cursor_holds_what_was_shown() -> None:
+    shown = {cursors.mark(uuid.uuid4()) for _ in range(20)}
+    assert cursors.decode(cursors.encode(shown, QUERY), QUERY) == shown
+    assert cursors.decode(None, QUERY) == frozenset()
+
+
+def test_the_longest_cursor_is_taken_back() -> None:
+    shown = range(MAX_WINDOW)
+    cursor = cursors.encode(shown, QUERY)
+    assert len(cursor) <= cursors.MAX_LENGTH
+    assert cursors.decode(cursor, QUERY) == set(shown)
 
 
 @pytest.mark.parametrize(
     "cursor",
     [
-        "", "?", "a", "é", made({}), made([1]), made([1, 2, 3]), made(["1", QUERY]), made([True, QUERY]),
-        made([0, QUERY]), made([-5, QUERY]), made([1000, QUERY]), made([2**60, QUERY]),
-        cursors.encode(20, cursors.fingerprint("project", "other words", "hybrid", None)),
+        "", "?", "a", "é", "A" * 12, made(b""), made(QUERY), made(QUERY + b"abc"), made(QUERY + b"abcde"),
+        made(QUERY + b"abcd" * (MAX_WINDOW + 1)), made(b"abcd" + QUERY), cursors.encode([1], QUERY) + "!",
+        cursors.encode([20], cursors.fingerprint("project", "other words", "hybrid", None)),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(cursor: str) -> None:

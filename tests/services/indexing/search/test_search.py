@@ -1,5 +1,6 @@
 """The search endpoint: what is found, what is not, and who may ask."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -8,6 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from services.indexing.embedders.minilm import MiniLM
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import ChunkPoint
 from services.indexing.vectors.store import ProjectVectors
@@ -94,6 +96,56 @@ async def test_a_cursor_of_another_query_is_refused(search: Search, shelf: Any) 
     cursor = (await search(library, "stone", mode="semantic", limit=1)).json()["next_cursor"]
     answer = await search(library, "bread", mode="semantic", limit=1, cursor=cursor)
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_cursor")
+
+
+@pytest.mark.parametrize("mode", ["semantic", "keyword", "hybrid"])
+async def test_a_deletion_between_two_pages_skips_nothing(
+    running: Running, search: Search, library: Library, mode: str
+) -> None:
+    """What was on the first page goes away: its documents, and with them ranks and term statistics."""
+    documents = {}
+    for number in range(9):
+        name = f"{number}.txt"
+        text = f"granite {'granite ' * number}of quarry number {number}, with {number * 7} words of stone"
+        documents[name] = await library.upload(text, name=name)
+    for document_id in documents.values():
+        assert await ends(library, document_id) == "indexed"
+    everything = names(await search(library, "granite stone", mode=mode))
+    assert len(everything) == 9
+    first = await search(library, "granite stone", mode=mode, limit=3)
+    assert names(first) == everything[:3]
+    for name in (everything[0], everything[2], everything[5]):
+        await library.delete(documents[name])
+    vectors = running[0].state.search.store.project(library.tenant_id, library.project_id)
+    await eventually(lambda: _holds(vectors, 6))
+    rest, cursor = list[str](), first.json()["next_cursor"]
+    while cursor and len(rest) < len(everything):
+        answer = await search(library, "granite stone", mode=mode, limit=2, cursor=cursor)
+        rest += names(answer)
+        cursor = answer.json()["next_cursor"]
+    assert sorted(rest) == sorted(set(everything[3:]) - {everything[5]})
+
+
+async def test_a_page_of_large_items_is_shorter_and_the_next_one_goes_on(search: Search, library: Library) -> None:
+    for number in range(40):
+        await library.upload(GRANITE, name=f"{number}.txt", metadata={"note": "x" * 16_000})
+    found, cursor, pages = list[str](), None, 0
+    await eventually(lambda: _all_found(search, library, 40), within=60)
+    while cursor or not pages:
+        answer = await search(library, "granite", mode="keyword", limit=50, cursor=cursor)
+        assert len(answer.content) < 600_000
+        found += names(answer)
+        cursor, pages = answer.json()["next_cursor"], pages + 1
+    assert (len(found), len(set(found)), pages) == (40, 40, 2)
+
+
+async def _holds(vectors: ProjectVectors, count: int) -> bool:
+    return await vectors.count() == count
+
+
+async def _all_found(search: Search, library: Library, count: int) -> bool:
+    answer = await search(library, "granite", mode="keyword", limit=1, facets=["content_type"])
+    return bool(answer.json()["facets"]["content_type"] == [{"value": "text/plain", "count": count}])
 
 
 async def test_filters_narrow(search: Search, shelf: Any) -> None:
@@ -189,7 +241,7 @@ async def test_points_of_versions_that_are_not_live_take_no_place(
     project: ProjectVectors = engine.store.project(library.tenant_id, library.project_id)
     document = await library.document(document_id)
     query = "stone for a port"
-    vector = await engine.embedder.embed_query(query)
+    vector = await engine.embedder.embed_query(query, caller=None)
     await project.upsert(
         [
             ChunkPoint(
@@ -234,6 +286,40 @@ async def test_a_request_that_makes_no_sense_is_refused(
         headers=tokens.headers("indexing", tenant_id=library.tenant_id),
     )
     assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed")
+
+
+async def test_requests_are_parsed_in_their_tenants_turn(
+    running: Running, search: Search, library: Library, other_library: Library
+) -> None:
+    shares = running[0].state.search.shares
+    async with shares.turn(library.tenant_id):
+        refused = asyncio.ensure_future(search(library, ""))
+
+        async def arrived() -> bool:
+            return refused.done() or library.tenant_id in shares._searches._queues
+
+        await eventually(arrived)
+        assert (await search(other_library, "")).status_code == 422
+        assert not refused.done()
+    assert (await refused).status_code == 422
+
+
+async def test_what_is_wrong_with_a_request_is_told_before_who_may_ask(search: Search, library: Library) -> None:
+    nobody = {"tenant_id": None, "tenant_role": None}
+    stranger = {"user_id": uuid.uuid4(), "tenant_role": "member"}
+    for caller in (nobody, stranger, {"scopes": [Scope.DOCUMENTS_READ]}, {"project_id": uuid.uuid4()}):
+        answer = await search(library, "", caller=caller)
+        assert (answer.status_code, answer.json()["errors"][0]["field"]) == (422, "body.query"), caller
+
+
+async def test_a_filter_that_asks_too_much_of_a_large_project_is_refused(
+    search: Search, shelf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, _ = shelf
+    monkeypatch.setattr("services.indexing.vectors.store.MOST", 1)
+    answer = await search(library, "anything", filter={"field": "metadata.year", "gt": 1})
+    assert (answer.status_code, answer.json()["code"]) == (422, "filter_too_expensive")
+    assert answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_rerank_says_that_it_is_not_there(search: Search, library: Library) -> None:
@@ -316,6 +402,20 @@ async def test_a_viewer_may_search_and_a_stranger_may_not_know(search: Search, s
     assert (await search(own, "x", caller=limited)).status_code == 403
     elsewhere = {"project_id": uuid.uuid4()}
     assert (await search(own, "x", caller=elsewhere)).status_code == 404
+
+
+async def test_nothing_is_worked_out_for_who_may_not_search(
+    search: Search, shelf: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library, _ = shelf
+
+    async def embed_query(_model: MiniLM, _text: str, **_options: object) -> None:
+        raise AssertionError("a query was embedded")
+
+    monkeypatch.setattr(MiniLM, "embed_query", embed_query)
+    stranger = {"user_id": uuid.uuid4(), "tenant_role": "member"}
+    assert (await search(library, "x", caller=stranger)).status_code == 404
+    assert (await search(library, "x", caller={"scopes": [Scope.DOCUMENTS_READ]})).status_code == 403
 
 
 async def test_without_an_active_tenant_nothing_is_searched(search: Search, library: Library) -> None:

@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from services.indexing.vectors.embedded import EmbeddedEngine
+from services.indexing.vectors.embedded.engine import EmbeddedEngine
 from services.indexing.vectors.store import ProjectVectors, VectorStore
 from tests.services.indexing.vectors.samples import DIMENSIONS
 from tests.support.vector_stores import KINDS, vector_store

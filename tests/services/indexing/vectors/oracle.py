@@ -7,7 +7,7 @@ from operator import ge, gt, le, lt
 
 from pydantic import JsonValue
 
-from services.indexing.search.filters import (
+from services.indexing.vectors.filters import (
     AllOf,
     AnyOf,
     ContentTypeCondition,

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from services.indexing.vectors.embedded.served import ServedEngine
+from services.indexing.vectors.embedded.shared import SharedEngine
 from services.indexing.vectors.engine import EnginePoint
-from services.indexing.vectors.served import ServedEngine
-from services.indexing.vectors.shared import SharedEngine
 from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
 
 ROOT = Path(__file__).parents[4]

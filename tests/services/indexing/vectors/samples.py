@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue, TypeAdapter
 
-from services.indexing.search.filters import Filter, FilterNode
+from services.indexing.vectors.filters import Filter, FilterNode
 from services.indexing.vectors.points import ChunkPoint
 
 DIMENSIONS = 384

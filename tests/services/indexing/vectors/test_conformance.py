@@ -2,10 +2,14 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from pydantic import JsonValue
 
+from services.indexing.vectors import pieces
+from services.indexing.vectors.engine import Condition
 from services.indexing.vectors.errors import InvalidPoint, SearchWindowExceeded
 from services.indexing.vectors.points import MAX_WINDOW, Hit, Mode, VectorQuery, point_id
 from services.indexing.vectors.store import ProjectVectors, VectorStore
@@ -209,6 +213,36 @@ async def test_new_metadata_is_what_filters_see(project: ProjectVectors) -> None
     assert await project.search(VectorQuery(mode="keyword", text="sand", filter=year)) == []
 
 
+async def test_many_points_are_changed_and_deleted_in_pieces(
+    store: VectorStore, project: ProjectVectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document, other, many = uuid4(), uuid4(), 2 * pieces.SIZE + 5
+    await project.upsert([chunk("silt", document_id=document, chunk_index=n) for n in range(many)])
+    await project.upsert([chunk("silt", document_id=other)])
+    engine, changed = store._engine, list[int]()
+
+    def counting(change: Any) -> Any:
+        async def counted(where: Condition, *args: object) -> Any:
+            changed.append(await engine.count(where))
+            return await change(where, *args)
+
+        return counted
+
+    monkeypatch.setattr(engine, "set_payload", counting(engine.set_payload))
+    monkeypatch.setattr(engine, "delete", counting(engine.delete))
+    await project.set_metadata(document, {"lang": "fr"})
+    assert sum(changed) == many
+    assert max(changed) <= pieces.SIZE
+    french = VectorQuery(mode="keyword", text="silt", limit=MAX_WINDOW, filter=parsed(FRENCH))
+    assert len(await project.search(french)) == many
+    changed.clear()
+    assert await project.delete_versions_except(document, {2}, at_most=3) == 3
+    assert await project.delete_versions_except(document, {1}, at_most=3) == 0
+    assert await project.delete_document(document) == many - 3
+    assert (sum(changed), max(changed)) == (many, pieces.SIZE)
+    assert await project.count() == 1
+
+
 async def test_created_at_is_compared_as_an_instant(project: ProjectVectors) -> None:
     noon = datetime(2024, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC)
     early, late = chunk("day", created_at=noon), chunk("day", created_at=noon + timedelta(hours=1))
@@ -292,3 +326,73 @@ async def test_a_healthy_store_says_so_and_can_flush(store: VectorStore, project
     await store.flush()
 
     assert await store.healthy()
+
+
+FRENCH: JsonValue = {"field": "metadata.lang", "eq": "fr"}
+FIELDS: dict[str, JsonValue] = {f"field {number}": f"value {number}" for number in range(400)}
+
+
+@pytest.mark.parametrize(
+    ("condition", "found"),
+    [
+        ({"field": "metadata.field 399", "eq": "value 399"}, {"large", "huge"}),
+        ({"field": "metadata.field 399", "ne": "value 399"}, {"small"}),
+        ({"not": {"field": "metadata.field 399", "exists": True}}, {"small"}),
+        ({"field": "metadata.year", "gte": 2020}, {"large", "small"}),
+        ({"field": "metadata.lang", "prefix": "e"}, {"huge", "small"}),
+        ({"not": {"field": "metadata.year", "lt": 2020}}, {"large", "small"}),
+        ({"any": [{"field": "metadata.year", "eq": 1999}, {"field": "metadata.year", "eq": 2021}]}, {"huge", "small"}),
+        (
+            {"all": [{"field": "metadata.lang", "exists": True}, {"field": "metadata.field 1", "exists": True}]},
+            {"huge"},
+        ),
+        ({"field": "metadata.field 399", "eq": "no such value"}, set()),
+        ({"field": "content_type", "eq": "text/plain"}, {"large", "huge", "small"}),
+    ],
+)
+async def test_metadata_that_is_kept_once_filters_every_chunk(
+    project: ProjectVectors, condition: JsonValue, found: set[str]
+) -> None:
+    metadata: dict[str, dict[str, JsonValue]] = {
+        "large": FIELDS | {"year": 2020},
+        "huge": FIELDS | {"year": 1999, "lang": "en"},
+        "small": {"year": 2021, "lang": "eo"},
+    }
+    ids = {name: uuid4() for name in metadata}
+    await project.upsert(
+        [
+            chunk("granite wall", document_id=ids[name], chunk_index=index, metadata=values)
+            for name, values in metadata.items()
+            for index in range(3)
+        ]
+    )
+    query = VectorQuery(mode="keyword", text="granite", filter=parsed(condition), limit=50)
+    hits = await project.search(query)
+    expected = {(ids[name], index) for name in found for index in range(3)}
+    assert {(hit.document_id, hit.chunk_index) for hit in hits} == expected
+
+
+async def test_metadata_may_grow_and_shrink_past_what_is_copied(project: ProjectVectors) -> None:
+    document_id = uuid4()
+    small: dict[str, JsonValue] = {"lang": "en"}
+    await project.upsert(
+        [chunk("granite wall", document_id=document_id, chunk_index=index, metadata=small) for index in range(3)]
+    )
+
+    async def found(field: str, value: str) -> set[int]:
+        node = parsed({"field": f"metadata.{field}", "eq": value})
+        return {hit.chunk_index for hit in await project.search(VectorQuery(mode="keyword", text="wall", filter=node))}
+
+    await project.set_metadata(document_id, FIELDS)
+    assert (await found("lang", "en"), await found("field 7", "value 7")) == (set(), {0, 1, 2})
+    await project.set_metadata(document_id, small)
+    assert (await found("lang", "en"), await found("field 7", "value 7")) == ({0, 1, 2}, set())
+
+
+async def test_a_document_with_much_metadata_elsewhere_is_not_found_here(store: VectorStore) -> None:
+    tenant, other, document_id = uuid4(), uuid4(), uuid4()
+    here, there = store.project(tenant, uuid4()), store.project(other, uuid4())
+    await there.upsert([chunk("granite", document_id=document_id, metadata=FIELDS)])
+    await here.upsert([chunk("granite", document_id=document_id, chunk_index=1, metadata=FIELDS)])
+    node = parsed({"field": "metadata.field 7", "eq": "value 7"})
+    assert await here.search(VectorQuery(mode="keyword", text="granite", filter=node)) == []

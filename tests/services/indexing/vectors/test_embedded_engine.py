@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.indexing.vectors.conditions import equals, every
-from services.indexing.vectors.embedded import EmbeddedEngine
+from services.indexing.vectors.embedded.engine import EmbeddedEngine
 from services.indexing.vectors.engine import EnginePoint
 from services.indexing.vectors.errors import VectorStoreLocked, VectorStoreUnavailable
 from services.indexing.vectors.points import VectorQuery

@@ -16,7 +16,7 @@ from services.indexing.vectors.conditions import equals, every
 from services.indexing.vectors.engine import INDEXES, EngineSearch
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import VectorQuery
-from services.indexing.vectors.qdrant import QdrantEngine
+from services.indexing.vectors.qdrant.engine import QdrantEngine
 from services.indexing.vectors.store import VectorStore
 from tests.services.indexing.vectors.owners import ROOT, points
 from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, vector_of

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 import pytest
 
-from services.indexing.vectors import serving, wire
+from services.indexing.vectors.embedded import serving, wire
+from services.indexing.vectors.embedded.serving import EngineServer
 from services.indexing.vectors.errors import VectorStoreUnavailable
-from services.indexing.vectors.serving import EngineServer
 from tests.support.polling import eventually
 
 

@@ -12,10 +12,10 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from services.indexing.vectors import wire
+from services.indexing.vectors.embedded import wire
+from services.indexing.vectors.embedded.shard import Shard, ShardLocked, ShardOptions
+from services.indexing.vectors.embedded.shard_process import ShardServer
 from services.indexing.vectors.engine import INDEXES
-from services.indexing.vectors.shard import Shard, ShardLocked, ShardOptions
-from services.indexing.vectors.shard_process import ShardServer
 from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
 
 EVERYTHING: dict[str, object] = {"must": []}
@@ -180,7 +180,7 @@ async def test_a_process_whose_parent_is_gone_ends_at_once(tmp_path: Path) -> No
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "services.indexing.vectors.shard_process",
+        "services.indexing.vectors.embedded.shard_process",
         "0",
         str(os.getpid() + 1),
         orjson.dumps(options(tmp_path)).decode(),
@@ -191,3 +191,14 @@ async def test_a_process_whose_parent_is_gone_ends_at_once(tmp_path: Path) -> No
 
     assert b"the parent is gone" in error
     assert process.returncode == 1
+
+
+def test_a_store_made_before_an_index_gets_it_at_the_next_start(tmp_path: Path) -> None:
+    before: dict[str, str] = {field: kind for field, kind in INDEXES.items() if field not in ("version", "chunk_index")}
+    shard = Shard({**options(tmp_path), "indexes": before})
+    shard.upsert([one_point("old")])
+    shard.close()
+    shard = Shard(options(tmp_path))
+    assert shard._shard.info().payload_schema.keys() == INDEXES.keys()
+    assert shard.count(where=EVERYTHING) == 1
+    shard.close()

@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.indexing.vectors import wire
 from services.indexing.vectors.conditions import equals, every
+from services.indexing.vectors.embedded import wire
+from services.indexing.vectors.embedded.shared import SharedEngine
 from services.indexing.vectors.engine import EngineSearch
 from services.indexing.vectors.errors import InvalidPoint, VectorStoreLocked, VectorStoreUnavailable
-from services.indexing.vectors.shared import SharedEngine
 from services.indexing.vectors.store import EmbeddedStore, VectorStore
 from tests.services.indexing.vectors.owners import (
     PROGRAM,
@@ -63,7 +63,8 @@ async def test_a_user_starts_without_an_owner_and_finds_it_when_it_comes(folder:
 async def test_a_call_made_while_the_owner_is_away_waits_for_it_a_while(folder: Path) -> None:
     user, owner = user_of(folder), owner_in(folder)
     async with running(user):
-        counting = asyncio.create_task(user.count(every()))
+        late = time.monotonic() + 30
+        counting = asyncio.create_task(user.call("count", {"where": every()}, late, reconnect_within=30))
         async with running(owner):
             assert await counting == 0
 

@@ -1,6 +1,6 @@
 import pytest
 
-from services.indexing.vectors import wire
+from services.indexing.vectors.embedded import wire
 
 
 def test_frames_come_out_whole_however_they_arrive() -> None:

@@ -1,0 +1,56 @@
+"""Removing what is left of a deleted document or tenant from Postgres, a bounded number of rows a transaction.
+
+Nothing of it is shown any more: a deleted document is a tombstone, and the projects of a deleted tenant are not active.
+"""
+
+import uuid
+
+from sqlalchemy import exists, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.indexing.documents.models import Chunk, Document, EmbeddedBatch, VectorChange
+from services.indexing.jobs.models import RUNNING, Job
+from shared.bounded_deletes import ROWS, delete_some
+from shared.errors import Unavailable
+from shared.project_access import KnownProject, ProjectAccess
+
+
+async def erase_document(session: AsyncSession, document_id: uuid.UUID) -> bool:
+    """Remove some of the chunks and kept embeddings of a document that is deleted; whether none is left."""
+    for table in (EmbeddedBatch, Chunk):
+        if await delete_some(session, table, table.document_id == document_id):
+            return False
+    return True
+
+
+async def erase_tenant(session: AsyncSession) -> bool:
+    """Remove some of the rows of the session's tenant, which has a tombstone; whether only that is left.
+
+    Raises:
+        Unavailable: a job is still running; it will find that its document is deleted, and stop.
+    """
+    if await _bury_some(session) or await delete_some(session, Job, Job.state.not_in(RUNNING)):
+        return False
+    if await session.scalar(select(exists(Job.id).where(Job.state.in_(RUNNING)))):
+        raise Unavailable("jobs of the tenant are still running")
+    documents_changes = VectorChange.document_id.is_not(None)
+    return not (
+        await delete_some(session, EmbeddedBatch)
+        or await delete_some(session, Chunk)
+        or await delete_some(session, VectorChange, documents_changes)
+        or await delete_some(session, Document)
+        or await delete_some(session, ProjectAccess)
+        or await delete_some(session, KnownProject)
+    )
+
+
+async def _bury_some(session: AsyncSession) -> bool:
+    living = select(Document.tenant_id, Document.document_id).where(Document.deleted.is_(False))
+    buried = await session.scalars(
+        update(Document)
+        .where(tuple_(Document.tenant_id, Document.document_id).in_(living.limit(ROWS)))
+        .values(deleted=True, live_version=None, name="", attributes={})
+        .returning(Document.document_id)
+        .execution_options(synchronize_session=False)
+    )
+    return bool(buried.all())

@@ -1,0 +1,97 @@
+"""SQL of working off what the vector store is owed: whose turn it is, and what is left afterwards."""
+
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final, cast
+
+from sqlalchemy import CursorResult, case, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.indexing.documents import repository
+from services.indexing.documents.models import VectorChange
+
+# A claimed change is due again after so many seconds, and after twice as many each time, three times: two at once are
+# harmless, and a change that never succeeds must not hold up the others.
+_CLAIM_SECONDS: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    tenant_id: uuid.UUID
+    id: uuid.UUID
+    document_id: uuid.UUID | None
+    describe: bool
+    revision: uuid.UUID
+    position: uuid.UUID | None
+
+
+async def claim(session: AsyncSession, *, after: uuid.UUID, but: Collection[uuid.UUID]) -> Owed | None:
+    """The change of the next tenant, by id and round about, that has waited longest. One look at the index a claim."""
+    excluded = list(but)
+    for first in (after, uuid.UUID(int=0)):
+        again = _CLAIM_SECONDS * func.power(2, func.least(VectorChange.attempts, 3))
+        due = (
+            select(VectorChange.tenant_id, VectorChange.id)
+            .where(
+                VectorChange.tenant_id > first,
+                VectorChange.tenant_id.not_in(excluded),
+                VectorChange.due_at <= func.now(),
+            )
+            .order_by(VectorChange.tenant_id, VectorChange.due_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+            .cte("due")
+        )
+        rows = await session.execute(
+            update(VectorChange)
+            .where(VectorChange.tenant_id == due.c.tenant_id, VectorChange.id == due.c.id)
+            .values(due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, again), attempts=VectorChange.attempts + 1)
+            .returning(
+                VectorChange.tenant_id,
+                VectorChange.id,
+                VectorChange.document_id,
+                VectorChange.describe,
+                VectorChange.revision,
+                VectorChange.position,
+            )
+            .execution_options(synchronize_session=False)
+        )
+        for row in rows:
+            return Owed(*row)
+    return None
+
+
+async def settle(session: AsyncSession, change: Owed) -> None:
+    """Worked off, unless more became owed meanwhile."""
+    found = cast(
+        "CursorResult[None]",
+        await session.execute(
+            delete(VectorChange)
+            .where(VectorChange.id == change.id, VectorChange.revision == change.revision)
+            .execution_options(synchronize_session=False)
+        ),
+    )
+    if found.rowcount:
+        return
+    if not await go_on(session, change, None) and change.describe:
+        # Another process settled a later revision meanwhile, and this one may have overwritten what that described.
+        await repository.enqueue_vector_change(session, change.document_id, describe=True)
+
+
+async def go_on(session: AsyncSession, change: Owed, position: uuid.UUID | None) -> bool:
+    """Due again now, behind what others are owed; from `position`, unless more became owed. Whether it still is."""
+    found = cast(
+        "CursorResult[None]",
+        await session.execute(
+            update(VectorChange)
+            .where(VectorChange.id == change.id)
+            .values(
+                due_at=func.now(),
+                attempts=0,
+                position=case((VectorChange.revision == change.revision, position), else_=VectorChange.position),
+            )
+            .execution_options(synchronize_session=False)
+        ),
+    )
+    return bool(found.rowcount)

@@ -1,0 +1,36 @@
+"""Who did something lately."""
+
+import time
+from collections.abc import Hashable, Iterator
+from typing import Final, Generic, TypeVar
+
+_SECONDS: Final = 30.0
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Lately(Generic[K]):
+    """Remembers for `seconds`; `who in lately` asks."""
+
+    def __init__(self, seconds: float = _SECONDS) -> None:
+        self._seconds = seconds
+        # In the order of the last time.
+        self._when: dict[K, float] = {}
+
+    def note(self, who: K) -> None:
+        self._when.pop(who, None)
+        self._when[who] = time.monotonic()
+        self._forget()
+
+    def __contains__(self, who: K) -> bool:
+        self._forget()
+        return who in self._when
+
+    def __iter__(self) -> Iterator[K]:
+        self._forget()
+        return iter(self._when)
+
+    def _forget(self) -> None:
+        long_ago = time.monotonic() - self._seconds
+        while self._when and self._when[first := next(iter(self._when))] <= long_ago:
+            del self._when[first]

@@ -1,0 +1,92 @@
+"""What the extraction processes answer, checked: it may come from a process that a document has taken over."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from services.indexing.pipeline import frames
+from services.indexing.pipeline.confinement import Limits
+from services.indexing.pipeline.documents import SUPPORTED_CONTENT_TYPES, Chunk, ChunkedDocument
+from services.indexing.pipeline.errors import ERRORS, CorruptDocument, DocumentTooLarge
+
+LONGEST_CHUNK = 4096
+
+_MOST_IN_A_FRAME = frames.CHUNKS
+_Position = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Document:
+    content_type: str
+    title: Annotated[str, Field(max_length=1000)] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    code: str
+    kind: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    chunks: (
+        Annotated[
+            list[tuple[_Position, _Position, _Position | None, Annotated[str, Field(max_length=LONGEST_CHUNK)]]],
+            Field(max_length=_MOST_IN_A_FRAME),
+        ]
+        | None
+    ) = None
+    document: _Document | None = None
+    failure: _Failure | None = None
+
+
+_FRAME = TypeAdapter(_Frame)
+
+
+class Answer:
+    """Puts the frames of one answer together."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._chunks: list[Chunk] = []
+        self._end = 0
+
+    def take(self, payload: bytes) -> None:
+        """A frame that is not the last.
+
+        Raises:
+            CorruptDocument: it is no part of an answer.
+        """
+        for start, end, page, text in _parsed(payload).chunks or ():
+            self._add(start, end, page, text)
+
+    def end(self, payload: bytes) -> ChunkedDocument:
+        """The document, with the last frame.
+
+        Raises:
+            ExtractionError: The failure it reports, or `CorruptDocument` if it is no answer at all.
+        """
+        parsed = _parsed(payload)
+        if parsed.failure is not None:
+            reported = ERRORS.get(parsed.failure.code, CorruptDocument)
+            raise reported(parsed.failure.kind, detail=parsed.failure.detail)
+        if parsed.document is None or parsed.document.content_type not in SUPPORTED_CONTENT_TYPES or not self._chunks:
+            raise CorruptDocument(detail="inconsistent answer")
+        return ChunkedDocument(parsed.document.content_type, parsed.document.title, self._chunks)
+
+    def _add(self, start: int, end: int, page: int | None, text: str) -> None:
+        if not self._end <= start < end <= self._limits.max_characters or end - start != len(text) or "\0" in text:
+            raise CorruptDocument(detail="inconsistent answer")
+        if len(self._chunks) >= self._limits.max_chunks:
+            raise DocumentTooLarge(detail=f"more than {self._limits.max_chunks} chunks")
+        self._end = end
+        self._chunks.append(Chunk(len(self._chunks), start, end, text, page))
+
+
+def _parsed(payload: bytes) -> _Frame:
+    try:
+        return _FRAME.validate_json(payload, strict=True)
+    except ValidationError as error:
+        raise CorruptDocument(detail=f"malformed answer: {error.error_count()} errors") from error

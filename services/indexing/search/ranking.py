@@ -1,0 +1,123 @@
+"""The ranked hits of one query, as far as they are live."""
+
+import asyncio
+import uuid
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from typing import Final
+
+from services.indexing.documents import repository as documents
+from services.indexing.documents.repository import Described, Passage
+from services.indexing.search import cursors, facets
+from services.indexing.search.shares import SearchShares
+from services.indexing.vectors.errors import VectorStoreUnavailable
+from services.indexing.vectors.points import MAX_WINDOW, SEARCH_SECONDS, Hit, VectorQuery
+from services.indexing.vectors.store import ProjectVectors, VectorStore
+from shared.project_access import Admission
+from shared.telemetry import span
+from shared.tenancy import Database
+
+MAX_PAGE_BYTES: Final = 512 * 1024
+"""Text and metadata of one page, unless its first item alone is larger. A shorter page has a cursor to the next."""
+
+# Hits asked for beyond the page, so that a few stale ones do not cost a second round.
+_SLACK: Final = 10
+_DESCRIBED_AT_ONCE: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """`more`: whether there are hits behind it."""
+
+    hits: list[tuple[Hit, Passage]]
+    more: bool
+
+
+class Ranking:
+    """Reads the store at most twice, and Postgres only for as long as the admission holds."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: VectorStore,
+        shares: SearchShares,
+        tenant_id: uuid.UUID,
+        admission: Admission,
+        query: VectorQuery,
+    ) -> None:
+        self._database = database
+        self._vectors: ProjectVectors = store.project(tenant_id, admission.project_id)
+        self._shares = shares
+        self._tenant_id = tenant_id
+        self._admission = admission
+        self._query = query
+        self._hits: list[Hit] = []
+        self._depth = 0
+
+    async def read_all(self) -> None:
+        """As deep as a ranking goes."""
+        await self._read(MAX_WINDOW)
+
+    async def page(self, shown: AbstractSet[int], limit: int) -> Page:
+        """The best hits but those that were shown already."""
+        await self._read(len(shown) + limit + 1 + _SLACK)
+        found: list[tuple[Hit, Passage]] = []
+        met, size = set[uuid.UUID](), 0
+        while True:
+            fresh = [hit for hit in self._hits if hit.point_id not in met and cursors.mark(hit.point_id) not in shown]
+            # Once for no hits as well: who was admitted is told whether that still holds.
+            for start in range(0, len(fresh) or 1, limit + 1 + _SLACK):
+                batch = fresh[start : start + limit + 1 + _SLACK]
+                live = await self._live(batch)
+                for hit in batch:
+                    met.add(hit.point_id)
+                    if (passage := live.get((hit.document_id, hit.version, hit.chunk_index))) is None:
+                        continue
+                    size += len(passage.text) + len(passage.metadata)
+                    if len(found) == limit or (found and size > MAX_PAGE_BYTES):
+                        return Page(found, more=True)
+                    found.append((hit, passage))
+            if self._whole:
+                return Page(found, more=False)
+            await self.read_all()
+
+    async def documents(self, *, described: bool) -> list[Described]:
+        """The documents of all hits read, best first; with their metadata, as much of it as facets are counted over."""
+        versions = dict.fromkeys((hit.document_id, hit.version) for hit in self._hits)
+        ids = list(dict.fromkeys(document_id for document_id, _ in versions))
+        found: list[Described] = []
+        read = 0
+        for start in range(0, len(ids), _DESCRIBED_AT_ONCE):
+            batch = ids[start : start + _DESCRIBED_AT_ONCE]
+            async with self._database.tenant(self._tenant_id) as session:
+                known = await documents.described(session, self._admission, batch, with_metadata=described)
+            rows = {row.document_id: row for row in known if (row.document_id, row.version) in versions}
+            found += [rows[document_id] for document_id in batch if document_id in rows]
+            read += sum(len(row.metadata) for row in rows.values())
+            if read > facets.MAX_BYTES:
+                break
+        return found
+
+    @property
+    def _whole(self) -> bool:
+        """Whether there is nothing beyond what was read."""
+        return self._depth == MAX_WINDOW or len(self._hits) < self._depth
+
+    async def _read(self, depth: int) -> None:
+        depth = min(depth, MAX_WINDOW)
+        if self._depth >= depth:
+            return
+        query = replace(self._query, limit=depth, offset=0)
+        try:
+            with span("search vectors"):
+                async with self._shares.reading(self._tenant_id), asyncio.timeout(SEARCH_SECONDS):
+                    self._hits = await self._vectors.search(query)
+        except TimeoutError as error:
+            raise VectorStoreUnavailable("too slow") from error
+        self._depth = depth
+
+    async def _live(self, hits: list[Hit]) -> dict[tuple[uuid.UUID, int, int], Passage]:
+        keys = [(hit.document_id, hit.version, hit.chunk_index) for hit in hits]
+        async with self._database.tenant(self._tenant_id) as session:
+            passages = await documents.live_passages(session, self._admission, keys)
+        return {(passage.document_id, passage.version, passage.chunk_index): passage for passage in passages}

@@ -1,0 +1,63 @@
+"""Writing the answer to a search: straight to JSON, since a page may hold half a megabyte of metadata that Postgres has
+as JSON already. `services.indexing.search.schemas.SearchResponse` says what it looks like."""
+
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from services.indexing.documents.repository import Passage
+from services.indexing.search.facets import Facets
+from services.indexing.search.highlights import MAX_TEXT, Highlighter
+from services.indexing.vectors.points import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found. `started`: `time.perf_counter()` when it began."""
+
+    hits: Sequence[tuple[Hit, Passage]]
+    facets: Facets
+    next_cursor: str | None
+    started: float
+
+
+def writing(found: Found, highlighter: Highlighter) -> Generator[None, None, bytes]:
+    """The body of the answer. `yield`s now and then on the way."""
+    items = []
+    for hit, passage in found.hits:
+        yield
+        items.append((yield from _item(hit, passage, highlighter)))
+    yield
+    return orjson.dumps(
+        {
+            "items": items,
+            "facets": {
+                field: [{"value": value.value, "count": value.count} for value in values]
+                for field, values in found.facets.counts.items()
+            },
+            "facets_partial": found.facets.partial,
+            "next_cursor": found.next_cursor,
+            "took_ms": round((time.perf_counter() - found.started) * 1000, 2),
+        }
+    )
+
+
+def _item(hit: Hit, passage: Passage, highlighter: Highlighter) -> Generator[None, None, orjson.Fragment]:
+    marks = yield from highlighter.marking(passage.text)
+    return orjson.Fragment(
+        orjson.dumps(
+            {
+                "document_id": str(passage.document_id),
+                "document_name": passage.document_name,
+                "version": passage.version,
+                "chunk_index": passage.chunk_index,
+                "score": hit.score,
+                "text": passage.text[:MAX_TEXT],
+                "highlights": [{"start": start, "end": end} for start, end in marks],
+                "page": passage.page,
+                "metadata": orjson.Fragment(passage.metadata),
+            }
+        )
+    )

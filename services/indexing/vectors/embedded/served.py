@@ -1,0 +1,44 @@
+"""The embedded engine, also served to the other processes of the service for as long as it is started."""
+
+from pathlib import Path
+
+from services.indexing.vectors.embedded.engine import EmbeddedEngine
+from services.indexing.vectors.embedded.serving import EngineServer
+
+
+class ServedEngine(EmbeddedEngine):
+    """Restarts of the shard's process stay invisible to callers: their connections are with this process."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        listen: Path,
+        dimensions: int,
+        average_chunk_tokens: float,
+        lock_timeout: float,
+        call_timeout: float,
+        indexing_threshold_kb: int = 10_000,
+    ) -> None:
+        super().__init__(
+            path,
+            dimensions=dimensions,
+            average_chunk_tokens=average_chunk_tokens,
+            lock_timeout=lock_timeout,
+            call_timeout=call_timeout,
+            indexing_threshold_kb=indexing_threshold_kb,
+        )
+        self._server = EngineServer(self, listen, dimensions=dimensions)
+
+    async def start(self) -> None:
+        """Raises VectorStoreUnavailable also when there can be no socket."""
+        await super().start()
+        try:
+            await self._server.start()
+        except BaseException:
+            await super().stop()
+            raise
+
+    async def stop(self) -> None:
+        await self._server.stop()
+        await super().stop()

@@ -1,0 +1,59 @@
+"""The store that the settings name."""
+
+from typing import Final
+
+from services.indexing.settings import IndexingSettings
+from services.indexing.vectors.embedded.engine import EmbeddedEngine
+from services.indexing.vectors.embedded.served import ServedEngine
+from services.indexing.vectors.embedded.shared import SharedEngine
+from services.indexing.vectors.engine import Engine
+from services.indexing.vectors.store import VectorStore
+
+_AVERAGE_CHUNK_TOKENS: Final = 100.0
+_LOCK_SECONDS: Final = 10.0
+_CALL_SECONDS: Final = 30.0
+
+
+def store_of(settings: IndexingSettings, dimensions: int) -> VectorStore:
+    """For vectors of so many numbers; not started yet."""
+    return VectorStore(_engine_of(settings, dimensions), dimensions=dimensions)
+
+
+def _engine_of(settings: IndexingSettings, dimensions: int) -> Engine:
+    folder = settings.data_dir / "vectors"
+    if settings.qdrant_url is not None:
+        return _qdrant(settings, settings.qdrant_url, dimensions)
+    if settings.vectors_socket is not None:
+        return SharedEngine(settings.vectors_socket, dimensions=dimensions, call_timeout=_CALL_SECONDS)
+    if settings.vectors_listen is not None:
+        return ServedEngine(
+            folder,
+            listen=settings.vectors_listen,
+            dimensions=dimensions,
+            average_chunk_tokens=_AVERAGE_CHUNK_TOKENS,
+            lock_timeout=_LOCK_SECONDS,
+            call_timeout=_CALL_SECONDS,
+        )
+    return EmbeddedEngine(
+        folder,
+        dimensions=dimensions,
+        average_chunk_tokens=_AVERAGE_CHUNK_TOKENS,
+        lock_timeout=_LOCK_SECONDS,
+        call_timeout=_CALL_SECONDS,
+    )
+
+
+def _qdrant(settings: IndexingSettings, url: str, dimensions: int) -> Engine:
+    # Its client takes two seconds and 90 MiB to import: only for who uses it.
+    from services.indexing.vectors.qdrant.engine import QdrantEngine  # noqa: PLC0415
+
+    assert settings.qdrant_api_key is not None  # noqa: S101  # the settings see to it
+    return QdrantEngine(
+        url,
+        grpc_port=settings.qdrant_grpc_port,
+        api_key=settings.qdrant_api_key.get_secret_value(),
+        collection=settings.qdrant_collection,
+        dimensions=dimensions,
+        average_chunk_tokens=_AVERAGE_CHUNK_TOKENS,
+        call_timeout=_CALL_SECONDS,
+    )

@@ -1,0 +1,297 @@
+"""A Qdrant server as the engine, over gRPC.
+
+Guarantees what every engine does (engine.py). It starts whether or not the server is there, and makes the collection
+when it first finds none. Term statistics are those of the corpus that a search names, which takes Qdrant 1.19: an older
+server would ignore that, so it is not used at all.
+Does not guarantee: exact neighbours (the server builds graphs); equal keyword scores where the collection has several
+shards, each of which counts terms for itself; that what `flush` follows survives a power cut, since the server writes
+to the platter when it sees fit; that a write given up on is not done later, by a server that was frozen.
+Fails by: VectorStoreUnavailable, whatever the client raises. A collection that was there and is gone is not made again
+while the process lives: no answer is better than one from an empty store. A restart makes it anew.
+"""
+
+import asyncio
+import contextlib
+import math
+import warnings
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, cast
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from grpc import RpcError, StatusCode
+from grpc.aio import AioRpcError
+from qdrant_client import AsyncQdrantClient, models
+from qdrant_client.common.client_exceptions import QdrantException
+
+from services.indexing.vectors.engine import Condition, EnginePoint, EngineRecord, EngineSearch, Payload
+from services.indexing.vectors.errors import VectorStoreUnavailable
+from services.indexing.vectors.keywords import KeywordModel
+from services.indexing.vectors.points import MAX_WINDOW
+from services.indexing.vectors.qdrant import collection
+from services.indexing.vectors.qdrant.collection import DENSE, KEYWORDS
+from services.indexing.vectors.qdrant.filters import filter_of
+from services.indexing.vectors.ranking import Ranked, fuse, ranked
+from shared import telemetry
+from shared.resilience import Backoff
+
+_log = telemetry.get_logger(__name__)
+
+_IDENTITY: Final = ["tenant_id", "project_id", "document_id", "version", "generation", "chunk_index"]
+_BATCH: Final = 64
+_WRITES_UNDER_WAY: Final = 8
+_PING_SECONDS: Final = 2.0
+_RECONNECT_SECONDS: Final = 2.0
+_PING_RECONNECT_SECONDS: Final = 0.5
+_FAILURES: Final = (RpcError, QdrantException, OSError, ValueError)
+"""ValueError: what the client makes of an answer it does not understand."""
+_CHANNEL: Final = {
+    # Without these a channel waits up to two minutes before it tries again, and half a minute with an old address.
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.min_reconnect_backoff_ms": 500,
+    "grpc.max_reconnect_backoff_ms": 2_000,
+    "grpc.dns_min_time_between_resolutions_ms": 1_000,
+    # A server that vanished without a word is found out.
+    "grpc.keepalive_time_ms": 20_000,
+    "grpc.keepalive_timeout_ms": 5_000,
+}
+
+
+class QdrantEngine:
+    def __init__(
+        self,
+        url: str,
+        *,
+        grpc_port: int,
+        api_key: str,
+        collection: str,
+        dimensions: int,
+        average_chunk_tokens: float,
+        call_timeout: float,
+    ) -> None:
+        address = urlsplit(url)
+        self._host, self._tls = address.hostname, address.scheme == "https"
+        self._grpc_port = grpc_port
+        self._api_key = api_key
+        self._collection = collection
+        self._dimensions = dimensions
+        self._keywords = KeywordModel(average_chunk_tokens)
+        self._call_timeout = call_timeout
+        self._client: AsyncQdrantClient | None = None
+        self._preparing: asyncio.Task[None] | None = None
+        self._prepared = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._away = "the Qdrant server was not reached yet"
+        self._writing = asyncio.Semaphore(_WRITES_UNDER_WAY)
+
+    async def start(self) -> None:
+        """Returns at once; calls wait for the server, for a short time."""
+        if self._preparing is not None:
+            raise RuntimeError("already started")
+        with warnings.catch_warnings():
+            # That a key is sent without TLS: between containers of one private network it is.
+            warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
+            self._client = AsyncQdrantClient(
+                host=self._host,
+                grpc_port=self._grpc_port,
+                https=self._tls,
+                prefer_grpc=True,
+                api_key=self._api_key,
+                timeout=math.ceil(self._call_timeout),
+                grpc_options=dict(_CHANNEL),
+                check_compatibility=False,  # asks over REST, in a thread of its own; `check_version` is stricter
+            )
+        self._preparing = asyncio.create_task(self._prepare(self._client))
+
+    async def stop(self) -> None:
+        """Safe to call twice."""
+        preparing, self._preparing = self._preparing, None
+        if preparing is not None:
+            preparing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await preparing
+        client, self._client = self._client, None
+        self._prepared.clear()
+        self._away = "the vector store is not started"
+        if client is not None:
+            await client.close()
+
+    async def _prepare(self, client: AsyncQdrantClient) -> None:
+        """Keeps `_prepared` true to the server: set while the collection is there and ours."""
+        backoff, seen = Backoff(first=0.1, most=2.0), False
+        while True:
+            try:
+                await self._ensure(client, create=not seen)
+            except VectorStoreUnavailable as error:
+                self._away = error.reason
+                delay = backoff.next()
+                if backoff.worth_telling:
+                    _log.warning("qdrant_away", reason=error.reason, retry_in=round(delay, 2))
+                await asyncio.sleep(delay)
+                continue
+            seen = True
+            backoff.reset()
+            self._gone.clear()
+            self._prepared.set()
+            _log.info("qdrant_connected", collection=self._collection)
+            await self._gone.wait()
+            self._prepared.clear()
+
+    async def _ensure(self, client: AsyncQdrantClient, *, create: bool) -> None:
+        async with self._mapped("the start", self._call_timeout):
+            await collection.check_version(client)
+            await collection.ensure(client, self._collection, dimensions=self._dimensions, create=create)
+
+    @asynccontextmanager
+    async def _asking(
+        self, what: str, seconds: float | None = None, *, reconnect_within: float = _RECONNECT_SECONDS
+    ) -> AsyncIterator[AsyncQdrantClient]:
+        """The client, when the collection is ready; every failure inside the block mapped."""
+        try:
+            async with asyncio.timeout(reconnect_within):
+                await self._prepared.wait()
+        except TimeoutError as error:
+            raise VectorStoreUnavailable(self._away) from error
+        if self._client is None:
+            raise VectorStoreUnavailable(self._away)
+        async with self._mapped(what, seconds or self._call_timeout):
+            yield self._client
+
+    @asynccontextmanager
+    async def _mapped(self, what: str, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise VectorStoreUnavailable(f"{what} was not answered in {seconds:g} s") from error
+        except asyncio.CancelledError as error:
+            # The client also says so when it was closed meanwhile; only a caller that is cancelled may see it.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise VectorStoreUnavailable(f"{what} was cut off") from error
+        except AioRpcError as error:
+            if error.code() is StatusCode.NOT_FOUND:
+                self._away = f"the collection {self._collection} is gone"
+                self._gone.set()
+            raise VectorStoreUnavailable(f"{what} failed: {error.code().name}: {error.details()}") from error
+        except _FAILURES as error:
+            raise VectorStoreUnavailable(f"{what} failed: {type(error).__name__}: {error}") from error
+
+    async def ping(self) -> None:
+        """Also notices a server that was replaced by an older or an empty one."""
+        async with self._asking("ping", _PING_SECONDS, reconnect_within=_PING_RECONNECT_SECONDS) as client:
+            await collection.check_version(client)
+            if not await client.collection_exists(self._collection):
+                self._gone.set()
+                raise VectorStoreUnavailable(f"the collection {self._collection} is gone")
+
+    async def upsert(self, points: Sequence[EnginePoint]) -> None:
+        for start in range(0, len(points), _BATCH):
+            async with self._writing, self._asking("upsert") as client:
+                batch = await asyncio.to_thread(self._structs, points[start : start + _BATCH])
+                await client.upsert(self._collection, batch, wait=True)
+
+    def _structs(self, points: Sequence[EnginePoint]) -> list[models.PointStruct]:
+        return [self._struct(point) for point in points]
+
+    def _struct(self, point: EnginePoint) -> models.PointStruct:
+        terms = self._keywords.of_chunk(point["text"])
+        keywords = models.SparseVector(indices=list(terms.indices), values=list(terms.values))
+        return models.PointStruct(
+            id=point["id"], vector={DENSE: point["vector"], KEYWORDS: keywords}, payload=point["payload"]
+        )
+
+    async def set_payload(self, where: Condition, payload: Payload) -> None:
+        async with self._writing, self._asking("set_payload") as client:
+            await client.set_payload(self._collection, dict(payload), filter_of(where), wait=True)
+
+    async def delete(self, where: Condition) -> int:
+        """How many points there were a moment before. Deleted is also what came since."""
+        async with self._writing, self._asking("delete") as client:
+            chosen = filter_of(where)
+            found = await client.count(self._collection, chosen, exact=True)
+            await client.delete(self._collection, models.FilterSelector(filter=chosen), wait=True)
+            return found.count
+
+    async def search(self, search: EngineSearch) -> list[EngineRecord]:
+        """Rankings are fused here: the server orders equal sums at random, and pages need one order."""
+        async with self._asking("search") as client:
+            queries = self._queries(search)
+            if not queries:
+                return []
+            answers = await client.query_batch_points(self._collection, queries)
+            rankings = [ranked((UUID(str(point.id)).int, point.score) for point in answer.points) for answer in answers]
+            ranking = fuse(rankings) if search["fused"] else rankings[0]
+            return await self._page(client, ranking, search["offset"], search["limit"])
+
+    def _queries(self, search: EngineSearch) -> list[models.QueryRequest]:
+        """Every ranking goes to the same depth whatever the page: a deeper one could reorder the pages before."""
+        where = filter_of(search["where"])
+        queries = []
+        if search["vector"] is not None:
+            queries.append(_query(search["vector"], DENSE, where, None))
+        terms = None if search["text"] is None else self._keywords.of_query(search["text"])
+        if terms is not None:
+            # Term statistics of the scope alone: those of the collection would tell of other tenants' words.
+            statistics = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(search["corpus"])))
+            vector = models.SparseVector(indices=list(terms.indices), values=list(terms.values))
+            queries.append(_query(vector, KEYWORDS, where, statistics))
+        return queries
+
+    async def _page(
+        self, client: AsyncQdrantClient, ranking: list[Ranked], offset: int, limit: int
+    ) -> list[EngineRecord]:
+        """What was deleted between ranking and reading never was in the ranking: the page is made again without it."""
+        while page := ranking[offset : offset + limit]:
+            ids: list[models.ExtendedPointId] = [str(UUID(int=point)) for point, _ in page]
+            found = await client.retrieve(self._collection, ids, with_payload=_IDENTITY, with_vectors=False)
+            by_id = {UUID(str(record.id)).int: record for record in found}
+            if len(by_id) == len(page):
+                return [_record(by_id[point], score) for point, score in page]
+            gone = {point for point, _ in page} - by_id.keys()
+            ranking = [(point, score) for point, score in ranking if point not in gone]
+        return []
+
+    async def count(self, where: Condition) -> int:
+        async with self._asking("count") as client:
+            return (await client.count(self._collection, filter_of(where), exact=True)).count
+
+    async def scroll(self, where: Condition, *, after: UUID | None, limit: int) -> list[EngineRecord]:
+        async with self._asking("scroll") as client:
+            records, _ = await client.scroll(
+                self._collection,
+                filter_of(where),
+                limit=limit,
+                offset=None if after is None else str(UUID(int=after.int + 1)),
+                with_payload=_IDENTITY,
+                with_vectors=False,
+            )
+            return [_record(record, 0.0) for record in records]
+
+    async def flush(self) -> None:
+        """Nothing to ask for: the server flushes by itself, within seconds, and has its write-ahead log until then."""
+        await self.ping()
+
+    async def optimize(self) -> None:
+        """Nothing to ask for: the server optimises by itself."""
+        await self.ping()
+
+
+def _query(
+    vector: list[float] | models.SparseVector, using: str, where: models.Filter, params: models.SearchParams | None
+) -> models.QueryRequest:
+    return models.QueryRequest(
+        query=models.NearestQuery(nearest=vector),
+        using=using,
+        filter=where,
+        params=params,
+        limit=MAX_WINDOW,
+        with_payload=False,
+        with_vector=False,
+    )
+
+
+def _record(record: models.Record, score: float) -> EngineRecord:
+    return cast(EngineRecord, {**(record.payload or {}), "id": str(record.id), "score": score})
