@@ -12,12 +12,12 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from services.notifier.feeds import announcements
+from services.notifier.feeds import announcements, erasure
 from services.notifier.feeds.announcements import Announcer
 from services.notifier.feeds.handlers import feed_handlers
 from services.notifier.feeds.service import Retention
 from services.notifier.settings import NotifierSettings
-from services.notifier.streams import ticks
+from services.notifier.streams import progress_ticks
 from services.notifier.streams.connections import Connections
 from services.notifier.streams.hub import Hub
 from services.notifier.streams.metrics import StreamReadings
@@ -25,13 +25,16 @@ from services.notifier.streams.revocations import Revocations
 from services.notifier.streams.service import Streaming
 from services.notifier.streams.shutdown import on_stop_signal
 from services.notifier.streams.snapshots import Snapshots
-from shared.access import ProjectDirectory, access_handlers
 from shared.background import run_in_background
-from shared.following import follow
 from shared.handlers import Handler
 from shared.health import Check
+from shared.invalidations.holder import Holder, Ownership
+from shared.invalidations.projected_copies import Projection
+from shared.project_access import ProjectDirectory, access_handlers
 from shared.redis_clients import PROGRESS_STREAM, reader_client, stream_of
 from shared.service import Runtime
+from shared.settings import Role
+from shared.stream_tail import follow
 
 Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[Handler[Any]]]]
 
@@ -41,7 +44,9 @@ def resources(settings: NotifierSettings) -> Resources:
 
     @asynccontextmanager
     async def run(app: FastAPI, runtime: Runtime) -> AsyncIterator[Sequence[Handler[Any]]]:
-        streaming = _streaming(settings, runtime)
+        ownership = Ownership("projects", settings.projects_url, "notifier", durable=True)
+        projection = Projection(Holder(ownership, runtime.tokens, runtime.http))
+        streaming = _streaming(settings, runtime, projection)
         revocations = Revocations(streaming.connections, runtime.database, streaming.directory)
         announcer = Announcer(runtime.redis, streaming.hub.tell)
         app.state.streaming = streaming
@@ -54,28 +59,38 @@ def resources(settings: NotifierSettings) -> Resources:
                 ("poll", streaming.hub.poll),
                 ("connections", streaming.connections.tend),
                 ("revocations", revocations.run),
+                ("erasure", partial(erasure.run, runtime.database)),
             ):
                 await stack.enter_async_context(run_in_background(work, name=name))
             for name, on_entry, on_gap in (
                 (announcements.STREAM, announcements.hear(streaming.hub.wake), _nothing),
-                (PROGRESS_STREAM, ticks.hear(streaming.hub), _nothing),
-                (stream_of("identity"), revocations.on_entry, revocations.on_identity_gap),
-                (stream_of("projects"), revocations.on_entry, revocations.on_projects_gap),
+                (PROGRESS_STREAM, progress_ticks.hear(streaming.hub), _nothing),
+                (stream_of("identity"), partial(revocations.hear, stream_of("identity")), revocations.on_identity_gap),
+                (stream_of("projects"), partial(revocations.hear, stream_of("projects")), revocations.on_projects_gap),
             ):
                 redis = reader_client(settings.redis_url.get_secret_value())
                 stack.push_async_callback(redis.aclose)
                 following = run_in_background(partial(follow, redis, name, on_entry, on_gap), name=name)
                 runtime.checks[f"following {name}"] = _running(await stack.enter_async_context(following))
+            if Role.HTTP in settings.roles:
+                # The handlers of feeds keep an order, which the lease does not: their events come by the stream alone.
+                kept = projection.kept(
+                    runtime,
+                    "projects",
+                    access_handlers("notifier"),
+                    applied=lambda entry: revocations.hear(stream_of("projects"), b"", {b"event": entry}),
+                )
+                await stack.enter_async_context(kept)
             yield _handlers(settings, announcer)
 
     return run
 
 
-def _streaming(settings: NotifierSettings, runtime: Runtime) -> Streaming:
+def _streaming(settings: NotifierSettings, runtime: Runtime, projection: Projection) -> Streaming:
     return Streaming(
         settings=settings,
         database=runtime.database,
-        directory=ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http),
+        directory=ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http, projection),
         connections=Connections(settings),
         hub=Hub(runtime.database, poll_seconds=settings.poll_seconds),
         snapshots=Snapshots(settings.indexing_url, runtime.tokens, runtime.http, seconds=settings.snapshot_seconds),

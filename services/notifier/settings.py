@@ -17,6 +17,7 @@ class NotifierSettings(DatabaseSettings):
     service: ClassVar[str] = "notifier"
 
     indexing_url: str
+    projects_url: str
 
     keep_events: int = Field(default=10_000, ge=1)
     keep_for: timedelta = timedelta(days=7)

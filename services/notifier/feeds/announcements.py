@@ -76,7 +76,7 @@ class Announcer:
 
 
 def hear(wake: Wake) -> Callable[[bytes, dict[bytes, bytes]], None]:
-    """A reader of the stream for `shared.following.follow`."""
+    """A reader of the stream for `shared.stream_tail.follow`."""
 
     def on_entry(_entry_id: bytes, fields: dict[bytes, bytes]) -> None:
         try:

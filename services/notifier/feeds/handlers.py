@@ -20,6 +20,7 @@ from shared.events.projects import (
     DocumentFailed,
     DocumentIndexed,
     DocumentIndexing,
+    DocumentUpdated,
     DocumentUploaded,
     ProjectDeleted,
     ProjectEvent,
@@ -49,6 +50,7 @@ SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
     DocumentIndexed: _shown("document.indexed", "version", "job_id", "chunk_count"),
     DocumentFailed: _shown("document.failed", "version", "job_id", "code", "reason"),
     DocumentCancelled: _shown("document.cancelled", "version", "job_id"),
+    DocumentUpdated: _shown("document.updated", "version", "name"),
     DocumentDeleted: _shown(DOCUMENT_DELETED, "version"),
     ProjectUpdated: _shown("project.updated", "name"),
     ProjectDeleted: _shown("project.deleted"),
@@ -57,7 +59,7 @@ SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
 
 
 def feed_handlers(retention: Retention, announce: Announce) -> Sequence[Handler[Any]]:
-    """Handlers that append what clients may see, and forget a deleted tenant.
+    """Handlers that append what clients may see, and leave the tombstone of a deleted tenant.
 
     Args:
         announce: called after the commit of each append; must not block.
@@ -103,4 +105,4 @@ def _subject_of(event: DocumentEvent | ProjectEvent) -> uuid.UUID:
 async def _forget_tenant(session: AsyncSession, event: TenantDeleted, envelope: Envelope) -> None:
     if event.tenant_id != envelope.tenantid:
         raise ValueError("the event names another tenant than its envelope")
-    await repository.forget_tenant(session)
+    await repository.bury_tenant(session)

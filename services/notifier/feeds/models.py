@@ -52,3 +52,12 @@ class FeedEvent(TenantOwned, Base):
     data: Mapped[dict[str, Any]]
     traceparent: Mapped[str | None]
     appended_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+
+
+class DeletedTenant(TenantOwned, Base):
+    """The tombstone of a tenant: nothing is appended any more. `due_at` is null once all of its rows are removed."""
+
+    __tablename__ = "deleted_tenants"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id"), Index("ix_deleted_tenants_due_at", "due_at"))
+
+    due_at: Mapped[datetime | None]

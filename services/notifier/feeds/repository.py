@@ -10,8 +10,7 @@ from sqlalchemy import ARRAY, Text, cast, delete, exists, func, literal, or_, se
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.notifier.feeds.models import DOCUMENT_DELETED, Feed, FeedEvent
-from shared.access import KnownProject, ProjectAccess
+from services.notifier.feeds.models import DOCUMENT_DELETED, DeletedTenant, Feed, FeedEvent
 from shared.tenancy import tenant_of
 
 
@@ -85,21 +84,26 @@ async def next_sequences(session: AsyncSession, project_id: uuid.UUID) -> tuple[
 
 
 async def give_back(session: AsyncSession, project_id: uuid.UUID) -> None:
-    """Undo `next_sequences` of this transaction, which still holds both rows."""
-    feeds = (project_id, tenant_of(session))
-    await session.execute(
-        update(Feed).where(Feed.feed_id.in_(feeds)).values(last_sequence=Feed.last_sequence - 1),
-        execution_options={"synchronize_session": False},
-    )
+    """Undo `next_sequences` of this transaction, which still holds both rows. A feed that it began is none again."""
+    feeds = Feed.feed_id.in_((project_id, tenant_of(session)))
+    for statement in (
+        update(Feed).where(feeds).values(last_sequence=Feed.last_sequence - 1),
+        delete(Feed).where(feeds, Feed.last_sequence == 0),
+    ):
+        await session.execute(statement, execution_options={"synchronize_session": False})
 
 
 async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_sequence: int) -> bool:
-    """Store the event; False, and nothing stored, when the feed holds it or the deletion of what it is about."""
+    """Store the event; False, and nothing stored, when the feed holds it or the deletion of what it is about, or the
+    tenant is deleted."""
     tenant_id = tenant_of(session)
     deletion = (FeedEvent.subject_id == event.subject_id) & (FeedEvent.type == DOCUMENT_DELETED)
-    pointless = exists(FeedEvent.event_id).where(
-        FeedEvent.tenant_id == tenant_id,
-        or_(FeedEvent.event_id == event.event_id, (FeedEvent.project_id == event.project_id) & deletion),
+    pointless = or_(
+        exists(FeedEvent.event_id).where(
+            FeedEvent.tenant_id == tenant_id,
+            or_(FeedEvent.event_id == event.event_id, (FeedEvent.project_id == event.project_id) & deletion),
+        ),
+        exists(DeletedTenant.tenant_id).where(DeletedTenant.tenant_id == tenant_id),
     )
     row = {
         FeedEvent.project_id: event.project_id,
@@ -188,7 +192,11 @@ async def newest_before(session: AsyncSession, project_id: uuid.UUID, moment: da
     )
 
 
-async def forget_tenant(session: AsyncSession) -> None:
-    """Remove everything the notifier keeps of the session's tenant."""
-    for table in (FeedEvent, Feed, KnownProject, ProjectAccess):
-        await session.execute(delete(table), execution_options={"synchronize_session": False})
+async def bury_tenant(session: AsyncSession) -> None:
+    """Leave its tombstone, once everything that is being appended has committed."""
+    held = insert(Feed).values(feed_id=tenant_of(session), last_sequence=0)
+    await session.execute(
+        held.on_conflict_do_update(index_elements=["tenant_id", "feed_id"], set_={"last_sequence": Feed.last_sequence})
+    )
+    tombstone = insert(DeletedTenant).values(due_at=func.now())
+    await session.execute(tombstone.on_conflict_do_nothing(index_elements=["tenant_id"]))

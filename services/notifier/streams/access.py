@@ -1,16 +1,36 @@
 """Who may follow which feed, asked when a stream opens and again while it is open."""
 
 import uuid
+from collections.abc import Hashable
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.notifier.feeds.repository import FeedKey
-from shared.access import KnownProject, ProjectAccess, ProjectDirectory
 from shared.auth import Principal, Scope
 from shared.errors import Forbidden
+from shared.project_access import KnownProject, ProjectAccess, ProjectDirectory, held_by
+from shared.tenancy import Database
 
 EVERYTHING = None
+
+
+async def ensure_known(
+    database: Database,
+    principal: Principal,
+    directory: ProjectDirectory,
+    key: FeedKey,
+    *,
+    asker: Hashable | None = None,
+) -> None:
+    """Have heard of what `require` asks for; without a transaction open.
+
+    Raises:
+        NotFound, Unavailable: as `require`.
+    """
+    project_id = principal.project_id if key.is_tenant_wide else key.feed_id
+    if project_id is not None:
+        await directory.ensure_known(database, principal, tenant_id=key.tenant_id, project_id=project_id, asker=asker)
 
 
 async def require(
@@ -21,7 +41,7 @@ async def require(
     Raises:
         NotFound: the project is none of the caller's.
         Forbidden: the credential may not read events.
-        Unavailable: the project is unknown here and its owner does not answer.
+        Unavailable: the project's owner has not been heard of lately.
     """
     if not key.is_tenant_wide:
         await directory.require(session, principal, project_id=key.feed_id, scope=Scope.EVENTS_READ)
@@ -33,14 +53,15 @@ async def require(
         return frozenset({principal.project_id})
     if principal.is_tenant_admin:
         return EVERYTHING
-    return await _projects_of(session, principal.user_id)
+    directory.check(key.tenant_id)
+    return await _projects_of(session, principal)
 
 
-async def _projects_of(session: AsyncSession, user_id: uuid.UUID | None) -> frozenset[uuid.UUID]:
+async def _projects_of(session: AsyncSession, principal: Principal) -> frozenset[uuid.UUID]:
     """Active projects in which the user has a role; every role may read events."""
     rows = await session.scalars(
         select(ProjectAccess.project_id)
         .join(KnownProject, KnownProject.project_id == ProjectAccess.project_id)
-        .where(ProjectAccess.user_id == user_id, ProjectAccess.role.is_not(None), KnownProject.active)
+        .where(held_by(principal), ProjectAccess.role.is_not(None), KnownProject.active)
     )
     return frozenset(rows)

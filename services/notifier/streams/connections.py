@@ -9,6 +9,7 @@ import random
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 from services.notifier.feeds.repository import FeedKey
 from services.notifier.settings import NotifierSettings
@@ -19,6 +20,8 @@ from shared.auth import Principal
 
 _UNSTARTED_SECONDS = 30.0
 _MOST_TEND_SECONDS = 1.0
+# How many streams are looked after before others may do something.
+_TENDED_AT_ONCE = 500
 
 
 class Connections:
@@ -55,6 +58,8 @@ class Connections:
             raise TooManyStreams(retry_after=5)
         now = asyncio.get_running_loop().time()
         lasts = settings.stream_seconds * random.uniform(1, 4 / 3)  # noqa: S311  # spreading load, not a secret
+        if principal.credential_until is not None:
+            lasts = min(lasts, (principal.credential_until - datetime.now(UTC)).total_seconds())
         connection = Connection(principal, key, queue_frames=settings.queue_frames, now=now, ends_at=now + lasts)
         self._by_tenant.setdefault(key.tenant_id, set()).add(connection)
         self._by_caller[caller] += 1
@@ -78,6 +83,10 @@ class Connections:
 
     def of_tenant(self, tenant_id: uuid.UUID) -> list[Connection]:
         return list(self._by_tenant.get(tenant_id, ()))
+
+    def tenants(self) -> list[uuid.UUID]:
+        """Those with a stream."""
+        return list(self._by_tenant)
 
     def __iter__(self) -> Iterator[Connection]:
         for of_tenant in list(self._by_tenant.values()):
@@ -109,8 +118,10 @@ class Connections:
         while True:
             await asyncio.sleep(min(_MOST_TEND_SECONDS, self._settings.heartbeat_seconds / 4))
             now = asyncio.get_running_loop().time()
-            for connection in self:
+            for number, connection in enumerate(self, start=1):
                 self._tend_one(connection, now)
+                if number % _TENDED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     def _tend_one(self, connection: Connection, now: float) -> None:
         since = connection.writing_since

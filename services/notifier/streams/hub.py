@@ -6,13 +6,18 @@ Postgres in one short transaction, encoded once and offered to all: announcement
 
 Guarantees: subscribers are offered every event after the position at which they joined, in order, without a gap.
 Covers lost announcements by asking, every `poll_seconds`, how far the feeds of a tenant have come: one transaction per
-tenant, paced so that many tenants make the round longer instead of the load higher.
+tenant, paced so that many tenants make the round longer instead of the load higher. Tenants take turns at reading, and
+the polls are one of them: many busy feeds of one tenant delay its own. A frame for thousands of subscribers is offered
+to some hundreds at a time, and other work goes on in between; each of them gets its frames in order all the same.
 Fails by: waiting. While Postgres does not answer, channels keep their position and try again with backoff.
 """
 
 import asyncio
+import sys
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -21,7 +26,8 @@ from services.notifier.feeds.repository import FeedKey, StoredEvent
 from services.notifier.streams import frames
 from services.notifier.streams.connection import Connection
 from services.notifier.streams.frames import Frame
-from services.notifier.streams.progress import Progress
+from services.notifier.streams.progress_throttle import Progress
+from shared.fair_semaphore import FairSemaphore
 from shared.resilience import Backoff
 from shared.telemetry import get_logger, span
 from shared.tenancy import Database
@@ -29,15 +35,19 @@ from shared.tenancy import Database
 PAGE = 500
 NO_END = 2**63 - 1
 _READERS = 4
+_READERS_EACH = 2
+_POLL = "poll"
 _FRAMES_PER_TURN = 64
+# How many streams are offered a frame before others may do something.
+_OFFERED_AT_ONCE: Final = 500
 _POLL_GAP_SECONDS = 0.01
 _log = get_logger(__name__)
 
 
 class Channel:
-    """One feed as its subscribers here have been told it."""
+    """One feed as its subscribers here have been told it; the last frames may still be on their way to many of them."""
 
-    __slots__ = ("grown", "key", "position", "progress", "reading", "subscribers")
+    __slots__ = ("_frames", "_offering", "grown", "key", "position", "progress", "reading", "room", "subscribers")
 
     def __init__(self, key: FeedKey, position: int) -> None:
         self.key = key
@@ -46,10 +56,41 @@ class Channel:
         self.grown = False
         self.reading: asyncio.Task[None] | None = None
         self.progress = Progress(self.show)
+        self._frames: deque[Frame] = deque()
+        self._offering: asyncio.Task[None] | None = None
+        # Set unless so many frames are on their way that more had better wait as rows.
+        self.room = asyncio.Event()
+        self.room.set()
 
     def show(self, frame: Frame) -> None:
-        for connection in self.subscribers:
-            connection.offer(frame)
+        """Offer a frame to all subscribers, after the frames before it. Progress is thinned while many are on their
+        way."""
+        if self._offering is None and len(self.subscribers) <= _OFFERED_AT_ONCE:
+            for connection in self.subscribers:
+                connection.offer(frame)
+            return
+        if frame.sequence is None and len(self._frames) >= _FRAMES_PER_TURN // 2:
+            return
+        self._frames.append(frame)
+        if len(self._frames) >= _FRAMES_PER_TURN:
+            self.room.clear()
+        if self._offering is None:
+            self._offering = asyncio.create_task(self._offer(), name="offering frames")
+
+    async def _offer(self) -> None:
+        """Who joins meanwhile is offered some frames that it has caught up with already, and does not take those."""
+        offered = 0
+        try:
+            while self._frames:
+                frame = self._frames.popleft()
+                self.room.set()
+                for connection in list(self.subscribers):
+                    connection.offer(frame)
+                    offered += 1
+                    if offered % _OFFERED_AT_ONCE == 0:
+                        await asyncio.sleep(0)
+        finally:
+            self._offering = None
 
     def tell(self, event: StoredEvent) -> None:
         """Show a durable event, and make it the channel's position."""
@@ -61,8 +102,9 @@ class Channel:
 
     def close(self) -> None:
         self.progress.close()
-        if self.reading is not None:
-            self.reading.cancel()
+        for task in (self.reading, self._offering):
+            if task is not None:
+                task.cancel()
 
 
 class Hub:
@@ -72,7 +114,8 @@ class Hub:
         self._database = database
         self._poll_seconds = poll_seconds
         self._channels: dict[FeedKey, Channel] = {}
-        self._readers = asyncio.Semaphore(_READERS)
+        # However many wait: each channel does so once.
+        self._readers = FairSemaphore(_READERS, each=_READERS_EACH, waiting=sys.maxsize, waiting_in_all=sys.maxsize)
 
     async def join(self, connection: Connection, catch_up: Callable[[int], Awaitable[None]]) -> None:
         """Offer live events to `connection`, from its cursor on.
@@ -109,7 +152,9 @@ class Hub:
     def tell(self, key: FeedKey, event: StoredEvent) -> None:
         """A feed has got this event. Shown at once when it is the next one and nobody is reading the rows before it."""
         channel = self._channels.get(key)
-        if channel is not None and channel.reading is None and event.sequence == channel.position + 1:
+        if channel is None:
+            return
+        if channel.reading is None and channel.room.is_set() and event.sequence == channel.position + 1:
             channel.tell(event)
         else:
             self.wake(key, event.sequence)
@@ -145,7 +190,8 @@ class Hub:
             channel.reading = None
 
     async def _page(self, channel: Channel) -> list[StoredEvent]:
-        async with self._readers, self._database.tenant(channel.key.tenant_id) as session:
+        tenant_id = channel.key.tenant_id
+        async with self._readers.turn(tenant_id), self._database.tenant(tenant_id) as session:
             return list(
                 await repository.events_between(session, channel.key, after=channel.position, until=NO_END, limit=PAGE)
             )
@@ -163,7 +209,7 @@ class Hub:
 
     async def _look(self, tenant_id: uuid.UUID) -> None:
         feed_ids = [key.feed_id for key in self._channels if key.tenant_id == tenant_id]
-        async with self._readers, self._database.tenant(tenant_id) as session:
+        async with self._readers.turn(_POLL), self._database.tenant(tenant_id) as session:
             heads = await repository.heads(session, feed_ids)
         for feed_id, head in heads.items():
             self.wake(FeedKey(tenant_id, feed_id), head.last)
@@ -179,3 +225,4 @@ async def _tell(channel: Channel, events: list[StoredEvent]) -> None:
         if number % _FRAMES_PER_TURN == 0:
             # Let the writers run: a burst must not overflow the queue of a client that keeps up.
             await asyncio.sleep(0)
+        await channel.room.wait()

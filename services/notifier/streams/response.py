@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.notifier.streams.connection import Connection
 from services.notifier.streams.frames import FRAME_END
+from shared.request_rules import wants_body
 from shared.telemetry import get_logger
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -46,6 +47,10 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        if not wants_body(scope):
+            await send({"type": "http.response.body", "body": b""})
+            self._hang_up()
+            return
         scope["state"][_LEFT] = _Run(self._connection, self._talk, self._hang_up)
 
 

@@ -8,6 +8,7 @@ where nobody can be asked, every stream ends within half a minute and its client
 """
 
 import asyncio
+import sys
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -21,17 +22,22 @@ from services.notifier.feeds.repository import FeedKey
 from services.notifier.streams import access
 from services.notifier.streams.connection import Connection
 from services.notifier.streams.connections import Connections
-from shared.access import ProjectDirectory
 from shared.auth import Principal
 from shared.errors import Forbidden, NotFound, Unavailable
 from shared.events.envelope import Envelope, Event, Undecodable
 from shared.events.identity import ApiKeyRevoked, MembershipChanged, SessionRevoked, TenantDeleted
 from shared.events.projects import ProjectCreated, ProjectDeleted, ProjectMemberChanged, ProjectRestored
+from shared.fair_semaphore import FairSemaphore
+from shared.project_access import ProjectDirectory
 from shared.telemetry import get_logger
 from shared.tenancy import Database
 
 RENEW_WITHIN = 30.0
 _LOOK_SECONDS = 0.25
+# How many streams are looked at before others may do something.
+_LOOKED_AT_ONCE: Final = 500
+_ASKER: Final = "revocations"
+_ASKED_AT_ONCE: Final = 4
 _AFTER_REVOCATION: Final = (2.0,)
 # Long enough for `project.deleted` to reach those who listen.
 _AFTER_DELETION: Final = (1.0,)
@@ -59,6 +65,10 @@ class Revocations:
         self._database = database
         self._directory = directory
         self._looks: list[_Look] = []
+        # Looks that are due, by tenant, and who takes them.
+        self._due: dict[uuid.UUID, list[_Look]] = {}
+        self._at_work: dict[uuid.UUID, asyncio.Task[None]] = {}
+        self._asking = FairSemaphore(_ASKED_AT_ONCE, each=1, waiting=sys.maxsize, waiting_in_all=sys.maxsize)
         self._check_all = False
         self._rules: dict[str, Callable[[Any, Envelope], None]] = {
             SessionRevoked.type: self._on_credential_revoked,
@@ -71,13 +81,13 @@ class Revocations:
             ProjectMemberChanged.type: self._on_member_changed,
         }
 
-    def on_entry(self, _entry_id: bytes, fields: dict[bytes, bytes]) -> None:
-        """A reader of both streams for `shared.following.follow`."""
+    def hear(self, stream: str, _entry_id: bytes, fields: dict[bytes, bytes]) -> None:
+        """With the name of either stream, a reader of it for `shared.stream_tail.follow`."""
         raw = fields.get(b"event", b"")
         try:
             rule = self._rules.get(orjson.loads(raw)["type"])
             if rule is not None:
-                envelope = Envelope.from_json(raw)
+                envelope = Envelope.from_stream(raw, stream)
                 rule(envelope.payload(), envelope)
         except (Undecodable, orjson.JSONDecodeError, KeyError, TypeError) as error:
             # The consumer of this stream quarantines such an entry.
@@ -154,24 +164,50 @@ class Revocations:
     # --- looking again -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look again when it is time, until cancelled."""
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            now = asyncio.get_running_loop().time()
-            due = [look for look in self._looks if look.at <= now]
-            self._looks = [look for look in self._looks if look.at > now]
-            doubtful: set[Connection] = set()
-            for look in due:
-                concerned = filter(look.concerns, self._connections.of_tenant(look.tenant_id))
-                if look.ask:
-                    doubtful.update(concerned)
-                else:
-                    for connection in concerned:
-                        connection.end("access changed", at_once=True)
-            if self._check_all:
-                self._check_all = False
-                doubtful.update(self._connections)
-            await self._check(doubtful)
+        """Look again when it is time, until cancelled. What one tenant's streams cost delays no other's."""
+        try:
+            while True:
+                await asyncio.sleep(_LOOK_SECONDS)
+                now = asyncio.get_running_loop().time()
+                for look in self._looks:
+                    if look.at <= now:
+                        self._due.setdefault(look.tenant_id, []).append(look)
+                self._looks = [look for look in self._looks if look.at > now]
+                if self._check_all:
+                    self._check_all = False
+                    for tenant_id in self._connections.tenants():
+                        self._due.setdefault(tenant_id, []).append(_Look(now, tenant_id, _everybody, ask=True))
+                for tenant_id in self._due.keys() - self._at_work.keys():
+                    self._at_work[tenant_id] = asyncio.create_task(self._look(tenant_id), name="looking again")
+        finally:
+            tasks = list(self._at_work.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look(self, tenant_id: uuid.UUID) -> None:
+        try:
+            while looks := self._due.pop(tenant_id, None):
+                # Equal ones, of many events at a time, are one.
+                wanted = dict.fromkeys((look.concerns, look.ask) for look in looks)
+                connections = self._connections.of_tenant(tenant_id)
+                doubtful: set[Connection] = set()
+                looked = 0
+                for concerns, ask in wanted:
+                    for connection in connections:
+                        if concerns(connection):
+                            if ask:
+                                doubtful.add(connection)
+                            else:
+                                connection.end("access changed", at_once=True)
+                        looked += 1
+                        if looked % _LOOKED_AT_ONCE == 0:
+                            await asyncio.sleep(0)
+                await self._check(doubtful)
+        except Exception:  # noqa: BLE001  # of one tenant; the others are looked at
+            _log.exception("streams_not_looked_at", tenant_id=str(tenant_id))
+        finally:
+            del self._at_work[tenant_id]
 
     async def _check(self, doubtful: Iterable[Connection]) -> None:
         """Ask the directory once for each caller and feed."""
@@ -193,8 +229,15 @@ class Revocations:
                 connection.end("access changed", at_once=True)
 
     async def _visible(self, principal: Principal, key: FeedKey) -> frozenset[uuid.UUID] | None:
-        async with self._database.tenant(key.tenant_id) as session:
-            return await access.require(session, principal, self._directory, key)
+        # With a turn of its own: clients of a tenant that ask about unknown projects delay no revocation.
+        async with self._asking.turn(key.tenant_id):
+            await access.ensure_known(self._database, principal, self._directory, key, asker=_ASKER)
+            async with self._database.tenant(key.tenant_id) as session:
+                return await access.require(session, principal, self._directory, key)
+
+
+def _everybody(_connection: Connection) -> bool:
+    return True
 
 
 def _is_selective(connection: Connection) -> bool:

@@ -14,12 +14,12 @@ from shared.http import CurrentPrincipal
 router = APIRouter(tags=["events"])
 
 
-def _streaming(request: Request) -> Streaming:
+async def _streaming(request: Request) -> Streaming:
     streaming: Streaming = request.app.state.streaming
     return streaming
 
 
-def _last_event_id(
+async def _last_event_id(
     header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
     query: Annotated[
         str | None, Query(alias="last_event_id", description="For clients that cannot set the header.")
@@ -29,7 +29,7 @@ def _last_event_id(
     return service.parse_event_id(header or query)
 
 
-def _tenant_of(principal: CurrentPrincipal) -> uuid.UUID:
+async def _tenant_of(principal: CurrentPrincipal) -> uuid.UUID:
     if principal.tenant_id is None:
         raise Forbidden("Choose an active tenant first.")
     return principal.tenant_id

@@ -9,7 +9,7 @@ No database session is held while a stream is open. Access is checked before the
 
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,16 +20,20 @@ from services.notifier.streams import access, frames
 from services.notifier.streams.connection import Connection
 from services.notifier.streams.connections import Connections
 from services.notifier.streams.errors import InvalidEventId
-from services.notifier.streams.hub import PAGE, Hub
+from services.notifier.streams.hub import Hub
 from services.notifier.streams.response import EventStream, Write
 from services.notifier.streams.snapshots import Snapshots
-from shared.access import ProjectDirectory
 from shared.auth import Principal
 from shared.errors import NotFound
+from shared.fair_semaphore import FairSemaphore
+from shared.project_access import ProjectDirectory
 from shared.telemetry import get_logger
 from shared.tenancy import Database
 
 RETRY_MS = 2000
+_REPLAYS = 4
+# Small enough that encoding one holds nobody up.
+_REPLAYED_AT_ONCE = 100
 _EVENT_ID = re.compile(r"[0-9]{1,40}", re.ASCII)
 _log = get_logger(__name__)
 
@@ -44,6 +48,8 @@ class Streaming:
     connections: Connections
     hub: Hub
     snapshots: Snapshots
+    # Pages of what was missed are read and encoded by one client of a tenant after the other.
+    replays: FairSemaphore = field(default_factory=lambda: FairSemaphore(_REPLAYS, each=1))
 
 
 def parse_event_id(value: str | None) -> int | None:
@@ -94,6 +100,7 @@ async def _open(streaming: Streaming, principal: Principal, key: FeedKey, last_e
     # Admitted first, so that a revocation that arrives during the check ends this stream as well.
     connection = streaming.connections.admit(principal, key)
     try:
+        await access.ensure_known(streaming.database, principal, streaming.directory, key)
         async with streaming.database.tenant(key.tenant_id) as session:
             connection.visible = await access.require(session, principal, streaming.directory, key)
             head = (await repository.heads(session, [key.feed_id])).get(key.feed_id, EMPTY)
@@ -115,7 +122,7 @@ async def _talk(
     streaming: Streaming, connection: Connection, head: Head, last_event_id: int | None, write: Write
 ) -> None:
     async def catch_up(until: int) -> None:
-        await _catch_up(streaming.database, connection, until, write)
+        await _catch_up(streaming, connection, until, write)
 
     try:
         await _greet(connection, head, last_event_id, write)
@@ -148,19 +155,20 @@ async def _greet(connection: Connection, head: Head, last_event_id: int | None, 
     await write(greeting)
 
 
-async def _catch_up(database: Database, connection: Connection, until: int, write: Write) -> None:
+async def _catch_up(streaming: Streaming, connection: Connection, until: int, write: Write) -> None:
     """Send what lies between the cursor and `until`, page by page, or a reset when it was trimmed meanwhile."""
     key = connection.key
     while connection.cursor < until and connection.ending is None:
-        async with database.tenant(key.tenant_id) as session:
+        async with streaming.replays.turn(key.tenant_id), streaming.database.tenant(key.tenant_id) as session:
             events = await repository.events_between(
-                session, key, after=connection.cursor, until=until, limit=PAGE, visible=connection.visible
+                session, key, after=connection.cursor, until=until, limit=_REPLAYED_AT_ONCE, visible=connection.visible
             )
             head = (await repository.heads(session, [key.feed_id])).get(key.feed_id, EMPTY)
+            missed = b"".join(frames.durable(key, event).wire for event in events)
         if head.first_kept > connection.cursor + 1:
             connection.cursor = head.last
             await write(frames.reset(key, sequence=head.last))
             return
-        connection.cursor = events[-1].sequence if len(events) == PAGE else until
-        if events:
-            await write(b"".join(frames.durable(key, event).wire for event in events))
+        connection.cursor = events[-1].sequence if len(events) == _REPLAYED_AT_ONCE else until
+        if missed:
+            await write(missed)

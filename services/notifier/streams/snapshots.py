@@ -1,7 +1,7 @@
 """Running jobs as indexing knows them, for clients that have just connected.
 
 Guarantees: a snapshot was taken after it was asked for; clients of one project that ask at about the same time share
-one request; no client waits much longer than `seconds`.
+one request; no client waits much longer than `seconds`; a tenant with many projects leaves others their places.
 Fails by: an incomplete snapshot. Progress then comes with the next ticks.
 """
 
@@ -14,13 +14,15 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.notifier.feeds.repository import FeedKey
-from shared import neighbours
+from shared import service_client
 from shared.auth import ServiceTokens
 from shared.errors import Unavailable
 from shared.events.indexing import Stage
+from shared.fair_semaphore import FairSemaphore
 from shared.telemetry import current_traceparent, get_logger
 
 _AT_ONCE = 8
+_EACH = 4
 _log = get_logger(__name__)
 
 
@@ -60,7 +62,7 @@ class Snapshots:
         self._tokens = tokens
         self._client = client
         self._seconds = seconds
-        self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._at_once = FairSemaphore(_AT_ONCE, each=_EACH)
         self._not_begun: dict[FeedKey, asyncio.Task[Snapshot]] = {}
 
     async def of(self, key: FeedKey) -> Snapshot:
@@ -77,7 +79,7 @@ class Snapshots:
             return UNKNOWN
 
     async def _ask(self, key: FeedKey) -> Snapshot:
-        async with self._at_once:
+        async with self._at_once.turn(key.tenant_id):
             # From here on the answer may be older than the next question.
             del self._not_begun[key]
             try:
@@ -92,8 +94,8 @@ class Snapshots:
         headers = {"Authorization": f"Bearer {await self._tokens.token('indexing', key.tenant_id)}"}
         if traceparent := current_traceparent():
             headers["traceparent"] = traceparent
-        url = f"{self._url}/v1/projects/{key.feed_id}/progress"
-        status, body = await neighbours.ask(self._client, "GET", url, headers=headers)
+        url = f"{self._url}/internal/projects/{key.feed_id}/progress"
+        status, body = await service_client.ask(self._client, "GET", url, headers=headers)
         if status != 200:
             raise Unavailable
         return _Progress.model_validate_json(body).jobs

@@ -3,7 +3,7 @@
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import aiohttp
 import pytest
@@ -17,7 +17,7 @@ from shared.redis_clients import stream_of
 from shared.tenancy import Database
 from tests.services.notifier.running import Neighbours, Publish, Replica, Replicas
 from tests.support.identity import IdentityDouble
-from tests.support.serving import make_app, make_settings, serve
+from tests.support.serving import all_in_step, kept_in_step, make_app, make_settings, serve
 
 Environments = Callable[[str], Awaitable[dict[str, str]]]
 
@@ -52,12 +52,14 @@ def replicas(environment: dict[str, str], tokens: IdentityDouble) -> Replicas:
         own = {f"QUARRY_NOTIFIER_{name.upper()}": str(value) for name, value in settings.items()}
         app = make_app(create_app, {**environment, "QUARRY_NOTIFIER_ROLES": roles, **own})
         async with serve(app) as url, aiohttp.ClientSession() as client:
-            yield Replica(url, app.state.streaming, client, tokens)
+            with kept_in_step(app) if "projects_url" not in settings else nullcontext():
+                await all_in_step()
+                yield Replica(url, app.state.streaming, client, tokens)
 
     return start
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def replica(replicas: Replicas) -> AsyncIterator[Replica]:
     """A replica that does everything, with a poll so slow that it helps no test."""
     async with replicas(roles="http,events", poll_seconds=600) as running:

@@ -16,6 +16,7 @@ from shared.events.envelope import Envelope
 from shared.events.identity import TenantRole
 from tests.services.notifier.sse import Sse
 from tests.support.identity import IdentityDouble
+from tests.support.leases import LeasesDouble
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Neighbours:
     jobs: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
     asked_for_jobs: list[uuid.UUID] = field(default_factory=list)
     indexing_status: int = 200
+    leases: LeasesDouble = field(default_factory=LeasesDouble)
 
     def add_project(self, *, members: Mapping[uuid.UUID, str] | None = None) -> uuid.UUID:
         project_id = uuid.uuid4()
@@ -40,13 +42,14 @@ class Neighbours:
 
     def app(self) -> FastAPI:
         app = FastAPI()
+        self.leases.install(app)
 
         @app.get("/internal/projects/{project_id}/access")
         async def access(project_id: uuid.UUID) -> JSONResponse:
             found = self.projects.get(project_id)
             return JSONResponse(found or {}, 200 if found else 404)
 
-        @app.get("/v1/projects/{project_id}/progress")
+        @app.get("/internal/projects/{project_id}/progress")
         async def progress(project_id: uuid.UUID) -> JSONResponse:
             self.asked_for_jobs.append(project_id)
             return JSONResponse({"jobs": self.jobs.get(project_id, [])}, self.indexing_status)

@@ -125,6 +125,32 @@ async def test_a_slow_indexing_does_not_hold_a_client_up(replica: Replica, neigh
     assert list(await asyncio.gather(snapshots.of(key), snapshots.of(key))) == [UNKNOWN, UNKNOWN]
 
 
+async def test_snapshots_of_a_tenant_with_many_projects_leave_others_their_place(
+    replica: Replica, neighbours: Neighbours
+) -> None:
+    asked = list[uuid.UUID]()
+
+    class Tokens(ServiceTokens):
+        async def token(self, _audience: object, tenant_id: uuid.UUID | None) -> str:
+            assert tenant_id is not None
+            asked.append(tenant_id)
+            await asyncio.Event().wait()
+            return "never used"
+
+    tokens = Tokens("notifier", "unused", "http://127.0.0.1:1", replica.client)
+    snapshots = Snapshots(neighbours.url, tokens, replica.client, seconds=5)
+    other = uuid.uuid4()
+    keys = [*(FeedKey(TENANT, uuid.uuid4()) for _ in range(20)), FeedKey(other, uuid.uuid4())]
+    asking = [asyncio.create_task(snapshots.of(key)) for key in keys]
+    try:
+        await eventually(lambda: asyncio.sleep(0, other in asked))
+        assert 0 < asked.count(TENANT) < 8
+    finally:
+        for task in (*asking, *snapshots._not_begun.values()):
+            task.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+
+
 async def test_signals_are_left_alone_outside_the_main_thread() -> None:
     def enter() -> str:
         with on_stop_signal(lambda: None):

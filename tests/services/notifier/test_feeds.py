@@ -7,17 +7,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, String, update
+from sqlalchemy import Connection, String, select, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from infra.local.stack import Stack
 from infra.postgres.roles import Access
-from services.notifier.feeds import models, repository
+from services.notifier.feeds import erasure, models, repository, service
 from services.notifier.feeds.handlers import SHOWN, feed_handlers
 from services.notifier.feeds.models import FeedEvent
 from services.notifier.feeds.repository import EMPTY, FeedKey, Head, NewEvent, StoredEvent
 from services.notifier.feeds.service import TRIM_EVERY, Announcement, Retention
 from services.notifier.schema import Base
+from shared import bounded_deletes
 from shared.db import Model
 from shared.events.envelope import Envelope
 from shared.events.identity import TenantDeleted
@@ -25,6 +26,7 @@ from shared.events.projects import (
     DocumentCancelled,
     DocumentDeleted,
     DocumentFailed,
+    DocumentUpdated,
     ProjectMemberChanged,
     ProjectUpdated,
 )
@@ -40,6 +42,14 @@ async def _all(database: Database, key: FeedKey) -> list[StoredEvent]:
 async def _head(database: Database, key: FeedKey) -> Head:
     async with database.tenant(key.tenant_id) as session:
         return (await repository.heads(session, [key.feed_id])).get(key.feed_id, EMPTY)
+
+
+async def _end(database: Database, tenant_id: uuid.UUID) -> None:
+    """What happens when the tenant is deleted."""
+    deleted = TenantDeleted(tenant_id=tenant_id)
+    (handler,) = (handler for handler in feed_handlers(RETENTION, unheard) if handler.event is TenantDeleted)
+    async with database.tenant(tenant_id) as session:
+        await handler.call(session, deleted, _wrap(tenant_id, deleted))
 
 
 async def test_sequences_are_gapless_under_concurrency(database: Database, tenant_id: uuid.UUID) -> None:
@@ -149,18 +159,39 @@ async def test_old_events_go_with_the_next_appends(database: Database, tenant_id
     assert await _head(database, FeedKey(tenant_id, project_id)) == Head(TRIM_EVERY, 51)
 
 
-async def test_a_deleted_tenant_is_forgotten(database: Database, tenant_id: uuid.UUID) -> None:
+async def test_a_deleted_tenant_is_forgotten_and_nothing_of_it_is_kept_later(
+    database: Database, tenant_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
     event = new_event(uuid.uuid4())
     await append(database, tenant_id, event)
+    for _ in range(4):
+        await append(database, tenant_id, new_event(event.project_id))
     neighbour, kept = uuid.uuid4(), new_event(uuid.uuid4())
     await append(database, neighbour, kept)
-    deleted = TenantDeleted(tenant_id=tenant_id)
-    (handler,) = (handler for handler in feed_handlers(RETENTION, unheard) if handler.event is TenantDeleted)
-    async with database.tenant(tenant_id) as session:
-        await handler.call(session, deleted, _wrap(tenant_id, deleted))
+    await _end(database, tenant_id)
+    late = new_event(event.project_id)
+    await append(database, tenant_id, late)
+    monkeypatch.setattr(bounded_deletes, "ROWS", 2)
+    while await erasure.erase_one(database):
+        pass
+    await append(database, tenant_id, late)
     assert await _all(database, FeedKey(tenant_id, event.project_id)) == []
-    assert await _head(database, FeedKey(tenant_id, event.project_id)) == EMPTY
+    async with database.tenant(tenant_id) as session:
+        assert (await session.scalars(select(models.Feed))).all() == []
     assert len(await _all(database, FeedKey(neighbour, kept.project_id))) == 1
+
+
+async def test_the_tombstone_waits_for_what_is_being_appended(database: Database, tenant_id: uuid.UUID) -> None:
+    event = new_event(uuid.uuid4())
+    async with database.tenant(tenant_id) as session:
+        await service.append(session, event, retention=RETENTION, announce=unheard)
+        ending = asyncio.create_task(_end(database, tenant_id))
+        await asyncio.wait([ending], timeout=0.5)
+        assert not ending.done(), "an erasure would not see what is committed after it"
+    await ending
+    while await erasure.erase_one(database):
+        pass
+    assert await _all(database, FeedKey(tenant_id, event.project_id)) == []
 
 
 async def test_a_deleted_documents_name_is_forgotten(database: Database, tenant_id: uuid.UUID) -> None:
@@ -192,6 +223,7 @@ async def test_a_feed_tells_facts_and_no_more(database: Database, tenant_id: uui
         indexed(project_id, document_id),
         DocumentFailed(**about, job_id=job_id, code="corrupt", reason="The PDF is damaged."),
         DocumentCancelled(**about, job_id=None),
+        DocumentUpdated(**about, name="renamed.md", metadata={"secret": 1}),
         ProjectUpdated(project_id=project_id, name="Renamed"),
         ProjectMemberChanged(project_id=project_id, user_id=user_id, role=None, actor_id=user_id),
     ]
@@ -206,13 +238,16 @@ async def test_a_feed_tells_facts_and_no_more(database: Database, tenant_id: uui
         "document.indexed",
         "document.failed",
         "document.cancelled",
+        "document.updated",
         "project.updated",
         "member.changed",
     ]
-    first, failed, member = events[0].data, events[3].data, events[6].data
+    first, failed, renamed, member = (events[index].data for index in (0, 3, 5, 7))
     assert first["document_id"] == str(document_id)
     assert (first["name"], first["size"], first["content_type"]) == ("notes.md", 2048, "text/markdown")
     assert "metadata" not in first
+    assert renamed["name"] == "renamed.md"
+    assert "metadata" not in renamed
     assert (failed["code"], failed["reason"], failed["job_id"]) == ("corrupt", "The PDF is damaged.", str(job_id))
     assert (member["user_id"], member["role"], member["document_id"]) == (str(user_id), None, None)
 

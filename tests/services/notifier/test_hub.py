@@ -2,13 +2,22 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
+from typing import Any
 
-from services.notifier.feeds.repository import FeedKey
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.notifier.feeds import repository
+from services.notifier.feeds.repository import FeedKey, StoredEvent
+from services.notifier.streams import hub as hub_module
 from services.notifier.streams.connection import Connection
-from services.notifier.streams.hub import Hub
+from services.notifier.streams.frames import Frame
+from services.notifier.streams.hub import Channel, Hub
 from shared.auth import ALL_SCOPES, Principal, PrincipalKind
 from shared.tenancy import Database
 from tests.services.notifier.feeding import append, new_event
+from tests.support.polling import eventually
 
 
 def connection(tenant_id: uuid.UUID, project_id: uuid.UUID, cursor: int) -> Connection:
@@ -105,3 +114,99 @@ async def test_many_events_are_read_page_by_page(database: Database, tenant_id: 
     hub.wake(stream.key, 10**12)
     assert await ids(stream, 20) == list(range(1, 21))
     hub.leave(stream)
+
+
+async def test_an_event_for_thousands_of_streams_lets_others_go_on_and_each_keeps_its_order(
+    tenant_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project_id = uuid.uuid4()
+    channel = Channel(FeedKey(tenant_id, project_id), 0)
+    streams = [connection(tenant_id, project_id, cursor=0) for _ in range(1700)]
+    channel.subscribers.update(streams)
+    offered, pieces = 0, list[int]()
+    offer = Connection.offer
+
+    def counted(stream: Connection, frame: Frame) -> None:
+        nonlocal offered
+        offered += 1
+        offer(stream, frame)
+
+    async def others(frames: int) -> None:
+        """Whatever else runs in the loop, until so many frames have been offered to all."""
+        while offered < frames * len(channel.subscribers):
+            before = offered
+            await asyncio.sleep(0)
+            pieces.append(offered - before)
+            assert len(pieces) < 100
+
+    monkeypatch.setattr(Connection, "offer", counted)
+    channel.tell(new_event(project_id).stored(1))
+    channel.show(Frame(b"event: job.progressed\nid: 0\n\n", project_id=project_id))
+    channel.tell(new_event(project_id).stored(2))
+    latecomer = connection(tenant_id, project_id, cursor=2)
+    channel.subscribers.add(latecomer)
+    await others(2)
+    channel.tell(new_event(project_id).stored(3))
+    await others(4)
+    assert max(pieces) == 500
+    for stream in streams:
+        assert await ids(stream, 4) == [1, 0, 2, 3]
+    assert await ids(latecomer, 2) == [0, 3]
+    channel.close()
+
+
+async def test_a_burst_for_many_streams_waits_as_rows_and_loses_nothing(
+    database: Database, tenant_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub_module, "_OFFERED_AT_ONCE", 10)
+    hub, project_id = Hub(database, poll_seconds=600), uuid.uuid4()
+    streams = [connection(tenant_id, project_id, cursor=0) for _ in range(40)]
+    for stream in streams:
+        await hub.join(stream, never)
+    events = [new_event(project_id) for _ in range(150)]
+    for event in events:
+        await append(database, tenant_id, event)
+    reading = asyncio.gather(*(ids(stream, len(events)) for stream in streams))
+    channel = hub.channel(streams[0].key)
+    assert channel is not None
+    for sequence, event in enumerate(events, start=1):
+        hub.tell(channel.key, event.stored(sequence))
+    assert channel.position < len(events), "what is on its way is bounded"
+    assert await reading == [list(range(1, len(events) + 1))] * len(streams)
+    assert [stream.ending for stream in streams] == [None] * len(streams)
+    hub.close()
+
+
+async def test_a_tenant_with_many_busy_feeds_leaves_readers_to_others_and_to_the_poll(
+    database: Database, tenant_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other_id = uuid.uuid4()
+    hub, project_id = Hub(database, poll_seconds=0.01), uuid.uuid4()
+    streams = [connection(tenant_id, uuid.uuid4(), cursor=0) for _ in range(8)]
+    stream = connection(other_id, project_id, cursor=0)
+    flooded, read = list[uuid.UUID](), repository.events_between
+
+    async def slow(session: AsyncSession, key: FeedKey, **bounds: Any) -> Sequence[StoredEvent]:
+        if key.tenant_id == tenant_id:
+            flooded.append(key.feed_id)
+            await asyncio.Event().wait()
+        return await read(session, key, **bounds)
+
+    async def full() -> bool:
+        return len(flooded) == 2
+
+    monkeypatch.setattr(repository, "events_between", slow)
+    for busy in streams:
+        await hub.join(busy, never)
+    await eventually(full)
+    await hub.join(stream, never)
+    await append(database, other_id, new_event(project_id))
+    hub.wake(stream.key, 1)
+    assert await ids(stream, 1) == [1]
+    polling = asyncio.create_task(hub.poll())
+    # Nobody says that it has grown.
+    await append(database, other_id, new_event(project_id))
+    assert await ids(stream, 1) == [2]
+    assert len(flooded) == 2
+    polling.cancel()
+    hub.close()

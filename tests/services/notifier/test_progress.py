@@ -6,7 +6,7 @@ import uuid
 import orjson
 
 from services.notifier.streams.frames import Frame
-from services.notifier.streams.progress import INTERVAL, Progress
+from services.notifier.streams.progress_throttle import INTERVAL, Progress
 from tests.services.notifier.test_streams import tick
 from tests.support.polling import eventually
 

@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 
 from services.notifier.streams.connection import Connection
 from services.notifier.streams.revocations import RENEW_WITHIN, Revocations
-from shared.access import ProjectAccess
 from shared.background import run_in_background
 from shared.events.envelope import Event
 from shared.events.identity import ApiKeyRevoked, MembershipChanged, SessionRevoked, TenantDeleted
 from shared.events.projects import ProjectCreated, ProjectDeleted, ProjectMemberChanged, ProjectRestored
+from shared.project_access import ProjectAccess
 from shared.tenancy import Database
 from tests.services.notifier.feeding import append, new_event, uploaded
 from tests.services.notifier.running import Neighbours, Publish, Replica, Replicas, Who

@@ -132,13 +132,37 @@ async def test_a_client_that_has_seen_nothing_yet_resumes_without_a_gap(
 async def test_a_long_absence_is_told_page_by_page(
     replica: Replica, database: Database, neighbours: Neighbours, tenant_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.notifier.streams.service.PAGE", 4)
+    monkeypatch.setattr("services.notifier.streams.service._REPLAYED_AT_ONCE", 4)
     project_id = neighbours.add_project()
     for _ in range(11):
         await append(database, tenant_id, new_event(project_id))
     async with replica.listen(tenant_id, project_id, last_event_id=0) as stream:
         assert [block.id for block in await stream.durable(11)] == [str(n) for n in range(1, 12)]
         assert (await stream.event()).event == "snapshot"
+
+
+async def test_a_tenant_that_has_everything_told_again_and_again_leaves_others_their_place(
+    replica: Replica, database: Database, neighbours: Neighbours, tenant_id: uuid.UUID
+) -> None:
+    project_id = neighbours.add_project()
+    await append(database, tenant_id, new_event(project_id))
+    replays, greedy, inside = replica.streaming.replays, uuid.uuid4(), 0
+
+    async def replay() -> None:
+        nonlocal inside
+        async with replays.turn(greedy):
+            inside += 1
+            await asyncio.Event().wait()
+
+    again = [asyncio.create_task(replay()) for _ in range(20)]
+    try:
+        async with replica.listen(tenant_id, project_id, last_event_id=0) as stream:
+            assert [block.id for block in await stream.durable(1)] == ["1"]
+        assert inside == 1
+    finally:
+        for task in again:
+            task.cancel()
+        await asyncio.gather(*again, return_exceptions=True)
 
 
 async def test_neither_gap_nor_duplicate_between_replay_and_live(

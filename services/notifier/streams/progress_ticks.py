@@ -18,7 +18,7 @@ _log = get_logger(__name__)
 
 
 def hear(hub: Hub) -> Callable[[bytes, dict[bytes, bytes]], None]:
-    """A reader of the stream for `shared.following.follow`."""
+    """A reader of the stream for `shared.stream_tail.follow`."""
 
     def on_entry(_entry_id: bytes, fields: dict[bytes, bytes]) -> None:
         try:
