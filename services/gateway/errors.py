@@ -1,5 +1,7 @@
 """Errors the gateway answers by itself; see `shared.errors` for the tree they belong to."""
 
+from collections.abc import Iterable
+
 from shared.errors import Forbidden, InvalidRequest, QuarryError
 
 
@@ -23,6 +25,10 @@ class MethodNotAllowed(InvalidRequest):
     code = "method_not_allowed"
     detail = "This method is not part of the API."
 
+    def __init__(self, allow: Iterable[str]) -> None:
+        super().__init__()
+        self.headers["Allow"] = ", ".join(sorted(allow))
+
 
 class BodyTimeout(QuarryError):
     status = 408
@@ -42,7 +48,7 @@ class HeadersTooLarge(InvalidRequest):
     detail = "The request headers are larger than allowed."
 
 
-class BadUpstreamAnswer(QuarryError):
+class BadUpstreamResponse(QuarryError):
     status = 502
     code = "bad_upstream_answer"
     detail = "A part of Quarry gave an answer that makes no sense."
@@ -58,5 +64,5 @@ class ClientGone(Exception):
     """The client closed its connection: there is nobody to answer."""
 
 
-class AnswerCut(Exception):
+class ResponseCutOff(Exception):
     """An answer under way cannot be completed: its connection is closed, so that nobody takes it for complete."""

@@ -14,9 +14,9 @@ from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp, Scope
 
 from services.gateway import routes
-from services.gateway.breaker import State
 from services.gateway.runtime import Runtime
 from services.gateway.settings import GatewaySettings
+from services.gateway.upstreams.circuit_breaker import State
 from shared.metrics import CONTENT_TYPE, UNMATCHED, Instruments, Readings, RequestMetrics
 from shared.settings import SettingsError
 
@@ -81,7 +81,7 @@ class RuntimeReadings(Readings):
             for state in State if states else ():
                 replicas.add_metric(["gateway", upstream.name, state.value], states.count(state))
         streams = _gauge("sse_open", "Open event streams.")
-        streams.add_metric(["gateway"], runtime.places.streams)
+        streams.add_metric(["gateway"], runtime.load_shedder.streams)
         entries = _gauge("token_cache_entries", "Remembered answers of identity about credentials.")
         entries.add_metric(["gateway"], len(runtime.cache))
         lookups = _counter("token_cache_lookups", "Credentials looked for among the remembered answers.", "outcome")
@@ -90,7 +90,12 @@ class RuntimeReadings(Readings):
         limited = _counter("rate_limited", "Requests refused because a limit was used up.", "limit")
         for name, number in runtime.gate.limited.items():
             limited.add_metric(["gateway", name], number)
-        return in_flight, waiting, replicas, streams, entries, lookups, limited
+        connections = _gauge("client_connections", "Open connections of clients.")
+        connections.add_metric(["gateway"], len(runtime.connections))
+        shed = _counter("client_connections_shed", "Connections closed or refused because there were too many.", "how")
+        shed.add_metric(["gateway", "closed"], runtime.connections.closed)
+        shed.add_metric(["gateway", "refused"], runtime.connections.refused)
+        return in_flight, waiting, replicas, streams, entries, lookups, limited, connections, shed
 
 
 @asynccontextmanager

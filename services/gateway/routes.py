@@ -1,16 +1,16 @@
 """The routing table: which service answers a path, who may ask, and how its bytes flow.
 
 A path that is not here does not exist for the outside; `/internal` is nobody's. Patterns are matched against the whole
-decoded path, after `services.gateway.client_request` has refused every path that two readers could read differently.
+decoded path, after `services.gateway.inbound.request` has refused every path that two readers could read differently.
 """
 
 import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Final, Literal
+from typing import Final
 
-UpstreamName = Literal["identity", "projects", "indexing", "notifier"]
+from shared.topology import Backend
 
 
 class Access(StrEnum):
@@ -28,7 +28,7 @@ class Flow(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Route:
     pattern: re.Pattern[str]
-    upstream: UpstreamName
+    upstream: Backend
     access: Access = Access.CREDENTIAL
     flow: Flow = Flow.SHORT
     methods: frozenset[str] = frozenset()  # empty: all
@@ -49,7 +49,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 def _route(
     pattern: str,
-    upstream: UpstreamName,
+    upstream: Backend,
     *,
     access: Access = Access.CREDENTIAL,
     flow: Flow = Flow.SHORT,

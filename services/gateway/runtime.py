@@ -3,29 +3,38 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import aiohttp
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.gateway import upstreams
-from services.gateway.admission import Gate
-from services.gateway.attempts import Terms, Whole, answered
-from services.gateway.exchanges import Exchanges
-from services.gateway.limits import RateLimiter
-from services.gateway.openapi import ProductDocument
-from services.gateway.places import Places
-from services.gateway.replicas import Lookup, Replica
-from services.gateway.revocations import follow_revocations
-from services.gateway.routes import Flow, UpstreamName
+from services.gateway.admission.active_requests import ActiveRequests
+from services.gateway.admission.gate import Gate
+from services.gateway.admission.load_shedding import LoadShedder
+from services.gateway.admission.rate_limits import RateLimiter
+from services.gateway.admission.revocations import Revocations
+from services.gateway.admission.token_cache import TokenCache
+from services.gateway.admission.token_exchange import TokenExchange
+from services.gateway.inbound.connections import Connections
+from services.gateway.inbound.proxy_warnings import UntrustedProxies
+from services.gateway.openapi.document import ProductDocument
+from services.gateway.routes import Flow
 from services.gateway.settings import GatewaySettings
-from services.gateway.token_cache import TokenCache
-from services.gateway.upstreams import Upstream
+from services.gateway.upstreams import upstream
+from services.gateway.upstreams.replicas import Lookup, Replica
+from services.gateway.upstreams.retries import BufferedResponse, RetryPolicy, send_with_retries
+from services.gateway.upstreams.upstream import Upstream
+from shared import service_client
+from shared.auth import ServiceTokens
 from shared.background import run_in_background
 from shared.errors import QuarryError
 from shared.health import Check
-from shared.redis_clients import command_client, reader_client
+from shared.invalidations.holder import Holder, Ownership
+from shared.redis_clients import command_client
+from shared.topology import Backend
+
+# A gateway starts without identity too; then it asks about each request as it comes.
+_FIRST_LEASE_SECONDS = 3.0
 
 
 @dataclass(slots=True)
@@ -33,10 +42,15 @@ class Runtime:
     """What a request needs. `checks` are looked at by `/readyz`."""
 
     settings: GatewaySettings
-    upstreams: dict[UpstreamName, Upstream]
+    upstreams: dict[Backend, Upstream]
     cache: TokenCache
+    exchanges: TokenExchange
+    calls: ActiveRequests
+    lease: Holder
     gate: Gate
-    places: Places
+    load_shedder: LoadShedder
+    connections: Connections
+    untrusted_proxies: UntrustedProxies
     document: ProductDocument
     checks: dict[str, Check]
 
@@ -46,28 +60,44 @@ async def run(settings: GatewaySettings, lookup: Lookup) -> AsyncIterator[Runtim
     """Everything a gateway needs, closed in reverse order. Neither Redis nor a service has to be there to start."""
     url = settings.redis_url.get_secret_value()
     async with AsyncExitStack() as stack:
-        services = await stack.enter_async_context(upstreams.connect(settings, lookup))
-        commands, reader = command_client(url), reader_client(url)
+        services = await stack.enter_async_context(upstream.connect(settings, lookup))
+        commands = command_client(url)
         stack.push_async_callback(commands.aclose)
-        stack.push_async_callback(reader.aclose)
-        cache = TokenCache()
-        exchanges = Exchanges(services["identity"], settings, cache)
+        lease = _lease(settings, await stack.enter_async_context(service_client.new_session()))
+        cache, calls = TokenCache(lambda: lease.current), ActiveRequests()
+        exchanges = TokenExchange(services["identity"], settings, cache)
         runtime = Runtime(
             settings=settings,
             upstreams=services,
             cache=cache,
+            exchanges=exchanges,
+            calls=calls,
+            lease=lease,
             gate=Gate(settings, exchanges, RateLimiter(commands)),
-            places=Places(settings),
+            load_shedder=LoadShedder(settings, services),
+            untrusted_proxies=UntrustedProxies(settings.trusted_proxies),
+            connections=Connections(
+                most=settings.client_connections,
+                most_waiting=settings.waiting_per_address,
+                trusted_proxies=settings.trusted_proxies,
+            ),
             document=ProductDocument(settings, services),
             checks={
                 "redis": lambda: _check_redis(commands),
                 "identity": lambda: _check_identity(services["identity"], settings),
             },
         )
-        await stack.enter_async_context(
-            run_in_background(partial(follow_revocations, reader, cache), name="revocations")
-        )
+        await stack.enter_async_context(run_in_background(Revocations(lease, cache, calls).run, name="revocations"))
+        # The first lease ends what was begun without one: event streams opened a moment before it would be cut off.
+        await lease.wait(_FIRST_LEASE_SECONDS)
         yield runtime
+
+
+def _lease(settings: GatewaySettings, client: aiohttp.ClientSession) -> Holder:
+    """Under which tokens are remembered."""
+    secret = settings.service_secret.get_secret_value()
+    tokens = ServiceTokens("gateway", secret, settings.identity_url, client)
+    return Holder(Ownership("identity", settings.identity_url, "gateway", durable=False), tokens, client)
 
 
 # Readiness is public here: it says that something is away, not where it is.
@@ -83,15 +113,17 @@ async def _check_redis(redis: Redis) -> None:
 async def _check_identity(identity: Upstream, settings: GatewaySettings) -> None:
     """Some replica answers; one that does not is another's affair."""
 
-    async def attempt(replica: Replica) -> Whole:
+    async def attempt(replica: Replica) -> BufferedResponse:
         url = identity.address(replica, "/healthz", "")
-        async with identity.short.get(
+        async with identity.own.get(
             url, timeout=aiohttp.ClientTimeout(total=1), server_hostname=identity.replicas.server_name
         ) as answer:
-            return Whole(answer.status, await answer.read())
+            return BufferedResponse(answer.status, await answer.read())
 
     try:
-        async with answered(identity, settings, Terms(Flow.SHORT, repeatable=True, seconds=1.0), attempt) as whole:
+        async with send_with_retries(
+            identity, settings, RetryPolicy(Flow.SHORT, repeatable=True, seconds=1.0), attempt
+        ) as whole:
             healthy = whole.status == 200
     except QuarryError as error:
         raise RuntimeError("does not answer") from error

@@ -46,6 +46,8 @@ class GatewaySettings(ServiceSettings):
 
     # Requests a minute: without a valid credential per address, sign-ins per address, and per tenant and user.
     anonymous_per_minute: int = Field(default=600, ge=1)
+    # Credentials that do not count, per address; as many as `anonymous_per_minute` unless it is said.
+    guesses_per_minute: int | None = Field(default=None, ge=1)
     sign_in_per_minute: int = Field(default=60, ge=1)
     tenant_per_minute: int = Field(default=12_000, ge=1)
     user_per_minute: int = Field(default=12_000, ge=1)
@@ -53,7 +55,9 @@ class GatewaySettings(ServiceSettings):
     deadline_seconds: float = Field(default=30.0, gt=0)  # whole short requests, and the wait for any answer to begin
     idle_seconds: float = Field(default=30.0, gt=0)  # transfers: the longest silence of either side
     stream_idle_seconds: float = Field(default=40.0, gt=0)  # event streams: well over two heartbeats of the notifier
-    slowest_bytes_per_second: int = Field(default=1024, ge=0)  # uploads, after a first `idle_seconds` of grace
+    # Uploads: the least rate, of about the last `idle_seconds`, and the longest one may take however fast it is.
+    slowest_bytes_per_second: int = Field(default=1024, ge=0)
+    upload_seconds: float = Field(default=6 * 3600.0, gt=0)
 
     # What has no effect and is not answered within `attempt_seconds` is asked of another replica. Where none can be
     # reached, one is waited for, `retry_seconds` from the first failure on, by `most_waiting` requests at a time. A 503
@@ -63,15 +67,35 @@ class GatewaySettings(ServiceSettings):
     busy_seconds: float = Field(default=2.5, ge=0)
     most_waiting: int = Field(default=1000, ge=0)
 
+    # A body that is not an upload has so long to arrive, and by `slowest_bytes_per_second` more.
+    body_seconds: float = Field(default=10.0, gt=0)
     max_body_bytes: int = Field(default=2 * 1024**2, ge=1)
     max_upload_bytes: int = Field(default=5 * 1024**3, ge=1)
 
-    # Connections to one replica, apart for what is short, for transfers and for event streams.
+    # Connections of clients: in all, and those of one address on which no request is under way.
+    client_connections: int = Field(default=20_000, ge=1)
+    waiting_per_address: int = Field(default=2_000, ge=1)
+
+    # What may be under way at one service, apart for what is short (to one replica), what is short and has no
+    # credential, transfers and event streams, and of each what a tenant may have, or an address. Who has its share of
+    # short ones waits for one of its own to end, `waiting_per_tenant` at a time.
     connections: int = Field(default=256, ge=1)
+    short_per_tenant: int = Field(default=16, ge=1)
+    anonymous_connections: int = Field(default=64, ge=1)
+    short_per_address: int = Field(default=8, ge=1)
     transfer_connections: int = Field(default=1024, ge=1)
-    stream_connections: int = Field(default=20_000, ge=1)
     transfers_per_tenant: int = Field(default=128, ge=1)
+    stream_connections: int = Field(default=20_000, ge=1)
+    streams_per_tenant: int = Field(default=5_000, ge=1)
+    waiting_per_tenant: int = Field(default=256, ge=0)
     in_flight: int = Field(default=2000, ge=1)
+
+    # Bodies that are received before a service is asked: how many at a time, of one tenant, and the bytes kept of all,
+    # a quarter of which one may fill. An eighth of both is for requests without a credential, see
+    # `services.gateway.admission.load_shedding`.
+    bodies: int = Field(default=1024, ge=1)
+    bodies_per_tenant: int = Field(default=64, ge=1)
+    body_memory_bytes: int = Field(default=64 * 1024**2, ge=1024)
 
     @field_validator("cors_origins")
     @classmethod

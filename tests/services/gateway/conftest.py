@@ -15,13 +15,13 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from infra.local import kinds
-from services.gateway.breaker import Breaker
-from services.gateway.http_protocol import GuardedProtocol
+from services.gateway.inbound.http_protocol import GuardedProtocol
 from services.gateway.main import create_app
-from services.gateway.replicas import Lookup, Replicas, by_dns
-from services.gateway.routes import UpstreamName
 from services.gateway.runtime import Runtime
+from services.gateway.upstreams.circuit_breaker import Breaker
+from services.gateway.upstreams.replicas import Lookup, Replicas, by_dns
 from shared.redis_clients import command_client
+from shared.topology import Backend
 from tests.services.gateway.doubles import IdentityServiceDouble, ServiceDouble, Services
 from tests.services.gateway.wire import Wire
 from tests.support.servers import lone_redis
@@ -42,12 +42,12 @@ class Gateway:
         runtime: Runtime = self.app.state.runtime
         return runtime
 
-    def breaker(self, name: UpstreamName) -> Breaker:
+    def breaker(self, name: Backend) -> Breaker:
         """Of a service's only replica."""
         (replica,) = self.runtime.upstreams[name].replicas.known
         return replica.breaker
 
-    def move(self, name: UpstreamName, url: str) -> None:
+    def move(self, name: Backend, url: str) -> None:
         """A service is somewhere else from now on, as if its address in the settings were another."""
         upstream = self.runtime.upstreams[name]
         upstream.url, upstream.replicas = url, Replicas(name, url, by_dns)

@@ -11,6 +11,8 @@ from typing import Any
 from starlette.types import Receive, Scope, Send
 
 from shared.auth import ALL_SCOPES, AUDIENCES
+from shared.invalidations import PATH
+from tests.support.leases import LeasesDouble
 from tests.support.serving import serve
 
 Answer = Callable[["Seen", Receive, Send], Awaitable[None]]
@@ -91,6 +93,7 @@ class Account:
     credential_id: uuid.UUID = field(default_factory=uuid.uuid4)
     csrf_token: str | None = None
     expires_in: float = 60.0
+    credential_expires_in: float | None = None
 
 
 @dataclass
@@ -102,6 +105,7 @@ class IdentityServiceDouble(ServiceDouble):
     authorizations: list[str] = field(default_factory=list)
     available: asyncio.Event = field(default_factory=asyncio.Event)
     broken: int = 0
+    leases: LeasesDouble = field(default_factory=LeasesDouble)
 
     def __post_init__(self) -> None:
         self.available.set()
@@ -109,6 +113,17 @@ class IdentityServiceDouble(ServiceDouble):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/internal/token":
             await self._exchange(scope, receive, send)
+            return
+        if scope["type"] == "http" and scope["path"] == "/internal/service-token":
+            await read_body(receive)
+            await reply(send, {"token": "service-token", "expires_in": 300.0})
+            return
+        if scope["type"] == "http" and scope["path"].startswith(f"{PATH}/"):
+            asked = json.loads(await read_body(receive))
+            if self.leases.refusing:
+                await reply(send, {"detail": "refusing"}, status=503)
+            else:
+                await reply(send, await self.leases.answer(scope["path"].rpartition("/")[2], asked))
             return
         await super().__call__(scope, receive, send)
 
@@ -133,6 +148,8 @@ class IdentityServiceDouble(ServiceDouble):
         self.accounts.clear()
         self.exchanges.clear()
         self.authorizations.clear()
+        self.leases.reset()
+        self.leases.holders.clear()  # of gateways that other tests have stopped
         self.available.set()
         self.broken = 0
 
@@ -153,6 +170,7 @@ class IdentityServiceDouble(ServiceDouble):
         answer = {
             "tokens": tokens,
             "expires_in": account.expires_in,
+            "credential_expires_in": account.credential_expires_in,
             "kind": account.kind,
             "user_id": str(account.user_id),
             "tenant_id": str(account.tenant_id) if account.tenant_id else None,

@@ -20,3 +20,18 @@ async def test_it_starts_without_its_neighbours_and_says_so_without_addresses(st
         text = await answer.text()
     assert "127.0.0.1" not in text
     assert text.count("does not answer") == 2
+
+
+async def test_head_on_the_gateways_own_pages(gateway: Gateway) -> None:
+    for path in ("/healthz", "/readyz", "/docs", "/openapi.json"):
+        async with gateway.client.get(path) as whole, gateway.client.head(path) as head:
+            assert (head.status, await head.read()) == (whole.status, b"")
+            assert head.headers["content-length"] == whole.headers["content-length"]
+            assert set(head.headers) == set(whole.headers)
+
+
+async def test_a_method_nobody_knows_is_told_which_there_are(gateway: Gateway) -> None:
+    async with gateway.client.post("/healthz") as answer:
+        assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    async with gateway.client.request("PROPFIND", "/v1/projects") as answer:
+        assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT")

@@ -1,0 +1,65 @@
+"""Which credential a request carries. Only its form is looked at here: identity says whether it counts."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from services.gateway.inbound.request import OWS, ClientRequest
+from shared.errors import InvalidRequest, Unauthenticated
+
+SESSION_COOKIE: Final = "__Host-quarry_session"
+API_KEY_PREFIX: Final = "qk_"
+MAX_CREDENTIAL_BYTES: Final = 4096  # the most identity takes
+
+_VISIBLE = re.compile(r"[\x20-\x7e]+\Z")
+
+CredentialType = Literal["session", "api_key", "bearer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What a client showed. `fingerprint` stands for it in memory and nowhere else is the value kept."""
+
+    type: CredentialType
+    value: str
+
+    @property
+    def fingerprint(self) -> bytes:
+        return hashlib.sha256(f"{self.type}\0{self.value}".encode("utf-8", "surrogateescape")).digest()
+
+    def __repr__(self) -> str:
+        return f"Credential({self.type})"
+
+
+def find(request: ClientRequest) -> Credential:
+    """The credential of a request. An Authorization header is explicit and goes before the session cookie.
+
+    Raises:
+        Unauthenticated: none, or none of a kind known here.
+        InvalidRequest: two session cookies, which a browser never sends.
+    """
+    authorization = request.header(b"authorization")
+    if authorization is not None:
+        scheme, _, value = authorization.partition(" ")
+        value = value.strip(OWS)
+        if scheme.lower() != "bearer":
+            raise Unauthenticated
+        return _checked("api_key" if value.startswith(API_KEY_PREFIX) else "bearer", value)
+    sessions = session_cookies(request)
+    if len(sessions) > 1:
+        raise InvalidRequest("The session cookie is given twice.")
+    if not sessions:
+        raise Unauthenticated
+    return _checked("session", sessions[0])
+
+
+def session_cookies(request: ClientRequest) -> list[str]:
+    """The values of all session cookies sent."""
+    return [value for name, value in request.cookies() if name == SESSION_COOKIE]
+
+
+def _checked(kind: CredentialType, value: str) -> Credential:
+    if len(value) > MAX_CREDENTIAL_BYTES or not _VISIBLE.match(value):
+        raise Unauthenticated
+    return Credential(kind, value)

@@ -1,0 +1,89 @@
+"""Which headers pass the gateway.
+
+Inwards only those on a list pass: what a client invents never reaches a service, however it is spelled. Outwards
+everything passes but what belongs to one connection or is the gateway's own to say.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from services.gateway.inbound.request import ClientRequest
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+# Everything else is dropped, and with it: hop-by-hop headers, authorization, cookie, forwarded and x-forwarded-*,
+# x-tenant-*, x-internal-*, trace headers, method overrides, and every name with an underscore.
+_INWARDS: Final = frozenset(
+    {
+        *(b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"prefer", b"range", b"user-agent"),
+        *(b"content-type", b"content-length", b"content-encoding", b"content-disposition", b"content-language"),
+        *(b"content-digest", b"content-md5", b"digest"),
+        *(b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"),
+        *(b"idempotency-key", b"last-event-id", b"origin", b"referer", b"sec-fetch-site", b"x-csrf-token"),
+        *(b"tus-resumable", b"upload-checksum", b"upload-concat", b"upload-defer-length", b"upload-length"),
+        *(b"upload-metadata", b"upload-offset"),
+    }
+)
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te"),
+        *(b"trailer", b"transfer-encoding", b"upgrade"),
+    }
+)
+
+# Said by the gateway itself, whatever a service says.
+_GATEWAYS_OWN: Final = frozenset(
+    {
+        *(b"date", b"server", b"via", b"x-powered-by", b"x-request-id", b"server-timing", b"traceparent"),
+        *(b"tracestate", b"strict-transport-security", b"x-content-type-options", b"x-frame-options"),
+        *(b"referrer-policy", b"cross-origin-resource-policy", b"ratelimit", b"ratelimit-policy", b"alt-svc"),
+    }
+)
+
+
+def inwards(request: ClientRequest, *, cookies: bool, compression: bool) -> list[tuple[str, str]]:
+    """The client's headers that a service gets to see. Cookies pass only where `cookies` says so (sign-in)."""
+    nominated = connection_names(request.headers)
+    passed = [
+        (name.decode("ascii"), _text(value))
+        for name, value in request.headers
+        if name in _INWARDS and name not in nominated and (compression or name != b"accept-encoding")
+    ]
+    if cookies and (pairs := request.cookies()):
+        passed.append(("cookie", "; ".join(f"{name}={value}" for name, value in pairs)))
+    return passed
+
+
+def outwards(raw: Iterable[tuple[bytes, bytes]], *, cookies: bool, upstream_url: str) -> list[tuple[bytes, bytes]]:
+    """A service's headers that the client gets to see; an absolute Location inside the system becomes a path."""
+    headers = [(name.lower(), value) for name, value in raw]
+    nominated = connection_names(headers)
+    passed = []
+    for name, value in headers:
+        if name in _HOP_BY_HOP or name in _GATEWAYS_OWN or name in nominated or name.startswith(b"access-control-"):
+            continue
+        if name == b"set-cookie" and not cookies:
+            continue
+        if name == b"location":
+            passed.append((name, value.removeprefix(upstream_url.encode("ascii")) or b"/"))
+            continue
+        passed.append((name, value))
+    return passed
+
+
+def connection_names(headers: RawHeaders) -> frozenset[bytes]:
+    """Names a Connection header makes hop-by-hop for this one message (RFC 9110, 7.6.1)."""
+    listed = [value for name, value in headers if name == b"connection"]
+    if not listed:
+        return frozenset()
+    # Connection must not remove the headers that frame the body: without its length it would be read as another body.
+    names = {part.strip(b" \t").lower() for value in listed for part in value.split(b",")}
+    return frozenset(names - {b"content-length", b"content-type", b"content-encoding", b"close", b""})
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
