@@ -25,8 +25,9 @@ from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
 from infra.local.secrets import random_key, random_token
-from infra.postgres.roles import DATABASE, SERVICES, Access, role_name
+from infra.postgres.roles import DATABASE, Access, role_name
 from infra.redis import acl
+from shared.topology import SERVICES
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / ".quarry" / "secrets"
 DEV_ISSUER: Final = "http://localhost:9400"

@@ -120,14 +120,14 @@ async def stop_stale_postmaster(data: Path) -> None:
         pid = int(lock.read_text(encoding="utf-8").splitlines()[0])
     except (FileNotFoundError, IndexError, ValueError):
         return
-    for wanted, patience in ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 2.0)):
+    for wanted, seconds in ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 2.0)):
         if not _is_postmaster(pid, data):
             # The number may meanwhile be that of another process, which PostgreSQL would take for a running server.
             lock.unlink(missing_ok=True)
             return
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, wanted)
-        await eventually(lambda: not _is_postmaster(pid, data), within=patience)
+        await eventually(lambda: not _is_postmaster(pid, data), within=seconds)
     if _is_postmaster(pid, data):
         raise ProcessError(f"process {pid} runs on {data} and cannot be stopped")
 

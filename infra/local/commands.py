@@ -19,16 +19,22 @@ def dev() -> None:
     sys.exit(dev_command.main())
 
 
-# Tests of the whole system. They are not measured: a tracer doubles their time, and coverage is for a part's own tests.
+# Tests of the whole system. Their coverage is not measured: it is for a part's own tests.
 _WHOLE_SYSTEM = ("tests/faults", "tests/flows", "tests/isolation")
+
+_MEASURING = (
+    "tests/isolation/test_timing.py",
+    "tests/faults/test_resources.py",
+    "tests/faults/test_postgres_frozen.py",
+)
 
 
 def test() -> None:
-    """Tests side by side, first those of each part, with branch coverage held to its floor, then those of the whole
-    system; or pytest with the arguments given.
+    """Tests side by side, first those of each part, then those of the whole system; or pytest with the arguments given.
 
-    `--isolation` runs what attacks the isolation of tenants, and prints the matrix of doors and attackers; `--long` the
-    faults that take their time, and `--containers` what needs a Docker engine, which both are left out otherwise.
+    `--coverage` runs those of each part and holds branch coverage to its floor, which takes half as long again.
+    `--isolation` runs what attacks the isolation of tenants, and prints the matrix of endpoints and attackers; `--long`
+    the faults that take their time, and `--containers` what needs a Docker engine, which both are left out otherwise.
     `--system URL` runs the flows of clients on a system that runs already.
     """
     if sys.argv[1:2] == ["--system"]:
@@ -40,19 +46,25 @@ def test() -> None:
         # In one process: the matrix is counted in memory.
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", *sys.argv[2:]))
     if sys.argv[1:2] == ["--long"]:
-        # One after the other: their systems would take each other's time.
-        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "long and not containers", *sys.argv[2:]))
+        # Two at a time, for they mostly wait for what is frozen or away; what measures time comes after them, alone.
+        long = (sys.executable, "-m", "pytest", "-m", "long and not containers")
+        side_by_side = ("-n", "2", "--dist", "loadfile", *(f"--ignore={path}" for path in _MEASURING))
+        sys.exit(_call(*long, *side_by_side, *sys.argv[2:]) or _call(*long, *_MEASURING, *sys.argv[2:]))
     if sys.argv[1:2] == ["--containers"]:
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *sys.argv[2:]))
-    if sys.argv[1:]:
+    if sys.argv[1:] and sys.argv[1] != "--coverage":
         sys.exit(_call(sys.executable, "-m", "pytest", *sys.argv[1:]))
     # By file, since a file's tests share what is dear to make; in the order of the tree, which has long ones early.
-    # One more than there are cores, for tests wait a good part of their time.
-    processes = 1 if os.environ.get("QUARRY_TEST_SERVERS") == "external" else min(4, (os.cpu_count() or 1) + 1)
-    workers = ("-n", str(processes), "--dist", "loadfile", "--no-loadscope-reorder")
-    chosen = (sys.executable, "-m", "pytest", "-m", "not long and not containers", *workers)
+    chosen = (sys.executable, "-m", "pytest", "-m", "not long and not containers")
+    side_by_side = ("--dist", "loadfile", "--no-loadscope-reorder")
+    alone = os.environ.get("QUARRY_TEST_SERVERS") == "external"
+    cores = min(4, os.cpu_count() or 1)
+    # One more than there are cores, for tests wait a good part of their time; whole systems wait for nothing.
+    parts, systems = ("-n1", "-n1") if alone else (f"-n{cores + 1}", f"-n{cores}")
     others = [f"--ignore={folder}" for folder in _WHOLE_SYSTEM]
-    sys.exit(_call(*chosen, "--cov", "--cov-report=term", *others) or _call(*chosen, *_WHOLE_SYSTEM))
+    if sys.argv[1:2] == ["--coverage"]:
+        sys.exit(_call(*chosen, parts, *side_by_side, "--cov", "--cov-report=term", *others, *sys.argv[2:]))
+    sys.exit(_call(*chosen, parts, *side_by_side, *others) or _call(*chosen, systems, *side_by_side, *_WHOLE_SYSTEM))
 
 
 def lint() -> None:
@@ -84,7 +96,7 @@ def bench() -> None:
 
 def dead_letters() -> None:
     """Events that could not be handled: list, show, redrive; arguments are passed on."""
-    sys.exit(_call(sys.executable, "-m", "infra.local.dead_letters", *sys.argv[1:]))
+    sys.exit(_call(sys.executable, "-m", "infra.operator.dead_letters", *sys.argv[1:]))
 
 
 def faults() -> None:
@@ -110,7 +122,7 @@ def mutate() -> None:
 def migrate() -> None:
     """Apply all migrations: to the databases named in the environment, else to the embedded one, started if need be."""
     if any(name.startswith("QUARRY_") and "_OWNER_DATABASE_URL" in name for name in os.environ):
-        sys.exit(_call(sys.executable, "-m", "infra.local.upgrade"))
+        sys.exit(_call(sys.executable, "-m", "infra.operator.upgrade"))
     try:
         asyncio.run(_migrate_embedded(Home.current(os.environ)))
     except StackError as error:

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Mapping
 from typing import TextIO
 
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 
 _WIDTH = max(len(name) for name in (*SERVICES, "postgres", "migrate"))
 _COLOURS = (36, 32, 35, 33, 34, 96, 92, 95, 93, 94)

@@ -24,11 +24,11 @@ from infra.local.reload import changes
 from infra.local.services import ServiceProcess
 from infra.local.stack import Stack
 from infra.local.supervision import Supervised
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 
 _GATEWAY_PORT = 8080
 _SERVER_ATTEMPTS = 5
-_PATIENCE = 30.0
+_REMIND_SECONDS = 30.0
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -139,7 +139,7 @@ async def _all_ready(services: Mapping[str, ServiceProcess], console: Console) -
         for name, service in list(waiting.items()):
             if service.running and await service.ready():
                 del waiting[name]
-        if waiting and time.monotonic() - said > _PATIENCE:
+        if waiting and time.monotonic() - said > _REMIND_SECONDS:
             said = time.monotonic()
             console.say(f"still waiting for {', '.join(waiting)}")
         await asyncio.sleep(0.05)

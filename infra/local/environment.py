@@ -14,8 +14,9 @@ from infra.local.kinds import Postgres, Redis
 from infra.local.ports import HOST
 from infra.local.processes import SUPERVISED
 from infra.local.secrets import random_key
-from infra.postgres.roles import DATABASE, SERVICES, Access, all_roles, role_name
+from infra.postgres.roles import DATABASE, Access, all_roles, role_name
 from infra.redis.acl import OPERATOR, USERS
+from shared.topology import SERVICES
 
 OIDC_CLIENT = "quarry"
 DEV_TENANT = "dev"
@@ -94,6 +95,8 @@ def service_environment(service: str, home: Home, endpoints: Endpoints, base: Ma
     elif service == "indexing":
         decided["QUARRY_INDEXING_DATA_DIR"] = str(home.vectors)
         suggested["QUARRY_INDEXING_MODEL_DIR"] = str(home.models)
+        # Development goes on where the kernel gives less, such as outside of Linux.
+        suggested["QUARRY_INDEXING_EXTRACTION_CONFINEMENT"] = "best_effort"
     elif service == "gateway":
         decided["QUARRY_GATEWAY_PORT"] = str(endpoints.ports["gateway"])
         decided["QUARRY_GATEWAY_METRICS_PORT"] = str(endpoints.ports["gateway-metrics"])

@@ -17,6 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import oidc_provider_mock  # type: ignore[import-untyped]  # ships no annotations
 from flask import Flask, Response, jsonify, request
+from oidc_provider_mock._storage import storage  # type: ignore[import-untyped]  # as above
 from werkzeug.serving import make_server
 
 from infra.local.ports import HOST
@@ -30,8 +31,21 @@ def make_app(users: list[dict[str, str]]) -> Flask:
     """The provider with these users; each is an object of claims with at least `sub`."""
     known = [_user(**claims) for claims in users]
     app: Flask = oidc_provider_mock.app(user_claims=known)
+    _know_everybody(app)
     _require_pkce(app)
     return app
+
+
+def _know_everybody(app: Flask) -> None:
+    """Whoever signs in under a new name has an address of that name, verified: without one no invitation is theirs."""
+
+    def introduce() -> None:
+        sub = request.form.get("sub", "") if request.path == _AUTHORIZE_PATH and request.method == "POST" else ""
+        if sub and storage.get_user(sub) is None:
+            email = sub if "@" in sub else f"{sub}@example.test"
+            storage.store_user(_user(sub, email=email, email_verified=True, name=sub.partition("@")[0]))
+
+    app.before_request(introduce)
 
 
 def _user(sub: str, **claims: object) -> object:

@@ -129,14 +129,14 @@ class Process:
         """Ask it to end, then insist. Returns the exit status, None when it never ran."""
         if self._exit is None:
             return None
-        for wanted, patience in self._stop_signals:
+        for wanted, seconds in self._stop_signals:
             if not self.running:
                 break
             self.send(wanted)
             # A frozen process would never see the request.
             self.send(signal.SIGCONT)
             with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(self.wait(), patience)
+                return await asyncio.wait_for(self.wait(), seconds)
         self.kill()
         return await self.wait()
 
@@ -209,11 +209,11 @@ def leftovers(home: Path) -> list[int]:
 async def stop_leftovers(home: Path, within: float = 10.0) -> list[int]:
     """End what `leftovers` finds: SIGTERM, then SIGKILL. Returns the process ids."""
     pids = leftovers(home)
-    for number, patience in ((signal.SIGTERM, within), (signal.SIGKILL, 2.0)):
+    for number, seconds in ((signal.SIGTERM, within), (signal.SIGKILL, 2.0)):
         for pid in leftovers(home):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
                 # A frozen one would never see the request.
                 os.kill(pid, signal.SIGCONT)
-        await eventually(lambda: not leftovers(home), within=patience)
+        await eventually(lambda: not leftovers(home), within=seconds)
     return pids

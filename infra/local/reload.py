@@ -5,7 +5,7 @@ from pathlib import Path
 
 import watchfiles
 
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 
 
 def concerned(path: Path, root: Path) -> frozenset[str]:

@@ -105,7 +105,7 @@ class PostgresServer:
             ProcessError: it does not come up.
         """
         deadline = time.monotonic() + within
-        patience = time.monotonic() + _TRANSIENT_WITHIN
+        deadline = time.monotonic() + _TRANSIENT_WITHIN
         while True:
             try:
                 await self._cluster.prepare(self.process.say)
@@ -115,7 +115,7 @@ class PostgresServer:
             except BaseException as error:
                 await self.process.stop()
                 passing = isinstance(error, ProcessError) and any(words in str(error) for words in _TRANSIENT)
-                if not passing or time.monotonic() > patience:
+                if not passing or time.monotonic() > deadline:
                     raise
             await asyncio.sleep(0.2)
 

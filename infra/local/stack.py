@@ -18,7 +18,6 @@ from collections.abc import Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from infra.local import migrations
 from infra.local.environment import (
     DEV_USER,
     Endpoints,
@@ -36,8 +35,10 @@ from infra.local.ports import allocate
 from infra.local.processes import LineSink, Process, stop_leftovers
 from infra.local.servers import OidcServer, PostgresServer, RedisServer
 from infra.local.services import ServiceProcess
+from infra.operator import migrations
 from infra.postgres.bootstrap import bootstrap
-from infra.postgres.roles import DATABASE, SERVICES, Access
+from infra.postgres.roles import DATABASE, Access
+from shared.topology import SERVICES
 
 
 class Stack:
@@ -245,7 +246,7 @@ async def apply_migrations(
     """
     upgrade = Process(
         "migrate",
-        [sys.executable, "-m", "infra.local.upgrade"],
+        [sys.executable, "-m", "infra.operator.upgrade"],
         env=owner_environment(home, postgres, base),
         cwd=home.root,
         on_line=on_line,

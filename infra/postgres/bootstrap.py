@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 import asyncpg
 
-from infra.postgres.roles import DATABASE, LIMITS, SERVICES, Access, all_roles, role_name
+from infra.postgres.roles import DATABASE, LIMITS, Access, all_roles, role_name
+from shared.topology import SERVICES
 
 # Any constant does; it only has to be the same for everyone who runs this.
 _LOCK = 7_201_850_311

@@ -13,7 +13,8 @@ sees the schema of another service.
 from collections.abc import Mapping
 from enum import StrEnum
 
-SERVICES = ("identity", "projects", "indexing", "notifier", "gateway")
+from shared.topology import SERVICES
+
 DATABASE = "quarry"
 
 

@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from infra.postgres.roles import SERVICES
 from infra.redis.rights import Grant, commands_without_keys, grants
+from shared.topology import SERVICES
 
 OPERATOR: Final = "operator"
 USERS: Final = (*SERVICES, OPERATOR)

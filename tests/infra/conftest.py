@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from infra.local.home import Home
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 
 APPLICATION = """
 import json, os, signal
@@ -80,7 +80,10 @@ def _make_project(folder: Path) -> Path:
         (package / "main.py").write_text(APPLICATION)
     (folder / "services" / "__init__.py").touch()
     (folder / "services" / "identity" / "bootstrap.py").write_text(TENANT_COMMAND)
-    (folder / "services" / "gateway" / "http_protocol.py").write_text(PROTOCOL)
+    inbound = folder / "services" / "gateway" / "inbound"
+    inbound.mkdir()
+    (inbound / "__init__.py").touch()
+    (inbound / "http_protocol.py").write_text(PROTOCOL)
     (folder / "shared").mkdir()
     return folder
 

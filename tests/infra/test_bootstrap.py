@@ -10,7 +10,8 @@ from infra.local.environment import role_passwords
 from infra.local.home import Home
 from infra.local.stack import Stack
 from infra.postgres.bootstrap import bootstrap
-from infra.postgres.roles import LIMITS, SERVICES, Access, all_roles, role_name
+from infra.postgres.roles import LIMITS, Access, all_roles, role_name
+from shared.topology import SERVICES
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from infra.local import commands, upgrade
+from infra.local import commands
 from infra.local.errors import StackError
 from infra.local.home import ROOT, Home
 from infra.local.stack import Stack
+from infra.operator import upgrade
 
 OWNER_URL = "postgresql+asyncpg://x"
 

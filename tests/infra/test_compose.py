@@ -13,8 +13,8 @@ import pytest
 
 from infra.docker import secrets
 from infra.local.home import ROOT
-from infra.postgres.roles import SERVICES
 from shared.migrations import SERVICES_WITH_SCHEMA
+from shared.topology import SERVICES
 from tests.infra.compose_files import COMPOSE_FILE, EMBEDDED_VECTORS, Configuration, as_resolved, as_written, compose
 
 SERVERS = {"postgres", "redis", "qdrant"}

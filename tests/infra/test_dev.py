@@ -22,7 +22,7 @@ from infra.local.console import Console
 from infra.local.home import ROOT, Home
 from infra.local.ports import HOST, any_free
 from infra.local.processes import leftovers
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 from tests.support.polling import eventually
 
 BANNER = "Quarry is up after"
@@ -169,7 +169,7 @@ async def test_a_tenant_that_cannot_be_made_ends_it_with_a_reason(project: Path)
 async def test_it_waits_for_a_broken_service_and_ends_when_told_twice(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dev, "_PATIENCE", 0.5)
+    monkeypatch.setattr(dev, "_REMIND_SECONDS", 0.5)
     source = project / "services" / "gateway" / "main.py"
     good = source.read_text()
     source.write_text("def")

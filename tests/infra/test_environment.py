@@ -11,7 +11,7 @@ from infra.local.environment import Endpoints, owner_environment, redis_password
 from infra.local.home import Home
 from infra.local.servers import PostgresServer, RedisServer
 from infra.local.stack import make_postgres
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 
 PORTS = {name: 4_000 + number for number, name in enumerate((*SERVICES, "gateway-metrics"))}
 

@@ -57,7 +57,7 @@ def test_the_embedder_needs_neither_network_nor_a_place_to_write(image: str) -> 
     program = (
         "import asyncio, os, pathlib; from services.indexing.embedders.minilm import MiniLM; "
         "model = MiniLM.load(pathlib.Path(os.environ['QUARRY_INDEXING_MODEL_DIR']), 1); "
-        "print(len(asyncio.run(model.embed_query('warm'))))"
+        "print(len(asyncio.run(model.embed_query('warm', caller=None))))"
     )
     assert inside(image, "python", "-c", program).strip() == "384"
 
@@ -85,7 +85,7 @@ def test_it_says_what_it_is(image: str) -> None:
 def test_a_change_of_source_leaves_the_layers_below_alone(image: str, tmp_path: Path) -> None:
     for name in ("services", "shared", "infra", ".dockerignore"):
         docker_copy(ROOT / name, tmp_path / name)
-    changing = tmp_path / "services" / "gateway" / "router.py"
+    changing = tmp_path / "services" / "gateway" / "openapi" / "router.py"
     changing.write_text(f"{changing.read_text()}# changed\n")
     changed = f"{IMAGE}-changed"
     build = ("build", "--quiet", "-f", str(tmp_path / "infra/docker/Dockerfile"), "-t", changed, str(tmp_path))

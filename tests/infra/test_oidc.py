@@ -94,6 +94,15 @@ async def test_a_sign_in_gives_an_id_token_with_nonce_and_verified_email(
     assert (await client.get("/userinfo", headers=authorization)).json() == DEV_USER
 
 
+async def test_a_name_nobody_has_used_is_somebody_with_a_verified_address(client: httpx.AsyncClient) -> None:
+    for sub, email in (("zoe", "zoe@example.test"), ("eve@corp.test", "eve@corp.test")):
+        attempt = SignIn()
+        tokens = (await attempt.redeem(client, await attempt.approve(client, sub))).json()
+        authorization = {"Authorization": f"Bearer {tokens['access_token']}"}
+        claims = (await client.get("/userinfo", headers=authorization)).json()
+        assert (claims["sub"], claims["email"], claims["email_verified"]) == (sub, email, True)
+
+
 async def test_any_other_user_can_be_made_and_signed_in(client: httpx.AsyncClient) -> None:
     claims = {"email": "ann@example.test", "email_verified": False}
     assert (await client.put("/users/ann", json=claims)).status_code == 204

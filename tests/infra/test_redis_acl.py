@@ -18,12 +18,12 @@ from infra.local.home import Home
 from infra.local.probes import redis_answers
 from infra.local.servers import RedisServer
 from infra.local.stack import Stack
-from infra.postgres.roles import SERVICES
 from infra.redis import acl
 from infra.redis.acl import OPERATOR, USERS, AclError
 from shared.events.subscriptions import FOLLOWERS, PRODUCERS, SUBSCRIBERS
 from shared.redis_clients import command_client, stream_of
 from shared.streams import make_groups, trim
+from shared.topology import SERVICES
 from tests.support.system import System, create_project, search, settled, upload
 
 PASSWORDS = {user: f"{user}-{'x' * 40}" for user in USERS}

@@ -12,9 +12,10 @@ import pytest
 from infra.docker import secrets
 from infra.local.home import ROOT
 from infra.postgres.prepare import passwords_from
-from infra.postgres.roles import SERVICES, all_roles
+from infra.postgres.roles import all_roles
 from infra.redis import acl
 from services.identity.settings import IdentitySettings
+from shared.topology import SERVICES
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -83,6 +84,7 @@ def test_identity_can_start_with_what_it_is_given(made: Path, monkeypatch: pytes
         monkeypatch.setenv(f"QUARRY_IDENTITY_{name.upper()}_FILE", str(made / f"identity_{name}"))
     monkeypatch.setenv("QUARRY_IDENTITY_SERVICE_SECRET_FILE", str(made / "identity_secret"))
     monkeypatch.setenv("QUARRY_IDENTITY_URL", "http://identity:8000")
+    monkeypatch.setenv("QUARRY_PROJECTS_URL", "http://projects:8000")
     monkeypatch.setenv("QUARRY_IDENTITY_PUBLIC_URL", "http://localhost:8080")
     settings = IdentitySettings.load()
     assert settings.providers == ()

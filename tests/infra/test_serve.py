@@ -1,6 +1,7 @@
 """How a service is run: the options of its server, its roles, and how it ends."""
 
 import asyncio
+import gc
 import os
 import resource
 import signal
@@ -11,15 +12,25 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
 from infra import serve
 from infra.local.ports import any_free
 from infra.local.probes import http_status
+from tests.support.polling import eventually
 
 Options = dict[str, Any]
 Given = Callable[[Sequence[str]], tuple[str, Options]]
+
+
+class _NoServer:
+    started = True
+
+    def __init__(self, _config: object) -> None: ...
+
+    def run(self) -> None: ...
 
 
 @pytest.fixture
@@ -28,13 +39,22 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
 
     def run(arguments: Sequence[str]) -> tuple[str, Options]:
         called: list[tuple[str, Options]] = []
-        monkeypatch.setattr(uvicorn, "run", lambda application, **options: called.append((application, options)))
+
+        class Config:
+            def __init__(self, application: str, **options: Any) -> None:
+                called.append((application, options))
+
+            def load_app(self) -> None: ...
+
+        monkeypatch.setattr(uvicorn, "Config", Config)
+        monkeypatch.setattr(uvicorn, "Server", _NoServer)
         handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             serve.main(arguments)
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            gc.enable()
         return called[0]
 
     return run
@@ -52,7 +72,7 @@ def test_a_service_listens_everywhere_at_its_port(given: Given, monkeypatch: pyt
 
 def test_only_the_gateway_meets_strangers(given: Given) -> None:
     _, options = given(["gateway"])
-    assert options["http"] == "services.gateway.http_protocol:GuardedProtocol"
+    assert options["http"] == "services.gateway.inbound.http_protocol:GuardedProtocol"
     assert options["proxy_headers"] is False
 
 
@@ -154,3 +174,41 @@ async def test_requests_under_way_are_answered_before_the_end(tmp_path: Path) ->
     assert await asyncio.to_thread(process.wait, 20) == 0
     assert "closed in order" in process.stdout.read()
     process.stdout.close()
+
+
+COLLECTING = """
+import gc
+
+def create_app():
+    async def app(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await receive()
+            assert not gc.isenabled()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        body = f"{gc.isenabled()} {gc.get_freeze_count() > 1000}".encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+    return app
+"""
+
+
+async def test_the_collector_leaves_alone_what_a_service_started_with(tmp_path: Path) -> None:
+    process = started(tmp_path, COLLECTING, port := any_free())
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+
+            async def answer() -> str:
+                try:
+                    return (await client.get("/")).text
+                except httpx.ConnectError:
+                    return ""
+
+            assert await eventually(answer, within=20) == "True True"
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        assert process.stdout is not None
+        process.stdout.close()

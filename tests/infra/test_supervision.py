@@ -18,7 +18,7 @@ from infra.local.errors import ProcessError
 from infra.local.processes import Process
 from infra.local.reload import changes, concerned
 from infra.local.supervision import Supervised
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 from tests.support.polling import eventually
 
 

@@ -14,8 +14,8 @@ import yaml
 
 from infra.docker.secrets import DEV_ISSUER
 from infra.local.home import ROOT
-from infra.postgres.roles import SERVICES
 from shared.migrations import SERVICES_WITH_SCHEMA
+from shared.topology import SERVICES
 from tests.infra.compose_files import COMPOSE_FILE, Configuration, as_resolved, as_written
 from tests.infra.tilt import MANUAL, Tilt
 
@@ -182,7 +182,7 @@ def test_an_image_has_all_that_its_building_takes_and_no_other_service(tilt: Til
     [
         ("services/projects/documents/service.py", {"projects"}, set()),
         ("services/indexing/search/service.py", {"indexing"}, set()),
-        ("services/gateway/proxy.py", {"gateway"}, set()),
+        ("services/gateway/proxy/app.py", {"gateway"}, set()),
         ("shared/outbox.py", set(SERVICES), set()),
         ("infra/serve.py", set(SERVICES), set()),
         ("infra/requirements.lock", set(), set(SERVICES)),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import asyncpg
 
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 
 
 def _folder(root: Path, service: str) -> Path:

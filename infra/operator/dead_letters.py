@@ -5,8 +5,8 @@
     uv run dead-letters redrive ID... [--wait SECONDS] [--json]
     uv run dead-letters redrive --all [--service S] [--type T] [--handler H] [--wait SECONDS] [--json]
 
-Works on the databases (`infra.local.system_databases`), so it needs no running service. A redrive is a request stored
-with the letter; a running service performs it and this command waits for the outcome.
+Works on the databases (`infra.operator.system_databases`), so it needs no running service. A redrive is a request
+stored with the letter; a running service performs it and this command waits for the outcome.
 
 Payloads and reasons may hold tenants' data: only `show` prints them.
 
@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from infra.local.errors import StackError
-from infra.local.system_databases import SystemDatabases, system_databases
+from infra.operator.system_databases import SystemDatabases, system_databases
 from shared import dead_letters, redrive
 from shared.dead_letters import Wanted, error_name
 from shared.redrive import Outcome

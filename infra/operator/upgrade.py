@@ -1,6 +1,6 @@
 """Apply the migrations of every service, in one process.
 
-    python -m infra.local.upgrade
+    python -m infra.operator.upgrade
 
 Reads `QUARRY_<SERVICE>_OWNER_DATABASE_URL` (or `..._FILE`); a service that has migrations and no address stops it all
 before the first one is applied. A process of its own: Alembic and all models are worth no memory afterwards.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.local.errors import StackError
-from infra.local.migrations import migrated_services
+from infra.operator.migrations import migrated_services
 from shared import migrations
 
 
