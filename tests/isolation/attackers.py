@@ -15,7 +15,7 @@ import httpx
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
 from tests.isolation.canaries import canary
-from tests.isolation.doors import ROUTES
+from tests.isolation.endpoints import ROUTES
 from tests.isolation.expectations import ALL_SCOPES, Standing
 from tests.isolation.internals import internal_tokens
 from tests.isolation.people import (

@@ -27,6 +27,7 @@ class Attack:
 _ROUTES = "tests/isolation/test_routes.py"
 _SQL = "tests/isolation/test_sql.py"
 _EVENTS = "tests/isolation/test_events.py"
+_SEARCH = "tests/services/indexing/search"
 _VECTORS = "tests/isolation/test_vectors.py"
 _CANARIES = "tests/isolation/test_canaries.py"
 _STORES = "tests/isolation/test_stores.py"
@@ -62,7 +63,7 @@ ATTACKS: Final = (
         "routes",
         "a route that is not registered",
         (
-            "tests/isolation/test_doors.py::test_a_new_route_is_red_until_it_is_registered",
+            "tests/isolation/test_endpoints.py::test_a_new_route_is_red_until_it_is_registered",
             f"{_ROUTES}::test_no_route_and_no_parameter_was_left_out",
         ),
     ),
@@ -143,9 +144,9 @@ ATTACKS: Final = (
         "X-Tenant-Id, X-Internal-*, underscores, duplicates, names listed by Connection",
         (
             f"{_ROUTES}::test_headers_of_the_inside_mean_nothing_from_outside",
-            f"{_GATEWAY}/test_headers.py::test_a_header_clients_may_not_set_is_dropped",
-            f"{_GATEWAY}/test_headers.py::test_what_connection_lists_is_for_this_hop_only",
-            f"{_GATEWAY}/test_headers.py::test_two_values_where_one_counts_are_refused",
+            f"{_GATEWAY}/inbound/test_headers.py::test_a_header_clients_may_not_set_is_dropped",
+            f"{_GATEWAY}/inbound/test_headers.py::test_what_connection_lists_is_for_this_hop_only",
+            f"{_GATEWAY}/inbound/test_headers.py::test_two_values_where_one_counts_are_refused",
         ),
     ),
     Attack(
@@ -157,34 +158,78 @@ ATTACKS: Final = (
             f"{_PROJECTS}/test_isolation.py::test_nobody_gets_in_without_a_token_for_this_service",
         ),
     ),
+    Attack(
+        "internal headers",
+        "a service's secret used for another service's operations, for clients' routes, or about no tenant",
+        (
+            "tests/isolation/test_service_access.py::test_a_token_names_what_the_table_gives_and_no_more",
+            "tests/isolation/test_service_access.py::test_a_service_reaches_what_its_token_names_and_nothing_else",
+            "tests/isolation/test_service_access.py::test_no_client_gets_in_by_an_internal_route",
+            f"{_AUTH}::test_a_service_that_says_it_has_a_role_is_refused",
+            f"{_AUTH}::test_scopes_and_operations_do_not_pass_for_one_another",
+        ),
+    ),
+    Attack(
+        "rights",
+        "passing on more than one has, or keeping what was passed on when its giver has lost it",
+        tuple(
+            f"tests/services/identity/test_grants.py::{name}"
+            for name in (
+                "test_a_key_for_members_alone_makes_nobody_more_than_a_member",
+                "test_a_key_tied_to_a_project_passes_nothing_on",
+                "test_what_a_grantor_is_counts_at_the_moment_of_the_grant",
+                "test_an_invitation_ends_with_the_membership_of_who_sent_it",
+                "test_an_invitation_ends_with_the_key_it_was_sent_with",
+                "test_an_invitation_kept_back_does_not_bring_a_removed_member_back",
+                "test_revoking_a_key_revokes_the_keys_made_with_it_and_theirs",
+                "test_a_key_that_makes_another_while_it_is_revoked_leaves_none_behind",
+                "test_a_key_is_for_a_project_of_the_tenant",
+            )
+        ),
+    ),
+    Attack(
+        "rights",
+        "shares multiplied by making tenants, keys, invitations or members, many at once",
+        tuple(
+            f"tests/services/identity/test_quotas.py::{name}"
+            for name in (
+                "test_a_user_has_so_many_tenants",
+                "test_tenants_given_away_still_count_for_who_made_them",
+                "test_a_user_makes_so_many_tenants_in_an_hour_deleted_ones_too",
+                "test_a_tenant_has_so_many_keys",
+                "test_a_tenant_has_so_many_open_invitations",
+                "test_a_tenant_has_so_many_members",
+            )
+        ),
+    ),
     # --- the wire ---------------------------------------------------------------------------------------------------
     Attack(
         "request smuggling",
         "CL+TE, two CL, obs-fold, NUL, pipelining, trailers, upgrades",
         (
-            f"{_GATEWAY}/test_wire.py::test_a_request_with_two_readings_goes_nowhere",
-            f"{_GATEWAY}/test_wire.py::test_a_pipelined_request_is_not_taken_and_the_first_is_answered",
-            f"{_GATEWAY}/test_wire.py::test_trailers_do_not_become_headers",
-            f"{_GATEWAY}/test_wire.py::test_an_upgrade_is_answered_as_a_plain_request",
-            f"{_GATEWAY}/test_paths.py::test_ambiguous_requests_are_refused",
+            f"{_GATEWAY}/inbound/test_wire.py::test_a_request_with_two_readings_goes_nowhere",
+            f"{_GATEWAY}/inbound/test_wire.py::test_a_pipelined_request_is_not_taken_and_the_first_is_answered",
+            f"{_GATEWAY}/inbound/test_wire.py::test_trailers_do_not_become_headers",
+            f"{_GATEWAY}/inbound/test_wire.py::test_an_upgrade_is_answered_as_a_plain_request",
+            f"{_GATEWAY}/inbound/test_paths.py::test_ambiguous_requests_are_refused",
         ),
     ),
     Attack(
         "request smuggling",
         "64 KB headers, headers without end or that never come",
         (
-            f"{_GATEWAY}/test_wire.py::test_headers_that_are_too_large_are_431",
-            f"{_GATEWAY}/test_wire.py::test_headers_without_end_are_cut_off",
-            f"{_GATEWAY}/test_wire.py::test_headers_that_do_not_come_are_not_waited_for",
+            f"{_GATEWAY}/inbound/test_wire.py::test_headers_that_are_too_large_are_431",
+            f"{_GATEWAY}/inbound/test_wire.py::test_headers_without_end_are_cut_off",
+            f"{_GATEWAY}/inbound/test_wire.py::test_headers_that_do_not_come_are_not_waited_for",
         ),
     ),
     Attack(
         "request smuggling",
         "encoded paths, absolute-form targets, method override",
         (
-            f"{_GATEWAY}/test_paths.py::test_what_is_not_routed_cannot_be_reached",
-            f"{_GATEWAY}/test_paths.py::test_an_absolute_target_and_an_odd_host_change_nothing",
-            f"{_GATEWAY}/test_paths.py::test_methods_outside_the_api_are_refused",
+            f"{_GATEWAY}/inbound/test_paths.py::test_what_is_not_routed_cannot_be_reached",
+            f"{_GATEWAY}/inbound/test_paths.py::test_an_absolute_target_and_an_odd_host_change_nothing",
+            f"{_GATEWAY}/inbound/test_paths.py::test_methods_outside_the_api_are_refused",
             f"{_GATEWAY}/test_guards.py::test_an_encoded_separator_is_refused",
         ),
     ),
@@ -247,7 +292,7 @@ ATTACKS: Final = (
         (
             f"{_SIGN_IN}::test_cookies_are_bound_to_this_host_and_out_of_reach",
             f"{_SIGN_IN}::test_a_session_secret_chosen_by_somebody_else_is_not_adopted",
-            f"{_GATEWAY}/test_credentials.py::test_two_session_cookies_are_refused",
+            f"{_GATEWAY}/admission/test_credentials.py::test_two_session_cookies_are_refused",
             f"{_GATEWAY}/test_guards.py::test_no_service_sets_a_cookie_where_nobody_signs_in",
         ),
     ),
@@ -255,9 +300,9 @@ ATTACKS: Final = (
         "cookies",
         "CSRF: missing token, wrong Origin, Sec-Fetch-Site: cross-site",
         (
-            f"{_GATEWAY}/test_browsers.py::test_a_session_changes_something_only_with_its_csrf_token",
-            f"{_GATEWAY}/test_browsers.py::test_another_site_may_not_act_for_the_user",
-            f"{_GATEWAY}/test_browsers.py::test_another_site_cannot_sign_the_user_out",
+            f"{_GATEWAY}/admission/test_browsers.py::test_a_session_changes_something_only_with_its_csrf_token",
+            f"{_GATEWAY}/admission/test_browsers.py::test_another_site_may_not_act_for_the_user",
+            f"{_GATEWAY}/admission/test_browsers.py::test_another_site_cannot_sign_the_user_out",
             f"{_ROUTES}::test_nobody_signs_the_victim_out",
         ),
     ),
@@ -265,8 +310,8 @@ ATTACKS: Final = (
         "cookies",
         "CORS: reflection and `null`",
         (
-            f"{_GATEWAY}/test_browsers.py::test_listed_origins_may_read_answers_and_others_may_not",
-            f"{_GATEWAY}/test_browsers.py::test_a_preflight_is_answered_for_listed_origins_only",
+            f"{_GATEWAY}/admission/test_browsers.py::test_listed_origins_may_read_answers_and_others_may_not",
+            f"{_GATEWAY}/admission/test_browsers.py::test_a_preflight_is_answered_for_listed_origins_only",
         ),
     ),
     # --- bodies and uploads -----------------------------------------------------------------------------------------
@@ -284,15 +329,37 @@ ATTACKS: Final = (
         (
             f"{_PROJECTS}/projects/test_projects.py::test_json_that_no_store_can_keep_is_refused",
             f"{_PROJECTS}/projects/test_projects.py::test_metadata_at_its_limits_is_kept",
-            "tests/services/indexing/search/test_filters.py::test_depth_is_limited_however_absurd",
-            "tests/services/indexing/search/test_filters.py::test_size_is_limited_over_all_levels",
+            "tests/services/indexing/vectors/test_filters.py::test_depth_is_limited_however_absurd",
+            "tests/services/indexing/vectors/test_filters.py::test_size_is_limited_over_all_levels",
             f"{_PROJECTS}/test_guards.py::test_pages_are_bounded",
         ),
+    ),
+    Attack(
+        "bodies",
+        "work and answers out of proportion: unknown fields by the thousand, large, deep and compressed bodies",
+        (
+            "tests/shared/test_http.py::test_a_body_is_bounded_before_anything_is_made_of_it",
+            "tests/shared/test_http.py::test_a_client_reads_only_so_much_about_its_errors",
+            "tests/shared/test_http.py::test_json_may_be_compressed",
+            "tests/shared/test_request_schemas.py::test_many_unknown_fields_are_one_error",
+        ),
+    ),
+    Attack(
+        "bodies",
+        "times and numbers at the edge of what a store can hold",
+        ("tests/shared/test_http.py::test_a_time_in_a_request_is_one_that_can_be_kept",),
+    ),
+    Attack(
+        "queries",
+        "parameters no route knows, or one of them twice",
+        ("tests/shared/test_http.py::test_unknown_and_repeated_query_parameters_are_refused",),
     ),
     Attack(
         "uploads",
         "zip, gzip, PDF and XML bombs, nested archives",
         (
+            "tests/shared/test_content_coding.py::test_a_bomb_ends_early",
+            f"{_PROJECTS}/documents/test_upload.py::test_a_compressed_upload_that_is_not_acceptable_leaves_nothing",
             f"{_PIPELINE}/test_docx.py::test_a_part_that_unpacks_to_gigabytes_is_refused",
             f"{_PIPELINE}/test_docx.py::test_entity_bombs_are_refused_unread",
             f"{_PIPELINE}/test_docx.py::test_external_entities_are_refused",
@@ -302,6 +369,31 @@ ATTACKS: Final = (
             f"{_PIPELINE}/test_extraction.py::test_processor_time_is_limited",
             f"{_PIPELINE}/test_guards.py::test_packed_and_nested_archives_are_not_unpacked",
             f"{_PIPELINE}/test_guards.py::test_a_page_that_unpacks_to_gigabytes_harms_nobody",
+        ),
+    ),
+    Attack(
+        "uploads",
+        "documents that take long to read, split or embed, and metadata that is copied",
+        (
+            f"{_PIPELINE}/test_chunking.py::test_the_splitter_never_sees_more_than_a_block",
+            f"{_PIPELINE}/test_extraction.py::test_splitting_is_limited_as_reading_is",
+            f"{_PIPELINE}/test_extraction.py::test_a_tenant_leaves_a_process_to_the_others",
+            f"{_PIPELINE}/test_extraction.py::test_a_document_that_takes_long_lets_everything_else_go_first",
+            f"{_PIPELINE}/test_extraction.py::test_the_number_of_chunks_is_limited_where_the_document_is_read",
+            "tests/services/indexing/embedders/test_minilm.py::test_tenants_take_turns_text_by_text",
+            "tests/services/indexing/embedders/test_minilm.py::test_a_note_does_not_wait_for_patient_texts",
+            "tests/services/indexing/jobs/test_worker.py::test_a_running_job_is_cancelled_while_its_chunks_are_embedded",
+            "tests/services/indexing/vectors/test_metadata_terms.py::test_what_every_chunk_carries_is_bounded_whatever_the_metadata",
+        ),
+    ),
+    Attack(
+        "uploads",
+        "code in a document: files, /proc, memory and signals of others, sockets, programs, kernel interfaces",
+        (
+            f"{_PIPELINE}/test_confinement.py::test_hostile_code_in_a_documents_process_reaches_nothing",
+            f"{_PIPELINE}/test_confinement.py::test_the_same_code_without_confinement_reaches_nearly_everything",
+            f"{_PIPELINE}/test_confinement.py::test_a_layer_refuses_what_it_is_for_without_the_others",
+            f"{_PIPELINE}/test_confinement.py::test_a_call_in_another_numbering_ends_the_process",
         ),
     ),
     Attack(
@@ -321,8 +413,30 @@ ATTACKS: Final = (
         "uploads",
         "1 byte a second",
         (
-            f"{_GATEWAY}/test_failures.py::test_an_upload_by_the_byte_is_not_waited_for",
-            f"{_GATEWAY}/test_failures.py::test_a_body_that_stops_coming_is_408",
+            f"{_GATEWAY}/proxy/test_failures.py::test_an_upload_by_the_byte_is_not_waited_for",
+            f"{_GATEWAY}/proxy/test_failures.py::test_a_body_that_stops_coming_is_408",
+        ),
+    ),
+    Attack(
+        "events",
+        "an event on the stream of another service, or in the name of another",
+        (
+            "tests/shared/test_delivery.py::"
+            "test_an_event_on_the_stream_of_another_producer_is_quarantined_and_not_applied",
+            "tests/shared/test_delivery.py::test_even_what_nobody_handles_is_quarantined_on_a_foreign_stream",
+            f"{_EVENTS}::test_an_event_of_another_tenant_ends_no_stream",
+        ),
+    ),
+    Attack(
+        "search",
+        "a thousand equal words, facets over much metadata, large pages, more searches at once than there are places",
+        (
+            f"{_SEARCH}/test_highlights.py::test_a_word_repeated_costs_what_it_costs_once",
+            f"{_SEARCH}/test_facets.py::test_metadata_beyond_the_budget_is_not_counted_and_the_answer_says_so",
+            f"{_SEARCH}/test_facets.py::test_a_path_of_many_dots_costs_no_more_than_the_keys_there_are",
+            f"{_SEARCH}/test_search.py::test_a_page_of_large_items_is_shorter_and_the_next_one_goes_on",
+            f"{_SEARCH}/test_shares.py::test_a_flood_of_one_tenant_leaves_room_for_another",
+            f"{_SEARCH}/test_shares.py::test_what_waits_of_one_tenant_is_bounded_and_another_is_not_refused",
         ),
     ),
     # --- streams and vectors ----------------------------------------------------------------------------------------
@@ -388,32 +502,91 @@ ATTACKS: Final = (
         "limits",
         "X-Forwarded-For rotation",
         (
-            f"{_GATEWAY}/test_limits.py::test_only_a_trusted_proxy_says_who_the_client_is",
-            f"{_GATEWAY}/test_limits.py::test_one_ipv6_subscriber_is_one_client",
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_only_a_trusted_proxy_says_who_the_client_is",
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_one_ipv6_subscriber_is_one_client",
+        ),
+    ),
+    Attack(
+        "limits",
+        "hops forged, with ports, scopes and odd notations; an untrusted peer that forwards",
+        (
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_hops_are_counted_from_the_nearest",
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_two_clients_of_a_trusted_proxy_are_two",
+        ),
+    ),
+    Attack(
+        "limits",
+        "strangers and guesses at an address whose owner has a credential; a flood of exchanges",
+        (
+            f"{_GATEWAY}/admission/test_concurrency_limits.py::test_what_strangers_do_from_an_address_refuses_no_valid_credential_there",
+            f"{_GATEWAY}/admission/test_concurrency_limits.py::test_who_guesses_at_an_address_locks_out_no_credential_that_has_counted_before",
+            f"{_GATEWAY}/admission/test_concurrency_limits.py::test_an_address_has_a_share_of_the_questions_to_identity",
+        ),
+    ),
+    Attack(
+        "shares",
+        "bodies that do not come or come by the byte, many large ones, many requests of one tenant",
+        (
+            f"{_GATEWAY}/admission/test_concurrency_limits.py::test_bodies_that_do_not_come_take_no_connection_to_a_service",
+            f"{_GATEWAY}/admission/test_concurrency_limits.py::test_a_body_by_the_byte_is_not_waited_for",
+            f"{_GATEWAY}/admission/test_concurrency_limits.py::test_bodies_have_a_share_of_the_memory",
+            f"{_GATEWAY}/admission/test_concurrency_limits.py::test_a_tenant_has_its_share_of_a_service_and_its_neighbour_gets_in",
+            f"{_GATEWAY}/admission/test_concurrency_limits.py::test_streams_have_a_share_for_each_tenant",
+        ),
+    ),
+    Attack(
+        "shares",
+        "connections kept by line ends, by the rest of a body, by slow headers, by not reading; thousands of them",
+        (f"{_GATEWAY}/inbound/test_connections.py",),
+    ),
+    Attack(
+        "shares",
+        "chunk extensions and trailers without end",
+        (f"{_GATEWAY}/inbound/test_connections.py::test_what_surrounds_a_body_is_bounded_by_the_body",),
+    ),
+    Attack(
+        "shares",
+        "long paths, garbage and upgrades to fill the log",
+        (
+            f"{_GATEWAY}/test_access_log.py",
+            f"{_GATEWAY}/inbound/test_wire.py::test_an_address_that_is_too_long_is_told_as_every_error_is",
+        ),
+    ),
+    Attack(
+        "internal headers",
+        "traceparent, tracestate, baggage, b3",
+        (f"{_GATEWAY}/inbound/test_headers.py::test_a_client_does_not_say_which_trace_it_is",),
+    ),
+    Attack(
+        "cookies",
+        "names that white space makes look like ours",
+        (
+            f"{_GATEWAY}/admission/test_credentials.py::test_a_cookie_whose_name_only_looks_like_ours_is_not_ours",
+            f"{_GATEWAY}/inbound/test_headers.py::test_only_cookies_with_a_name_of_visible_ascii_reach_the_sign_in",
         ),
     ),
     Attack(
         "limits",
         "bursts at a window's edge",
         (
-            f"{_GATEWAY}/test_limits.py::test_a_burst_gets_the_quota_and_no_more",
-            f"{_GATEWAY}/test_limits.py::test_permits_come_back_evenly",
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_a_burst_gets_the_quota_and_no_more",
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_permits_come_back_evenly",
         ),
     ),
     Attack(
         "limits",
         "key rotation inside a tenant, guessing",
         (
-            f"{_GATEWAY}/test_limits.py::test_a_tenant_over_its_limit_is_429_whatever_key_it_uses",
-            f"{_GATEWAY}/test_limits.py::test_guessing_credentials_is_stopped_before_identity_is_asked",
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_a_tenant_over_its_limit_is_429_whatever_key_it_uses",
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_guessing_credentials_is_stopped_before_identity_is_asked",
         ),
     ),
     Attack(
         "limits",
         "Redis down: sign-in fails closed, reads fall back to a local limit",
         (
-            f"{_GATEWAY}/test_limits.py::test_sign_in_fails_closed_without_redis_and_the_rest_goes_on",
-            f"{_GATEWAY}/test_limits.py::test_without_redis_the_limit_is_kept_by_this_process_alone",
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_sign_in_fails_closed_without_redis_and_the_rest_goes_on",
+            f"{_GATEWAY}/admission/test_rate_limits.py::test_without_redis_the_limit_is_kept_by_this_process_alone",
         ),
     ),
     Attack(

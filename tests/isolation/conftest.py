@@ -13,7 +13,7 @@ from infra.postgres.roles import DATABASE
 from tests.isolation import attackers, proofs, report
 from tests.isolation.attackers import Cast
 from tests.isolation.canaries import CANARY, canary
-from tests.isolation.doors import Document
+from tests.isolation.endpoints import Document
 from tests.isolation.people import Browser, make_key, sign_in
 from tests.support.one_process import one_process_system, tenant
 from tests.support.polling import eventually

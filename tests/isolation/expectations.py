@@ -6,7 +6,7 @@ only where it legitimately knows of the thing, or where the answer is the same w
 
 from dataclasses import dataclass, field
 
-from tests.isolation.doors import Operation, Route, Who
+from tests.isolation.endpoints import Operation, Route, Who
 
 _VIEWER = frozenset({"projects:read", "documents:read", "search", "events:read"})
 _EDITOR = _VIEWER | {"documents:write"}

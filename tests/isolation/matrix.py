@@ -15,7 +15,7 @@ import httpx
 from tests.isolation import report
 from tests.isolation.attackers import Attacker
 from tests.isolation.canaries import found_in, whole_text
-from tests.isolation.doors import ROUTES, Document, Operation, Who, operations
+from tests.isolation.endpoints import ROUTES, Document, Operation, Who, operations
 from tests.isolation.expectations import Refusal, refusal
 
 # What must differ from request to request, or tells of the caller's own limits.
@@ -81,7 +81,7 @@ async def _refused(
         else:
             assert comparable(answer, path_of(operation, absent)) == told, (where, name)
         if counted:
-            report.count("parameter", operation.door(f"path:{name}"), attacker.name)
+            report.count("parameter", operation.endpoint(f"path:{name}"), attacker.name)
     return 1 + len(operation.ids)
 
 

@@ -1,6 +1,6 @@
 """Tables, streams and stores in the matrix: a test of theirs that has passed counts as a check.
 
-Tests of one door each carry its name as their parameter (`test_...[identity.api_keys]`). A store names its proof in
+Tests of one endpoint each carry its name as their parameter (`test_...[identity.api_keys]`). A store names its proof in
 `tests.isolation.registry`; what is proved outside of this folder is run by `uv run test` and shown as such here.
 """
 
@@ -46,5 +46,5 @@ def passed(nodeid: str) -> None:
         report.count("stream", f"events.{event[1]}", words)
 
 
-def _kind_of(store: registry.Store) -> report.DoorKind:
+def _kind_of(store: registry.Store) -> report.EndpointKind:
     return "stream" if store in registry.FEEDS else "store"

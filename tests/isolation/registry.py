@@ -26,6 +26,8 @@ TABLES: Final[Mapping[str, Rights]] = {
     "identity.dead_letters": Rights("", _ALL),
     "identity.inbox": Rights("SELECT INSERT", "SELECT DELETE"),
     "identity.invitations": Rights("SELECT INSERT UPDATE", "SELECT"),
+    "identity.copy_leases": Rights("", _ALL),
+    "identity.invalidations": Rights("SELECT INSERT", "SELECT INSERT DELETE"),
     "identity.linked_accounts": Rights("", "SELECT INSERT"),
     "identity.login_states": Rights("", "SELECT INSERT DELETE"),
     "identity.memberships": Rights("SELECT INSERT UPDATE", "SELECT"),
@@ -36,38 +38,50 @@ TABLES: Final[Mapping[str, Rights]] = {
     "identity.tenants": Rights("SELECT INSERT UPDATE", "SELECT"),
     "identity.users": Rights("SELECT", "SELECT INSERT UPDATE"),
     "indexing.chunks": Rights(_ALL, ""),
+    "indexing.copy_leases": Rights("", _ALL),
     "indexing.dead_letters": Rights("", _ALL),
+    "indexing.deleted_tenants": Rights("SELECT INSERT", ""),
     "indexing.documents": Rights(_ALL, ""),
     "indexing.embedded_batches": Rights(_ALL, ""),
     "indexing.inbox": Rights("SELECT INSERT", "SELECT DELETE"),
+    "indexing.invalidations": Rights("SELECT INSERT", "SELECT INSERT DELETE"),
     "indexing.jobs": Rights(_ALL, "SELECT UPDATE"),
     "indexing.known_projects": Rights(_ALL, ""),
     "indexing.outbox": Rights("SELECT INSERT", "SELECT UPDATE DELETE"),
     "indexing.project_access": Rights(_ALL, ""),
     "indexing.relay_state": Rights("", "SELECT INSERT UPDATE"),
     "indexing.vector_changes": Rights(_ALL, "SELECT UPDATE"),
+    "notifier.copy_leases": Rights("", _ALL),
     "notifier.dead_letters": Rights("", _ALL),
+    "notifier.deleted_tenants": Rights("SELECT INSERT UPDATE", "SELECT UPDATE"),
     "notifier.feed_events": Rights(_ALL, ""),
     "notifier.feeds": Rights(_ALL, ""),
     "notifier.inbox": Rights("SELECT INSERT", "SELECT DELETE"),
+    "notifier.invalidations": Rights("SELECT INSERT", "SELECT INSERT DELETE"),
     "notifier.known_projects": Rights(_ALL, ""),
     "notifier.outbox": Rights("SELECT INSERT", "SELECT UPDATE DELETE"),
     "notifier.project_access": Rights(_ALL, ""),
     "notifier.relay_state": Rights("", "SELECT INSERT UPDATE"),
     "projects.blob_deletions": Rights("SELECT INSERT", "SELECT UPDATE DELETE"),
+    "projects.copy_leases": Rights("", _ALL),
     "projects.dead_letters": Rights("", _ALL),
+    "projects.departures": Rights(_ALL, "SELECT UPDATE"),
     "projects.documents": Rights(_ALL, ""),
     "projects.inbox": Rights("SELECT INSERT", "SELECT DELETE"),
+    "projects.invalidations": Rights("SELECT INSERT", "SELECT INSERT DELETE"),
     "projects.outbox": Rights("SELECT INSERT", "SELECT UPDATE DELETE"),
     "projects.project_members": Rights(_ALL, ""),
     "projects.projects": Rights(_ALL, ""),
     "projects.relay_state": Rights("", "SELECT INSERT UPDATE"),
+    "projects.tenant_erasures": Rights(_ALL, "SELECT UPDATE"),
+    "projects.tenant_usage": Rights("SELECT INSERT UPDATE", ""),
 }
 """Tables by `schema.name`. What the runtime role may use is held to the bound tenant; the rest is closed to it."""
 
 OPEN_KEYS: Final[Mapping[str, str]] = {
     "pk_outbox": "ids of events are random and given to no client: a conflict tells who chose the id what he knew",
-    "uq_outbox_position": "the value is always generated, none can be chosen",
+    "pk_invalidations": "the value is always generated: the runtime role may insert every column but this",
+    "uq_outbox_position": "the value is always generated: the runtime role may insert every column but this",
 }
 """Unique keys without a tenant on tables of tenants, and why nobody can use them to ask whether a row exists."""
 
@@ -110,7 +124,7 @@ REDIS_KEYS: Final = (
         "tests/services/notifier/test_feeds.py::test_another_tenant_reads_nothing",
     ),
     Store(
-        r"gateway:limit:(anonymous|sign_in|user|tenant):.+",
+        r"gateway:limit:(anonymous|guesses|sign_in|user|tenant):.+",
         "one key for each subject",
         "tests/services/gateway/test_guards.py::test_one_tenants_limit_is_not_anothers",
     ),
@@ -149,15 +163,28 @@ _CACHE = "tests/services/gateway/test_guards.py::test_credentials_that_differ_in
 _LIMITS = "tests/services/gateway/test_guards.py::test_one_tenants_limit_is_not_anothers"
 _FEED_KEYS = "tests/isolation/test_events.py::test_progress_under_another_tenant_reaches_nobody"
 MEMORY: Final = (
-    Store(r"services\.gateway\.token_cache\.TokenCache\._entries", "by the hash of the whole credential", _CACHE),
     Store(
-        r"services\.gateway\.token_cache\.TokenCache\._by_subject",
-        "by id of credential, user or tenant; says only what to forget",
-        "tests/services/gateway/test_token_cache.py::test_a_revocation_ends_every_entry_of_its_subject_and_no_other",
+        r"services\.gateway\.admission\.token_cache\.TokenCache\._entries",
+        "by the hash of the whole credential",
+        _CACHE,
     ),
-    Store(r"services\.gateway\.exchanges\.Exchanges\._asking", "by the hash of the whole credential", _CACHE),
     Store(
-        r"services\.gateway\.limits\.RateLimiter\._(purses|queues|refusals|arrivals)",
+        r"services\.gateway\.admission\.token_cache\.TokenCache\._by_subject",
+        "by id of credential, user or tenant; says only what to forget",
+        "tests/services/gateway/admission/test_token_cache.py::test_a_revocation_ends_every_entry_of_its_subject_and_no_other",
+    ),
+    Store(
+        r"services\.gateway\.admission\.token_cache\.TokenCache\._revoked",
+        "when an id of a credential, user or tenant was revoked; says only which answers are too old to be used",
+        "tests/services/gateway/admission/test_token_cache.py::test_an_answer_asked_for_before_a_revocation_of_its_own_is_not_kept",
+    ),
+    Store(
+        r"services\.gateway\.admission\.token_exchange\.TokenExchange\._asking",
+        "by the hash of the whole credential",
+        _CACHE,
+    ),
+    Store(
+        r"services\.gateway\.admission\.rate_limits\.RateLimiter\._(batches|queues|refusals|arrivals)",
         "by limit and subject, as in Redis",
         _LIMITS,
     ),
@@ -167,19 +194,34 @@ MEMORY: Final = (
         "tests/services/gateway/test_metrics.py::test_a_route_is_told_by_words_of_the_table_alone",
     ),
     Store(
-        r"services\.gateway\.places\.Places\._transfers",
-        "a number for each tenant",
-        "tests/services/gateway/test_failures.py",
+        r"services\.gateway\.inbound\.connections\.Connections\._(clients|waiting|by_client)",
+        "connections by address",
+        "tests/services/gateway/inbound/test_connections.py",
     ),
     Store(
-        r"services\.gateway\.openapi\.ProductDocument\._known",
+        r"services\.gateway\.access_log_limits\.AccessLogBudget\._shares",
+        "how many lines an address or a tenant may still write",
+        "tests/services/gateway/test_access_log.py",
+    ),
+    Store(
+        r"services\.gateway\.admission\.concurrency_limits\.(ConcurrencyLimit|Memory)\._(held|queues)",
+        "numbers, and who waits, for each tenant or address",
+        "tests/services/gateway/admission/test_concurrency_limits.py",
+    ),
+    Store(
+        r"services\.gateway\.admission\.gate\.Gate\._known",
+        "hashes of whole credentials that have counted; says only whose limit is asked",
+        "tests/services/gateway/admission/test_concurrency_limits.py",
+    ),
+    Store(
+        r"services\.gateway\.openapi\.document\.ProductDocument\._known",
         "the services' own documents; nothing of a tenant",
-        "tests/services/gateway/test_openapi.py",
+        "tests/services/gateway/openapi/test_openapi.py",
     ),
     Store(
-        r"services\.gateway\.client_request\.limit_key",
+        r"services\.gateway\.inbound\.request\.limit_key",
         "addresses; nothing of a tenant",
-        "tests/services/gateway/test_limits.py::test_one_ipv6_subscriber_is_one_client",
+        "tests/services/gateway/admission/test_rate_limits.py::test_one_ipv6_subscriber_is_one_client",
     ),
     Store(
         r"services\.indexing\.search\.highlights\..+",
@@ -187,19 +229,39 @@ MEMORY: Final = (
         "tests/services/indexing/search/test_highlights.py::test_words_are_marked",
     ),
     Store(
+        r"services\.indexing\.vectors\.keywords\..+",
+        "words and the policy they stand for, the same for everybody",
+        "tests/services/indexing/search/test_highlights.py::test_words_are_marked",
+    ),
+    Store(
+        r"services\.indexing\.lately\.Lately\._when",
+        "when a document of a tenant took long; says only whose places are counted together",
+        "tests/services/indexing/jobs/test_places.py",
+    ),
+    Store(
+        r"services\.indexing\.search\.shares\.SearchShares\._(asked|longest)",
+        "numbers for each tenant: searches under way, and how long its longest took lately",
+        "tests/services/indexing/search/test_shares.py",
+    ),
+    Store(
+        r"services\.indexing\.pipeline\.confinement\.kernel\._libc",
+        "the C library of the process; nothing of a tenant",
+        "tests/services/indexing/pipeline/test_confinement.py",
+    ),
+    Store(
         r"services\.indexing\.jobs\.worker\.Worker\._(held|stages)",
         "jobs under way by tenant and id; what is written is written in the tenant's transaction",
         "tests/services/indexing/jobs/test_leases.py::test_two_workers_at_once_never_take_the_same_job",
     ),
     Store(
-        r"services\.indexing\.vectors\.connection\.Connection\._waiting",
+        r"services\.indexing\.vectors\.embedded\.connection\.Connection\._waiting",
         "calls under way by a number of their own",
         "tests/services/indexing/vectors/test_conformance.py::test_many_callers_at_once_each_get_their_own_answer",
     ),
     Store(
-        r"services\.indexing\.vectors\.turns\.Turns\._queues",
-        "who waits for a place, by connection of a process; nothing of a tenant",
-        "tests/services/indexing/vectors/test_turns.py",
+        r"shared\.fair_semaphore\.FairSemaphore\._(queues|held)",
+        "who holds and who waits for a place, by connection or tenant; no data",
+        "tests/shared/test_fair_semaphore.py",
     ),
     Store(
         r"services\.notifier\.feeds\.announcements\.Announcer\._waiting",
@@ -208,7 +270,7 @@ MEMORY: Final = (
     ),
     Store(r"services\.notifier\.streams\.hub\.Hub\._channels", "by tenant and feed", _FEED_KEYS),
     Store(
-        r"services\.notifier\.streams\.progress\.Progress\._(shown_at|waiting)",
+        r"services\.notifier\.streams\.progress_throttle\.Progress\._(shown_at|waiting)",
         "of one channel, which is one feed of one tenant",
         _FEED_KEYS,
     ),
@@ -241,6 +303,31 @@ MEMORY: Final = (
         r"shared\.auth\.ServiceTokens\._cache",
         "by audience and tenant",
         "tests/shared/test_auth.py::test_a_service_token_speaks_for_one_tenant_and_is_reused",
+    ),
+    Store(
+        r"shared\.errors\.QuarryError\.(members|headers)",
+        "of one request: an error is made where it is raised, and is gone with the answer",
+        "tests/shared/test_http.py::test_a_used_up_quota_is_named_with_its_numbers",
+    ),
+    Store(
+        r"shared\.route_table\.RouteTable\._by_depth",
+        "paths and rules of the routes of a service; nothing of a tenant",
+        "tests/shared/test_http.py::test_a_path_names_its_methods",
+    ),
+    Store(
+        r"shared\.invalidations\.projected_copies\.Projection\._behind",
+        "by tenant, applied in its own transaction; while a tenant has an entry, its copies alone are not used",
+        "tests/shared/test_projection.py::test_what_cannot_be_applied_for_one_tenant_keeps_its_copies_alone_from_use",
+    ),
+    Store(
+        r"services\.indexing\.documents\.cleanup\.Cleaner\._at_work",
+        "the task of each tenant that is being cleaned up; each works in its tenant's own transactions",
+        "tests/services/indexing/documents/test_cleanup.py::test_a_deleted_tenant_is_removed_whole_and_no_other",
+    ),
+    Store(
+        r"services\.notifier\.streams\.revocations\.Revocations\._(due|at_work)",
+        "by tenant; only that tenant's streams are looked at, in its own transactions",
+        "tests/services/notifier/test_revocations.py::test_after_a_gap_in_projects_everybody_is_checked",
     ),
     Store(
         r"shared\.delivery\.Dispatcher\._by_type",
@@ -283,7 +370,7 @@ OTHERS: Final = (
     Store(
         "dead letters",
         "evidence of all tenants, for the service itself and operators alone",
-        "tests/shared/test_operators.py::test_no_client_gets_in_whatever_its_role",
+        "tests/shared/test_operator_api.py::test_no_client_gets_in_whatever_its_role",
     ),
     Store(
         "processes that read documents",

@@ -1,47 +1,47 @@
-"""What the suite has tried: doors x attackers with counts, printed at the end of `uv run test --isolation`.
+"""What the suite has tried: endpoints x attackers with counts, printed at the end of `uv run test --isolation`.
 
-A test counts what it has checked; a door without a count is not covered. Doors are declared by whoever can list all of
-them: routes and parameters from the OpenAPI document, tables from the catalogue, the others from their registry.
-Counts live in the process: the matrix is that of a run without xdist.
+A test counts what it has checked; an endpoint without a count is not covered. Endpoints are declared by whoever can
+list all of them: routes and parameters from the OpenAPI document, tables from the catalogue, the others from their
+registry. Counts live in the process: the matrix is that of a run without xdist.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-DoorKind = Literal["route", "parameter", "table", "stream", "store"]
-KINDS: tuple[DoorKind, ...] = ("route", "parameter", "table", "stream", "store")
+EndpointKind = Literal["route", "parameter", "table", "stream", "store"]
+KINDS: tuple[EndpointKind, ...] = ("route", "parameter", "table", "stream", "store")
 
-_declared: dict[DoorKind, dict[str, str]] = defaultdict(dict)
-_checks: Counter[tuple[DoorKind, str, str]] = Counter()
-
-
-def declare(door_kind: DoorKind, doors: Iterable[str], *, group: str | None = None) -> None:
-    """Say which doors there are. In the matrix they share the row `group`; each has its own without one."""
-    for door in doors:
-        _declared[door_kind][door] = group or door
+_declared: dict[EndpointKind, dict[str, str]] = defaultdict(dict)
+_checks: Counter[tuple[EndpointKind, str, str]] = Counter()
 
 
-def count(door_kind: DoorKind, door: str, attacker: str, checks: int = 1) -> None:
-    """Note that `attacker` was tried at `door` and found it closed."""
-    _checks[door_kind, door, attacker] += checks
+def declare(endpoint_kind: EndpointKind, endpoints: Iterable[str], *, group: str | None = None) -> None:
+    """Say which endpoints there are. In the matrix they share the row `group`; each has its own without one."""
+    for endpoint in endpoints:
+        _declared[endpoint_kind][endpoint] = group or endpoint
 
 
-def forget(door_kind: DoorKind, door: str) -> None:
-    """Take a door back, with what was counted for it."""
-    _declared[door_kind].pop(door, None)
-    for key in [key for key in _checks if key[:2] == (door_kind, door)]:
+def count(endpoint_kind: EndpointKind, endpoint: str, attacker: str, checks: int = 1) -> None:
+    """Note that `attacker` was tried at `endpoint` and found it closed."""
+    _checks[endpoint_kind, endpoint, attacker] += checks
+
+
+def forget(endpoint_kind: EndpointKind, endpoint: str) -> None:
+    """Take an endpoint back, with what was counted for it."""
+    _declared[endpoint_kind].pop(endpoint, None)
+    for key in [key for key in _checks if key[:2] == (endpoint_kind, endpoint)]:
         del _checks[key]
 
 
-def uncovered(door_kind: DoorKind) -> list[str]:
-    """Declared doors that nobody has tried."""
-    tried = {door for kind, door, _ in _checks if kind == door_kind}
-    return sorted(set(_declared[door_kind]) - tried)
+def uncovered(endpoint_kind: EndpointKind) -> list[str]:
+    """Declared endpoints that nobody has tried."""
+    tried = {endpoint for kind, endpoint, _ in _checks if kind == endpoint_kind}
+    return sorted(set(_declared[endpoint_kind]) - tried)
 
 
-def totals() -> dict[DoorKind, tuple[int, int]]:
-    """For each kind: doors covered, of how many."""
+def totals() -> dict[EndpointKind, tuple[int, int]]:
+    """For each kind: endpoints covered, of how many."""
     return {kind: (len(_declared[kind]) - len(uncovered(kind)), len(_declared[kind])) for kind in KINDS}
 
 
@@ -58,11 +58,11 @@ def lines() -> Iterator[str]:
     yield f"{sum(_checks.values())} checks"
 
 
-def _table(kind: DoorKind) -> Iterator[str]:
+def _table(kind: EndpointKind) -> Iterator[str]:
     cells: Counter[tuple[str, str]] = Counter()
-    for (found, door, attacker), checks in _checks.items():
+    for (found, endpoint, attacker), checks in _checks.items():
         if found == kind:
-            cells[_declared[kind].get(door, door), attacker] += checks
+            cells[_declared[kind].get(endpoint, endpoint), attacker] += checks
     if not cells:
         return
     rows = sorted({row for row, _ in cells})

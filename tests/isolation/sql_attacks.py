@@ -19,6 +19,7 @@ import asyncpg
 from tests.isolation.tables import Connection, Reference, Row, Table, fill, insert, new_row, new_value, quoted
 
 REFUSED: Final = (asyncpg.InsufficientPrivilegeError, asyncpg.FeatureNotSupportedError)
+CLOSED: Final = frozenset(error.sqlstate for error in REFUSED)
 # A constraint speaks only once the row was reached, or let in.
 REACHED: Final = asyncpg.IntegrityConstraintViolationError
 
@@ -167,6 +168,11 @@ async def inferring(connection: Connection, ground: Ground) -> list[str]:
             told = [await _told(connection, ground, row, tail) for row in (taken, free)]
             if told[0] != told[1]:
                 found.append(f"inferred by {name}: {told}")
+    for column in [column for column in table.columns if column.generated]:
+        # The highest number of all would stand for what is yet to come; a taken one tells that it is taken.
+        for kind, value in (("a taken", existing[column.name]), ("the highest", 2**63 - 1)):
+            if await _told(connection, ground, {**_own_row(ground), column.name: value}, "", chosen=True) not in CLOSED:
+                found.append(f"chose {kind} value of {column.name}, which is to be generated")
     for reference in table.references:
         told = [await _told(connection, ground, _referring(ground, reference, taken), "") for taken in (True, False)]
         if told[0] != told[1]:
@@ -233,16 +239,17 @@ async def _affected(connection: Connection, ground: Ground, statement: str, *arg
             return True
 
 
-async def _told(connection: Connection, ground: Ground, row: Row, tail: str) -> str:
+async def _told(connection: Connection, ground: Ground, row: Row, tail: str, *, chosen: bool = False) -> str:
     async with bound(connection, ground.tenants[0]):
         try:
-            return await insert(connection, ground.table, row, tail)
+            return await insert(connection, ground.table, row, tail, chosen=chosen)
         except asyncpg.PostgresError as error:
             return error.sqlstate
 
 
 async def _copied_out(connection: Connection, ground: Ground) -> bool:
     needles = [str(value).encode() for value in ground.key.values() if isinstance(value, uuid.UUID)]
+    needles += [str(ground.tenants[1]).encode()] if ground.table.has_tenant else []
     found = False
     for statement in ("COPY {table} TO STDOUT", "COPY (SELECT * FROM {table}) TO STDOUT"):
         sink = io.BytesIO()

@@ -164,22 +164,40 @@ def new_value(column: Column) -> Any:
     return makers[column.type]
 
 
-async def insert(connection: Connection, table: Table, row: Row, tail: str = "") -> str:
-    """Insert a row; gives the command tag."""
-    names = ", ".join(quoted(name) for name in row)
-    places = ", ".join(f"${number}" for number in range(1, len(row) + 1))
-    statement = fill("INSERT INTO {table} ({names}) VALUES ({places}) {tail}", table, names=names, places=places)
-    return await connection.execute(statement.replace("{tail}", tail), *row.values())
+async def insert(connection: Connection, table: Table, row: Row, tail: str = "", *, chosen: bool = False) -> str:
+    """Insert a row; gives the command tag.
+
+    Args:
+        chosen: insert what the row has of generated values too, instead of having them generated.
+    """
+    statement, arguments = _insertion(table, row, tail, chosen=chosen)
+    return await connection.execute(statement, *arguments)
+
+
+def _insertion(table: Table, row: Row, tail: str, *, chosen: bool = False) -> tuple[str, list[Any]]:
+    given = {name: value for name, value in row.items() if chosen or not table.column(name).generated}
+    statement = fill(
+        "INSERT INTO {table} ({names}) {overriding} VALUES ({places}) {tail}",
+        table,
+        names=", ".join(quoted(name) for name in given),
+        overriding="OVERRIDING SYSTEM VALUE" if chosen else "",
+        places=", ".join(f"${number}" for number in range(1, len(given) + 1)),
+    )
+    return statement.replace("{tail}", tail), list(given.values())
 
 
 async def plant(
     admin: Connection, tables: Mapping[str, Table], tenant_id: uuid.UUID, given: Mapping[str, Any] | None = None
 ) -> dict[str, Row]:
-    """A row of the tenant in every table, as the administrator; `given` as in `new_row`."""
+    """A row of the tenant in every table, as the administrator; `given` as in `new_row`. Of generated columns the rows
+    have what Postgres has made."""
     planted: dict[str, Row] = {}
     for name, table in tables.items():
-        planted[name] = new_row(table, tenant_id, planted, given)
-        await insert(admin, table, planted[name])
+        row = new_row(table, tenant_id, planted, given)
+        statement, arguments = _insertion(table, row, "RETURNING *")
+        made = await admin.fetchrow(statement, *arguments)
+        assert made is not None
+        planted[name] = row | {column.name: made[column.name] for column in table.columns if column.generated}
     return planted
 
 

@@ -16,7 +16,7 @@ from shared.pagination import encode_cursor
 from tests.isolation import report
 from tests.isolation.attackers import Attacker
 from tests.isolation.canaries import whole_text
-from tests.isolation.doors import PARAMETERS, ROUTES, Carries, Document, Operation, Who, operations
+from tests.isolation.endpoints import PARAMETERS, ROUTES, Carries, Document, Operation, Who, operations
 from tests.isolation.expectations import refusal
 from tests.isolation.matrix import (
     INVENTED_TOKEN,
@@ -50,7 +50,7 @@ async def one_bit(document: Document, ids: Mapping[str, str], owner: httpx.Async
             for values in changed.values():
                 answer = await send(owner, operation, values)
                 assert comparable(answer, path_of(operation, values)) == expected, (operation.key, name)
-            report.count("parameter", operation.door(f"path:{name}"), "one bit of the id", len(changed))
+            report.count("parameter", operation.endpoint(f"path:{name}"), "one bit of the id", len(changed))
 
 
 async def of_another_project(
@@ -68,7 +68,7 @@ async def of_another_project(
             assert answer.status_code in (403, 404), (operation.key, name, answer.text)
             expected = comparable(await send(client, operation, absent), path_of(operation, absent))
             assert comparable(answer, path_of(operation, moved)) == expected, (operation.key, name)
-            report.count("parameter", operation.door(f"path:{name}"), "id under another project")
+            report.count("parameter", operation.endpoint(f"path:{name}"), "id under another project")
 
 
 async def cursors(document: Document, ids: Mapping[str, str], attacker: Attacker, values: Mapping[str, str]) -> None:
@@ -84,7 +84,7 @@ async def cursors(document: Document, ids: Mapping[str, str], attacker: Attacker
                 where = (operation.key, cursor, answer.text)
                 assert answer.status_code in (200, 400, 403, 422), where
                 assert_nothing_of_the_victim(whole_text(answer), ids, attacker, where)
-            report.count("parameter", operation.door("query:cursor"), kind, len(given))
+            report.count("parameter", operation.endpoint("query:cursor"), kind, len(given))
 
 
 async def event_ids(document: Document, ids: Mapping[str, str], attacker: Attacker, own_project: str) -> None:
@@ -105,7 +105,7 @@ async def event_ids(document: Document, ids: Mapping[str, str], attacker: Attack
                 path = path_of(operation, {"project_id": own_project})
                 text = await read(attacker.client, str(httpx.URL(path, params=params)), stream=True, headers=headers)
                 assert_nothing_of_the_victim(text, ids, attacker, (operation.key, event_id))
-                report.count("parameter", operation.door(place), "event ids, foreign and absurd")
+                report.count("parameter", operation.endpoint(place), "event ids, foreign and absurd")
 
 
 async def etags(document: Document, ids: Mapping[str, str], attackers: list[Attacker]) -> None:
@@ -130,7 +130,7 @@ async def etags(document: Document, ids: Mapping[str, str], attackers: list[Atta
                 told |= {await _told(attacker, operation, absent, headers) for headers in conditions}
                 assert len(told) == 1, (attacker.name, operation.key, told)
             for name in operation.that_carry(Carries.ETAG):
-                report.count("parameter", operation.door(name), attacker.name, len(conditions))
+                report.count("parameter", operation.endpoint(name), attacker.name, len(conditions))
 
 
 async def internal_headers(document: Document, ids: Mapping[str, str], attackers: list[Attacker]) -> None:

@@ -15,22 +15,25 @@ import pytest
 import schemathesis
 
 from tests.isolation.canaries import canary
-from tests.isolation.fuzz import crew as crews
+from tests.isolation.fuzz import actors as actors_module
 from tests.isolation.fuzz import machine
+from tests.isolation.fuzz.actions import Actions
+from tests.isolation.fuzz.actors import Actors, Diverged, OtherStatus, Person, operation_of
 from tests.isolation.fuzz.aftermath import log_lines
 from tests.isolation.fuzz.aiming import Aim
 from tests.isolation.fuzz.checks import Answer, Foreign, wrong_with
 from tests.isolation.fuzz.comparing import compare
-from tests.isolation.fuzz.crew import Crew, Diverged, OtherStatus, Person, operation_of
-from tests.isolation.fuzz.deeds import Deeds
 from tests.isolation.fuzz.machine import Stage
 from tests.isolation.fuzz.model import (
     ALL,
     Credential,
     Document,
+    Invitation,
     Project,
     Tenant,
     cancelling,
+    end_invitations_beyond,
+    end_key,
     matched,
     outcomes,
     retrying,
@@ -39,6 +42,7 @@ from tests.isolation.fuzz.planted import Credential as Access
 from tests.isolation.fuzz.planted import Planted, foreign_to
 from tests.isolation.fuzz.run import Result, run
 from tests.isolation.fuzz.tally import Tally
+from tests.isolation.fuzz.tenant_actions import ROLES
 from tests.support.system import Json
 
 ID = "0197a000-0000-7000-8000-000000000001"
@@ -241,17 +245,39 @@ def test_the_model_knows_what_is_for_administrators(tenant: Tenant) -> None:
     assert (owner.refused_tenant_wide("keys:admin"), member.refused_tenant_wide("keys:admin")) == (None, 403)
     assert (owner.refused_insight(), member.refused_insight()) == (None, None)
     assert Credential("k", "olga", tenant, project="p1").refused_insight() == 403
-    assert (owner.refused_grant("owner"), member.refused_grant("owner"), member.refused_grant("admin")) == (
+    assert (owner.refused_taking("owner"), member.refused_taking("owner"), member.refused_taking("admin")) == (
         None,
         403,
         None,
     )
+    tenant.roles["ann"] = "admin"
+    admin, narrow = Credential("a", "ann", tenant), Credential("k", "ann", tenant, limit=frozenset({"members:admin"}))
+    assert [owner.refused_giving(role) for role in ROLES] == [None, None, None]
+    assert [admin.refused_giving(role) for role in ROLES] == [None, None, 403]
+    assert [narrow.refused_giving(role) for role in ROLES] == [None, 403, 403]
     assert (tenant.is_last_owner("olga"), tenant.is_last_owner("ed")) == (True, False)
     assert [project.id for project in owner.visible()] == ["p1"]
     assert [project.id for project in owner.visible(deleted=True)] == ["p2"]
     assert [project.id for project in Credential("x", "max", tenant).visible()] == []
     assert member.at_most == ALL - {"keys:admin", "webhooks:admin", "audit:read", "tenant:admin"}
     assert Credential("g", "gone", tenant).at_most == frozenset()
+
+
+def test_the_model_ends_what_was_passed_on(tenant: Tenant) -> None:
+    """A key with the keys and invitations made with it; what a role sent, where the next one could not send it."""
+    tenant.roles["ann"] = "admin"
+    key = Credential("k", "ann", tenant, is_key=True)
+    made = Credential("m", "ann", tenant, is_key=True, made_with=key)
+    other = Credential("o", "ann", tenant, is_key=True)
+    tenant.invitations = {
+        name: Invitation(name, "nora", "member", name, by=by)
+        for name, by in (("i1", made), ("i2", other), ("i3", Credential("b", "ann", tenant)))
+    }
+    assert end_key(key, [key, made, other]) == [key, made]
+    assert [one.id for one in tenant.invitations.values() if one.open] == ["i2", "i3"]
+    tenant.roles["ann"] = "member"
+    end_invitations_beyond(tenant, "ann")
+    assert not any(one.open for one in tenant.invitations.values())
 
 
 def test_the_model_knows_tags_and_jobs(tenant: Tenant) -> None:
@@ -289,76 +315,76 @@ def product() -> Product:
 
 
 @pytest.fixture
-async def deeds(product: Product, tenant: Tenant) -> AsyncIterator[Deeds]:
+async def actions(product: Product, tenant: Tenant) -> AsyncIterator[Actions]:
     """An owner alone, and a second tenant, before a product that lies."""
     other = Tenant("t2", "n", {"nora": "owner"}, {"p3": Project("p3", "three", {"nora": "owner"})})
     other.projects["p3"].documents["d3"] = Document("d3", "theirs", broken=False)
     tenant.roles = {"olga": "owner"}
-    crew = Crew("http://product.test", FOREIGN, Tally("test", 1))
+    actors = Actors("http://product.test", FOREIGN, Tally("test", 1))
     for number, name in enumerate(("olga", "nora")):
-        crew.people[name] = Person(name, f"{name}@example.test", f"user-{name}", number)
-        crew.clients[name] = httpx.AsyncClient(transport=Lying(product), base_url=crew.url)
+        actors.people[name] = Person(name, f"{name}@example.test", f"user-{name}", number)
+        actors.clients[name] = httpx.AsyncClient(transport=Lying(product), base_url=actors.url)
     sessions = [Credential("olga", "olga", tenant), Credential("nora", "nora", other)]
-    yield Deeds(crew, [tenant, other], sessions)
-    for client in crew.clients.values():
+    yield Actions(actors, [tenant, other], sessions)
+    for client in actors.clients.values():
         await client.aclose()
 
 
-async def test_a_status_the_model_does_not_expect_is_noticed(deeds: Deeds, product: Product) -> None:
+async def test_a_status_the_model_does_not_expect_is_noticed(actions: Actions, product: Product) -> None:
     product["POST /v1/projects"] = (200, {"id": "p5"})
     with pytest.raises(OtherStatus, match="olga POST /v1/projects"):
-        await deeds.create_project(0)
+        await actions.create_project(0)
     product["POST /v1/projects"] = (201, {"id": "p5", "etag": '"7"'})
     with pytest.raises(Diverged, match="etag of a new project"):
-        await deeds.create_project(0)
+        await actions.create_project(0)
 
 
-async def test_a_leak_to_somebody_of_the_machine_is_noticed(deeds: Deeds, product: Product) -> None:
+async def test_a_leak_to_somebody_of_the_machine_is_noticed(actions: Actions, product: Product) -> None:
     product["GET /v1/me"] = (200, {"name": canary("ncontent")})
     with pytest.raises(Diverged, match="leak"):
-        await deeds.crew.ask(deeds.credentials[0], "GET", "/v1/me")
-    assert deeds.crew.tally.answers["GET /v1/me", 200] == 1
+        await actions.actors.ask(actions.credentials[0], "GET", "/v1/me")
+    assert actions.actors.tally.answers["GET /v1/me", 200] == 1
 
 
-async def test_a_foreign_hit_is_noticed(deeds: Deeds, product: Product) -> None:
+async def test_a_foreign_hit_is_noticed(actions: Actions, product: Product) -> None:
     product["POST /v1/projects/p1/search"] = (200, {"items": [{"document_id": "d3"}]})
     with pytest.raises(Diverged, match="found in project p1"):
-        await deeds.search(0, 0, 0, "hybrid")
-    mine = deeds.tenants[0].projects["p1"].documents["d1"] = Document("d1", "mine", broken=False, settled="indexed")
+        await actions.search(0, 0, 0, "hybrid")
+    mine = actions.tenants[0].projects["p1"].documents["d1"] = Document("d1", "mine", broken=False, settled="indexed")
     product["POST /v1/projects/p1/search"] = (200, {"items": []})
     with pytest.raises(Diverged, match="not found by its word"):
-        await deeds.search(0, 0, 0, "keyword")
+        await actions.search(0, 0, 0, "keyword")
     product["POST /v1/projects/p1/search"] = (200, {"items": [{"document_id": mine.id}]})
-    await deeds.search(0, 0, 0, "keyword")
+    await actions.search(0, 0, 0, "keyword")
 
 
-async def test_a_list_that_is_not_the_models_is_noticed(deeds: Deeds, product: Product) -> None:
+async def test_a_list_that_is_not_the_models_is_noticed(actions: Actions, product: Product) -> None:
     with pytest.raises(Diverged, match="active projects of olga"):
-        await compare(deeds.crew, deeds.tenants, deeds.credentials)
-    deeds.tenants[0].projects.clear()
+        await compare(actions.actors, actions.tenants, actions.credentials)
+    actions.tenants[0].projects.clear()
     product["PATCH /v1/projects/p3"] = product["GET /v1/projects/p3"] = (200, {})
     with pytest.raises(OtherStatus, match="olga GET /v1/projects/p3"):
-        await compare(deeds.crew, deeds.tenants, deeds.credentials)
+        await compare(actions.actors, actions.tenants, actions.credentials)
 
 
 async def test_a_revocation_that_does_not_take_effect_is_noticed(
-    deeds: Deeds, product: Product, monkeypatch: pytest.MonkeyPatch
+    actions: Actions, product: Product, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crews, "WINDOW_SECONDS", 0.1)
-    revoked = deeds.credentials[0]
+    monkeypatch.setattr(actors_module, "WINDOW_SECONDS", 0.1)
+    revoked = actions.credentials[0]
     revoked.revoked = True
     product["GET /v1/me"] = (200, {})
     with pytest.raises(Diverged, match="still not"):
-        await deeds.crew.known_as(revoked)
+        await actions.actors.known_as(revoked)
     product["GET /v1/me"] = (401, {})
     with pytest.raises(Diverged, match="problem document"):
-        await deeds.crew.known_as(revoked)
+        await actions.actors.known_as(revoked)
 
 
 def test_a_program_that_fails_is_told_with_its_steps() -> None:
     tally = Tally("machine", 1)
     with asyncio.Runner() as runner:
-        machine._programs(Stage(runner, Crew("http://product.test", FOREIGN, tally), tally), 1)
+        machine._programs(Stage(runner, Actors("http://product.test", FOREIGN, tally), tally), 1)
     (failure,) = tally.failures.values()
     assert "state.begin()" in failure.how
     assert tally.done["programs"] >= 1

@@ -19,7 +19,7 @@ from tests.isolation import people, recognition, report, tampering
 from tests.isolation.attackers import Cast
 from tests.isolation.canaries import canary, found_in
 from tests.isolation.conftest import Victim
-from tests.isolation.doors import PARAMETERS, Carries, Document, operations, unregistered
+from tests.isolation.endpoints import PARAMETERS, Carries, Document, operations, unregistered
 from tests.isolation.internals import internal_tokens, rows_of, until_quiet
 from tests.isolation.matrix import attack
 from tests.support.polling import eventually
@@ -35,7 +35,7 @@ def test_every_route_and_parameter_is_registered(document: Document) -> None:
         report.declare("route", [operation.key], group=" ".join(nouns[:2]))
         for name in operation.parameters:
             if PARAMETERS[name] is not Carries.NOTHING:
-                report.declare("parameter", [operation.door(name)], group=name)
+                report.declare("parameter", [operation.endpoint(name)], group=name)
 
 
 async def test_nobody_is_told_more_than_of_what_never_existed(
@@ -171,7 +171,7 @@ async def test_nobody_learns_who_has_an_account(victim: Victim, cast: Cast, othe
     stranger = cast.named("other tenant's owner, key")
     await recognition.addresses(stranger, (await victim.client.get("/v1/me")).json()["user"]["email"])
     await recognition.foreign_members(victim.ids, stranger, other["project_id"])
-    await recognition.keys_for_foreign_projects(victim.ids, stranger, cast.connect)
+    await recognition.keys_for_foreign_projects(victim.ids, stranger)
 
 
 async def test_a_credential_that_is_nearly_right_is_wrong(victim: Victim, cast: Cast) -> None:

@@ -12,9 +12,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from infra.local.stack import Stack
 from infra.postgres.roles import Access
-from shared.access import KnownProject
 from shared.db import Model
 from shared.migrations import SERVICES_WITH_SCHEMA
+from shared.project_access import KnownProject
 
 PROJECTION = {KnownProject.__tablename__, "project_access"}
 WITHOUT_PROJECTION = {"identity", "projects"}

@@ -13,12 +13,13 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from infra.local.stack import Stack
-from infra.postgres.roles import DATABASE, SERVICES, Access, all_roles, role_name
+from infra.postgres.roles import DATABASE, Access, all_roles, role_name
 from services.projects.documents import repository
 from shared import db
 from shared.migrations import SERVICES_WITH_SCHEMA
 from shared.settings import DatabaseSettings
 from shared.tenancy import CURRENT_TENANT, SYSTEM_ACCESS, Database
+from shared.topology import SERVICES
 from tests.isolation.registry import OPEN_KEYS, TABLES
 from tests.isolation.sql_attacks import Ground, bound, findings
 from tests.isolation.tables import (

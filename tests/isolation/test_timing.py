@@ -20,7 +20,7 @@ from tests.isolation.timing import Ask, compare, compared
 # QUARRY_TEST_TIMING_PAIRS says how many a run of its own is to take.
 PAIRS = 100
 PAIRS_OF_ISOLATION = 400
-DOORS = {
+ENDPOINTS = {
     "GET /v1/projects/{project_id}": None,
     "GET /v1/projects/{project_id}/documents/{document_id}": None,
     "POST /v1/projects/{project_id}/search": {"query": "anything"},
@@ -44,38 +44,38 @@ def pairs(request: pytest.FixtureRequest) -> int:
     return int(os.environ.get("QUARRY_TEST_TIMING_PAIRS", usual))
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_another_tenants_things_take_as_long_as_nothing(
-    door: str, victim: Victim, attacker: httpx.AsyncClient, pairs: int
+    endpoint: str, victim: Victim, attacker: httpx.AsyncClient, pairs: int
 ) -> None:
-    await _compare(door, victim.ids, attacker, "other tenant's owner, by the clock", pairs)
+    await _compare(endpoint, victim.ids, attacker, "other tenant's owner, by the clock", pairs)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("endpoint", ENDPOINTS)
 async def test_a_project_without_the_member_takes_as_long_as_nothing(
-    door: str, victim: Victim, outsider: httpx.AsyncClient, pairs: int
+    endpoint: str, victim: Victim, outsider: httpx.AsyncClient, pairs: int
 ) -> None:
-    await _compare(door, victim.ids, outsider, "member without the project, by the clock", pairs)
+    await _compare(endpoint, victim.ids, outsider, "member without the project, by the clock", pairs)
 
 
-async def _compare(door: str, ids: dict[str, str], client: httpx.AsyncClient, attacker: str, pairs: int) -> None:
+async def _compare(endpoint: str, ids: dict[str, str], client: httpx.AsyncClient, attacker: str, pairs: int) -> None:
     measured = await compare(
-        _asking(client, door, lambda name: ids[name]),
-        _asking(client, door, lambda _: str(uuid.uuid4())),
+        _asking(client, endpoint, lambda name: ids[name]),
+        _asking(client, endpoint, lambda _: str(uuid.uuid4())),
         pairs=pairs,
     )
-    print(f"{door}, {attacker}: {measured}")
+    print(f"{endpoint}, {attacker}: {measured}")
     assert measured.alike, str(measured)
-    report.count("route", door, attacker)
+    report.count("route", endpoint, attacker)
 
 
-def _asking(client: httpx.AsyncClient, door: str, value_of: Callable[[str], str]) -> Ask:
-    method, template = door.split(" ")
+def _asking(client: httpx.AsyncClient, endpoint: str, value_of: Callable[[str], str]) -> Ask:
+    method, template = endpoint.split(" ")
     names = re.findall(r"{(\w+)}", template)
 
     async def ask() -> None:
         path = template.format(**{name: value_of(name) for name in names})
-        answer = await client.request(method, path, json=DOORS[door])
+        answer = await client.request(method, path, json=ENDPOINTS[endpoint])
         assert answer.status_code == 404, answer.text
 
     return ask

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from services.indexing.search.filters import Filter, FilterNode
+from services.indexing.vectors.embedded import connected_engine
+from services.indexing.vectors.filters import Filter, FilterNode
 from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, Mode, VectorQuery
 from services.indexing.vectors.store import ProjectVectors, VectorStore
 from tests.services.indexing.vectors.samples import vector_of
@@ -80,6 +81,12 @@ def hostile_filter(dice: random.Random, depth: int = 0) -> JsonValue:
     inner = [hostile_filter(dice, depth + 1) for _ in range(dice.randrange(1, 4))]
     combined: list[JsonValue] = [{"any": inner}, {"all": inner}, {"not": inner[0]}, {"not": {"not": inner[0]}}]
     return dice.choice(combined)
+
+
+@pytest.fixture(autouse=True)
+def _long_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty searches at a time are asked of one engine here, and it is not a test of its speed."""
+    monkeypatch.setattr(connected_engine, "SEARCH_SECONDS", 60.0)
 
 
 @pytest.fixture(scope="module", params=KINDS)

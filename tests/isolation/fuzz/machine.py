@@ -2,7 +2,7 @@
 
 Each program begins with two new tenants of four people each. A step lets somebody do one thing, to something of its own
 tenant, of the other one, or to what never existed; before the next step what it changed of anybody's access has taken
-effect (`tests.isolation.fuzz.crew`). Now and then everything everybody may list is compared with the model.
+effect (`tests.isolation.fuzz.actors`). Now and then everything everybody may list is compared with the model.
 
 A program that fails is shrunk; its steps are told as the calls that repeat it with the same seed.
 """
@@ -25,12 +25,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from tests.isolation.fuzz.actions import Actions
+from tests.isolation.fuzz.actors import Actors
 from tests.isolation.fuzz.checks import Foreign
-from tests.isolation.fuzz.crew import Crew
-from tests.isolation.fuzz.deeds import Deeds
 from tests.isolation.fuzz.scene import TAGS
 from tests.isolation.fuzz.tally import Tally
-from tests.isolation.fuzz.tenant_deeds import ROLES, SCOPES
+from tests.isolation.fuzz.tenant_actions import ROLES, SCOPES
 
 _T = TypeVar("_T")
 
@@ -38,7 +38,7 @@ _PROGRAMS: Final = 4
 _STEPS: Final = 30
 _COMPARED_EVERY: Final = 6
 # People grow slow with the tenants they have been in.
-_PROGRAMS_OF_A_CREW: Final = 12
+_PROGRAMS_OF_ACTORS: Final = 12
 # Of a failure, as much as fits on a page.
 _MOST_SAID: Final = 1500
 _FRAMES: Final = 6
@@ -51,6 +51,7 @@ class Task:
 
     url: str
     issuer: str
+    postgres: str
     foreign: Foreign
     seed: int
     seconds: float
@@ -61,7 +62,7 @@ class Stage:
     """What programs have in common: an event loop, people, counts."""
 
     runner: asyncio.Runner
-    crew: Crew
+    actors: Actors
     tally: Tally
 
 
@@ -72,106 +73,106 @@ class TwoTenants(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.deeds = Deeds(self.stage.crew)
+        self.actions = Actions(self.stage.actors)
         self.steps = 0
 
-    def run(self, name: str, deed: Coroutine[Any, Any, _T]) -> _T:
+    def run(self, name: str, action: Coroutine[Any, Any, _T]) -> _T:
         self.steps += 1
         self.stage.tally.done["steps"] += 1
         self.stage.tally.done[f"rule {name}"] += 1
-        return self.stage.runner.run(deed)
+        return self.stage.runner.run(action)
 
     @initialize()
     def begin(self) -> None:
         self.stage.tally.done["programs"] += 1
-        self.stage.runner.run(self.deeds.begin())
+        self.stage.runner.run(self.actions.begin())
 
     @rule(who=_Some)
     def create_project(self, who: int) -> None:
-        self.run("create_project", self.deeds.create_project(who))
+        self.run("create_project", self.actions.create_project(who))
 
     @rule(who=_Some, where=_Some, tag=st.sampled_from(TAGS))
     def patch_project(self, who: int, where: int, tag: str) -> None:
-        self.run("patch_project", self.deeds.patch_project(who, where, tag))
+        self.run("patch_project", self.actions.patch_project(who, where, tag))
 
     @rule(who=_Some, where=_Some, tag=st.sampled_from(TAGS))
     def delete_project(self, who: int, where: int, tag: str) -> None:
-        self.run("delete_project", self.deeds.delete_project(who, where, tag))
+        self.run("delete_project", self.actions.delete_project(who, where, tag))
 
     @rule(who=_Some, where=_Some)
     def restore_project(self, who: int, where: int) -> None:
-        self.run("restore_project", self.deeds.restore_project(who, where))
+        self.run("restore_project", self.actions.restore_project(who, where))
 
     @rule(who=_Some, where=_Some, whom=_Some, role=st.sampled_from(["owner", "editor", "viewer"]))
     def put_member(self, who: int, where: int, whom: int, role: str) -> None:
-        self.run("put_member", self.deeds.put_member(who, where, whom, role))
+        self.run("put_member", self.actions.put_member(who, where, whom, role))
 
     @rule(who=_Some, where=_Some, whom=_Some)
     def remove_project_member(self, who: int, where: int, whom: int) -> None:
-        self.run("remove_project_member", self.deeds.remove_project_member(who, where, whom))
+        self.run("remove_project_member", self.actions.remove_project_member(who, where, whom))
 
     @rule(who=_Some, where=_Some, broken=st.integers(0, 7))
     def upload(self, who: int, where: int, broken: int) -> None:
-        self.run("upload", self.deeds.upload(who, where, broken=broken == 7))
+        self.run("upload", self.actions.upload(who, where, broken=broken == 7))
 
     @rule(who=_Some, which=_Some, verb=st.sampled_from(["get", "content", "patch", "delete", "cancel", "retry"]))
     def touch_document(self, who: int, which: int, verb: str) -> None:
-        self.run(f"{verb}_document", getattr(self.deeds, f"{verb}_document")(who, which))
+        self.run(f"{verb}_document", getattr(self.actions, f"{verb}_document")(who, which))
 
     @rule(who=_Some, where=_Some, which=_Some, mode=st.sampled_from(["keyword", "hybrid", "semantic"]))
     def search(self, who: int, where: int, which: int, mode: str) -> None:
-        self.run("search", self.deeds.search(who, where, which, mode))
+        self.run("search", self.actions.search(who, where, which, mode))
 
     @rule(who=_Some, where=_Some)
     def follow(self, who: int, where: int) -> None:
-        self.run("follow", self.deeds.follow(who, where))
+        self.run("follow", self.actions.follow(who, where))
 
     @rule(who=_Some, whom=_Some, role=st.sampled_from(ROLES))
     def change_role(self, who: int, whom: int, role: str) -> None:
-        self.run("change_role", self.deeds.change_role(who, whom, role))
+        self.run("change_role", self.actions.change_role(who, whom, role))
 
     @rule(who=_Some, whom=_Some)
     def remove_member(self, who: int, whom: int) -> None:
-        self.run("remove_member", self.deeds.remove_member(who, whom))
+        self.run("remove_member", self.actions.remove_member(who, whom))
 
     @rule(who=_Some, whom=_Some, role=st.sampled_from(ROLES))
     def invite(self, who: int, whom: int, role: str) -> None:
-        self.run("invite", self.deeds.invite(who, whom, role))
+        self.run("invite", self.actions.invite(who, whom, role))
 
     @rule(who=_Some, which=_Some)
     def accept(self, who: int, which: int) -> None:
-        self.run("accept", self.deeds.accept(who, which))
+        self.run("accept", self.actions.accept(who, which))
 
     @rule(who=_Some, which=_Some)
     def revoke_invitation(self, who: int, which: int) -> None:
-        self.run("revoke_invitation", self.deeds.revoke_invitation(who, which))
+        self.run("revoke_invitation", self.actions.revoke_invitation(who, which))
 
     @rule(who=_Some, where=_Some)
     def activate(self, who: int, where: int) -> None:
-        self.run("activate", self.deeds.activate(who, where))
+        self.run("activate", self.actions.activate(who, where))
 
     @rule(who=_Some, scopes=st.sampled_from(SCOPES), where=_Some, tied=st.integers(0, 2))
     def create_key(self, who: int, scopes: frozenset[str], where: int, tied: int) -> None:
-        self.run("create_key", self.deeds.create_key(who, scopes, where, tied=tied == 2))
+        self.run("create_key", self.actions.create_key(who, scopes, where, tied=tied == 2))
 
     @rule(who=_Some, which=_Some)
     def revoke_key(self, who: int, which: int) -> None:
-        self.run("revoke_key", self.deeds.revoke_key(who, which))
+        self.run("revoke_key", self.actions.revoke_key(who, which))
 
-    @precondition(lambda self: self.deeds.unsettled)
+    @precondition(lambda self: self.actions.unsettled)
     @rule()
     def settle(self) -> None:
-        self.run("settle", self.deeds.settle())
+        self.run("settle", self.actions.settle())
 
     @invariant()
     def everything_is_as_the_model_says(self) -> None:
         if self.steps and self.steps % _COMPARED_EVERY == 0:
             self.stage.tally.done["comparisons"] += 1
-            self.stage.runner.run(self.deeds.compare())
+            self.stage.runner.run(self.actions.compare())
 
     def teardown(self) -> None:
-        if self.deeds.tenants:
-            self.stage.runner.run(self.deeds.end())
+        if self.actions.tenants:
+            self.stage.runner.run(self.actions.end())
 
 
 def fuzz(task: Task) -> Tally:
@@ -181,13 +182,13 @@ def fuzz(task: Task) -> Tally:
     batch = 0
     with asyncio.Runner() as runner:
         while time.monotonic() < began + task.seconds or batch == 0:
-            crew = Crew(task.url, task.foreign, tally)
-            runner.run(crew.gather(task.issuer))
-            for _ in range(_PROGRAMS_OF_A_CREW // _PROGRAMS):
+            actors = Actors(task.url, task.foreign, tally, task.postgres)
+            runner.run(actors.gather(task.issuer))
+            for _ in range(_PROGRAMS_OF_ACTORS // _PROGRAMS):
                 if time.monotonic() < began + task.seconds or batch == 0:
-                    _programs(Stage(runner, crew, tally), task.seed * 1000 + batch)
+                    _programs(Stage(runner, actors, tally), task.seed * 1000 + batch)
                     batch += 1
-            runner.run(crew.closing.aclose())
+            runner.run(actors.closing.aclose())
     tally.seconds = time.monotonic() - began
     return tally
 

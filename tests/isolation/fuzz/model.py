@@ -5,7 +5,7 @@ is active, a key's in the one it was made in. An expectation is the set of statu
 where a document's job runs beside the request.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -59,10 +59,13 @@ class Project:
 
 @dataclass(slots=True)
 class Invitation:
+    """Of `user`, sent by somebody with a browser or a key."""
+
     id: str
     user: str
     role: TenantRole
     token: str
+    by: "Credential | None" = None
     open: bool = True
 
 
@@ -91,6 +94,7 @@ class Credential:
     id: str = ""
     limit: frozenset[str] = ALL
     project: str | None = None
+    made_with: "Credential | None" = None
     revoked: bool = False
 
     @property
@@ -163,9 +167,42 @@ class Credential:
             if project.deleted == deleted and seen and self.project in (None, project.id):
                 yield project
 
-    def refused_grant(self, *roles: TenantRole | None) -> int | None:
-        """Owners are made, changed and removed by owners."""
-        return _FORBIDDEN if "owner" in roles and self.role != "owner" else None
+    def refused_taking(self, role: TenantRole) -> int | None:
+        """Owners are changed and removed by owners."""
+        return _FORBIDDEN if role == "owner" and self.role != "owner" else None
+
+    def refused_giving(self, role: TenantRole) -> int | None:
+        """Nobody gives a role beyond its own; all but `member` come with every scope, so they take a key with all."""
+        return _FORBIDDEN if role in beyond(self.role) or (role != "member" and not self.limit >= ALL) else None
+
+    def refused_giving_in(self, project: Project, role: ProjectRole) -> int | None:
+        """As `refused_giving`, in a project; a key that is tied to one gives nothing."""
+        return None if self.project is None and _OF_ROLE[role] <= self.scopes_in(project) else _FORBIDDEN
+
+
+def beyond(role: TenantRole | None) -> tuple[TenantRole, ...]:
+    """The roles that somebody in `role` gives nobody."""
+    if role not in ("owner", "admin"):
+        return ("member", "admin", "owner")
+    return ("owner",) if role == "admin" else ()
+
+
+def end_invitations_beyond(tenant: Tenant, user: str) -> None:
+    """Those that a user sent and could not send any more."""
+    roles = beyond(tenant.roles.get(user))
+    for invitation in tenant.invitations.values():
+        by = invitation.by
+        invitation.open &= by is None or by.user != user or invitation.role not in roles
+
+
+def end_key(key: Credential, others: Iterable[Credential]) -> list[Credential]:
+    """The key, and what was passed on with it: invitations, keys, and theirs. The keys that end."""
+    others = list(others)
+    key.revoked = True
+    for invitation in key.tenant.invitations.values():
+        invitation.open &= invitation.by is not key
+    made = [other for other in others if other.made_with is key and not other.revoked]
+    return [key, *(ended for one in made for ended in end_key(one, others))]
 
 
 def matched(tag: str | None, project: Project) -> int | None:

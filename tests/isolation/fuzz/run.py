@@ -9,7 +9,8 @@ from typing import Final
 
 import httpx
 
-from tests.isolation.doors import operations
+from infra.postgres.roles import DATABASE
+from tests.isolation.endpoints import operations
 from tests.isolation.fuzz import aftermath, machine, openapi
 from tests.isolation.fuzz.planted import foreign_to, plant
 from tests.isolation.fuzz.tally import Tally, failures, table
@@ -18,6 +19,10 @@ from tests.support.system import running_system
 # Limits would answer in the place of what they protect; and every event has to be there still when it is compared.
 _EXTRA: Final = {
     "gateway": {f"QUARRY_GATEWAY_{name}_PER_MINUTE": "1000000" for name in ("ANONYMOUS", "SIGN_IN", "TENANT", "USER")},
+    # The same people found a tenant for each program.
+    "identity": {f"QUARRY_IDENTITY_MAX_{name}": "1000" for name in ("TENANTS_PER_USER", "NEW_TENANTS_PER_HOUR")},
+    # Project roles of who left a tenant are taken back at this pace, and waited for.
+    "projects": {"QUARRY_PROJECTS_CLEANING_SECONDS": "0.2"},
     "notifier": {"QUARRY_NOTIFIER_KEEP_EVENTS": "10000000"},
 }
 # Operations that need not be reached, each with its reason.
@@ -47,7 +52,8 @@ async def run(folder: Path, *, seed: int, seconds: float, round_size: int = open
         async with httpx.AsyncClient(base_url=system.url) as client:
             document = (await client.get("/openapi.json")).json()
         loop = asyncio.get_running_loop()
-        assert system.stack.oidc is not None
+        stack = system.stack
+        assert stack.oidc is not None
         with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as processes:
             work = [
                 loop.run_in_executor(
@@ -66,7 +72,9 @@ async def run(folder: Path, *, seed: int, seconds: float, round_size: int = open
                 )
                 for number, own in enumerate(planted)
             ]
-            people = machine.Task(system.url, system.stack.oidc.issuer, foreign_to(planted[0], planted), seed, seconds)
+            foreign = foreign_to(planted[0], planted)
+            database = stack.postgres.admin_dsn(DATABASE)
+            people = machine.Task(system.url, stack.oidc.issuer, database, foreign, seed, seconds)
             work.append(loop.run_in_executor(processes, machine.fuzz, people))
             result.tallies += await asyncio.gather(*work)
         left = Tally("aftermath", seed)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from tests.isolation.fuzz.crew import LETTERS, Crew
+from tests.isolation.fuzz.actors import LETTERS, Actors
 from tests.isolation.fuzz.model import Credential, Document, Project, Tenant, cancelling, retrying
 
 _T = TypeVar("_T")
@@ -20,7 +20,7 @@ _FOUNDERS: Final = 3
 class Scene:
     """Two tenants, who may ask, and what was made so far."""
 
-    crew: Crew
+    actors: Actors
     tenants: list[Tenant] = field(default_factory=list)
     credentials: list[Credential] = field(default_factory=list)
     number: int = 0
@@ -42,7 +42,7 @@ class Scene:
 
     def whom(self, credential: Credential, number: int) -> str:
         """A user's name: mostly one of the tenant's members."""
-        return pick([*credential.tenant.roles, *credential.tenant.roles, *self.crew.people], number)
+        return pick([*credential.tenant.roles, *credential.tenant.roles, *self.actors.people], number)
 
     def in_project(self, who: int, where: int) -> tuple[Credential, str, Project | None]:
         """A credential and a project's id: mostly of its own tenant, else of the other one, or nobody's. The project
@@ -82,7 +82,7 @@ class Scene:
         right = jobs[verb](candidate) if allowed is None else allowed
         credential, project_id, document, expected = self.reach(who, which, scope, right)
         path = f"/v1/projects/{project_id}/documents/{document.id}{verb}"
-        answer = await self.crew.ask(credential, method, path, expected, **more)
+        answer = await self.actors.ask(credential, method, path, expected, **more)
         return answer.status_code, document
 
     def tag(self, credential: Credential, project: Project | None, kind: str) -> str | None:
@@ -103,15 +103,15 @@ class Scene:
     async def user_known(self, user: str, tenant: Tenant) -> None:
         """Until the gateway knows of a change of somebody's membership."""
         concerned = [one for one in self.credentials if one.user == user and one.tenant is tenant]
-        await asyncio.gather(*(self.crew.known_as(one) for one in concerned))
+        await asyncio.gather(*(self.actors.known_as(one) for one in concerned))
 
     async def user_sees(self, user: str, tenant: Tenant, project_id: str) -> None:
         concerned = [one for one in self.credentials if one.user == user and one.tenant is tenant]
-        await asyncio.gather(*(self.crew.sees(one, project_id) for one in concerned))
+        await asyncio.gather(*(self.actors.sees(one, project_id) for one in concerned))
 
     async def seen_by_all(self, tenant: Tenant, project_id: str) -> None:
         concerned = [one for one in self.credentials if one.tenant is tenant]
-        await asyncio.gather(*(self.crew.sees(one, project_id) for one in concerned))
+        await asyncio.gather(*(self.actors.sees(one, project_id) for one in concerned))
 
     async def gone_from_search(self, project_id: str, document: Document) -> None:
         """Until a deleted document is found by nobody."""
@@ -121,10 +121,10 @@ class Scene:
         body = {"query": document.word, "mode": "keyword"}
 
         async def gone() -> bool:
-            answer = await self.crew.ask(reader, "POST", f"/v1/projects/{project_id}/search", {200}, json=body)
+            answer = await self.actors.ask(reader, "POST", f"/v1/projects/{project_id}/search", {200}, json=body)
             return document.id not in answer.text
 
-        await self.crew.effective(gone, f"document {document.id} is gone from search")
+        await self.actors.effective(gone, f"document {document.id} is gone from search")
 
     def project_of(self, document: Document) -> str:
         return next(

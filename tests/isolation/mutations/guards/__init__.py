@@ -1,6 +1,17 @@
 """All guards that can be removed, by where they are."""
 
-from tests.isolation.mutations.guards import access, bus, database, gateway, identity, indexing, notifier, projects
+from tests.isolation.mutations.guards import (
+    access,
+    bus,
+    confinement,
+    database,
+    gateway,
+    identity,
+    indexing,
+    invalidations,
+    notifier,
+    projects,
+)
 from tests.isolation.mutations.model import Mutation
 
 ALL: tuple[Mutation, ...] = (
@@ -10,6 +21,8 @@ ALL: tuple[Mutation, ...] = (
     *identity.MUTATIONS,
     *projects.MUTATIONS,
     *indexing.MUTATIONS,
+    *confinement.MUTATIONS,
     *notifier.MUTATIONS,
     *bus.MUTATIONS,
+    *invalidations.MUTATIONS,
 )

@@ -1,4 +1,4 @@
-"""Guards that say who is calling and what that allows: `shared.auth`, `access`, `http` and `operators`."""
+"""Guards that say who is calling and what that allows: `shared.auth`, `project_access`, `http` and `operator_api`."""
 
 from tests.isolation.mutations.model import Change, Mutation, replace
 
@@ -137,8 +137,8 @@ MUTATIONS = (
         "projection-role",
         "services that do not own a project ask for the caller's role in it",
         replace(
-            "shared/access.py",
-            "        principal.require_in_project(scope, project_id, role)",
+            "shared/project_access.py",
+            "        principal.require_in_project(scope, project_id, self.role)",
             "        return",
         ),
         ["tests/services/indexing/jobs/test_router.py::test_roles_decide_who_may_read_and_who_may_redrive"],
@@ -147,33 +147,50 @@ MUTATIONS = (
         "projection-user",
         "the role that counts is the caller's own",
         replace(
-            "shared/access.py",
-            "ProjectAccess.project_id == project_id, ProjectAccess.user_id == user_id)",
-            "ProjectAccess.project_id == project_id)",
+            "shared/project_access.py",
+            "        ProjectAccess.user_id == principal.user_id,\n",
+            "",
         ),
         ["tests/services/indexing/jobs/test_router.py::test_roles_decide_who_may_read_and_who_may_redrive"],
     ),
     Mutation(
         "projection-deleted",
         "a deleted project is open to nobody",
-        replace("shared/access.py", "if project is None or not project.active:", "if project is None:"),
+        replace("shared/project_access.py", "        if not self.active:\n", "        if self.active is None:\n"),
         ["tests/shared/test_guards.py::test_a_deleted_project_is_closed_in_every_projection"],
     ),
     Mutation(
         "projection-order",
         "late news of a role does not undo newer news",
-        replace("shared/access.py", "where=ProjectAccess.sequence < statement.excluded.sequence,", "where=None,"),
+        replace("shared/project_access.py", "where=ProjectAccess.sequence < new.sequence,", "where=None,"),
         ["tests/shared/test_guards.py::test_late_news_gives_no_access_back"],
+    ),
+    Mutation(
+        "projection-membership",
+        "a role of an earlier membership of the tenant does not count",
+        replace(
+            "shared/project_access.py", "        ProjectAccess.membership_number == principal.membership_number,\n", ""
+        ),
+        ["tests/shared/test_guards.py::test_a_role_of_an_earlier_membership_does_not_count"],
     ),
     Mutation(
         "projection-tenant",
         "a neighbour is asked about a project with a token of the session's tenant",
         replace(
-            "shared/access.py",
-            'self._tokens.token("projects", tenant_of(session))',
+            "shared/project_access.py",
+            'self._tokens.token("projects", tenant_id)',
             'self._tokens.token("projects", uuid.UUID(int=0))',
         ),
         ["tests/shared/test_guards.py::test_the_owner_of_a_project_is_asked_in_the_name_of_the_tenant"],
+    ),
+    Mutation(
+        "projection-asking",
+        "a tenant that asks about unknown projects leaves turns to others",
+        replace("shared/project_access.py", "each=ASKED_EACH, ", ""),
+        [
+            "tests/shared/test_project_access.py::"
+            "test_who_asks_about_unknown_projects_holds_no_connection_and_leaves_turns_to_others"
+        ],
     ),
     Mutation(
         "http-fields",
@@ -192,27 +209,106 @@ MUTATIONS = (
     Mutation(
         "http-secret-path",
         "the secret in an invitation's path stays out of the log",
-        replace("shared/http.py", 'return _SECRET_IN_PATH.sub("***", path)', "return path"),
+        replace("shared/http.py", 'path = _SECRET_IN_PATH.sub("***", path)', "pass"),
         ["tests/shared/test_http.py::test_the_secret_in_an_invitations_path_stays_out_of_the_log"],
     ),
     Mutation(
-        "operator-kind",
-        "no client's token opens what operators see",
+        "service-door",
+        "services get in by internal routes alone, and clients by no internal route",
         replace(
-            "shared/operators.py",
-            "if principal.kind is not PrincipalKind.SERVICE or principal.subject not in (OPERATOR, own_name):",
+            "shared/http.py",
+            "if (principal.kind is PrincipalKind.SERVICE) is not path.startswith(INTERNAL_PATHS):",
             "if False:",
         ),
-        ["tests/shared/test_operators.py::test_no_client_gets_in_whatever_its_role"],
+        ["tests/shared/test_http.py::test_services_and_clients_have_routes_of_their_own"],
     ),
     Mutation(
-        "operator-subject",
-        "no other service reads a service's dead letters",
+        "service-operation",
+        "a service does what its token names",
         replace(
-            "shared/operators.py",
-            "if principal.kind is not PrincipalKind.SERVICE or principal.subject not in (OPERATOR, own_name):",
-            "if principal.kind is not PrincipalKind.SERVICE:",
+            "shared/auth.py",
+            "if self.kind is not PrincipalKind.SERVICE or operation not in self.operations:",
+            "if self.kind is not PrincipalKind.SERVICE:",
         ),
-        ["tests/shared/test_operators.py::test_another_service_or_another_audience_does_not_get_in"],
+        ["tests/shared/test_operator_api.py::test_another_operation_or_another_audience_does_not_get_in"],
+    ),
+    Mutation(
+        "service-acts-for-nobody",
+        "a service's token carries no user, role or project",
+        replace("shared/auth.py", "if not _OF_CLIENTS.isdisjoint(claims):", "if False:"),
+        ["tests/shared/test_auth.py::test_a_service_that_says_it_has_a_role_is_refused"],
+    ),
+    Mutation(
+        "service-table",
+        "identity gives a service no token for what it has nothing to ask",
+        replace("services/identity/tokens/service.py", "    if not operations:\n", "    if False:\n"),
+        ["tests/services/identity/test_tokens.py::test_a_service_gets_no_token_for_what_it_has_nothing_to_ask"],
+    ),
+    Mutation(
+        "service-installation-wide",
+        "a token of one tenant is good for nothing about the installation",
+        replace(
+            "shared/service_permissions.py",
+            "allowed & INSTALLATION_WIDE if installation_wide else allowed - INSTALLATION_WIDE",
+            "allowed",
+        ),
+        [
+            "tests/services/identity/test_tokens.py::test_a_service_gets_no_token_for_what_it_has_nothing_to_ask",
+            "tests/shared/test_auth.py::test_what_is_about_the_installation_needs_a_token_of_no_tenant",
+        ],
+    ),
+    Mutation(
+        "request-query",
+        "a query says nothing that its route does not know",
+        replace("shared/request_rules.py", "        if name not in known:", "        if False:"),
+        ["tests/shared/test_http.py::test_unknown_and_repeated_query_parameters_are_refused"],
+    ),
+    Mutation(
+        "request-json-size",
+        "a JSON body has a size",
+        replace(
+            "shared/json_bodies.py",
+            "        if size > most_bytes:\n            raise _too_large(most_bytes)\n        if chunk:",
+            "        if chunk:",
+        ),
+        ["tests/shared/test_http.py::test_a_body_is_bounded_before_anything_is_made_of_it"],
+    ),
+    Mutation(
+        "request-json-values",
+        "a JSON body has so many values and no more",
+        replace("shared/json_bodies.py", "if values > MAX_VALUES:", "if False:"),
+        ["tests/shared/test_http.py::test_a_body_is_bounded_before_anything_is_made_of_it"],
+    ),
+    Mutation(
+        "request-json-unparsed",
+        "a body that its route parses itself is bounded before that",
+        replace("shared/unparsed_bodies.py", "        json_bodies.require_bounds(self._body)\n", ""),
+        ["tests/shared/test_unparsed.py::test_the_answer_is_the_same"],
+    ),
+    Mutation(
+        "request-unparsed-loop",
+        "others have the event loop between two bodies that are parsed",
+        replace("shared/unparsed_bodies.py", "            await asyncio.sleep(0)\n", "            pass\n"),
+        ["tests/shared/test_unparsed.py::test_others_have_the_event_loop_before_the_next_one_is_parsed"],
+    ),
+    Mutation(
+        "request-errors",
+        "a client is told a few of its errors, and the number of the others",
+        replace("shared/http.py", "if self.count <= MAX_SHOWN_ERRORS:", "if True:"),
+        ["tests/shared/test_http.py::test_a_client_reads_only_so_much_about_its_errors"],
+    ),
+    Mutation(
+        "request-unknown-fields",
+        "many unknown fields are one error",
+        replace("shared/http.py", "if isinstance(value, dict) and len(value) > most:", "if False:"),
+        ["tests/shared/test_request_schemas.py::test_many_unknown_fields_are_one_error"],
+    ),
+    Mutation(
+        "request-expansion",
+        "a compressed body grows so many times and no more",
+        replace(
+            "shared/content_coding.py", "if self._made > max(FREE_BYTES, MAX_RATIO * self._received):", "if False:"
+        ),
+        ["tests/shared/test_content_coding.py::test_a_bomb_ends_early"],
     ),
 )

@@ -18,6 +18,42 @@ MUTATIONS = (
         [f"{_EVENTS}::test_events_of_two_tenants_in_one_read_stay_apart"],
     ),
     Mutation(
+        "events-producer",
+        "an event counts on its producer's stream alone",
+        replace(
+            "shared/events/envelope.py",
+            'if stream != f"events.{producer}" or envelope.source != source_of(envelope.type):',
+            "if envelope.source != source_of(envelope.type):",
+        ),
+        [
+            "tests/shared/test_delivery.py::"
+            "test_an_event_on_the_stream_of_another_producer_is_quarantined_and_not_applied"
+        ],
+    ),
+    Mutation(
+        "events-source",
+        "an event counts when it says that its producer sent it",
+        replace(
+            "shared/events/envelope.py",
+            'if stream != f"events.{producer}" or envelope.source != source_of(envelope.type):',
+            'if stream != f"events.{producer}":',
+        ),
+        [
+            "tests/shared/test_delivery.py::"
+            "test_an_event_on_the_stream_of_another_producer_is_quarantined_and_not_applied"
+        ],
+    ),
+    Mutation(
+        "events-producer-streams",
+        "a stream of the notifier ends by an event of its producer's stream alone",
+        replace(
+            "services/notifier/streams/revocations.py",
+            "Envelope.from_stream(raw, stream)",
+            "Envelope.from_json(raw)",
+        ),
+        [f"{_EVENTS}::test_an_event_of_another_tenant_ends_no_stream"],
+    ),
+    Mutation(
         "events-shared-session",
         "what one event has loaded is not what the next one sees",
         replace(

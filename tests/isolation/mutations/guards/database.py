@@ -148,6 +148,22 @@ MUTATIONS = (
         [f"{_REACH}[notifier.feed_events]"],
     ),
     Mutation(
+        "database-invalidation-positions",
+        "no position is chosen among those that holders of copies acknowledge",
+        replace(
+            _MIGRATIONS,
+            'isolate("invalidations", privileges=f"SELECT, INSERT ({_OF_INVALIDATIONS})")',
+            'isolate("invalidations", privileges="SELECT, INSERT")',
+        ),
+        [f"{_REACH}[identity.invalidations]"],
+    ),
+    Mutation(
+        "database-outbox-positions",
+        "no position is chosen among those that the relay goes by",
+        replace(_MIGRATIONS, '"REVOKE INSERT ON %(table)s FROM %(runtime)s"', '"SELECT 1"'),
+        [f"{_REACH}[identity.outbox]"],
+    ),
+    Mutation(
         "database-users-policy",
         "a tenant reads the names of its own members alone",
         replace(

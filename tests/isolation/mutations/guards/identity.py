@@ -7,6 +7,8 @@ _TESTS = "tests/services/identity"
 _SIGN_IN = f"{_TESTS}/test_sign_in.py"
 _SESSIONS = f"{_TESTS}/test_sessions.py"
 _KEYS = f"{_TESTS}/test_api_keys.py"
+_GRANTS = f"{_TESTS}/test_grants.py"
+_QUOTAS = f"{_TESTS}/test_quotas.py"
 _INVITATIONS = f"{_TESTS}/test_invitations.py"
 _ID_TOKEN = f"{_SIGN_IN}::test_an_id_token_for_somebody_or_something_else_is_refused"
 
@@ -113,8 +115,8 @@ MUTATIONS = (
         "a revoked key no longer counts",
         replace(
             f"{_HERE}/api_keys/repository.py",
-            '        ApiKey.key_hash == bindparam("key_hash"),\n        ApiKey.revoked_at.is_(None),\n',
-            '        ApiKey.key_hash == bindparam("key_hash"),\n',
+            "    .where(\n        ApiKey.revoked_at.is_(None),\n",
+            "    .where(\n",
         ),
         [f"{_KEYS}::test_a_revoked_key_no_longer_counts_and_is_announced"],
     ),
@@ -151,8 +153,8 @@ MUTATIONS = (
         "a key does not outlive the key that made it",
         replace(
             f"{_HERE}/api_keys/service.py",
-            "if maker.expires_at is not None and (expires_at is None or expires_at > maker.expires_at):",
-            "if False:",
+            "maker.expires_at is not None and (expires_at is None or expires_at > maker.expires_at):",
+            "False:",
         ),
         [f"{_KEYS}::test_a_key_does_not_outlive_the_key_that_made_it"],
     ),
@@ -201,7 +203,11 @@ MUTATIONS = (
     Mutation(
         "identity-tenant-delete",
         "owners alone delete a tenant",
-        replace(f"{_HERE}/tenants/service.py", '    if principal.tenant_role != "owner":\n', "    if False:\n"),
+        replace(
+            f"{_HERE}/tenants/service.py",
+            '    if principal.tenant_role != "owner" or membership is None or membership.role != "owner":\n',
+            "    if False:\n",
+        ),
         [f"{_TESTS}/test_tenants.py::test_a_member_changes_nothing_and_an_admin_does_not_delete"],
     ),
     Mutation(
@@ -209,7 +215,7 @@ MUTATIONS = (
         "owners alone make, change and remove owners",
         replace(
             f"{_HERE}/members/service.py",
-            'if "owner" in roles and principal.tenant_role != "owner":',
+            'if role == "owner" and (caller is None or caller.role != "owner"):',
             "if False:",
         ),
         [f"{_TESTS}/test_members.py::test_admins_do_not_touch_owners"],
@@ -307,26 +313,26 @@ MUTATIONS = (
     Mutation(
         "sign-in-browser",
         "a sign-in ends in the browser that began it",
-        replace(f"{_HERE}/oauth/repository.py", "            LoginState.browser_hash == browser_hash,\n", ""),
+        replace(f"{_HERE}/sign_in/repository.py", "            LoginState.browser_hash == browser_hash,\n", ""),
         [f"{_SIGN_IN}::test_a_callback_in_another_browser_is_refused"],
     ),
     Mutation(
         "sign-in-provider",
         "a sign-in ends with the provider it began with",
-        replace(f"{_HERE}/oauth/repository.py", "            LoginState.provider == provider,\n", ""),
+        replace(f"{_HERE}/sign_in/repository.py", "            LoginState.provider == provider,\n", ""),
         ["tests/services/identity/test_guards.py::test_a_sign_in_does_not_end_with_another_provider"],
     ),
     Mutation(
         "sign-in-expiry",
         "a sign-in that took too long is refused",
-        replace(f"{_HERE}/oauth/repository.py", "            LoginState.expires_at > func.now(),\n", ""),
+        replace(f"{_HERE}/sign_in/repository.py", "            LoginState.expires_at > func.now(),\n", ""),
         [f"{_SIGN_IN}::test_a_sign_in_that_took_too_long_is_refused"],
     ),
     Mutation(
         "sign-in-once",
         "a callback counts once",
         replace(
-            f"{_HERE}/oauth/repository.py",
+            f"{_HERE}/sign_in/repository.py",
             "        delete(LoginState)\n        .where(\n            LoginState.state_hash",
             "        __import__('sqlalchemy').select(LoginState)\n        .where(\n            LoginState.state_hash",
         ),
@@ -336,7 +342,7 @@ MUTATIONS = (
         "sign-in-return",
         "the browser goes on to a path of this site",
         replace(
-            f"{_HERE}/oauth/service.py",
+            f"{_HERE}/sign_in/service.py",
             "if len(return_to) > _LONGEST_PATH or not _OWN_PATH.fullmatch(return_to):",
             "if len(return_to) > _LONGEST_PATH:",
         ),
@@ -345,44 +351,44 @@ MUTATIONS = (
     Mutation(
         "sign-in-pkce",
         "the code is bound to its sign-in by PKCE",
-        replace(f"{_HERE}/oauth/client.py", '            code_challenge_method="S256",\n', ""),
+        replace(f"{_HERE}/sign_in/client.py", '            code_challenge_method="S256",\n', ""),
         [f"{_SIGN_IN}::test_the_provider_is_asked_with_pkce_state_nonce_and_the_exact_redirect_uri"],
     ),
     Mutation(
         "sign-in-issuer",
         "an answer of another issuer is refused (mix-up)",
-        replace(f"{_HERE}/oauth/service.py", "    await client.check_issuer(callback.issuer)\n", ""),
+        replace(f"{_HERE}/sign_in/service.py", "    await client.check_issuer(callback.issuer)\n", ""),
         [f"{_SIGN_IN}::test_the_answer_of_another_issuer_is_refused"],
     ),
     Mutation(
         "sign-in-nonce",
         "an ID token was made for this sign-in",
-        replace(f"{_HERE}/oauth/id_tokens.py", '            nonce={"essential": True, "value": nonce},\n', ""),
+        replace(f"{_HERE}/sign_in/id_tokens.py", '            nonce={"essential": True, "value": nonce},\n', ""),
         [f"{_SIGN_IN}::test_another_nonce_stored_is_refused"],
     ),
     Mutation(
         "sign-in-audience",
         "an ID token was made for this client",
-        replace(f"{_HERE}/oauth/id_tokens.py", '            aud={"essential": True, "value": client_id},\n', ""),
+        replace(f"{_HERE}/sign_in/id_tokens.py", '            aud={"essential": True, "value": client_id},\n', ""),
         [_ID_TOKEN],
     ),
     Mutation(
         "sign-in-token-issuer",
         "an ID token was made by this provider",
-        replace(f"{_HERE}/oauth/id_tokens.py", '            iss={"essential": True, "value": issuer},\n', ""),
+        replace(f"{_HERE}/sign_in/id_tokens.py", '            iss={"essential": True, "value": issuer},\n', ""),
         [_ID_TOKEN],
     ),
     Mutation(
         "sign-in-party",
         "an ID token names this client as its authorized party, if any",
-        replace(f"{_HERE}/oauth/id_tokens.py", "    if authorized not in (None, client_id):\n", "    if False:\n"),
+        replace(f"{_HERE}/sign_in/id_tokens.py", "    if authorized not in (None, client_id):\n", "    if False:\n"),
         [_ID_TOKEN],
     ),
     Mutation(
         "sign-in-algorithms",
         "an ID token is signed with a published key, never with a shared secret or not at all",
         replace(
-            f"{_HERE}/oauth/id_tokens.py",
+            f"{_HERE}/sign_in/id_tokens.py",
             "accepted = [name for name in algorithms if name in ASYMMETRIC]",
             'accepted = [*algorithms, "HS256", "none"]',
         ),
@@ -401,7 +407,65 @@ MUTATIONS = (
     Mutation(
         "sign-in-former-session",
         "signing in ends the session the browser had",
-        replace(f"{_HERE}/oauth/service.py", "        if former_session:\n", "        if False:\n"),
+        replace(f"{_HERE}/sign_in/service.py", "        if former_session:\n", "        if False:\n"),
         [f"{_SIGN_IN}::test_signing_in_again_ends_the_browsers_former_session"],
+    ),
+    Mutation(
+        "grants-scopes",
+        "a key gives no role that comes with scopes it lacks",
+        replace(
+            f"{_HERE}/members/grants.py", 'if role != "member" and not principal.limit >= ALL_SCOPES:', "if False:"
+        ),
+        [f"{_GRANTS}::test_a_key_for_members_alone_makes_nobody_more_than_a_member"],
+    ),
+    Mutation(
+        "grants-role-now",
+        "a grantor is what its membership says now, not what its token says",
+        replace(f"{_HERE}/members/grants.py", 'if _RANK[membership.role] < _RANK["admin"]:', "if False:"),
+        [f"{_GRANTS}::test_what_a_grantor_is_counts_at_the_moment_of_the_grant"],
+    ),
+    Mutation(
+        "grants-invitation-stands",
+        "who sent an invitation must still be able to when it is accepted",
+        replace(
+            f"{_HERE}/members/grants.py",
+            "if not await _reaches(session, user_id, role):\n        return",
+            "if False:\n        return",
+        ),
+        [f"{_GRANTS}::test_the_sender_is_looked_at_when_the_invitation_is_accepted"],
+    ),
+    Mutation(
+        "grants-invitation-key",
+        "an invitation does not outlive the key it was sent with",
+        replace(f"{_HERE}/members/grants.py", "return key is not None and _gives(key.scopes, role)", "return True"),
+        [f"{_GRANTS}::test_an_invitation_does_not_outlive_the_key_it_was_sent_with"],
+    ),
+    Mutation(
+        "grants-lineage",
+        "a key ends with the key it was made with",
+        replace(f"{_HERE}/api_keys/service.py", "keys = await repository.made_by(session, ended)", "keys = []"),
+        [f"{_GRANTS}::test_revoking_a_key_revokes_the_keys_made_with_it_and_theirs"],
+    ),
+    Mutation(
+        "grants-project",
+        "a key is for a project of its own tenant",
+        replace(
+            f"{_HERE}/api_keys/service.py",
+            "if project_id is not None and not await projects.has(tenant_of(session), project_id):",
+            "if False:",
+        ),
+        [f"{_GRANTS}::test_a_key_is_for_a_project_of_the_tenant"],
+    ),
+    Mutation(
+        "quota-tenants",
+        "a user has so many tenants, also when it asks for all at once",
+        replace(f"{_HERE}/tenants/service.py", "        await users.locked(session, owner_id)\n", ""),
+        [f"{_QUOTAS}::test_a_user_has_so_many_tenants"],
+    ),
+    Mutation(
+        "quota-keys",
+        "a tenant has so many keys",
+        replace(f"{_HERE}/api_keys/service.py", ">= settings.max_api_keys_per_tenant:", "< 0:"),
+        [f"{_QUOTAS}::test_a_tenant_has_so_many_keys"],
     ),
 )

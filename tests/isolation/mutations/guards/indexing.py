@@ -1,11 +1,16 @@
 """Guards of indexing: the vector store, search, jobs."""
 
-from tests.isolation.mutations.model import Mutation, replace
+from tests.isolation.mutations.model import Change, Mutation, replace
 
 _HERE = "services/indexing"
 _VECTORS = "tests/services/indexing/vectors/test_isolation.py"
 _SEARCHES = "tests/isolation/test_vectors.py::test_ten_thousand_hostile_searches_find_nothing_foreign"
 _STORE = f"{_HERE}/vectors/store.py"
+_PIPELINE = "tests/services/indexing/pipeline"
+_EMBEDDERS = "tests/services/indexing/embedders/test_minilm.py"
+_MEANWHILE = "tests/services/indexing/search/test_meanwhile.py"
+_ADMITTED = "        heard.require(principal, project_id, scope)\n"
+_STILL_ADMITTED = "        heard.require(self.principal, self.project_id, self.scope)\n"
 _QDRANT = "tests/services/indexing/vectors/test_qdrant_engine.py"
 _SCOPE = 'self._scope = (equals("tenant_id", self._tenant_id), equals("project_id", self._project_id))'
 
@@ -52,7 +57,7 @@ MUTATIONS = (
         "vectors-qdrant-statistics",
         "a Qdrant server takes term statistics from the project alone",
         replace(
-            f"{_HERE}/vectors/qdrant.py",
+            f"{_HERE}/vectors/qdrant/engine.py",
             'statistics = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(search["corpus"])))',
             "statistics = None",
         ),
@@ -62,7 +67,7 @@ MUTATIONS = (
         "vectors-qdrant-version",
         "a Qdrant server that does not know statistics of a part is not used",
         replace(
-            f"{_HERE}/vectors/qdrant_collection.py",
+            f"{_HERE}/vectors/qdrant/collection.py",
             "if parts is None or tuple(map(int, parts.groups())) < _OLDEST:",
             "if False:",
         ),
@@ -72,7 +77,9 @@ MUTATIONS = (
         "vectors-qdrant-filter",
         "a search on a Qdrant server carries its filter",
         replace(
-            f"{_HERE}/vectors/qdrant.py", "        filter=where,\n        params=params,", "        params=params,"
+            f"{_HERE}/vectors/qdrant/engine.py",
+            "        filter=where,\n        params=params,",
+            "        params=params,",
         ),
         [_SEARCHES],
     ),
@@ -80,7 +87,7 @@ MUTATIONS = (
         "vectors-qdrant-grammar",
         "a condition that a Qdrant server would not be told of is an error",
         replace(
-            f"{_HERE}/vectors/qdrant_filters.py",
+            f"{_HERE}/vectors/qdrant/filters.py",
             'case {"must": [*conditions], **rest} if not rest:',
             'case {"must": [*conditions], **rest}:',
         ),
@@ -89,7 +96,7 @@ MUTATIONS = (
     Mutation(
         "vectors-socket",
         "the socket of a shared engine is for the service's own account",
-        replace(f"{_HERE}/vectors/serving.py", "fresh.chmod(0o600)", "fresh.chmod(0o666)"),
+        replace(f"{_HERE}/vectors/embedded/serving.py", "fresh.chmod(0o600)", "fresh.chmod(0o666)"),
         [
             "tests/services/indexing/vectors/test_shared_engine.py::test_the_socket_is_for_its_owner_alone_and_goes_with_it"
         ],
@@ -121,6 +128,35 @@ MUTATIONS = (
         ["tests/services/indexing/documents/test_cleanup.py::test_a_deleted_tenant_is_removed_whole_and_no_other"],
     ),
     Mutation(
+        "vectors-newer-change",
+        "a change that grew while it was worked off stays owed",
+        replace(
+            f"{_HERE}/documents/vector_changes.py",
+            ".where(VectorChange.id == change.id, VectorChange.revision == change.revision)",
+            ".where(VectorChange.id == change.id)",
+        ),
+        [
+            "tests/services/indexing/documents/test_changes.py"
+            "::test_a_change_that_grew_meanwhile_stays_owed_and_begins_again"
+        ],
+    ),
+    Mutation(
+        "vectors-no-beginning",
+        "no version begins while points of its document are deleted",
+        replace(
+            f"{_HERE}/jobs/service.py",
+            "    await documents.begin(session, lease.document_id)\n",
+            "",
+        ),
+        ["tests/services/indexing/documents/test_changes.py::test_no_version_begins_while_points_are_deleted"],
+    ),
+    Mutation(
+        "vectors-filter-weight",
+        "a filter asks an engine for so much and no more",
+        replace(_STORE, "if weighs > CHEAP and weighs * await self.count() > MOST:", "if False:"),
+        ["tests/services/indexing/vectors/test_weights.py::test_an_engine_is_not_asked_for_more_than_the_bound"],
+    ),
+    Mutation(
         "vectors-missing-id",
         "without a tenant there is no store",
         replace(_STORE, "if not isinstance(value, UUID) or value.int == 0:", "if False:"),
@@ -129,20 +165,43 @@ MUTATIONS = (
     Mutation(
         "search-access",
         "a search asks for the caller's role in the project",
-        replace(
-            f"{_HERE}/search/service.py",
-            "        await engine.directory.require(session, principal, project_id=project_id, scope=Scope.SEARCH)\n",
-            "        pass\n",
-        ),
+        (Change("shared/project_access.py", _ADMITTED, ""), Change("shared/project_access.py", _STILL_ADMITTED, "")),
         ["tests/services/indexing/search/test_search.py::test_a_viewer_may_search_and_a_stranger_may_not_know"],
+    ),
+    Mutation(
+        "search-access-first",
+        "nothing is worked out for who may not search",
+        replace("shared/project_access.py", _ADMITTED, ""),
+        ["tests/services/indexing/search/test_search.py::test_nothing_is_worked_out_for_who_may_not_search"],
+    ),
+    Mutation(
+        "search-access-again",
+        "a search that was let in is asked for its permission again where it reads",
+        replace("shared/project_access.py", _STILL_ADMITTED, ""),
+        [
+            f"{_MEANWHILE}::test_a_project_deleted_meanwhile_is_404",
+            f"{_MEANWHILE}::test_a_role_taken_away_meanwhile_is_404",
+        ],
+    ),
+    Mutation(
+        "search-access-empty",
+        "a search that finds nothing is asked for its permission again as well",
+        replace(f"{_HERE}/search/ranking.py", "range(0, len(fresh) or 1,", "range(0, len(fresh),"),
+        [f"{_MEANWHILE}::test_a_project_deleted_meanwhile_is_404"],
+    ),
+    Mutation(
+        "search-lease-again",
+        "a search that has waited does not trust a projection that nobody keeps true any more",
+        replace("shared/project_access.py", "        self.directory.check(tenant_of(session))\n", ""),
+        [f"{_MEANWHILE}::test_an_owner_not_heard_of_meanwhile_is_503"],
     ),
     Mutation(
         "search-live",
         "search shows the live version alone",
         replace(
             f"{_HERE}/documents/repository.py",
-            "            Document.live_version == Chunk.version,\n            Document.deleted.is_(False),\n        )\n    )\n    return [Passage",
-            "            Document.deleted.is_(False),\n        )\n    )\n    return [Passage",
+            "            Document.live_version == Chunk.version,\n            Document.deleted.is_(False),\n        ),\n    )\n    return [Passage",
+            "            Document.deleted.is_(False),\n        ),\n    )\n    return [Passage",
         ),
         ["tests/services/indexing/test_guards.py::test_a_version_that_is_not_live_is_not_shown"],
     ),
@@ -151,21 +210,110 @@ MUTATIONS = (
         "passages come from the project that was asked",
         replace(
             f"{_HERE}/documents/repository.py",
-            "            Document.project_id == project_id,\n            Document.live_version",
-            "            Document.live_version",
+            "            Document.project_id == admission.project_id,\n            Document.live_version == Chunk",
+            "            Document.live_version == Chunk",
         ),
         ["tests/services/indexing/test_guards.py::test_a_hit_of_another_project_is_not_shown"],
     ),
     Mutation(
+        "search-cursor-shown",
+        "a page shows what no page before it has shown, whatever was deleted meanwhile",
+        replace(f"{_HERE}/search/ranking.py", " and cursors.mark(hit.point_id) not in shown]", "]"),
+        ["tests/services/indexing/search/test_search.py::test_a_deletion_between_two_pages_skips_nothing"],
+    ),
+    Mutation(
+        "search-words-bounded",
+        "a query counts with a bounded number of words",
+        replace(f"{_HERE}/search/highlights.py", "        if len(found) == MAX_TERMS:\n            break\n", ""),
+        ["tests/services/indexing/search/test_highlights.py::test_words_of_a_query_are_bounded"],
+    ),
+    Mutation(
+        "search-facets-bounded",
+        "facets are counted over a bounded amount of metadata",
+        replace(f"{_HERE}/search/facets.py", "if read > MAX_BYTES:", "if False:"),
+        [
+            "tests/services/indexing/search/test_facets.py::"
+            "test_metadata_beyond_the_budget_is_not_counted_and_the_answer_says_so"
+        ],
+    ),
+    Mutation(
+        "search-filter-bounded",
+        "a filter has few of the conditions that cost an engine much",
+        replace(
+            f"{_HERE}/vectors/filters.py",
+            "            _check_costs([node for node in nodes if isinstance(node, dict)])\n",
+            "",
+        ),
+        ["tests/services/indexing/vectors/test_filters.py::test_conditions_that_cost_an_engine_much_are_few"],
+    ),
+    Mutation(
+        "search-page-bounded",
+        "a page of a search is bounded in bytes",
+        replace(f"{_HERE}/search/ranking.py", " or (found and size > MAX_PAGE_BYTES)", ""),
+        [
+            "tests/services/indexing/search/test_search.py::test_a_page_of_large_items_is_shorter_and_the_next_one_goes_on"
+        ],
+    ),
+    Mutation(
+        "search-shares",
+        "a tenant's searches leave room for another's",
+        replace(f"{_HERE}/search/shares.py", "FairSemaphore(_SEARCHES, each=1)", "FairSemaphore(_SEARCHES)"),
+        ["tests/services/indexing/search/test_shares.py::test_a_flood_of_one_tenant_leaves_room_for_another"],
+    ),
+    Mutation(
+        "search-rests-by-cost",
+        "searches that a costly neighbour delays do not rest for piling up",
+        replace(
+            f"{_HERE}/search/shares.py",
+            "return seconds if mine > 1 and costs_enough else 0.0",
+            "return seconds if mine > 1 else 0.0",
+        ),
+        ["tests/services/indexing/search/test_shares.py::test_what_a_costly_neighbour_delays_does_not_rest_as_well"],
+    ),
+    Mutation(
+        "search-rests",
+        "whose searches cost most rests between them while others search",
+        replace(f"{_HERE}/search/shares.py", "if rest := self._rest(tenant_id, now - began, now):", "if False:"),
+        ["tests/services/indexing/search/test_shares.py::test_whose_searches_cost_most_rests_while_others_search"],
+    ),
+    Mutation(
+        "search-parsing",
+        "a tenant's requests are parsed in its turn",
+        replace(
+            f"{_HERE}/search/service.py",
+            "    async with engine.shares.turn(tenant_id):\n        request = await unparsed.parsed()\n",
+            "    request = await unparsed.parsed()\n    async with engine.shares.turn(tenant_id):\n",
+        ),
+        ["tests/services/indexing/search/test_search.py::test_requests_are_parsed_in_their_tenants_turn"],
+    ),
+    Mutation(
+        "search-waiting",
+        "a tenant's waiting searches are bounded",
+        replace(f"{_HERE}/search/shares.py", "if self._asked[tenant_id] >= _ASKED_EACH:", "if False:"),
+        [
+            "tests/services/indexing/search/test_shares.py::"
+            "test_what_waits_of_one_tenant_is_bounded_and_another_is_not_refused"
+        ],
+    ),
+    Mutation(
+        "search-slices",
+        "computing of one tenant gives way to another's",
+        replace(f"{_HERE}/search/shares.py", "_SLICE_SECONDS: Final = 0.001", "_SLICE_SECONDS: Final = 1.0"),
+        [
+            "tests/services/indexing/search/test_shares.py::"
+            "test_endless_work_of_one_tenant_takes_turns_and_stops_when_its_caller_is_gone"
+        ],
+    ),
+    Mutation(
         "search-cursor",
         "a cursor belongs to one query of one project",
-        replace(f"{_HERE}/search/cursors.py", "if made_for != query or type(offset)", "if type(offset)"),
+        replace(f"{_HERE}/search/cursors.py", "if made_for != query or rest", "if rest"),
         ["tests/services/indexing/search/test_search.py::test_a_cursor_of_another_query_is_refused"],
     ),
     Mutation(
         "search-cursor-project",
         "a cursor of another project is refused",
-        replace(f"{_HERE}/search/service.py", "        str(project_id), request.query,", "        request.query,"),
+        replace(f"{_HERE}/search/service.py", "        str(admission.project_id),\n", ""),
         ["tests/services/indexing/test_guards.py::test_a_cursor_of_another_project_is_refused"],
     ),
     Mutation(
@@ -229,5 +377,153 @@ MUTATIONS = (
             "    if False:\n",
         ),
         ["tests/services/indexing/jobs/test_requests.py::test_an_event_that_names_another_tenant_is_refused"],
+    ),
+    Mutation(
+        "indexing-erasure-waits",
+        "the rows of a deleted tenant stay until its running jobs have stopped",
+        replace(
+            f"{_HERE}/documents/erasure.py",
+            "    if await session.scalar(select(exists(Job.id).where(Job.state.in_(RUNNING)))):\n",
+            "    if False:\n",
+        ),
+        ["tests/services/indexing/jobs/test_requests.py::test_a_deleted_tenant_leaves_nothing_to_see_or_to_do"],
+    ),
+    Mutation(
+        "shares-extraction",
+        "a tenant leaves an extraction process to the others",
+        replace(
+            f"{_HERE}/pipeline/extraction.py",
+            "self._turns = FairSemaphore.with_one_to_spare(size)",
+            "self._turns = FairSemaphore(size)",
+        ),
+        [f"{_PIPELINE}/test_extraction.py::test_a_tenant_leaves_a_process_to_the_others"],
+    ),
+    Mutation(
+        "shares-extraction-politeness",
+        "a document that takes long to read gives way to everything else",
+        replace(
+            f"{_HERE}/pipeline/extraction_child.py", "                give_way(self._copy)", "                pass"
+        ),
+        [f"{_PIPELINE}/test_extraction.py::test_a_document_that_takes_long_lets_everything_else_go_first"],
+    ),
+    Mutation(
+        "bounds-chunking",
+        "the splitter sees a bounded piece of the text at a time",
+        replace(
+            f"{_HERE}/pipeline/chunking.py", "for begin, end in _blocks(text)", "for begin, end in [(0, len(text))]"
+        ),
+        [f"{_PIPELINE}/test_chunking.py::test_the_splitter_never_sees_more_than_a_block"],
+    ),
+    Mutation(
+        "bounds-chunks",
+        "a document has a most number of chunks",
+        replace(f"{_HERE}/pipeline/extraction_child.py", "if len(chunks) > limits.max_chunks:", "if False:"),
+        [f"{_PIPELINE}/test_extraction.py::test_the_number_of_chunks_is_limited_where_the_document_is_read"],
+    ),
+    Mutation(
+        "shares-embedding",
+        "tenants take turns at each text embedded",
+        replace(
+            f"{_HERE}/embedders/minilm.py", "async with lane.turns.turn(caller),", "async with lane.turns.turn(0),"
+        ),
+        [f"{_EMBEDDERS}::test_tenants_take_turns_text_by_text"],
+    ),
+    Mutation(
+        "shares-embedding-lanes",
+        "a note does not wait for the texts of a book",
+        replace(
+            f"{_HERE}/embedders/minilm.py",
+            "lane = self._patient if patient else self._passages",
+            "lane = self._passages",
+        ),
+        [f"{_EMBEDDERS}::test_a_note_does_not_wait_for_patient_texts"],
+    ),
+    Mutation(
+        "shares-embedding-waits",
+        "the texts of a book begin when nobody waits for others",
+        replace(
+            f"{_HERE}/embedders/minilm.py", "if lane is self._patient else nullcontext()", "if False else nullcontext()"
+        ),
+        [f"{_EMBEDDERS}::test_patient_texts_begin_when_no_others_are_embedded"],
+    ),
+    Mutation(
+        "shares-long-jobs",
+        "a job that takes long leaves its place",
+        replace(
+            f"{_HERE}/jobs/worker_places.py",
+            "                raise GaveWay\n            lease",
+            "                return\n            lease",
+        ),
+        ["tests/services/indexing/jobs/test_long_jobs.py::test_long_documents_hold_no_place_of_short_ones"],
+    ),
+    Mutation(
+        "shares-long-jobs-turns",
+        "long jobs of several tenants take turns",
+        replace(f"{_HERE}/jobs/worker_places.py", "if waited_for:", "if False:"),
+        ["tests/services/indexing/jobs/test_long_jobs.py::test_long_jobs_take_turns_and_go_on_where_they_were"],
+    ),
+    Mutation(
+        "shares-long-jobs-steps",
+        "a long job goes on when no short one is under way",
+        replace(f"{_HERE}/jobs/worker_places.py", "async with self._places.long_steps.piece():", "if True:"),
+        ["tests/services/indexing/jobs/test_places.py::test_a_long_job_goes_on_when_no_short_one_is_under_way"],
+    ),
+    Mutation(
+        "shares-extraction-processor",
+        "what tenants of long documents send gives way from the beginning",
+        replace(
+            f"{_HERE}/pipeline/extraction.py", "gives_way = long or tenant_id in self._took_long", "gives_way = long"
+        ),
+        [f"{_PIPELINE}/test_extraction.py::test_what_tenants_of_long_documents_send_gives_way_from_the_beginning"],
+    ),
+    Mutation(
+        "shares-extraction-pauses",
+        "what gives way pauses while somebody waits for a short document",
+        replace(f"{_HERE}/pipeline/extraction.py", "await yield_to(self._urgent, reading)", "pass"),
+        [f"{_PIPELINE}/test_extraction.py::test_a_document_that_takes_long_pauses_while_something_urgent_is_under_way"],
+    ),
+    Mutation(
+        "shares-urgent-by-tenant",
+        "what tenants of long jobs send is not urgent",
+        replace(
+            f"{_HERE}/jobs/worker_places.py",
+            "if not lease.long_running and lease.tenant_id not in self.took_long:",
+            "if not lease.long_running:",
+        ),
+        ["tests/services/indexing/jobs/test_places.py::test_what_tenants_of_long_jobs_send_is_not_urgent"],
+    ),
+    Mutation(
+        "shares-extraction-long",
+        "a document that takes long to read leaves its process to others",
+        replace(f"{_HERE}/pipeline/extraction.py", "if not long and not await", "if False and not await"),
+        [f"{_PIPELINE}/test_extraction.py::test_a_document_that_takes_long_leaves_its_place_to_the_next"],
+    ),
+    Mutation(
+        "shares-embedding-queries",
+        "a short query does not wait for long ones",
+        replace(
+            f"{_HERE}/embedders/minilm.py",
+            "lane = self._queries if len(text.encode()) <= _SHORT_QUERY_BYTES else self._long_queries",
+            "lane = self._queries",
+        ),
+        [f"{_EMBEDDERS}::test_a_short_query_waits_for_no_long_ones"],
+    ),
+    Mutation(
+        "jobs-stop-embedding",
+        "the embedding of a deleted document stops at once",
+        replace(
+            f"{_HERE}/jobs/worker.py",
+            'lease.stage in ("extracting", "embedding") and',
+            'lease.stage == "extracting" and',
+        ),
+        ["tests/services/indexing/jobs/test_worker.py::test_a_running_job_is_cancelled_while_its_chunks_are_embedded"],
+    ),
+    Mutation(
+        "bounds-metadata",
+        "much metadata is stored once for a document",
+        replace(f"{_HERE}/vectors/metadata_terms.py", "if self.size > COPIED_BYTES:", "if False:"),
+        [
+            "tests/services/indexing/vectors/test_metadata_terms.py::test_what_every_chunk_carries_is_bounded_whatever_the_metadata"
+        ],
     ),
 )

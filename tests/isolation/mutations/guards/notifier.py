@@ -6,6 +6,7 @@ _HERE = "services/notifier"
 _STREAMS = "tests/services/notifier/test_streams.py"
 _REVOCATIONS = "tests/services/notifier/test_revocations.py"
 _EVENTS = "tests/isolation/test_events.py"
+_FEEDS = "tests/services/notifier/test_feeds.py"
 
 MUTATIONS = (
     Mutation(
@@ -35,8 +36,8 @@ MUTATIONS = (
         "of the tenant's stream a member sees its own projects",
         replace(
             f"{_HERE}/streams/access.py",
-            "    if principal.is_tenant_admin:\n        return EVERYTHING\n    return await",
-            "    return EVERYTHING\n    return await",
+            "    if principal.is_tenant_admin:\n        return EVERYTHING\n    directory.check(key.tenant_id)\n",
+            "    return EVERYTHING\n",
         ),
         [f"{_STREAMS}::test_a_member_sees_its_own_projects_live_and_replayed"],
     ),
@@ -45,7 +46,7 @@ MUTATIONS = (
         "the projects a member sees are those with a role of its own",
         replace(
             f"{_HERE}/streams/access.py",
-            ".where(ProjectAccess.user_id == user_id, ProjectAccess.role.is_not(None), KnownProject.active)",
+            ".where(held_by(principal), ProjectAccess.role.is_not(None), KnownProject.active)",
             ".where(ProjectAccess.role.is_not(None), KnownProject.active)",
         ),
         ["tests/services/notifier/test_guards.py::test_the_projects_of_other_members_are_not_a_members_own"],
@@ -111,7 +112,7 @@ MUTATIONS = (
         "stream-progress-tenant",
         "progress reaches the streams of its own tenant",
         replace(
-            f"{_HERE}/streams/ticks.py",
+            f"{_HERE}/streams/progress_ticks.py",
             "    channels = (hub.channel(FeedKey(tenant_id, feed_id)) for feed_id in (project_id, tenant_id))\n",
             "    channels = (found for key, found in hub._channels.items() if key.feed_id in (project_id, tenant_id))\n",
         ),
@@ -121,7 +122,7 @@ MUTATIONS = (
         "stream-progress-project",
         "progress reaches the streams of its own project",
         replace(
-            f"{_HERE}/streams/ticks.py",
+            f"{_HERE}/streams/progress_ticks.py",
             "    channels = (hub.channel(FeedKey(tenant_id, feed_id)) for feed_id in (project_id, tenant_id))\n",
             "    channels = (found for key, found in hub._channels.items() if key.tenant_id == tenant_id)\n",
         ),
@@ -131,7 +132,7 @@ MUTATIONS = (
         "stream-facts",
         "a feed tells the facts on a list, and no more",
         replace(f"{_HERE}/feeds/handlers.py", 'include={"document_id", *shown.facts}', "include=None"),
-        ["tests/services/notifier/test_feeds.py::test_a_feed_tells_facts_and_no_more"],
+        [f"{_FEEDS}::test_a_feed_tells_facts_and_no_more"],
     ),
     Mutation(
         "revocation-credential",
@@ -194,5 +195,26 @@ MUTATIONS = (
         "the deletion of a tenant is believed of the tenant it came from",
         replace(f"{_HERE}/feeds/handlers.py", "    if event.tenant_id != envelope.tenantid:\n", "    if False:\n"),
         [f"{_EVENTS}::test_an_event_about_another_tenants_things_changes_nothing[notifier-identity.tenant.deleted.v1]"],
+    ),
+    Mutation(
+        "notifier-tombstone",
+        "nothing is appended for a deleted tenant",
+        replace(
+            f"{_HERE}/feeds/repository.py",
+            "        exists(DeletedTenant.tenant_id).where(DeletedTenant.tenant_id == tenant_id),\n",
+            "",
+        ),
+        [f"{_FEEDS}::test_a_deleted_tenant_is_forgotten_and_nothing_of_it_is_kept_later"],
+    ),
+    Mutation(
+        "notifier-tombstone-waits",
+        "the tombstone of a tenant waits for what is being appended",
+        replace(
+            f"{_HERE}/feeds/repository.py",
+            '    await session.execute(\n        held.on_conflict_do_update(index_elements=["tenant_id", "feed_id"], '
+            'set_={"last_sequence": Feed.last_sequence})\n    )\n',
+            "",
+        ),
+        [f"{_FEEDS}::test_the_tombstone_waits_for_what_is_being_appended"],
     ),
 )

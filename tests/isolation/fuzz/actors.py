@@ -13,10 +13,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import asyncpg
 import httpx
 
 from tests.isolation.canaries import canary
-from tests.isolation.doors import ROUTES
+from tests.isolation.endpoints import ROUTES
 from tests.isolation.fuzz.checks import Answer, Foreign, wrong_with
 from tests.isolation.fuzz.model import Credential, Tenant
 from tests.isolation.fuzz.tally import Tally
@@ -27,6 +28,7 @@ WINDOW_SECONDS: Final = 5.0
 LETTERS: Final = "mn"
 _PEOPLE: Final = ("founder", "second", "third", "fourth")
 _LOOK_SECONDS: Final = 0.03
+_ROLES: Final = "SELECT count(*) FROM projects.project_members WHERE tenant_id = $1 AND user_id = $2"
 _MOST_OF_A_STREAM: Final = 64 * 1024
 
 
@@ -49,12 +51,16 @@ class Person:
 
 
 @dataclass(slots=True)
-class Crew:
-    """Signed-in people; they outlive the tenants of one program, of which each gets new ones."""
+class Actors:
+    """Signed-in people; they outlive the tenants of one program, of which each gets new ones.
+
+    `postgres` is the system's database, for what nobody can be told any more.
+    """
 
     url: str
     foreign: Foreign
     tally: Tally
+    postgres: str = ""
     people: dict[str, Person] = field(default_factory=dict)
     clients: dict[str, httpx.AsyncClient] = field(default_factory=dict)
     closing: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -107,6 +113,14 @@ class Crew:
                 raise Diverged(f"after {WINDOW_SECONDS:g} s still not: {what}")
             await asyncio.sleep(_LOOK_SECONDS)
         self.tally.slowest_revocation = max(self.tally.slowest_revocation, time.monotonic() - began)
+
+    async def is_without_roles(self, tenant_id: str, user_id: str) -> bool:
+        """Whether no project of the tenant has a role for the user."""
+        connection = await asyncpg.connect(self.postgres)
+        try:
+            return not await connection.fetchval(_ROLES, uuid.UUID(tenant_id), uuid.UUID(user_id))
+        finally:
+            await connection.close()
 
     async def known_as(self, credential: Credential) -> None:
         """Wait until the gateway knows a credential as the model does."""

@@ -3,7 +3,7 @@
 import uuid
 from typing import Final
 
-from tests.isolation.fuzz.crew import Diverged, words
+from tests.isolation.fuzz.actors import Diverged, words
 from tests.isolation.fuzz.model import Credential, Document, outcomes
 from tests.isolation.fuzz.scene import Scene
 from tests.support.polling import eventually
@@ -13,8 +13,8 @@ _SETTLE_SECONDS: Final = 60.0
 _MOST_DOCUMENTS: Final = 25
 
 
-class DocumentDeeds(Scene):
-    """Each deed is about whom and what its numbers pick."""
+class DocumentActions(Scene):
+    """Each action is about whom and what its numbers pick."""
 
     async def upload(self, who: int, where: int, *, broken: bool) -> None:
         credential, project_id, _ = self.in_project(who, where)
@@ -26,7 +26,7 @@ class DocumentDeeds(Scene):
         word = f"w{uuid.uuid4().hex[:12]}"
         text = words(credential.tenant, word)
         refused = credential.refused_in(project_id, "documents:write")
-        answer = await self.crew.ask(
+        answer = await self.actors.ask(
             credential,
             "POST",
             f"/v1/projects/{project_id}/documents",
@@ -45,7 +45,7 @@ class DocumentDeeds(Scene):
     async def content_document(self, who: int, which: int) -> None:
         credential, project_id, document, expected = self.reach(who, which, "documents:read", {200})
         path = f"/v1/projects/{project_id}/documents/{document.id}/content"
-        answer = await self.crew.ask(credential, "GET", path, expected)
+        answer = await self.actors.ask(credential, "GET", path, expected)
         if answer.status_code == 200 and document.word not in answer.text:
             raise Diverged(f"document {document.id} has other content: {answer.text[:100]}")
 
@@ -73,7 +73,7 @@ class DocumentDeeds(Scene):
         credential, project_id, project = self.in_project(who, where)
         _, sought = self.document(credential, which)
         expected = credential.refused_in(project_id, "search")
-        answer = await self.crew.ask(
+        answer = await self.actors.ask(
             credential,
             "POST",
             f"/v1/projects/{project_id}/search",
@@ -92,7 +92,7 @@ class DocumentDeeds(Scene):
     async def follow(self, who: int, where: int) -> None:
         credential, project_id, _ = self.in_project(who, where)
         expected = credential.refused_in(project_id, "events:read")
-        text = await self.crew.stream(credential, f"/v1/projects/{project_id}/events", expected or 200)
+        text = await self.actors.stream(credential, f"/v1/projects/{project_id}/events", expected or 200)
         foreign = [item for tenant in self.tenants if tenant is not credential.tenant for item in tenant.projects]
         if [item for item in foreign if item in text and item != project_id]:
             raise Diverged(f"events of {project_id} name another tenant's project: {text[:500]}")
@@ -115,7 +115,7 @@ class DocumentDeeds(Scene):
         path = f"/v1/projects/{project_id}/documents/{document.id}"
 
         async def status() -> str:
-            found = (await self.crew.ask(reader, "GET", path, {200})).json()["status"]
+            found = (await self.actors.ask(reader, "GET", path, {200})).json()["status"]
             return str(found) if found in _SETTLED else ""
 
         document.settled = await eventually(status, within=_SETTLE_SECONDS, every=0.05)

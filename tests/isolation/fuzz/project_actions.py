@@ -7,8 +7,8 @@ from tests.isolation.fuzz.model import Credential, Project, ProjectRole, matched
 from tests.isolation.fuzz.scene import Scene
 
 
-class ProjectDeeds(Scene):
-    """Each deed is about whom and what its numbers pick."""
+class ProjectActions(Scene):
+    """Each action is about whom and what its numbers pick."""
 
     async def create_project(self, who: int) -> None:
         await self.create_project_as(self.who(who))
@@ -16,7 +16,7 @@ class ProjectDeeds(Scene):
     async def create_project_as(self, credential: Credential) -> None:
         name = self.name("project")
         refused = credential.refused_tenant_wide("projects:write")
-        answer = await self.crew.ask(credential, "POST", "/v1/projects", {refused or 201}, json={"name": name})
+        answer = await self.actors.ask(credential, "POST", "/v1/projects", {refused or 201}, json={"name": name})
         if refused is None:
             made = Project(answer.json()["id"], name, {credential.user: "owner"})
             credential.tenant.projects[made.id] = made
@@ -26,7 +26,7 @@ class ProjectDeeds(Scene):
         credential, project_id, project = self.in_project(who, where)
         name, condition = self.name("renamed"), self.tag(credential, project, tag)
         expected = credential.refused_in(project_id, "projects:write") or (project and matched(condition, project))
-        answer = await self.crew.ask(
+        answer = await self.actors.ask(
             credential,
             "PATCH",
             f"/v1/projects/{project_id}",
@@ -43,7 +43,7 @@ class ProjectDeeds(Scene):
         condition = self.tag(credential, project, tag)
         expected = credential.refused_in(project_id, "projects:write") or (project and matched(condition, project))
         headers = {"If-Match": condition} if condition else {}
-        await self.crew.ask(credential, "DELETE", f"/v1/projects/{project_id}", {expected or 204}, headers=headers)
+        await self.actors.ask(credential, "DELETE", f"/v1/projects/{project_id}", {expected or 204}, headers=headers)
         if expected is None and project is not None:
             project.deleted, project.revision = True, project.revision + 1
             await self.seen_by_all(credential.tenant, project.id)
@@ -51,7 +51,7 @@ class ProjectDeeds(Scene):
     async def restore_project(self, who: int, where: int) -> None:
         credential, project_id, project = self.in_project(who, where)
         expected = credential.refused_in(project_id, "projects:write", deleted=True)
-        await self.crew.ask(credential, "POST", f"/v1/projects/{project_id}/restore", {expected or 200})
+        await self.actors.ask(credential, "POST", f"/v1/projects/{project_id}/restore", {expected or 200})
         if expected is None and project is not None and project.deleted:
             project.deleted, project.revision = False, project.revision + 1
             await self.seen_by_all(credential.tenant, project.id)
@@ -60,10 +60,15 @@ class ProjectDeeds(Scene):
         credential, project_id, project = self.in_project(who, where)
         user, given = self.whom(credential, whom), cast(ProjectRole, role)
         expected = credential.refused_in(project_id, "members:admin")
-        if expected is None and project and project.roles.get(user) != given and project.is_last_owner(user):
-            expected = 409
-        path = f"/v1/projects/{project_id}/members/{self.crew.people[user].id}"
-        await self.crew.ask(credential, "PUT", path, {expected or 200}, json={"role": role})
+        if expected is None and project is not None:
+            if user not in credential.tenant.roles:
+                expected = 422
+            elif project.roles.get(user) != given and project.is_last_owner(user):
+                expected = credential.refused_giving_in(project, given) or 409
+            else:
+                expected = credential.refused_giving_in(project, given)
+        path = f"/v1/projects/{project_id}/members/{self.actors.people[user].id}"
+        await self.actors.ask(credential, "PUT", path, {expected or 200}, json={"role": role})
         if expected is None and project is not None and project.roles.get(user) != given:
             project.roles[user], project.revision = given, project.revision + 1
             await self.user_sees(user, credential.tenant, project.id)
@@ -74,8 +79,8 @@ class ProjectDeeds(Scene):
         expected = credential.refused_in(project_id, "members:admin")
         if expected is None and project is not None:
             expected = 404 if user not in project.roles else 409 if project.is_last_owner(user) else None
-        path = f"/v1/projects/{project_id}/members/{self.crew.people[user].id}"
-        await self.crew.ask(credential, "DELETE", path, {expected or 204})
+        path = f"/v1/projects/{project_id}/members/{self.actors.people[user].id}"
+        await self.actors.ask(credential, "DELETE", path, {expected or 204})
         if expected is None and project is not None:
             del project.roles[user]
             project.revision += 1

@@ -6,13 +6,13 @@ from typing import Annotated
 from fastapi import APIRouter, FastAPI, Header
 from pydantic import BaseModel
 
-from services.gateway.openapi_merge import merge
+from services.gateway.openapi.merge import merge
 from services.identity.main import ROUTERS as IDENTITY
 from services.indexing.main import ROUTERS as INDEXING
 from services.notifier.streams.router import router as notifier
 from services.projects.main import ROUTERS as PROJECTS
 from tests.isolation import report
-from tests.isolation.doors import Document, operations, unregistered
+from tests.isolation.endpoints import Document, operations, unregistered
 
 ROUTERS = {"identity": IDENTITY, "projects": PROJECTS, "indexing": INDEXING, "notifier": (notifier,)}
 
@@ -34,7 +34,7 @@ def product(more: APIRouter | None = None) -> Document:
     return merge({name: app.openapi() for name, app in apps.items()}, public_url="https://quarry.test")
 
 
-def test_every_door_of_the_product_is_registered() -> None:
+def test_every_endpoint_of_the_product_is_registered() -> None:
     assert unregistered(product()) == []
     assert len(operations(product())) > 40
 
@@ -50,7 +50,7 @@ def test_a_new_route_is_red_until_it_is_registered() -> None:
         "The route GET /v1/projects/{project_id}/notes/{note_id} is not registered: add it to ROUTES"
     )
     assert parameter.startswith("The parameter path:note_id of GET /v1/projects/{project_id}/notes/{note_id} is not")
-    assert all("tests/isolation/doors.py" in sentence for sentence in (route, parameter))
+    assert all("tests/isolation/endpoints.py" in sentence for sentence in (route, parameter))
 
 
 def test_another_method_of_a_known_path_is_a_new_route() -> None:
@@ -86,7 +86,7 @@ def test_a_route_that_went_is_red_until_its_entry_goes_too() -> None:
     fewer = {**document, "paths": {path: item for path, item in document["paths"].items() if path != "/v1/me"}}
     assert unregistered(fewer) == [
         "The route GET /v1/me is registered but not in the OpenAPI document: remove it from ROUTES in "
-        "tests/isolation/doors.py."
+        "tests/isolation/endpoints.py."
     ]
 
 
@@ -99,7 +99,7 @@ def test_what_the_gateway_routes_nobody_to_is_no_door() -> None:
     assert unregistered(product(router)) == []
 
 
-def test_a_door_nobody_tried_is_named_in_the_matrix() -> None:
+def test_an_endpoint_nobody_tried_is_named_in_the_matrix() -> None:
     report.declare("store", ["a store nobody tries"])
     try:
         assert "a store nobody tries" in report.uncovered("store")

@@ -79,7 +79,7 @@ class Operation:
     def that_carry(self, *what: Carries) -> list[str]:
         return [name for name in self.parameters if PARAMETERS[name] in what]
 
-    def door(self, parameter: str) -> str:
+    def endpoint(self, parameter: str) -> str:
         return f"{self.key} {parameter}"
 
 
@@ -155,7 +155,7 @@ PARAMETERS: dict[str, Carries] = {
     **{f"query:{name}": Carries.NOTHING for name in ("limit", "status", "metadata")},
     "header:Last-Event-ID": Carries.EVENT_ID,
     "header:If-Match": Carries.ETAG,
-    # Of the caller's own session; tests/services/gateway/test_browsers.py and test_sessions.py of identity attack it.
+    # Of the caller's own session; test_browsers.py of the gateway and test_sessions.py of identity attack it.
     "header:X-CSRF-Token": Carries.NOTHING,
     "body:NewApiKey.project_id": Carries.ID,
     **{f"body:NewApiKey.{name}": Carries.NOTHING for name in ("name", "scopes", "expires_at")},
@@ -203,20 +203,20 @@ def unregistered(document: Document) -> list[str]:
     keys = {operation.key for operation in found}
     return [
         *(
-            f"The route {key} is not registered: add it to ROUTES in tests/isolation/doors.py with who may use it and "
-            "a request that would be accepted from somebody who may."
+            f"The route {key} is not registered: add it to ROUTES in tests/isolation/endpoints.py with who may use it "
+            "and a request that would be accepted from somebody who may."
             for key in sorted(keys - ROUTES.keys())
         ),
         *(
             f"The parameter {name} of {operation.key} is not registered: add it to PARAMETERS in "
-            "tests/isolation/doors.py with what it carries; Carries.NOTHING only with the reason beside it."
+            "tests/isolation/endpoints.py with what it carries; Carries.NOTHING only with the reason beside it."
             for operation in found
             for name in operation.parameters
             if name not in PARAMETERS
         ),
         *(
             f"The route {key} is registered but not in the OpenAPI document: remove it from ROUTES in "
-            "tests/isolation/doors.py."
+            "tests/isolation/endpoints.py."
             for key in sorted(ROUTES.keys() - keys)
         ),
     ]

@@ -1,0 +1,82 @@
+"""Guards of the process that reads documents."""
+
+from tests.isolation.mutations.model import Mutation, replace
+
+_HERE = "services/indexing/pipeline"
+_CONFINE = f"{_HERE}/confinement/__init__.py"
+_SECCOMP = f"{_HERE}/confinement/seccomp.py"
+_PRIVILEGES = f"{_HERE}/confinement/privileges.py"
+_TESTS = "tests/services/indexing/pipeline/test_confinement.py"
+_HOSTILE = f"{_TESTS}::test_hostile_code_in_a_documents_process_reaches_nothing"
+_LAYERS = f"{_TESTS}::test_a_layer_refuses_what_it_is_for_without_the_others"
+
+MUTATIONS = (
+    Mutation(
+        "confinement-descriptors",
+        "a document's process has one descriptor",
+        replace(_CONFINE, "    kernel.close_all_but(answers)\n", ""),
+        [_HOSTILE],
+    ),
+    Mutation(
+        "confinement-seccomp",
+        "a document's process makes the system calls on a list, and no other",
+        replace(_CONFINE, "        seccomp.install()\n", "        pass\n"),
+        [_HOSTILE],
+    ),
+    Mutation(
+        "confinement-executable",
+        "no memory of a document's process becomes executable",
+        replace(_SECCOMP, "_PROT_EXEC: Final = 4", "_PROT_EXEC: Final = 0"),
+        [_HOSTILE],
+    ),
+    Mutation(
+        "confinement-signals",
+        "a document's process signals itself alone",
+        replace(_SECCOMP, "_instruction(_EQUAL, process, matched=1)", "_instruction(_AT_LEAST, 0, matched=1)"),
+        [_LAYERS],
+    ),
+    Mutation(
+        "confinement-x32",
+        "a call by the numbers of another ABI ends the process",
+        replace(_SECCOMP, "_X32: Final = 0x40000000", "_X32: Final = 0xFFFFFFFF"),
+        [f"{_TESTS}::test_a_call_in_another_numbering_ends_the_process"],
+    ),
+    Mutation(
+        "confinement-landlock",
+        "Landlock refuses files, TCP, abstract sockets, tracing and signals by itself",
+        replace(
+            f"{_HERE}/confinement/landlock.py",
+            "        kernel.system_call(kernel.LANDLOCK_RESTRICT_SELF, descriptor, 0)\n",
+            "        pass\n",
+        ),
+        [_LAYERS],
+    ),
+    Mutation(
+        "confinement-network",
+        "a document's process is in a network of its own, by itself enough",
+        replace(_PRIVILEGES, "_CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC", "_CLONE_NEWNS | _CLONE_NEWIPC"),
+        [_LAYERS],
+    ),
+    Mutation(
+        "confinement-files",
+        "a document's process is in an empty file system, by itself enough",
+        replace(_PRIVILEGES, "    _empty_file_system(machine)\n    return", "    return"),
+        [_LAYERS],
+    ),
+    Mutation(
+        "confinement-user",
+        "under root a document's process is a user who owns nothing",
+        replace(_PRIVILEGES, "    os.setresuid(user, user, user)\n", ""),
+        [f"{_TESTS}::test_as_root_a_document_is_read_as_nobody_who_owns_anything"],
+    ),
+    Mutation(
+        "confinement-required",
+        "no document is read where the kernel gives less than is required",
+        replace(
+            f"{_HERE}/extraction.py",
+            "            if required and not started.confinement.is_sufficient:",
+            "            if False:",
+        ),
+        [f"{_TESTS}::test_a_setting_decides_about_a_kernel_that_gives_less"],
+    ),
+)
