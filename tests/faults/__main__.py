@@ -4,6 +4,7 @@ uv run faults matrix                                  every failpoint x {exit, r
 uv run faults matrix --only relay. --action exit      those whose name begins so, one action
 uv run faults soak --minutes 10 --seed 7              random faults, reproducible by their seed
 uv run faults containers --minutes 10 --seed 7        containers killed and cut off, in a scaled compose project
+uv run faults answers --times 1000 --freeze-redis     effects looked for right after their answers
 uv run faults list                                    the failpoints and what a crash there leaves behind
 """
 
@@ -22,6 +23,7 @@ from infra.local.ports import any_free
 from shared.failpoints import Action, declared
 from tests.containers.chaos import SCALE, chaos
 from tests.containers.compose import compose_project
+from tests.faults import answers
 from tests.faults import matrix as matrices
 from tests.faults.places import every_name
 from tests.faults.soak import soak
@@ -67,6 +69,21 @@ async def run_soak(given: argparse.Namespace) -> bool:
         passed = not outcomes.violations
     finally:
         print(f"seed {given.seed}: {'passed' if passed else 'FAILED'}")
+        _tidy(folder, passed=passed)
+    return passed
+
+
+async def run_answers(given: argparse.Namespace) -> bool:
+    folder = Path(tempfile.mkdtemp(prefix="quarry-answers-", dir="/tmp"))
+    passed = False
+    try:
+        async with running_system(folder, extra=answers.SETTINGS) as system:
+            cases = given.only or list(answers.CASES)
+            counts = await answers.try_all(system, cases, given.times, redis_frozen=given.freeze_redis, say=print)
+        for count in counts:
+            print(count)
+        passed = not any(count.wrong for count in counts)
+    finally:
         _tidy(folder, passed=passed)
     return passed
 
@@ -125,13 +142,17 @@ def main() -> int:
     containers = commands.add_parser("containers", help="containers killed and cut off; needs a Docker engine")
     containers.add_argument("--minutes", type=float, default=10.0)
     containers.add_argument("--seed", type=int, default=1)
+    answered = commands.add_parser("answers", help="effects looked for right after their answers")
+    answered.add_argument("--times", type=int, default=100, help="tries of each case")
+    answered.add_argument("--only", action="append", metavar="CASE", choices=list(answers.CASES))
+    answered.add_argument("--freeze-redis", action="store_true", help="after the preparations")
     commands.add_parser("list", help="the failpoints")
     given = parser.parse_args()
     os.environ.setdefault("QUARRY_INDEXING_MODEL_DIR", str(ROOT / ".quarry" / "models"))
     if given.command == "list":
         list_failpoints(given)
         return 0
-    run = {"matrix": run_matrix, "soak": run_soak, "containers": run_containers}[given.command]
+    run = {"matrix": run_matrix, "soak": run_soak, "containers": run_containers, "answers": run_answers}[given.command]
     return 0 if asyncio.run(_until_told(run(given))) else 1
 
 

@@ -14,7 +14,7 @@ from tests.faults.report import Violation
 
 async def check(postgres: asyncpg.Connection, root: Path, ledger: Ledger | None) -> list[Violation]:
     rows = await postgres.fetch(views.STORED)
-    contents = {} if ledger is None else {belief.id: belief.sha256 for belief in ledger.documents.values()}
+    contents = {} if ledger is None else {entry.id: entry.sha256 for entry in ledger.documents.values()}
     return await asyncio.to_thread(_compare, root, rows, contents)
 
 

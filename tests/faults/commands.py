@@ -4,13 +4,13 @@ import asyncio
 import hashlib
 import random
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 import httpx
 
-from tests.faults.ledger import Command, DocumentBelief, Ledger, Outcome, ProjectBelief
+from tests.faults.ledger import Command, DocumentEntry, Ledger, Outcome, ProjectEntry
 from tests.faults.sending import Answer, once, until_known
 from tests.support.documents import broken_pdf, note
 
@@ -35,22 +35,24 @@ _WEIGHTS: Final = {
 
 @dataclass(slots=True)
 class Tenant:
-    """A tenant and a client that holds a key of its owner."""
+    """A tenant and a client that holds a key of its owner. `members` may have roles in projects; where there are none
+    to be had, strangers are tried, and refused."""
 
     id: uuid.UUID
     client: httpx.AsyncClient
+    members: Sequence[uuid.UUID] = ()
 
 
 @dataclass(slots=True)
 class Project:
     """A project as the workers of its tenant share it."""
 
-    belief: ProjectBelief
+    entry: ProjectEntry
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def alive(self) -> bool:
-        return self.belief.deleted == {False}
+        return self.entry.deleted == {False}
 
 
 class Worker:
@@ -67,7 +69,7 @@ class Worker:
         self._number = number
         self._named = 0
         self._tag = f"{chance.getrandbits(40):010x}"
-        self._mine: list[DocumentBelief] = []
+        self._mine: list[DocumentEntry] = []
         self._steps: dict[str, Callable[[], Awaitable[bool]]] = {
             "upload": self._upload,
             "upload_broken": self._upload_broken,
@@ -102,10 +104,10 @@ class Worker:
         if command.outcome is Outcome.UNKNOWN:
             self._ledger.uncertain.add((self._person.id, "project", name))
         elif answer.response is not None and command.outcome is Outcome.DONE:
-            belief = ProjectBelief(uuid.UUID(answer.response.json()["id"]), self._person.id, {name})
-            self._ledger.projects[belief.id] = belief
-            self._ledger.expect(belief.id, "projects.project.created.v1", done=True, unanswered=0)
-            self._projects.append(Project(belief))
+            entry = ProjectEntry(uuid.UUID(answer.response.json()["id"]), self._person.id, {name})
+            self._ledger.projects[entry.id] = entry
+            self._ledger.expect(entry.id, "projects.project.created.v1", done=True, unanswered=0)
+            self._projects.append(Project(entry))
         return True
 
     async def _rename_project(self) -> bool:
@@ -113,20 +115,20 @@ class Worker:
         if project is None:
             return False
         async with project.lock:
-            belief, name = project.belief, self._name("renamed")
-            command = self._command("rename_project", str(belief.id))
+            entry, name = project.entry, self._name("renamed")
+            command = self._command("rename_project", str(entry.id))
 
             async def attempt() -> httpx.Response:
-                seen = await self._client.get(f"/v1/projects/{belief.id}")
+                seen = await self._client.get(f"/v1/projects/{entry.id}")
                 if seen.status_code != 200 or seen.json()["name"] == name:
                     return seen
                 match = {"If-Match": seen.headers["ETag"]}
-                return await self._client.patch(f"/v1/projects/{belief.id}", json={"name": name}, headers=match)
+                return await self._client.patch(f"/v1/projects/{entry.id}", json={"name": name}, headers=match)
 
             answer = await until_known(attempt)
             self._close(command, answer)
-            belief.names = self._after(belief.names, name, answer)
-            self._expect(belief.id, "projects.project.updated.v1", answer)
+            entry.names = self._after(entry.names, name, answer)
+            self._expect(entry.id, "projects.project.updated.v1", answer)
         return True
 
     async def _delete_project(self) -> bool:
@@ -136,39 +138,37 @@ class Worker:
             return False
         project = self._chance.choice(alive)
         async with project.lock:
-            belief = project.belief
-            command = self._command("delete_project", str(belief.id))
+            entry = project.entry
+            command = self._command("delete_project", str(entry.id))
 
             async def attempt() -> httpx.Response:
-                seen = await self._client.get(f"/v1/projects/{belief.id}")
+                seen = await self._client.get(f"/v1/projects/{entry.id}")
                 if seen.status_code != 200:
                     return seen
-                return await self._client.delete(
-                    f"/v1/projects/{belief.id}", headers={"If-Match": seen.headers["ETag"]}
-                )
+                return await self._client.delete(f"/v1/projects/{entry.id}", headers={"If-Match": seen.headers["ETag"]})
 
             answer = await until_known(attempt)
             self._close(command, answer)
-            belief.deleted = self._after(belief.deleted, True, answer)
+            entry.deleted = self._after(entry.deleted, True, answer)
             if answer.status == 404 and answer.unanswered:
-                belief.deleted = {True}
-            self._expect(belief.id, "projects.project.deleted.v1", answer)
+                entry.deleted = {True}
+            self._expect(entry.id, "projects.project.deleted.v1", answer)
         return True
 
     async def _restore_project(self) -> bool:
-        project = self._some(lambda project: project.belief.deleted == {True})
+        project = self._some(lambda project: project.entry.deleted == {True})
         if project is None:
             return False
         async with project.lock:
-            belief = project.belief
-            if belief.deleted != {True}:
+            entry = project.entry
+            if entry.deleted != {True}:
                 # Restored by another worker while this one waited: a second time would say nothing.
                 return False
-            command = self._command("restore_project", str(belief.id))
-            answer = await until_known(lambda: self._client.post(f"/v1/projects/{belief.id}/restore"))
+            command = self._command("restore_project", str(entry.id))
+            answer = await until_known(lambda: self._client.post(f"/v1/projects/{entry.id}/restore"))
             self._close(command, answer)
-            belief.deleted = self._after(belief.deleted, False, answer)
-            self._expect(belief.id, "projects.project.restored.v1", answer)
+            entry.deleted = self._after(entry.deleted, False, answer)
+            self._expect(entry.id, "projects.project.restored.v1", answer)
         return True
 
     async def _put_member(self) -> bool:
@@ -176,38 +176,40 @@ class Worker:
         if project is None:
             return False
         async with project.lock:
-            belief = project.belief
-            user = self._chance.choice([*belief.members, uuid.UUID(int=self._chance.getrandbits(128), version=4)])
-            known = belief.members.get(user, {None})
+            entry = project.entry
+            user = self._chance.choice(
+                self._person.members or [uuid.UUID(int=self._chance.getrandbits(128), version=4)]
+            )
+            known = entry.members.get(user, {None})
             role = self._chance.choice([role for role in ("editor", "viewer") if role not in known] or ["owner"])
-            command = self._command("put_member", f"{belief.id}/{user}")
-            path = f"/v1/projects/{belief.id}/members/{user}"
+            command = self._command("put_member", f"{entry.id}/{user}")
+            path = f"/v1/projects/{entry.id}/members/{user}"
             answer = await until_known(lambda: self._client.put(path, json={"role": role}))
             self._close(command, answer)
-            belief.members[user] = self._after(known, role, answer)
-            self._expect(belief.id, "projects.member.changed.v1", answer)
+            entry.members[user] = self._after(known, role, answer)
+            self._expect(entry.id, "projects.member.changed.v1", answer)
         return True
 
     async def _remove_member(self) -> bool:
         def has_members(project: Project) -> bool:
-            return project.alive and any(None not in roles for roles in project.belief.members.values())
+            return project.alive and any(None not in roles for roles in project.entry.members.values())
 
         project = self._some(has_members)
         if project is None:
             return False
         async with project.lock:
-            belief = project.belief
-            present = [user for user, roles in belief.members.items() if None not in roles]
+            entry = project.entry
+            present = [user for user, roles in entry.members.items() if None not in roles]
             if not (project.alive and present):
                 return False
             user = self._chance.choice(present)
-            command = self._command("remove_member", f"{belief.id}/{user}")
-            answer = await until_known(lambda: self._client.delete(f"/v1/projects/{belief.id}/members/{user}"))
+            command = self._command("remove_member", f"{entry.id}/{user}")
+            answer = await until_known(lambda: self._client.delete(f"/v1/projects/{entry.id}/members/{user}"))
             self._close(command, answer)
-            belief.members[user] = self._after(belief.members[user], None, answer)
+            entry.members[user] = self._after(entry.members[user], None, answer)
             if answer.status == 404 and answer.unanswered:
-                belief.members[user] = {None}
-            self._expect(belief.id, "projects.member.changed.v1", answer)
+                entry.members[user] = {None}
+            self._expect(entry.id, "projects.member.changed.v1", answer)
         return True
 
     # --- documents ---------------------------------------------------------------------------------------------------
@@ -226,26 +228,26 @@ class Worker:
         if project is None:
             return False
         command = self._command("upload", name)
-        path = f"/v1/projects/{project.belief.id}/documents"
+        path = f"/v1/projects/{project.entry.id}/documents"
         headers = {"Content-Type": content_type}
         answer = await once(lambda: self._client.post(path, params={"name": name}, content=content, headers=headers))
         self._close(command, answer)
         if command.outcome is Outcome.UNKNOWN:
             self._ledger.uncertain.add((self._person.id, "document", name))
         elif answer.response is not None and command.outcome is Outcome.DONE:
-            belief = DocumentBelief(
+            entry = DocumentEntry(
                 id=uuid.UUID(answer.response.json()["id"]),
                 tenant_id=self._person.id,
-                project_id=project.belief.id,
+                project_id=project.entry.id,
                 sha256=hashlib.sha256(content).hexdigest(),
                 names={name},
                 word=word,
                 readable=bool(word),
                 stopped=not word,
             )
-            self._ledger.documents[belief.id] = belief
-            self._ledger.expect(belief.id, _UPLOADED, done=True, unanswered=0)
-            self._mine.append(belief)
+            self._ledger.documents[entry.id] = entry
+            self._ledger.expect(entry.id, _UPLOADED, done=True, unanswered=0)
+            self._mine.append(entry)
         return True
 
     async def _rename_document(self) -> bool:
@@ -287,14 +289,14 @@ class Worker:
             return False
         return await self._request("retry", "projects.document.retry_requested.v1", document)
 
-    async def _has_stopped(self, document: DocumentBelief) -> bool:
+    async def _has_stopped(self, document: DocumentEntry) -> bool:
         try:
             seen = await self._client.get(self._path(document))
         except httpx.HTTPError:
             return False
         return seen.status_code == 200 and seen.json()["status"] in ("failed", "cancelled")
 
-    async def _request(self, kind: str, event_type: str, document: DocumentBelief | None) -> bool:
+    async def _request(self, kind: str, event_type: str, document: DocumentEntry | None) -> bool:
         if document is None:
             return False
         command = self._command(kind, str(document.id))
@@ -303,7 +305,7 @@ class Worker:
         self._expect(document.id, event_type, answer)
         return True
 
-    # --- beliefs -----------------------------------------------------------------------------------------------------
+    # --- entries -----------------------------------------------------------------------------------------------------
 
     def _command(self, kind: str, subject: str) -> Command:
         command = Command(len(self._ledger.commands) + 1, self._person.id, kind, subject)
@@ -330,12 +332,12 @@ class Worker:
         fitting = [project for project in self._projects if wanted(project)]
         return self._chance.choice(fitting) if fitting else None
 
-    def _document(self, *, newest: bool = False) -> DocumentBelief | None:
-        alive = {project.belief.id for project in self._projects if project.alive}
+    def _document(self, *, newest: bool = False) -> DocumentEntry | None:
+        alive = {project.entry.id for project in self._projects if project.alive}
         there = [item for item in self._mine if item.deleted == {False} and item.project_id in alive]
         if not there:
             return None
         return there[-1] if newest else self._chance.choice(there)
 
-    def _path(self, document: DocumentBelief) -> str:
+    def _path(self, document: DocumentEntry) -> str:
         return f"/v1/projects/{document.project_id}/documents/{document.id}"

@@ -1,11 +1,11 @@
-"""A second whole system, for tests in which waiting for the patience of the usual settings would take too long."""
+"""A second whole system, for tests in which waiting for the timeouts of the usual settings would take too long."""
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 from tests.support.system import System, running_system
 
 IDLE_MS = 2_000

@@ -37,7 +37,7 @@ from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
 from shared.events.subscriptions import SUBSCRIBERS
 from shared.redis_clients import stream_of
-from tests.faults import beliefs, blobs, transcripts, views
+from tests.faults import acknowledged, blobs, transcripts, views
 from tests.faults.ledger import Ledger
 from tests.faults.listeners import Listener
 from tests.faults.report import Report, Violation
@@ -87,7 +87,7 @@ class Checker:
         report = await self.quiet(listeners, within=within)
         report.add(await self.check(expected_dead_letters=expected_dead_letters))
         if ledger is not None:
-            report.add(await beliefs.check(self._postgres, ledger))
+            report.add(await acknowledged.check(self._postgres, ledger))
         report.add(await transcripts.check(self._postgres, listeners))
         report.add(await blobs.check(self._postgres, self._stores.blobs, ledger))
         return report

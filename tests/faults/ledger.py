@@ -1,7 +1,7 @@
 """What the clients of a workload may believe afterwards.
 
 A command is *done* (2xx), *refused* (4xx: it had no effect) or *unknown* (5xx or no answer: it may have had its effect,
-wholly). Beliefs are therefore sets: after a rename that was answered a document has that name, after one that was not
+wholly). Entries are therefore sets: after a rename that was answered a document has that name, after one that was not
 it has the new or the old. Each document is commanded by one worker, each project under one lock: what was answered
 last holds.
 """
@@ -36,7 +36,7 @@ class Command:
 
 
 @dataclass(slots=True)
-class DocumentBelief:
+class DocumentEntry:
     id: uuid.UUID
     tenant_id: uuid.UUID
     project_id: uuid.UUID
@@ -49,7 +49,7 @@ class DocumentBelief:
 
 
 @dataclass(slots=True)
-class ProjectBelief:
+class ProjectEntry:
     id: uuid.UUID
     tenant_id: uuid.UUID
     names: set[str]
@@ -70,8 +70,8 @@ class Ledger:
     """Everything one workload did. `uncertain` names creations that nobody answered: (tenant, kind, name)."""
 
     commands: list[Command] = field(default_factory=list)
-    projects: dict[uuid.UUID, ProjectBelief] = field(default_factory=dict)
-    documents: dict[uuid.UUID, DocumentBelief] = field(default_factory=dict)
+    projects: dict[uuid.UUID, ProjectEntry] = field(default_factory=dict)
+    documents: dict[uuid.UUID, DocumentEntry] = field(default_factory=dict)
     events: dict[tuple[uuid.UUID, str], Bounds] = field(default_factory=dict)
     uncertain: set[tuple[uuid.UUID, str, str]] = field(default_factory=set)
 

@@ -26,7 +26,7 @@ from infra.local.services import ServiceProcess
 from shared.failpoints import EXIT_STATUS, VARIABLE, Action
 from tests.faults import resources, searching, workload
 from tests.faults.commands import Tenant
-from tests.faults.injuries import admin_of, redis_of
+from tests.faults.fault_injection import admin_of, redis_of
 from tests.faults.invariants import Checker, checker
 from tests.faults.ledger import Ledger, Outcome
 from tests.faults.listeners import listeners
@@ -136,7 +136,7 @@ class Matrix:
             mending = asyncio.create_task(self._mend(process, scenario, mark, reached))
             try:
                 await self._give_commands(scenario, seed, result.ledger)
-                result.reached = await _in_time(reached, scenario.place.patience) and await mending
+                result.reached = await _in_time(reached, scenario.place.within) and await mending
             finally:
                 process.env.pop(VARIABLE, None)
                 await _ended(mending, following)
@@ -225,9 +225,9 @@ async def matrix(system: System, *, seed: int, commands: int, tenants: int = wor
         yield made
 
 
-async def _in_time(reached: asyncio.Event, patience: float) -> bool:
+async def _in_time(reached: asyncio.Event, within: float) -> bool:
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(within):
             return await reached.wait()
     except TimeoutError:
         return False

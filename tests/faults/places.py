@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import shared
-from infra.postgres.roles import SERVICES
 from shared.failpoints import declared
 from shared.redis_clients import stream_of
-from tests.faults.injuries import admin_of, redis_of
+from shared.topology import SERVICES
+from tests.faults.fault_injection import admin_of, redis_of
 from tests.support.system import System
 
 Provocation = Callable[[System, str], Awaitable[None]]
@@ -26,13 +26,13 @@ class Place:
     """Which services may host a failpoint, and how it is reached.
 
     visits: from how many visits the one that fails is chosen.
-    patience: seconds after the workload in which it must have been reached.
+    within: seconds after the workload in which it must have been reached.
     """
 
     services: tuple[str, ...]
     visits: int = 6
     provoke: Provocation | None = None
-    patience: float = 10.0
+    within: float = 10.0
 
 
 async def flush_redis(system: System, _service: str) -> None:
@@ -73,11 +73,11 @@ _LETTER: Final = {
 _PLACES: Final[dict[str, Place]] = {
     "relay.after_epoch": Place(("projects", "indexing"), visits=1, provoke=flush_redis),
     # The janitor sweeps once a minute.
-    "stream.before_trim": Place(("projects", "indexing"), visits=1, patience=75),
+    "stream.before_trim": Place(("projects", "indexing"), visits=1, within=75),
     "handler.after_quarantine": Place(CONSUMERS, visits=1, provoke=poison),
-    "redrive.after_claim": Place(CONSUMERS, visits=1, provoke=redrive, patience=15),
-    "redrive.after_apply": Place(CONSUMERS, visits=1, provoke=redrive, patience=15),
-    "redrive.after_outcome": Place(CONSUMERS, visits=1, provoke=redrive, patience=15),
+    "redrive.after_claim": Place(CONSUMERS, visits=1, provoke=redrive, within=15),
+    "redrive.after_apply": Place(CONSUMERS, visits=1, provoke=redrive, within=15),
+    "redrive.after_outcome": Place(CONSUMERS, visits=1, provoke=redrive, within=15),
 }
 _FAMILIES: Final[dict[str, Place]] = {
     # In shared: whoever has the traffic.

@@ -11,7 +11,7 @@ from typing import Any, Final
 import httpx
 
 from tests.faults.commands import Tenant
-from tests.faults.ledger import DocumentBelief, Ledger
+from tests.faults.ledger import DocumentEntry, Ledger
 from tests.faults.report import Violation
 from tests.support.polling import eventually
 
@@ -32,7 +32,7 @@ async def check(
 
 
 async def _wrong(
-    clients: dict[Any, httpx.AsyncClient], ledger: Ledger, alive: set[Any], document: DocumentBelief, within: float
+    clients: dict[Any, httpx.AsyncClient], ledger: Ledger, alive: set[Any], document: DocumentEntry, within: float
 ) -> list[str]:
     client = clients[document.tenant_id]
     path = f"/v1/projects/{document.project_id}"

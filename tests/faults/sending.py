@@ -12,7 +12,7 @@ import httpx
 
 from tests.faults.ledger import Outcome
 
-PATIENCE_SECONDS: Final = 20.0
+TIMEOUT_SECONDS: Final = 20.0
 _PAUSE_SECONDS: Final = 0.25
 _BOUNDARY: Final = 500
 
@@ -41,7 +41,7 @@ Attempt = Callable[[], Awaitable[httpx.Response]]
 async def once(attempt: Attempt) -> Answer:
     """What must not be repeated is repeated only when it cannot have reached anybody."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE_SECONDS
+    deadline = loop.time() + TIMEOUT_SECONDS
     while True:
         try:
             answer = Answer(await attempt(), 0)
@@ -61,7 +61,7 @@ async def once(attempt: Attempt) -> Answer:
 async def until_known(attempt: Attempt) -> Answer:
     """What may be repeated is, until an answer says what became of it; a stale `If-Match` is read anew by `attempt`."""
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE_SECONDS
+    deadline = loop.time() + TIMEOUT_SECONDS
     unanswered = 0
     while True:
         response = None

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from infra.local.services import ServiceProcess
-from infra.postgres.roles import SERVICES
 from shared.failpoints import VARIABLE, Action
+from shared.topology import SERVICES
 from tests.faults import resources, searching, workload
 from tests.faults.commands import Tenant
-from tests.faults.injuries import admin_of, frozen, redis_of, restart_postgres, restart_redis
+from tests.faults.fault_injection import admin_of, frozen, redis_of, restart_postgres, restart_redis
 from tests.faults.invariants import checker
 from tests.faults.ledger import Ledger, Outcome
 from tests.faults.listeners import listeners

@@ -8,9 +8,10 @@ from services.indexing.documents.handlers import handlers as indexing_handlers
 from services.notifier.feeds.handlers import SHOWN, feed_handlers
 from services.notifier.feeds.repository import NewEvent
 from services.notifier.feeds.service import Announcement, Retention
-from services.projects.documents.handlers import HANDLERS as PROJECTS_HANDLERS
-from shared.access import access_handlers
+from services.projects.documents.handlers import HANDLERS as DOCUMENTS_HANDLERS
+from services.projects.tenants.handlers import HANDLERS as TENANTS_HANDLERS
 from shared.handlers import Handler
+from shared.project_access import access_handlers
 
 
 class Subscription(NamedTuple):
@@ -22,7 +23,7 @@ class Subscription(NamedTuple):
 def subscriptions() -> list[Subscription]:
     """Every handler of every service."""
     lists: dict[str, Sequence[Handler[Any]]] = {
-        "projects": PROJECTS_HANDLERS,
+        "projects": (*DOCUMENTS_HANDLERS, *TENANTS_HANDLERS),
         "indexing": (*access_handlers("indexing"), *indexing_handlers(wake=_nobody, interrupt=_nobody)),
         "notifier": (*access_handlers("notifier"), *feed_handlers(Retention(1, timedelta(days=1)), _nothing)),
     }

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 from infra.local.home import Home
 from infra.local.services import ServiceProcess
 from infra.local.stack import Stack
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 from tests.faults.proxy import HOST, Connect, FaultProxy, tcp, unix
 from tests.support.servers import servers as chosen_servers
 from tests.support.system import System

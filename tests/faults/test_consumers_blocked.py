@@ -7,7 +7,7 @@ import pytest
 
 from shared.dead_letters import MAX_DELIVERIES
 from tests.faults.conftest import IDLE_MS
-from tests.faults.injuries import admin_of
+from tests.faults.fault_injection import admin_of
 from tests.faults.meters import stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System

@@ -1,5 +1,5 @@
 """The worker, the notifier and the bus stand still (SIGSTOP) with work in hand, for half a minute: longer than any
-patience in the system. Then they go on, and what was taken from them meanwhile stays taken."""
+timeout in the system. Then they go on, and what was taken from them meanwhile stays taken."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from tests.faults.injuries import admin_of, frozen
+from tests.faults.fault_injection import admin_of, frozen
 from tests.faults.meters import stretched
 from tests.faults.watched import Watched, assert_invariants, watched_project
 from tests.support.documents import note

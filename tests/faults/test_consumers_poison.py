@@ -16,15 +16,15 @@ import httpx
 import orjson
 import pytest
 
-from infra.local.dead_letters import FAILED
 from infra.local.processes import Process
 from infra.local.stack import Stack
+from infra.operator.dead_letters import FAILED
 from shared.dead_letters import MAX_DELIVERIES
 from shared.events.envelope import Envelope
 from shared.events.identity import TenantDeleted
 from shared.events.projects import DocumentUpdated
 from tests.faults.conftest import IDLE_MS
-from tests.faults.injuries import admin_of, redis_of
+from tests.faults.fault_injection import admin_of, redis_of
 from tests.faults.meters import stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.polling import eventually
@@ -57,7 +57,15 @@ GOOD_EVENTS = """
     FROM projects.projects, generate_series($2::int, $3::int) AS number WHERE id = $1
 """
 GROWN = "UPDATE projects.projects SET revision = revision + $2 WHERE id = $1"
-FORGET = ("DELETE FROM indexing.dead_letters", "DELETE FROM notifier.dead_letters")
+HEARD = (
+    "INSERT INTO notifier.inbox (tenant_id, event_id, handler) "
+    "VALUES ($1, $2, 'notifier.feed.projects.document.updated.v1')"
+)
+FORGET = (
+    "DELETE FROM indexing.dead_letters",
+    "DELETE FROM notifier.dead_letters",
+    "DELETE FROM projects.dead_letters",
+)
 
 Row = asyncpg.Record
 
@@ -122,10 +130,14 @@ async def test_an_event_that_contradicts_itself_or_is_too_new_changes_nothing(
         unknown = DocumentUpdated(
             project_id=uuid.UUID(watched.project), document_id=uuid.uuid4(), version=1, name="no.txt", metadata={}
         )
-        await _add(hasty.stack, "events.projects", _envelope(unknown, victim))
+        envelope = _envelope(unknown, victim)
+        event_id = uuid.UUID(orjson.loads(envelope)["id"])
+        # The notifier tells of whatever projects says; this one it has told of.
+        await admin.execute(HEARD, uuid.UUID(victim), event_id)
+        await _add(hasty.stack, "events.projects", envelope)
         newer = orjson.loads(_envelope(unknown, victim)) | {"type": "projects.document.uploaded.v2"}
         await _add(hasty.stack, "events.projects", orjson.dumps(newer))
-        letters = await _quarantined(admin, 7)
+        letters = await _quarantined(admin, 9)
         assert sorted((row["service"], row["handler"], row["attempts"]) for row in letters) == [
             ("indexing", "decode", 1),
             ("indexing", "indexing.on_document_updated", MAX_DELIVERIES),
@@ -134,10 +146,13 @@ async def test_an_event_that_contradicts_itself_or_is_too_new_changes_nothing(
             ("notifier", "decode", 1),
             ("notifier", "notifier.forget_tenant", MAX_DELIVERIES),
             ("notifier", "notifier.forget_tenant", MAX_DELIVERIES),
+            ("projects", "projects.forget_tenant", MAX_DELIVERIES),
+            ("projects", "projects.forget_tenant", MAX_DELIVERIES),
         ]
         await watched.upload(1)
         await watched.all_indexed(within=stretched(10))
         watched.assert_told_once_in_order()
+        await admin.execute("DELETE FROM notifier.inbox WHERE event_id = $1", event_id)
     await assert_invariants(hasty.stack, dead_letters={row["id"] for row in letters})
 
 
@@ -179,7 +194,7 @@ async def _quarantined(admin: "asyncpg.Connection[Row]", count: int) -> list[Row
 async def _redrive_all(stack: Stack) -> None:
     """The operator's command, which fails for what cannot be decoded, whatever is mended."""
     environment = {**stack.environment("indexing"), **stack.environment("notifier")}
-    arguments = ["-m", "infra.local.dead_letters", "redrive", "--all", "--wait", "30"]
+    arguments = ["-m", "infra.operator.dead_letters", "redrive", "--all", "--wait", "30"]
     command = Process("redrive", [sys.executable, *arguments], env=environment, cwd=stack.home.root)
     try:
         await command.start()

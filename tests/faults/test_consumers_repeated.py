@@ -12,11 +12,12 @@ import pytest
 
 from shared.events.envelope import Envelope
 from shared.events.subscriptions import HANDLED
-from tests.faults.injuries import admin_of, frozen, redis_of
+from tests.faults.fault_injection import admin_of, frozen, redis_of
 from tests.faults.invariants import checker
 from tests.faults.meters import stretched
 from tests.faults.watched import Watched, assert_invariants, watched_project
 from tests.support.documents import broken_pdf
+from tests.support.members import new_members
 from tests.support.system import System, create_project, settled
 
 pytestmark = pytest.mark.long
@@ -44,6 +45,8 @@ EVENTS = """
     WHERE tenant_id = $1
     UNION ALL
     SELECT 'indexing', id, tenant_id, type, subject, sequence, time, data FROM indexing.outbox WHERE tenant_id = $1
+    UNION ALL
+    SELECT 'identity', id, tenant_id, type, subject, sequence, time, data FROM identity.outbox WHERE tenant_id = $1
 """
 # As after the days for which inboxes are kept.
 FORGET = (
@@ -56,7 +59,7 @@ FORGET = (
 async def test_what_comes_again_changes_nothing(hasty: System) -> None:
     tenant, client = await hasty.tenant("repeated")
     async with watched_project(client) as watched, admin_of(hasty.stack) as admin:
-        await _live(hasty, watched)
+        await _live(hasty, watched, tenant)
         await assert_invariants(hasty.stack)
         before = await _state(admin, tenant)
         events = await admin.fetch(EVENTS, uuid.UUID(tenant))
@@ -79,7 +82,7 @@ async def test_what_comes_again_changes_nothing(hasty: System) -> None:
     await assert_invariants(hasty.stack)
 
 
-async def _live(hasty: System, watched: Watched) -> None:
+async def _live(hasty: System, watched: Watched, tenant: str) -> None:
     """A life in which every kind of event occurs."""
     client, path = watched.client, f"/v1/projects/{watched.project}"
 
@@ -100,7 +103,7 @@ async def _live(hasty: System, watched: Watched) -> None:
     await ok("POST", f"{path}/documents/{broken.json()['id']}/retry")
     await ok("PATCH", f"{path}/documents/{watched.documents[1]}", json={"name": "renamed.txt", "metadata": {"a": 1}})
     await ok("DELETE", f"{path}/documents/{watched.documents[2]}")
-    user = uuid.uuid4()
+    (user,) = await new_members(hasty.stack, tenant, 1)
     await ok("PUT", f"{path}/members/{user}", json={"role": "editor"})
     await ok("DELETE", f"{path}/members/{user}")
     for project, restored in (

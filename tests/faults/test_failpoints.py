@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.postgres.roles import SERVICES
 from shared.failpoints import Action
+from shared.topology import SERVICES
 from tests.faults.ledger import Outcome
 from tests.faults.matrix import Matrix, Result, Scenario, matrix, scenarios, table
 from tests.faults.places import CONSUMERS, every_name, named_in_places, place_of

@@ -15,7 +15,7 @@ from infra.local.home import Home
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
 from shared.redis_clients import stream_of
-from tests.faults import beliefs, blobs, transcripts, views, world
+from tests.faults import acknowledged, blobs, transcripts, views, world
 from tests.faults.invariants import Checker, Stores, checker
 from tests.faults.report import Report, Violation
 from tests.faults.world import World
@@ -38,7 +38,7 @@ class Watched:
         """What the checks find now, of everything."""
         report = Report()
         report.add(await self.checker.check())
-        report.add(await beliefs.check(self.postgres, self.world.ledger()))
+        report.add(await acknowledged.check(self.postgres, self.world.ledger()))
         report.add(await transcripts.check(self.postgres, [self.world.listener()]))
         report.add(await blobs.check(self.postgres, self.blobs, self.world.ledger()))
         return report

@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from tests.faults.injuries import frozen
+from tests.faults.fault_injection import frozen
 from tests.faults.meters import measure, stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.polling import eventually

@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.faults.injuries import admin_of, postgres_is_read_only
+from tests.faults.fault_injection import admin_of, postgres_is_read_only
 from tests.faults.meters import stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.documents import note

@@ -6,7 +6,7 @@ import signal
 import httpx
 import pytest
 
-from tests.faults.injuries import restart_postgres
+from tests.faults.fault_injection import restart_postgres
 from tests.faults.meters import stretched
 from tests.faults.watched import Watched, assert_invariants, watched_project
 from tests.support.documents import note

@@ -1,4 +1,5 @@
-"""While Redis takes nothing, uploads are accepted until too many events wait; then the door closes, and opens again."""
+"""While Redis takes nothing, uploads are accepted until too many events wait; afterwards they are
+refused, and accepted again once the backlog has been worked off."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.faults.injuries import redis_is_a_replica
+from tests.faults.fault_injection import redis_is_a_replica
 from tests.faults.meters import stretched
 from tests.faults.watched import Watched, assert_invariants, watched_project
 from tests.support.documents import note
@@ -37,7 +38,7 @@ async def owner(hasty: System) -> AsyncIterator[httpx.AsyncClient]:
     await hasty.restart("projects")
 
 
-async def test_the_door_closes_at_a_full_backlog_and_opens_when_it_is_worked_off(
+async def test_events_are_refused_at_a_full_backlog_until_it_is_worked_off(
     hasty: System, owner: httpx.AsyncClient
 ) -> None:
     async with watched_project(owner) as watched:

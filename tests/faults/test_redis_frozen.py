@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from tests.faults.injuries import frozen
+from tests.faults.fault_injection import frozen
 from tests.faults.meters import measure, stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System
@@ -41,7 +41,7 @@ async def test_a_frozen_redis_delays_events_and_nothing_else(hasty: System, owne
         await asyncio.gather(*(service.wait_ready(stretched(RECOVERY_SECONDS)) for service in hasty.services.values()))
     await assert_invariants(hasty.stack)
     print(f"\nfrozen: first upload {first:.2f} s, five more {five:.2f} s", *readings, sep="\n  ")
-    # The rate limiter's patience, once; then it counts locally.
+    # The rate limiter's timeout, once; then it counts locally.
     assert first < stretched(ANSWER_SECONDS)
     assert five < stretched(ANSWER_SECONDS)
     for reading in readings:

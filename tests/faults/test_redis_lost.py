@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.faults.injuries import restart_redis
+from tests.faults.fault_injection import restart_redis
 from tests.faults.meters import measure, stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.polling import eventually

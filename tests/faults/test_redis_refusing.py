@@ -7,16 +7,16 @@ import httpx
 import pytest
 
 from infra.local.stack import Stack
-from tests.faults.injuries import redis_configured, redis_is_a_replica
+from tests.faults.fault_injection import redis_configured, redis_is_a_replica
 from tests.faults.meters import measure, stretched
 from tests.faults.watched import assert_invariants, watched_project
 from tests.support.system import System
 
 pytestmark = pytest.mark.long
 
-Injury = Callable[[Stack], AbstractAsyncContextManager[None]]
+Fault = Callable[[Stack], AbstractAsyncContextManager[None]]
 
-INJURIES: dict[str, Injury] = {
+FAULTS: dict[str, Fault] = {
     "READONLY": redis_is_a_replica,
     "OOM": lambda stack: redis_configured(stack, {"maxmemory": "1mb"}),
     "NOREPLICAS": lambda stack: redis_configured(stack, {"min-replicas-to-write": "1"}),
@@ -30,14 +30,14 @@ async def owner(hasty: System) -> httpx.AsyncClient:
     return client
 
 
-@pytest.mark.parametrize("name", INJURIES)
+@pytest.mark.parametrize("name", FAULTS)
 async def test_uploads_go_on_quietly_while_redis_refuses_writes(
     hasty: System, owner: httpx.AsyncClient, name: str
 ) -> None:
     async with watched_project(owner) as watched:
         await watched.upload(3)
         await watched.all_indexed(within=stretched(30))
-        async with INJURIES[name](hasty.stack):
+        async with FAULTS[name](hasty.stack):
             await watched.upload(5)
             readings = await measure(hasty.services.values(), seconds=5)
             await watched.upload(5)

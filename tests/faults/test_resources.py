@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.injuries import admin_of, redis_of
+from tests.faults.fault_injection import admin_of, redis_of
 from tests.faults.resources import POOLS, Holding, compare, holdings
 from tests.support.system import System
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 from tests.faults.report import Violation
 from tests.faults.soak import Outcomes, soak
 from tests.faults.systems import proxied_system

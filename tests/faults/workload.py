@@ -18,12 +18,15 @@ import httpx
 
 from tests.faults.commands import Project, Tenant, Worker
 from tests.faults.ledger import Ledger
+from tests.support.members import new_members
+from tests.support.system import System
 
 TENANTS: Final = 4
 WORKERS: Final = 8
 REQUEST_SECONDS: Final = 8.0
 COMMANDS_AT_ONCE: Final = 40
 _REST_SECONDS: Final = 3.0
+_MEMBERS: Final = 8
 
 
 class Landlord(Protocol):
@@ -36,6 +39,9 @@ async def tenants(system: Landlord, count: int = TENANTS) -> list[Tenant]:
     """New tenants, each with an owner."""
     made = [await system.tenant(f"faults-{uuid.uuid4().hex[:8]}-{number}") for number in range(count)]
     people = [Tenant(uuid.UUID(tenant_id), client) for tenant_id, client in made]
+    if isinstance(system, System):
+        for person in people:
+            person.members = await new_members(system.stack, str(person.id), _MEMBERS)
     for person in people:
         person.client.timeout = httpx.Timeout(REQUEST_SECONDS, connect=2.0)
     return people

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from shared.events.subscriptions import SUBSCRIBERS
 from shared.redis_clients import stream_of
-from tests.faults.ledger import DocumentBelief, Ledger, ProjectBelief
+from tests.faults.ledger import DocumentEntry, Ledger, ProjectEntry
 from tests.faults.listeners import Listener
 from tests.faults.subscriptions import subscriptions
 from tests.support.sse import Frame
@@ -62,9 +62,9 @@ class World:
         """What a client would believe that made this world."""
         ledger = Ledger()
         sha256 = hashlib.sha256(CONTENT).hexdigest()
-        ledger.projects[self.project] = ProjectBelief(self.project, self.tenant, {"Research"})
+        ledger.projects[self.project] = ProjectEntry(self.project, self.tenant, {"Research"})
         for document, name, deleted in ((self.document, "note.txt", False), (self.gone, "gone.txt", True)):
-            ledger.documents[document] = DocumentBelief(
+            ledger.documents[document] = DocumentEntry(
                 document, self.tenant, self.project, sha256, {name}, {deleted}, word="note"
             )
             ledger.expect(document, "projects.document.uploaded.v1", done=True, unanswered=0)

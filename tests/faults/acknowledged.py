@@ -6,7 +6,7 @@ from collections import defaultdict
 import asyncpg
 
 from tests.faults import views
-from tests.faults.ledger import DocumentBelief, Ledger, ProjectBelief
+from tests.faults.ledger import DocumentEntry, Ledger, ProjectEntry
 from tests.faults.report import Violation
 
 
@@ -25,19 +25,19 @@ async def check(postgres: asyncpg.Connection, ledger: Ledger) -> list[Violation]
 async def _projects(postgres: asyncpg.Connection, ledger: Ledger) -> list[str]:
     rows = {row["id"]: row for row in await postgres.fetch(views.PROJECTS, list(ledger.projects))}
     return [
-        f"project {belief.id}: {problem}"
-        for belief in ledger.projects.values()
-        for problem in _of_project(belief, rows.get(belief.id))
+        f"project {entry.id}: {problem}"
+        for entry in ledger.projects.values()
+        for problem in _of_project(entry, rows.get(entry.id))
     ]
 
 
-def _of_project(belief: ProjectBelief, row: asyncpg.Record | None) -> list[str]:
+def _of_project(entry: ProjectEntry, row: asyncpg.Record | None) -> list[str]:
     if row is None:
         return ["created and gone"]
-    found = [] if row["tenant_id"] == belief.tenant_id else [f"of tenant {row['tenant_id']}, not {belief.tenant_id}"]
-    if row["name"] not in belief.names:
-        found.append(f"named {row['name']!r}, not {sorted(belief.names)}")
-    if row["deleted"] not in belief.deleted:
+    found = [] if row["tenant_id"] == entry.tenant_id else [f"of tenant {row['tenant_id']}, not {entry.tenant_id}"]
+    if row["name"] not in entry.names:
+        found.append(f"named {row['name']!r}, not {sorted(entry.names)}")
+    if row["deleted"] not in entry.deleted:
         found.append("deleted" if row["deleted"] else "deleted and back")
     return found
 
@@ -56,25 +56,25 @@ async def _members(postgres: asyncpg.Connection, ledger: Ledger) -> list[str]:
 async def _documents(postgres: asyncpg.Connection, ledger: Ledger) -> list[str]:
     rows = {row["id"]: row for row in await postgres.fetch(views.DOCUMENTS, list(ledger.documents))}
     return [
-        f"document {belief.id}: {problem}"
-        for belief in ledger.documents.values()
-        for problem in _of_document(belief, rows.get(belief.id))
+        f"document {entry.id}: {problem}"
+        for entry in ledger.documents.values()
+        for problem in _of_document(entry, rows.get(entry.id))
     ]
 
 
-def _of_document(belief: DocumentBelief, row: asyncpg.Record | None) -> list[str]:
+def _of_document(entry: DocumentEntry, row: asyncpg.Record | None) -> list[str]:
     if row is None:
         return ["uploaded and gone"]
     found = []
-    if (row["tenant_id"], row["project_id"]) != (belief.tenant_id, belief.project_id):
+    if (row["tenant_id"], row["project_id"]) != (entry.tenant_id, entry.project_id):
         found.append(f"of tenant {row['tenant_id']} and project {row['project_id']}")
-    if row["sha256"] != belief.sha256:
+    if row["sha256"] != entry.sha256:
         found.append("other content than was sent")
-    if row["deleted"] not in belief.deleted:
+    if row["deleted"] not in entry.deleted:
         found.append("deleted" if row["deleted"] else "deleted and back")
-    elif not row["deleted"] and row["name"] not in belief.names:
-        found.append(f"named {row['name']!r}, not {sorted(belief.names)}")
-    if not row["deleted"] and not belief.readable and row["status"] == "indexed":
+    elif not row["deleted"] and row["name"] not in entry.names:
+        found.append(f"named {row['name']!r}, not {sorted(entry.names)}")
+    if not row["deleted"] and not entry.readable and row["status"] == "indexed":
         found.append("indexed although it cannot be read")
     return found
 
