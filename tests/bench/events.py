@@ -22,13 +22,13 @@ from infra.local.home import Home
 from infra.local.stack import Stack
 from infra.postgres.roles import Access
 from shared import db, telemetry
-from shared.access import KnownProject
 from shared.background import run_in_background
 from shared.bus import MAX_RECORDS, Consumer
 from shared.events.envelope import Envelope, Event
 from shared.handlers import AnyHandler, BatchHandler, Handler, Received
 from shared.migrations import upgrade
 from shared.outbox import OutboxEvent, publish
+from shared.project_access import KnownProject
 from shared.redis_clients import command_client
 from shared.relay import BATCH, Relay
 from shared.settings import DatabaseSettings

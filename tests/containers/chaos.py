@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.containers.compose import Compose, Container
-from tests.containers.injuries import cut_off, kill, until_ready
+from tests.containers.fault_injection import cut_off, kill, until_ready
 from tests.containers.readers import Reads, reading
 from tests.faults import searching, soak, workload
 from tests.faults.commands import Tenant

@@ -1,6 +1,6 @@
 """Clients that only read, all the time, through the gateway; for them there are no faults.
 
-What counts as an error is what a user would call one: no answer, an answer after more than the client's patience, or a
+What counts as an error is what a user would call one: no answer, an answer after more than the client waits for, or a
 5xx. Reads are of what is there and stays there.
 """
 
@@ -18,7 +18,7 @@ import httpx
 from tests.faults.commands import Tenant
 from tests.support.system import create_project, settled, upload
 
-PATIENCE_SECONDS: Final = 30.0
+TIMEOUT_SECONDS: Final = 30.0
 _PAUSE_SECONDS: Final = 0.1
 _CONTENT: Final = b"What is read again and again.\n"
 
@@ -88,7 +88,7 @@ async def _keep_reading(client: httpx.AsyncClient, paths: dict[str, str], reads:
 
 async def _problem(client: httpx.AsyncClient, path: str) -> str:
     try:
-        answer = await client.get(path, timeout=PATIENCE_SECONDS)
+        answer = await client.get(path, timeout=TIMEOUT_SECONDS)
     except httpx.HTTPError as error:
         return f"{type(error).__name__}: {error}"
     if answer.status_code == 200:

@@ -77,8 +77,8 @@ def test_the_page_tells_of_every_event_and_its_readers(told: list[Message]) -> N
         assert text.count(f"\n### {message.name}\n") == 1
         assert f"- **Sent:** {message.sent}" in text
         assert json.dumps(message.example, indent=2) in text
-    assert "| `events.identity` | identity | indexing, notifier | gateway, notifier | 5 |" in text
-    assert "- **Handled by:** indexing, notifier\n- **Followed by:** gateway, notifier\n" in text
+    assert "| `events.identity` | identity | projects, indexing, notifier | notifier | 5 |" in text
+    assert "- **Handled by:** projects, indexing, notifier\n- **Followed by:** notifier\n" in text
 
 
 @pytest.mark.parametrize(

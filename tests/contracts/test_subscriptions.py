@@ -7,14 +7,21 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from infra.postgres.roles import SERVICES
-from services.gateway import revocations
 from shared import service
 from shared.bus import Consumer
 from shared.events import subscriptions
 from shared.events.envelope import producer_of
-from shared.events.subscriptions import FOLLOWED, FOLLOWERS, HANDLED, PRODUCERS, PROGRESS_FOLLOWERS, SUBSCRIBERS
+from shared.events.subscriptions import (
+    FOLLOWED,
+    FOLLOWERS,
+    HANDLED,
+    INVALIDATES,
+    PRODUCERS,
+    PROGRESS_FOLLOWERS,
+    SUBSCRIBERS,
+)
 from shared.redis_clients import PROGRESS_STREAM, stream_of
+from shared.topology import SERVICES
 from tests.support.polling import eventually
 from tests.support.serving import in_process
 from tests.support.stacks import EnvironmentOf
@@ -44,7 +51,6 @@ def recording() -> Iterator[Heard]:
     heard = Heard()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "Consumer", heard.consumer)
-        patch.setattr(revocations, "follow", heard.follow)
         patch.setattr("services.notifier.resources.follow", heard.follow)
         yield heard
 
@@ -57,7 +63,7 @@ async def heard(recording: Heard, service_environment: EnvironmentOf) -> Heard:
         own = {**await service_environment(name), f"QUARRY_{name.upper()}_ROLES": "events"}
         recording.running = name
         async with in_process(module.create_app, own):
-            if name in ("gateway", "notifier"):
+            if name == "notifier":
                 await eventually(lambda: _is_following(recording))
     return recording
 
@@ -83,9 +89,13 @@ async def test_services_follow_the_streams_the_table_says(heard: Heard) -> None:
 
 async def test_followers_act_on_the_events_the_table_says(heard: Heard) -> None:
     """Those they have a rule for; that the rules work is tested with the services."""
-    rules = {"gateway": revocations._KNOWN}
-    rules["notifier"] = frozenset(heard.followed["notifier"]["events.identity"].__self__._rules)
-    assert rules == types_of(FOLLOWED)
+    rules = frozenset(heard.followed["notifier"]["events.identity"].func.__self__._rules)
+    assert {"notifier": rules} == types_of(FOLLOWED)
+
+
+async def test_what_makes_a_projection_untrue_has_a_handler(heard: Heard) -> None:
+    for name, kinds in types_of(INVALIDATES).items():
+        assert name == "gateway" or kinds <= heard.handled[name]
 
 
 def test_groups_and_followers_of_a_stream_follow_from_the_events() -> None:

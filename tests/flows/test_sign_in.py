@@ -3,55 +3,16 @@
 `uv run test --system URL` runs it on a system that runs already, if that offers the provider (compose: profile `dev`).
 """
 
+import uuid
 from collections.abc import AsyncIterator
-from http.cookies import SimpleCookie
-from typing import Any
 
 import httpx
 import pytest
 
-from tests.support.polling import eventually
+from tests.support.browser import CSRF, SESSION, Browser
 from tests.support.remote_system import SYSTEM_URL, Product, is_given
 
-SESSION = "__Host-quarry_session"
-CSRF = "__Host-quarry_csrf"
-
 pytestmark = pytest.mark.system
-
-
-class Browser:
-    """Keeps cookies as a browser does on loopback, which counts as secure even without TLS."""
-
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
-        self.cookies: dict[str, str] = {}
-
-    async def request(self, method: str, url: str, **options: Any) -> httpx.Response:
-        cookie = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        headers = {**options.pop("headers", {}), **({"Cookie": cookie} if cookie else {})}
-        answer = await self._client.request(method, url, headers=headers, **options)
-        for line in answer.headers.get_list("set-cookie"):
-            for name, morsel in SimpleCookie(line).items():
-                assert morsel["secure"] and morsel["path"] == "/", line
-                self.cookies[name] = morsel.value
-        return answer
-
-    async def begin(self) -> str:
-        """Where the gateway sends the browser to sign in."""
-        answer = await self.request("GET", "/auth/login/dev", params={"return_to": "/projects"})
-        assert answer.status_code == 303, answer.text
-        return answer.headers["location"]
-
-    async def approve(self, location: str, user: str = "dev-user") -> str:
-        """Sign in at the provider; where it sends the browser back to."""
-        async with httpx.AsyncClient() as elsewhere:
-            answer = await elsewhere.post(location, data={"sub": user})
-        assert answer.status_code == 302, answer.text
-        return answer.headers["location"]
-
-    async def sign_in(self) -> None:
-        answer = await self.request("GET", await self.approve(await self.begin()))
-        assert (answer.status_code, answer.headers["location"]) == (303, "/projects"), answer.text
 
 
 @pytest.fixture
@@ -82,17 +43,31 @@ async def test_an_unsafe_request_of_a_session_needs_its_token(browser: Browser) 
     assert (await browser.request("POST", "/v1/projects", json=body, headers=right)).status_code == 201
 
 
+async def test_whoever_is_invited_joins(browser: Browser, product: Product) -> None:
+    """By a name nobody has used before: the provider vouches for an address of that name."""
+    await browser.sign_in()
+    name = f"guest-{uuid.uuid4().hex[:8]}"
+    csrf = {"X-CSRF-Token": browser.cookies[CSRF]}
+    body = {"email": f"{name}@example.test", "role": "member"}
+    invited = await browser.request("POST", "/v1/invitations", json=body, headers=csrf)
+    assert invited.status_code == 201, invited.text
+    path = f"/v1/invitations/{invited.json()['token']}/accept"
+    stranger, guest = Browser(await product.client()), Browser(await product.client())
+    for each, user, status in ((stranger, f"other-{name}", 403), (guest, name, 200)):
+        await each.sign_in(user)
+        answer = await each.request("POST", path, headers={"X-CSRF-Token": each.cookies[CSRF]})
+        assert answer.status_code == status, answer.text
+    tenants = (await guest.request("GET", "/v1/me")).json()["tenants"]
+    assert answer.json() in tenants
+
+
 async def test_a_session_ends_with_signing_out(browser: Browser) -> None:
     await browser.sign_in()
     kept = dict(browser.cookies)
     answer = await browser.request("POST", "/auth/logout", headers={"X-CSRF-Token": browser.cookies[CSRF]})
     assert answer.status_code in (200, 204), answer.text
     browser.cookies = kept
-
-    async def ended() -> bool:
-        return (await browser.request("GET", "/v1/me")).status_code == 401
-
-    await eventually(ended, within=5)
+    assert (await browser.request("GET", "/v1/me")).status_code == 401
 
 
 @pytest.mark.parametrize("parameter", ["state", "nonce", "code_challenge"])

@@ -1,4 +1,4 @@
-"""One trace from the client's request to the frame on its screen."""
+"""One trace from the gateway to the frame on the client's screen; the client's own word on it does not count."""
 
 import logging
 import secrets
@@ -38,7 +38,7 @@ def exporter(whole: Stack) -> Iterator[InMemorySpanExporter]:
 async def test_one_trace_goes_from_the_request_to_the_sse_frame(
     whole: Stack, exporter: InMemorySpanExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trace_id = secrets.token_hex(16)
+    claimed = secrets.token_hex(16)
     caplog.set_level(logging.DEBUG)
     async with tenant(whole, "traced") as (_, client):
         project = await create_project(client)
@@ -47,11 +47,14 @@ async def test_one_trace_goes_from_the_request_to_the_sse_frame(
                 f"/v1/projects/{project}/documents",
                 params={"name": "note.txt"},
                 content=note(1),
-                headers={"Content-Type": "text/plain", "traceparent": f"00-{trace_id}-{secrets.token_hex(8)}-01"},
+                headers={"Content-Type": "text/plain", "traceparent": f"00-{claimed}-{secrets.token_hex(8)}-01"},
             )
             assert answer.status_code == 201
             await live.until(lambda seen: seen.of("document.indexed"))
 
+    (uploaded,) = live.of("document.uploaded")
+    trace_id = uploaded.data["traceparent"].split("-")[1]
+    assert trace_id != claimed
     for event in ("document.uploaded", "document.indexing", "document.indexed"):
         (frame,) = live.of(event)
         assert frame.data["traceparent"].split("-")[1] == trace_id, event

@@ -113,12 +113,12 @@ class ContainerProcess:
         if self._exit is None:
             return None
         self.thaw()
-        for wanted, patience in self._stop_signals:
+        for wanted, seconds in self._stop_signals:
             if not self.running:
                 break
             self.send(wanted)
             with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(self.wait(), patience)
+                return await asyncio.wait_for(self.wait(), seconds)
         self.kill()
         return await self.wait()
 

@@ -30,8 +30,9 @@ from infra.local.environment import redis_passwords
 from infra.local.errors import StackError
 from infra.local.home import Home
 from infra.local.kinds import ServerOptions, ServerProcess
-from infra.postgres.roles import SERVICES, all_roles
+from infra.postgres.roles import all_roles
 from infra.redis import acl
+from shared.topology import SERVICES
 
 POSTGRES_URL: Final = "QUARRY_TEST_POSTGRES_URL"
 REDIS_URL: Final = "QUARRY_TEST_REDIS_URL"

@@ -1,17 +1,19 @@
 """Identity's network answers, for tests of the other services: its JWKS and its service tokens, over real HTTP."""
 
+import base64
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request, Response
 from joserfc import jwt
 from joserfc.jwk import OKPKey
 
 from shared.auth import ALGORITHM, ALL_SCOPES, ISSUER, TOKEN_TYPE, Principal, PrincipalKind, Scope
 from shared.events.identity import TenantRole
+from shared.service_permissions import Operation, operations_of
 from tests.support.serving import serve
 
 
@@ -22,6 +24,11 @@ class IdentityDouble:
 
     def __init__(self) -> None:
         self.key = OKPKey.generate_key("Ed25519", {"kid": uuid.uuid4().hex, "use": "sig"})
+        self.now: dict[uuid.UUID, Principal | None] = {}
+        """What each credential allows now, as far as this double made a token for it; None once it counts no more."""
+        self.memberships: dict[uuid.UUID, int | None] = {}
+        """Numbers of memberships other than 1; None for who belongs to no tenant."""
+        self.away = False
 
     @classmethod
     @asynccontextmanager
@@ -42,21 +49,39 @@ class IdentityDouble:
         project_id: uuid.UUID | None = None,
         kind: PrincipalKind = PrincipalKind.API_KEY,
         credential_id: uuid.UUID | None = None,
+        operations: Iterable[Operation] = tuple(Operation),
+        membership_number: int = 1,
         **overrides: Any,
     ) -> str:
-        """A token as identity would issue it; `overrides` replace claims, to make it wrong on purpose."""
+        """A token as identity would issue it; `overrides` replace claims, to make it wrong on purpose.
+
+        A service has `operations`; roles and scopes are for the other kinds.
+        """
+        if kind is PrincipalKind.SERVICE:
+            principal = Principal(
+                kind=kind,
+                subject="service:test",
+                user_id=None,
+                tenant_id=tenant_id,
+                tenant_role=None,
+                limit=frozenset(),
+                operations=frozenset(operations),
+            )
+            return self.sign({"aud": audience, **principal.claims(), **overrides})
         user = user_id or uuid.uuid4()
-        service = kind is PrincipalKind.SERVICE
         principal = Principal(
             kind=kind,
-            subject="service:test" if service else str(user),
-            user_id=None if service else user,
+            subject=str(user),
+            user_id=user,
             tenant_id=tenant_id,
             tenant_role=tenant_role,
             limit=frozenset(scopes),
             credential_id=credential_id or uuid.uuid4(),
             project_id=project_id,
+            membership_number=membership_number,
         )
+        if principal.credential_id is not None:
+            self.now.setdefault(principal.credential_id, principal)
         return self.sign({"aud": audience, **principal.claims(), **overrides})
 
     def headers(self, audience: str, **options: Any) -> dict[str, str]:
@@ -76,14 +101,33 @@ class IdentityDouble:
         async def jwks() -> dict[str, Any]:
             return {"keys": [self.key.as_dict(private=False)]}
 
+        @app.post("/internal/authority")
+        async def authority(request: Request, response: Response) -> dict[str, Any]:
+            response.status_code = 503 if self.away else 200
+            principal = self.now[uuid.UUID((await request.json())["credential_id"])]
+            return {"counts": principal is not None, "claims": principal and principal.claims()}
+
+        @app.post("/internal/members")
+        async def members(request: Request, response: Response) -> dict[str, Any]:
+            response.status_code = 503 if self.away else 200
+            asked = [uuid.UUID(user_id) for user_id in (await request.json())["user_ids"]]
+            numbers = {user_id: self.memberships.get(user_id, 1) for user_id in asked}
+            return {"numbers": {str(user_id): number for user_id, number in numbers.items() if number is not None}}
+
         @app.post("/internal/service-token")
         async def service_token(request: Request) -> dict[str, Any]:
             asked = await request.json()
+            caller = base64.b64decode(request.headers["authorization"].split()[1]).decode().partition(":")[0]
+            tenant_id = None if asked["tenant_id"] is None else uuid.UUID(asked["tenant_id"])
+            operations = operations_of(caller, asked["audience"], installation_wide=tenant_id is None)
+            if not operations:
+                raise HTTPException(403)
             token = self.bearer(
                 asked["audience"],
-                tenant_id=uuid.UUID(asked["tenant_id"]),
-                tenant_role="admin",
+                tenant_id=tenant_id,
                 kind=PrincipalKind.SERVICE,
+                operations=operations,
+                sub=f"service:{caller}",
             )
             return {"token": token, "expires_in": 300.0}
 

@@ -10,9 +10,10 @@ from prometheus_client.metrics_core import Metric
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.gateway.admission.token_cache import TokenCache
+from services.gateway.inbound.connections import Connections as ClientConnections
 from services.gateway.metrics import GatewayMetrics, RuntimeReadings
 from services.gateway.runtime import Runtime
-from services.gateway.token_cache import TokenCache
 from services.indexing.jobs.metrics import JobMetrics, queue_source
 from services.notifier.settings import NotifierSettings
 from services.notifier.streams.connections import Connections
@@ -32,9 +33,10 @@ def exported() -> set[str]:
     engine, redis = cast(AsyncEngine, None), cast(Redis, None)
     runtime: Any = SimpleNamespace(
         upstreams={},
-        places=SimpleNamespace(streams=0),
-        cache=TokenCache(),
+        load_shedder=SimpleNamespace(streams=0),
+        cache=TokenCache(lambda: False),
         gate=SimpleNamespace(limited={}),
+        connections=ClientConnections(most=1, most_waiting=1),
     )
     return {
         *_named(indexing, _Unread(Gauges("indexing", engine, redis, reads=(), more=(queue_source(engine),)))),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from qdrant_client import AsyncQdrantClient
 
-from services.indexing.vectors.qdrant import QdrantEngine
+from services.indexing.vectors.qdrant.engine import QdrantEngine
 
 ROOT = Path(__file__).parents[2]
 KEY = "a-key-for-tests"

@@ -126,6 +126,8 @@ def _conditions(conditions: Any) -> list[edge.ConditionType] | None:
 def _condition(condition: Any) -> edge.ConditionType:
     if isinstance(condition, models.Filter):
         return _edge_filter(condition)
+    if isinstance(condition, models.HasIdCondition):
+        return edge.HasIdCondition({UUID(str(point)) for point in condition.has_id})
     if not isinstance(condition, models.FieldCondition):
         raise ValueError(f"not spoken here: {condition}")
     if condition.match is not None:

@@ -11,9 +11,13 @@ import httpx
 import uvicorn
 from fastapi import FastAPI
 
+from shared.health import Unready
 from shared.settings import ServiceSettings
+from tests.support.polling import eventually
 
 S = TypeVar("S", bound=ServiceSettings)
+
+_services: list[FastAPI] = []
 
 
 @asynccontextmanager
@@ -59,7 +63,37 @@ async def in_process(
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            yield app, client
+            with kept_in_step(app):
+                yield app, client
+
+
+@contextmanager
+def kept_in_step(app: FastAPI) -> Iterator[None]:
+    """For the length of the block, `all_in_step` waits for the service as well."""
+    _services.append(app)
+    try:
+        yield
+    finally:
+        _services.remove(app)
+
+
+async def all_in_step() -> None:
+    """Wait until every service under test may use its copies of what others own.
+
+    Its lease is renewed about once a second, which needs the event loop: that of the tests stands still during those
+    that are not asynchronous, and for as long as whatever else the machine does holds it up.
+    """
+
+    async def in_step() -> bool:
+        try:
+            for check in [app.state.runtime.checks.get("copies") for app in _services]:
+                if check is not None:
+                    await check()
+        except Unready:
+            return False
+        return True
+
+    await eventually(in_step, within=30)
 
 
 def make_app(factory: Callable[[], FastAPI], environment: Mapping[str, str]) -> FastAPI:

@@ -11,7 +11,7 @@ import httpx
 from infra.local.home import Home
 from infra.local.services import ServiceProcess
 from infra.local.stack import Stack
-from infra.postgres.roles import SERVICES
+from shared.topology import SERVICES
 from tests.support.commands import run_json
 from tests.support.polling import eventually
 from tests.support.servers import servers
