@@ -5,6 +5,7 @@
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -50,6 +51,17 @@ class ConnectedEngine(Generic[C]):
     def _use(self, connection: C) -> None:
         self._connection = connection
         self._connected.set()
+
+    async def _end_watch(self) -> C | None:
+        """End the task that supplies connections; the last one, if any, is the caller's to close."""
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+        connection, self._connection = self._connection, None
+        self._connected.clear()
+        return connection
 
     async def call(
         self, op: str, args: Mapping[str, Any], until: float, *, reconnect_within: float = _RECONNECT_SECONDS

@@ -12,7 +12,6 @@
 """
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -68,13 +67,7 @@ class EmbeddedEngine(ConnectedEngine[ShardConnection]):
 
     async def stop(self) -> None:
         """Flushes and ends the child. Safe to call twice."""
-        watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
-        connection, self._connection = self._connection, None
-        self._connected.clear()
+        connection = await self._end_watch()
         if connection is not None:
             await connection.close()
 

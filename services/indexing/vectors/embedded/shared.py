@@ -8,7 +8,6 @@ while it is away.
 """
 
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -39,13 +38,7 @@ class SharedEngine(ConnectedEngine[Connection]):
 
     async def stop(self) -> None:
         """Safe to call twice."""
-        watching, self._watching = self._watching, None
-        if watching is not None:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
-        connection, self._connection = self._connection, None
-        self._connected.clear()
+        connection = await self._end_watch()
         if connection is not None:
             connection.abandon()
             await connection.ended()
