@@ -20,7 +20,7 @@ import asyncpg
 from pydantic import SecretStr
 from sqlalchemy import DateTime, MetaData, Text, Uuid, event, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine import Connection, ExceptionContext
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -163,23 +163,59 @@ def _engine(
         },
     )
     event.listen(engine.sync_engine, "handle_error", _give_up_on_silence)
-    event.listen(engine.sync_engine, "checkout", _refuse_ended)
+    event.listen(engine.sync_engine, "checkout", _on_checkout)
     return engine
 
 
-class _WatchedConnection(asyncpg.Connection):
-    """A connection whose other end is asked now and then whether it is still there."""
+class _Transaction:
+    """A transaction as SQLAlchemy's adapter opens and ends one. Its first statement travels together with BEGIN."""
+
+    def __init__(self, connection: "_Connection", begin: str) -> None:
+        self._connection = connection
+        self._begin = begin
+
+    async def start(self) -> None:
+        await self._connection.execute(self._begin)
+
+    async def commit(self) -> None:
+        await self._connection.execute("COMMIT")
+
+    async def rollback(self) -> None:
+        await self._connection.execute("ROLLBACK")
+
+
+class _Connection(asyncpg.Connection):
+    """A connection whose other end is asked now and then whether it is still there.
+
+    `first_statement` is what its next transaction, and no later one, begins with.
+    """
+
+    first_statement = ""
 
     def __init__(self, protocol: Any, transport: asyncio.BaseTransport, *args: Any) -> None:
         super().__init__(protocol, transport, *args)
         keepalive.watch(transport.get_extra_info("socket"))
+
+    def transaction(self, **_: Any) -> _Transaction:  # type: ignore[override]  # all that SQLAlchemy's adapter uses
+        begin, self.first_statement = f"BEGIN; {self.first_statement}", ""
+        return _Transaction(self, begin)
+
+
+def begin_with(connection: Connection, statement: str) -> None:
+    """Let the transaction that `connection` is about to open begin with a statement, at no round trip of its own.
+
+    Args:
+        statement: sent as it is, so nothing that came from outside belongs into it.
+    """
+    driver: Any = connection.connection.driver_connection
+    driver.first_statement = statement
 
 
 async def _open_connection(*args: Any, **options: Any) -> "asyncpg.Connection[Any]":
     """`asyncpg.connect`, for which a server that is not there and one that does not answer are the same outage."""
     try:
         connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            *args, **options, connection_class=_WatchedConnection
+            *args, **options, connection_class=_Connection
         )
     except OSError as error:
         reason = str(error) or type(error).__name__
@@ -187,11 +223,14 @@ async def _open_connection(*args: Any, **options: Any) -> "asyncpg.Connection[An
     return connection
 
 
-def _refuse_ended(connection: DBAPIConnection, _record: object, _proxy: object) -> None:
+def _on_checkout(connection: DBAPIConnection, _record: object, _proxy: object) -> None:
     """A restarted server, or one noticed to have vanished, ended this connection and so the others of the pool."""
     driver = getattr(connection, "driver_connection", None)
-    if isinstance(driver, asyncpg.Connection) and driver.is_closed():
-        raise InvalidatePoolError
+    if isinstance(driver, _Connection):
+        if driver.is_closed():
+            raise InvalidatePoolError
+        # Of a session that then had nothing to say: it is not for whoever comes next.
+        driver.first_statement = ""
 
 
 def _give_up_on_silence(context: ExceptionContext) -> OperationalError | None:

@@ -7,12 +7,14 @@ Whatever a client chose, no value of a line is longer than `MOST_LOGGED` charact
 `MOST_OF_A_SPAN`.
 """
 
+import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+import orjson
 import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context
@@ -129,6 +131,14 @@ def _bounded(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> Mut
     return entry
 
 
+def _json(entry: MutableMapping[str, Any], **_: Any) -> str:
+    try:
+        return orjson.dumps(entry, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # A lone surrogate, or a number of more than 64 bits.
+        return json.dumps(entry, default=repr)
+
+
 def _configure_logging(settings: ServiceSettings) -> None:
     def add_service(_logger: Any, _method: str, entry: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         entry["service"] = settings.service
@@ -145,7 +155,7 @@ def _configure_logging(settings: ServiceSettings) -> None:
     ]
     final: list[structlog.typing.Processor]
     if settings.log_format is LogFormat.JSON:
-        final = [structlog.processors.format_exc_info, _bounded, structlog.processors.JSONRenderer()]
+        final = [structlog.processors.format_exc_info, _bounded, structlog.processors.JSONRenderer(_json)]
     else:
         # Not the default formatter: it shows local variables, and with them secrets.
         final = [

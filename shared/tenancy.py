@@ -13,18 +13,26 @@ A system session (`System`) has neither a tenant nor a criterion. It connects as
 tables of `SYSTEM_ACCESS`, each with its reason.
 """
 
+import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import Uuid, event, text
+from sqlalchemy import Connection, Uuid, event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Mapped, ORMExecuteState, Session, mapped_column, with_loader_criteria
+from sqlalchemy.orm import (
+    Mapped,
+    ORMExecuteState,
+    Session,
+    SessionTransaction,
+    mapped_column,
+    with_loader_criteria,
+)
 
 from shared.backpressure import Backlog
-from shared.db import Engines
+from shared.db import Engines, begin_with
 from shared.failpoints import failpoint
 from shared.invalidations import recording
 from shared.invalidations.recording import Recorded
@@ -101,6 +109,13 @@ class TenantScopedSession(Session):
     """The synchronous session inside each `AsyncSession` of a service; carries guard 1 as event hooks."""
 
 
+@event.listens_for(TenantScopedSession, "after_begin")
+def _bind_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    tenant_id = session.info.get("tenant_id")
+    if isinstance(tenant_id, uuid.UUID) and not transaction.nested:
+        begin_with(connection, f"SELECT set_config('{TENANT_SETTING}', '{tenant_id}', true)")
+
+
 @event.listens_for(TenantScopedSession, "do_orm_execute")
 def _add_tenant_criterion(state: ORMExecuteState) -> None:
     tenant_id = state.session.info.get("tenant_id")
@@ -158,12 +173,6 @@ class Database:
         """
         session = self._runtime(info={"tenant_id": tenant_id, "backlog": self.backlog})
         async with self._transaction(session, within):
-            await session.execute(
-                text("SELECT set_config(:name, :tenant, true)").execution_options(
-                    tenant_guard="binds the tenant itself"
-                ),
-                {"name": TENANT_SETTING, "tenant": str(tenant_id)},
-            )
             yield session
 
     @asynccontextmanager
@@ -182,18 +191,24 @@ class Database:
     async def _transaction(
         self, session: AsyncSession, within: AsyncSession | None = None
     ) -> AsyncIterator[AsyncSession]:
-        async with session:
-            async with session.begin():
-                yield session
-                announces = session.info.get("outbox_written", False)
-                recorded = await recording.record(session)
-                await (BEFORE_EVENTS if announces else BEFORE_COMMIT).reach()
-            await (AFTER_EVENTS if announces else AFTER_COMMIT).reach()
-            if announces:
-                for wake in self._after_commit:
-                    wake()
-            for callback in session.info.get("after_commit", ()):
-                callback()
+        try:
+            yield session
+            announces = session.info.get("outbox_written", False)
+            recorded = await recording.record(session)
+            await (BEFORE_EVENTS if announces else BEFORE_COMMIT).reach()
+            await session.commit()
+        except BaseException:
+            # Whoever is cancelled does not stay for it: the connection must not keep the transaction.
+            await asyncio.shield(asyncio.create_task(session.close()))
+            raise
+        # It has no connection any more, so there is nothing to wait for.
+        session.sync_session.close()
+        await (AFTER_EVENTS if announces else AFTER_COMMIT).reach()
+        if announces:
+            for wake in self._after_commit:
+                wake()
+        for callback in session.info.get("after_commit", ()):
+            callback()
         await self._settle(session, recorded, within)
 
     async def _settle(self, session: AsyncSession, recorded: Recorded | None, within: AsyncSession | None) -> None:

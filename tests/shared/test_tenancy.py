@@ -60,6 +60,7 @@ async def test_row_level_security_alone_hides_other_tenants(database: Database, 
     """The criterion removed: the session claims the victim's tenant, Postgres knows the attacker's."""
     await remember(database, tenant_id)
     async with database.tenant(uuid.uuid4()) as session:
+        await session.connection()
         session.info["tenant_id"] = tenant_id
         assert list(await session.scalars(select(KnownProject))) == []
         await session.execute(delete(KnownProject))
@@ -70,6 +71,7 @@ async def test_postgres_refuses_a_row_of_another_tenant(database: Database, tena
     attacker = uuid.uuid4()
     with pytest.raises(DBAPIError, match="row-level security"):
         async with database.tenant(attacker) as session:
+            await session.connection()
             session.info["tenant_id"] = tenant_id
             session.add(KnownProject(tenant_id=tenant_id, project_id=uuid.uuid4(), active=True, sequence=1))
 
