@@ -214,9 +214,7 @@ def begin_with(connection: Connection, statement: str) -> None:
 async def _open_connection(*args: Any, **options: Any) -> "asyncpg.Connection[Any]":
     """`asyncpg.connect`, for which a server that is not there and one that does not answer are the same outage."""
     try:
-        connection: asyncpg.Connection[Any] = await asyncpg.connect(
-            *args, **options, connection_class=_Connection
-        )
+        connection: asyncpg.Connection[Any] = await asyncpg.connect(*args, **options, connection_class=_Connection)
     except OSError as error:
         reason = str(error) or type(error).__name__
         raise asyncpg.CannotConnectNowError(f"Postgres cannot be reached: {reason}") from error

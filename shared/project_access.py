@@ -10,14 +10,24 @@ Fails by: `Unavailable` when the caller's access is unknown here and the owner d
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 import aiohttp
 from pydantic import BaseModel
-from sqlalchemy import BigInteger, ColumnElement, PrimaryKeyConstraint, Select, and_, select, text
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Integer,
+    PrimaryKeyConstraint,
+    Select,
+    Uuid,
+    and_,
+    bindparam,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -71,6 +81,44 @@ class ProjectAccess(TenantOwned, Model):
     sequence: Mapped[int] = mapped_column(BigInteger)
 
 
+def held_by(principal: Principal) -> ColumnElement[bool]:
+    """Roles of the principal's user that count: those granted in the membership it speaks from."""
+    return _held_by(principal.user_id, principal.membership_number)
+
+
+def _held_by(user_id: object, membership_number: object) -> ColumnElement[bool]:
+    return and_(
+        ProjectAccess.user_id == user_id,
+        ProjectAccess.membership_number == membership_number,
+    )
+
+
+# Statements are made once: making one takes longer than running it.
+OF_PROJECT: Final = bindparam("of_project", type_=Uuid())
+_ROLE_OF_CALLER: Final = and_(
+    ProjectAccess.project_id == KnownProject.project_id,
+    _held_by(bindparam("of_user", type_=Uuid()), bindparam("of_membership", type_=Integer())),
+)
+_HEARD: Final = (
+    select(KnownProject.active, ProjectAccess.role)
+    .outerjoin(ProjectAccess, _ROLE_OF_CALLER)
+    .where(KnownProject.project_id == OF_PROJECT)
+)
+_STAMPED: Final = "inserts only: Postgres stamps the tenant and its policy checks it"
+_REMEMBER_PROJECT: Final = text(
+    "INSERT INTO known_projects (project_id, active, sequence) VALUES (:project_id, :active, :sequence) "
+    "ON CONFLICT (tenant_id, project_id) DO UPDATE SET active = excluded.active, sequence = excluded.sequence "
+    "WHERE known_projects.sequence < excluded.sequence"
+).execution_options(tenant_guard=_STAMPED)
+_REMEMBER_ROLE: Final = text(
+    "INSERT INTO project_access (project_id, user_id, role, membership_number, sequence) "
+    "VALUES (:project_id, :user_id, :role, :membership_number, :sequence) "
+    "ON CONFLICT (tenant_id, project_id, user_id) DO UPDATE "
+    "SET role = excluded.role, membership_number = excluded.membership_number, sequence = excluded.sequence "
+    "WHERE project_access.sequence < excluded.sequence"
+).execution_options(tenant_guard=_STAMPED)
+
+
 class _Member(BaseModel):
     user_id: uuid.UUID
     role: ProjectRole
@@ -113,26 +161,37 @@ class Admission:
     project_id: uuid.UUID
     scope: Scope
 
-    async def rows(self, session: AsyncSession, reading: Select[*tuple[Any, ...]]) -> list[Sequence[Any]]:
+    async def rows(
+        self, session: AsyncSession, reading: Select[*tuple[Any, ...]], values: Mapping[str, object]
+    ) -> list[Sequence[Any]]:
         """What `reading` finds, in a transaction of the tenant; the same statement asks for the permission.
 
         Args:
-            reading: says itself what it selects from (`select_from` or `join`).
+            reading: made by `admitted`.
+            values: of its own parameters.
 
         Raises:
             NotFound, Forbidden, Unavailable: as `ProjectDirectory.require`, whatever would be found.
         """
         self.directory.check(tenant_of(session))
-        statement = (
-            reading.join(KnownProject, KnownProject.project_id == self.project_id)
-            .outerjoin(ProjectAccess, _role_of(self.principal))
-            .add_columns(KnownProject.active, ProjectAccess.role)
-        )
-        rows = (await session.execute(statement)).all()
+        rows = (await session.execute(reading, {**values, **_caller(self.principal, self.project_id)})).all()
         # Where nothing is found, nothing was said about the permission either.
         heard = _Heard(*rows[0][-2:]) if rows else await _heard(session, self.project_id, self.principal)
         heard.require(self.principal, self.project_id, self.scope)
         return [row[:-2] for row in rows]
+
+
+def admitted(reading: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """`reading` as `Admission.rows` takes it: with the columns that tell the caller's permission.
+
+    Args:
+        reading: says itself what it selects from (`select_from` or `join`); `OF_PROJECT` stands for the project.
+    """
+    return (
+        reading.join(KnownProject, KnownProject.project_id == OF_PROJECT)
+        .outerjoin(ProjectAccess, _ROLE_OF_CALLER)
+        .add_columns(KnownProject.active, ProjectAccess.role)
+    )
 
 
 class ProjectDirectory:
@@ -266,37 +325,21 @@ async def _remember(session: AsyncSession, project_id: uuid.UUID, access: _Acces
 
 async def _heard(session: AsyncSession, project_id: uuid.UUID, principal: Principal) -> _Heard:
     """A principal without a user has no roles."""
-    found = (
-        await session.execute(
-            select(KnownProject.active, ProjectAccess.role)
-            .outerjoin(ProjectAccess, _role_of(principal))
-            .where(KnownProject.project_id == project_id)
-        )
-    ).one_or_none()
+    found = (await session.execute(_HEARD, _caller(principal, project_id))).one_or_none()
     return _Heard(None, None) if found is None else _Heard(found.active, cast("ProjectRole | None", found.role))
 
 
-def _role_of(principal: Principal) -> ColumnElement[bool]:
-    return and_(ProjectAccess.project_id == KnownProject.project_id, held_by(principal))
-
-
-def held_by(principal: Principal) -> ColumnElement[bool]:
-    """Roles of the principal's user that count: those granted in the membership it speaks from."""
-    return and_(
-        ProjectAccess.user_id == principal.user_id,
-        ProjectAccess.membership_number == principal.membership_number,
-    )
+def _caller(principal: Principal, project_id: uuid.UUID) -> dict[str, object]:
+    """Values for the statements that ask what a caller may do in a project."""
+    return {
+        "of_project": project_id,
+        "of_user": principal.user_id,
+        "of_membership": principal.membership_number,
+    }
 
 
 async def _remember_project(session: AsyncSession, project_id: uuid.UUID, *, active: bool, sequence: int) -> None:
-    statement = insert(KnownProject).values(project_id=project_id, active=active, sequence=sequence)
-    await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant_id", "project_id"],
-            set_={"active": statement.excluded.active, "sequence": statement.excluded.sequence},
-            where=KnownProject.sequence < statement.excluded.sequence,
-        )
-    )
+    await session.execute(_REMEMBER_PROJECT, {"project_id": project_id, "active": active, "sequence": sequence})
 
 
 async def _remember_role(
@@ -307,16 +350,15 @@ async def _remember_role(
     membership_number: int,
     sequence: int,
 ) -> None:
-    statement = insert(ProjectAccess).values(
-        project_id=project_id, user_id=user_id, role=role, membership_number=membership_number, sequence=sequence
-    )
-    new = statement.excluded
     await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant_id", "project_id", "user_id"],
-            set_={"role": new.role, "membership_number": new.membership_number, "sequence": new.sequence},
-            where=ProjectAccess.sequence < new.sequence,
-        )
+        _REMEMBER_ROLE,
+        {
+            "project_id": project_id,
+            "user_id": user_id,
+            "role": role,
+            "membership_number": membership_number,
+            "sequence": sequence,
+        },
     )
 
 

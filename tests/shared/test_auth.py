@@ -1,4 +1,5 @@
 import base64
+import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -130,6 +131,26 @@ async def test_invented_key_ids_do_not_flood_identity(
         with pytest.raises(Unauthenticated):
             await verifier.verify(_with_header(token, kid=f"invented-{number}"))
     assert fetched == 1
+
+
+async def test_a_token_that_was_accepted_once_is_refused_once_it_has_expired(
+    verifier: TokenVerifier, tokens: IdentityDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tokens.bearer("projects", tenant_id=TENANT)
+    assert await verifier.verify(token) == await verifier.verify(token)
+    later = time.time() + 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    with pytest.raises(Unauthenticated):
+        await verifier.verify(token)
+
+
+async def test_remembered_tokens_are_bounded(
+    verifier: TokenVerifier, tokens: IdentityDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TokenVerifier, "_MOST_REMEMBERED", 2)
+    for _ in range(4):
+        await verifier.verify(tokens.bearer("projects", tenant_id=TENANT))
+    assert len(verifier._remembered) <= 2
 
 
 async def test_without_identity_and_without_keys_the_answer_is_unavailable(

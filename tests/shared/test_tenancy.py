@@ -98,6 +98,19 @@ async def test_the_tenant_setting_ends_with_its_transaction(database: Database, 
     with pytest.raises(DBAPIError):
         async with database.tenant(tenant_id) as session:
             await session.execute(text("SELECT 1/0").execution_options(tenant_guard="fails on purpose"))
+    await _assert_bound_to_nobody(database)
+
+
+async def test_the_tenant_of_a_transaction_that_never_began_is_forgotten(
+    database: Database, tenant_id: uuid.UUID
+) -> None:
+    await remember(database, tenant_id)
+    async with database.tenant(tenant_id) as session:
+        await session.connection()
+    await _assert_bound_to_nobody(database)
+
+
+async def _assert_bound_to_nobody(database: Database) -> None:
     for _ in range(database.engines.runtime.pool.size()):  # type: ignore[attr-defined]  # a queue pool
         async with database.engines.runtime.connect() as connection:
             setting = await connection.scalar(text("SELECT nullif(current_setting('app.tenant_id', true), '')"))

@@ -1,17 +1,32 @@
 """SQL of documents, their chunks, and what the vector store is owed."""
 
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ARRAY, Text, bindparam, cast, delete, func, inspect, literal, select, tuple_
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Integer,
+    Select,
+    Text,
+    Uuid,
+    bindparam,
+    cast,
+    column,
+    delete,
+    func,
+    inspect,
+    literal,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents.models import Chunk, DeletedTenant, Document, EmbeddedBatch, VectorChange
-from shared.project_access import Admission
+from shared.project_access import OF_PROJECT, Admission, admitted
 from shared.tenancy import tenant_of
 
 _LOCKS: Final = "takes a lock and reads no row"
@@ -253,15 +268,39 @@ class Described:
     metadata: str
 
 
-_METADATA = cast(Document.attributes, Text)
-_PASSAGE = (
-    *(Chunk.document_id, Chunk.version, Chunk.chunk_index, Chunk.text, Chunk.page),
-    *(Document.name, _METADATA),
+_METADATA: Final = cast(Document.attributes, Text)
+# Of keys as arrays, so that it is one statement however many there are.
+_KEYS: Final = (
+    func.unnest(
+        bindparam("documents", type_=ARRAY(Uuid())),
+        bindparam("versions", type_=ARRAY(Integer())),
+        bindparam("indexes", type_=ARRAY(Integer())),
+    )
+    .table_valued(column("document_id", Uuid()), column("version", Integer()), column("chunk_index", Integer()))
+    .render_derived("keys")
+)
+_LIVE_PASSAGES: Final = admitted(
+    select(
+        *(Chunk.document_id, Chunk.version, Chunk.chunk_index, Chunk.text, Chunk.page),
+        *(Document.name, _METADATA),
+    )
+    .join(Document, Document.document_id == Chunk.document_id)
+    .join(
+        _KEYS,
+        (_KEYS.c.document_id == Chunk.document_id)
+        & (_KEYS.c.version == Chunk.version)
+        & (_KEYS.c.chunk_index == Chunk.chunk_index),
+    )
+    .where(
+        Document.project_id == OF_PROJECT,
+        Document.live_version == Chunk.version,
+        Document.deleted.is_(False),
+    )
 )
 
 
 async def live_passages(
-    session: AsyncSession, admission: Admission, keys: Iterable[tuple[uuid.UUID, int, int]]
+    session: AsyncSession, admission: Admission, keys: Collection[tuple[uuid.UUID, int, int]]
 ) -> list[Passage]:
     """Chunks by (document, version, index), as far as they are live in the project and whoever was admitted to it still
     may see them; in no particular order.
@@ -269,18 +308,25 @@ async def live_passages(
     Raises:
         NotFound, Forbidden, Unavailable: see `Admission.rows`.
     """
-    rows = await admission.rows(
-        session,
-        select(*_PASSAGE)
-        .join(Document, Document.document_id == Chunk.document_id)
+    documents, versions, indexes = zip(*keys, strict=True) if keys else ((), (), ())
+    arrays = {"documents": list(documents), "versions": list(versions), "indexes": list(indexes)}
+    return [Passage(*row) for row in await admission.rows(session, _LIVE_PASSAGES, arrays)]
+
+
+def _described(metadata: ColumnElement[str]) -> Select[*tuple[Any, ...]]:
+    return admitted(
+        select(Document.document_id, Document.live_version, Document.content_type, metadata)
+        .select_from(Document)
         .where(
-            tuple_(Chunk.document_id, Chunk.version, Chunk.chunk_index).in_(list(keys)),
-            Document.project_id == admission.project_id,
-            Document.live_version == Chunk.version,
+            Document.document_id == func.any(bindparam("documents", type_=ARRAY(Uuid()))),
+            Document.project_id == OF_PROJECT,
+            Document.live_version.is_not(None),
             Document.deleted.is_(False),
-        ),
+        )
     )
-    return [Passage(*row) for row in rows]
+
+
+_DESCRIBED: Final = {True: _described(_METADATA), False: _described(literal(""))}
 
 
 async def described(
@@ -291,22 +337,7 @@ async def described(
     Raises:
         NotFound, Forbidden, Unavailable: see `Admission.rows`.
     """
-    rows = await admission.rows(
-        session,
-        select(
-            Document.document_id,
-            Document.live_version,
-            Document.content_type,
-            _METADATA if with_metadata else literal(""),
-        )
-        .select_from(Document)
-        .where(
-            Document.document_id.in_(document_ids),
-            Document.project_id == admission.project_id,
-            Document.live_version.is_not(None),
-            Document.deleted.is_(False),
-        ),
-    )
+    rows = await admission.rows(session, _DESCRIBED[with_metadata], {"documents": list(document_ids)})
     return [
         Described(document_id, version, content_type, metadata)
         for document_id, version, content_type, metadata in rows

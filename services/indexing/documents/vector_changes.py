@@ -3,10 +3,11 @@
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
-from sqlalchemy import CursorResult, case, delete, func, select, update
+from sqlalchemy import ARRAY, CursorResult, Uuid, bindparam, case, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from services.indexing.documents import repository
 from services.indexing.documents.models import VectorChange
@@ -26,38 +27,44 @@ class Owed:
     position: uuid.UUID | None
 
 
+def _claim_due() -> ReturningUpdate[*tuple[Any, ...]]:
+    again = _CLAIM_SECONDS * func.power(2, func.least(VectorChange.attempts, 3))
+    due = (
+        select(VectorChange.tenant_id, VectorChange.id)
+        .where(
+            VectorChange.tenant_id > bindparam("after", type_=Uuid()),
+            VectorChange.tenant_id != func.all(bindparam("excluded", type_=ARRAY(Uuid()))),
+            VectorChange.due_at <= func.now(),
+        )
+        .order_by(VectorChange.tenant_id, VectorChange.due_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    return (
+        update(VectorChange)
+        .where(VectorChange.tenant_id == due.c.tenant_id, VectorChange.id == due.c.id)
+        .values(due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, again), attempts=VectorChange.attempts + 1)
+        .returning(
+            VectorChange.tenant_id,
+            VectorChange.id,
+            VectorChange.document_id,
+            VectorChange.describe,
+            VectorChange.revision,
+            VectorChange.position,
+        )
+        .execution_options(synchronize_session=False)
+    )
+
+
+_CLAIM: Final = _claim_due()
+
+
 async def claim(session: AsyncSession, *, after: uuid.UUID, but: Collection[uuid.UUID]) -> Owed | None:
     """The change of the next tenant, by id and round about, that has waited longest. One look at the index a claim."""
-    excluded = list(but)
     for first in (after, uuid.UUID(int=0)):
-        again = _CLAIM_SECONDS * func.power(2, func.least(VectorChange.attempts, 3))
-        due = (
-            select(VectorChange.tenant_id, VectorChange.id)
-            .where(
-                VectorChange.tenant_id > first,
-                VectorChange.tenant_id.not_in(excluded),
-                VectorChange.due_at <= func.now(),
-            )
-            .order_by(VectorChange.tenant_id, VectorChange.due_at)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-            .cte("due")
-        )
-        rows = await session.execute(
-            update(VectorChange)
-            .where(VectorChange.tenant_id == due.c.tenant_id, VectorChange.id == due.c.id)
-            .values(due_at=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, again), attempts=VectorChange.attempts + 1)
-            .returning(
-                VectorChange.tenant_id,
-                VectorChange.id,
-                VectorChange.document_id,
-                VectorChange.describe,
-                VectorChange.revision,
-                VectorChange.position,
-            )
-            .execution_options(synchronize_session=False)
-        )
-        for row in rows:
+        row = (await session.execute(_CLAIM, {"after": first, "excluded": list(but)})).one_or_none()
+        if row is not None:
             return Owed(*row)
     return None
 

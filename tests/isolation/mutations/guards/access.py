@@ -19,6 +19,12 @@ MUTATIONS = (
         replace(_AUTH, '                iss={"essential": True, "value": ISSUER},\n', ""),
         [_CLAIMS],
     ),
+    Mutation(
+        "token-remembered",
+        "a token that was accepted once ends as well",
+        replace(_AUTH, "remembered is not None and time.time() < remembered[1]", "remembered is not None"),
+        [f"{_TESTS}::test_a_token_that_was_accepted_once_is_refused_once_it_has_expired"],
+    ),
     Mutation("token-expiry", "a token ends", replace(_AUTH, "leeway=LEEWAY_SECONDS,", "leeway=10**10,"), [_CLAIMS]),
     Mutation(
         "token-expiry-required",
@@ -148,7 +154,7 @@ MUTATIONS = (
         "the role that counts is the caller's own",
         replace(
             "shared/project_access.py",
-            "        ProjectAccess.user_id == principal.user_id,\n",
+            "        ProjectAccess.user_id == user_id,\n",
             "",
         ),
         ["tests/services/indexing/jobs/test_router.py::test_roles_decide_who_may_read_and_who_may_redrive"],
@@ -162,15 +168,13 @@ MUTATIONS = (
     Mutation(
         "projection-order",
         "late news of a role does not undo newer news",
-        replace("shared/project_access.py", "where=ProjectAccess.sequence < new.sequence,", "where=None,"),
+        replace("shared/project_access.py", "WHERE project_access.sequence < excluded.sequence", ""),
         ["tests/shared/test_guards.py::test_late_news_gives_no_access_back"],
     ),
     Mutation(
         "projection-membership",
         "a role of an earlier membership of the tenant does not count",
-        replace(
-            "shared/project_access.py", "        ProjectAccess.membership_number == principal.membership_number,\n", ""
-        ),
+        replace("shared/project_access.py", "        ProjectAccess.membership_number == membership_number,\n", ""),
         ["tests/shared/test_guards.py::test_a_role_of_an_earlier_membership_does_not_count"],
     ),
     Mutation(

@@ -64,8 +64,14 @@ MUTATIONS = (
     Mutation(
         "session-local",
         "the tenant is bound for one transaction, not for the connection",
-        replace("shared/tenancy.py", "set_config(:name, :tenant, true)", "set_config(:name, :tenant, false)"),
+        replace("shared/tenancy.py", "'{tenant_id}', true)", "'{tenant_id}', false)"),
         [f"{_TENANCY}::test_the_tenant_setting_ends_with_its_transaction"],
+    ),
+    Mutation(
+        "session-unused",
+        "the tenant of a transaction that never began is not that of the connection's next one",
+        replace("shared/db.py", '        driver.first_statement = ""\n', ""),
+        [f"{_TENANCY}::test_the_tenant_of_a_transaction_that_never_began_is_forgotten"],
     ),
     Mutation(
         "session-fallback",
