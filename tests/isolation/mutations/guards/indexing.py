@@ -200,8 +200,8 @@ MUTATIONS = (
         "search shows the live version alone",
         replace(
             f"{_HERE}/documents/repository.py",
-            "            Document.live_version == Chunk.version,\n            Document.deleted.is_(False),\n        ),\n    )\n    return [Passage",
-            "            Document.deleted.is_(False),\n        ),\n    )\n    return [Passage",
+            "        Document.live_version == Chunk.version,\n",
+            "",
         ),
         ["tests/services/indexing/test_guards.py::test_a_version_that_is_not_live_is_not_shown"],
     ),
@@ -210,8 +210,8 @@ MUTATIONS = (
         "passages come from the project that was asked",
         replace(
             f"{_HERE}/documents/repository.py",
-            "            Document.project_id == admission.project_id,\n            Document.live_version == Chunk",
-            "            Document.live_version == Chunk",
+            "        Document.project_id == OF_PROJECT,\n        Document.live_version == Chunk",
+            "        Document.live_version == Chunk",
         ),
         ["tests/services/indexing/test_guards.py::test_a_hit_of_another_project_is_not_shown"],
     ),
