@@ -83,7 +83,7 @@ async def addresses(attacker: Attacker, known: str) -> None:
         assert answer.status_code == 201, answer.text
         told.append({**answer.json(), **dict.fromkeys(("id", "email", "token", "created_at", "expires_at"))})
     assert told[0] == told[1]
-    report.count("parameter", "POST /v1/invitations body:NewInvitation.email", attacker.name)
+    report.count("parameter", "POST /v1/invitations body:InvitationCreate.email", attacker.name)
 
 
 async def keys_for_foreign_projects(ids: Mapping[str, str], attacker: Attacker) -> None:
@@ -95,7 +95,7 @@ async def keys_for_foreign_projects(ids: Mapping[str, str], attacker: Attacker) 
         assert (made.status_code, made.json()["code"]) == (422, "project_unknown"), made.text
         told.append({**made.json(), "request_id": None})
     assert told[0] == told[1]
-    report.count("parameter", "POST /v1/api-keys body:NewApiKey.project_id", attacker.name)
+    report.count("parameter", "POST /v1/api-keys body:ApiKeyCreate.project_id", attacker.name)
 
 
 async def foreign_members(ids: Mapping[str, str], attacker: Attacker, own_project: str) -> None:

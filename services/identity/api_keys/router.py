@@ -5,7 +5,7 @@ import uuid
 from fastapi import APIRouter
 
 from services.identity.api_keys import service
-from services.identity.api_keys.schemas import ApiKeyOut, MadeApiKey, NewApiKey
+from services.identity.api_keys.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyOut
 from services.identity.http import KnownProjects, Settings
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
@@ -30,12 +30,12 @@ async def create_api_key(
     principal: CurrentPrincipal,
     projects: KnownProjects,
     settings: Settings,
-    body: NewApiKey,
-) -> MadeApiKey:
+    body: ApiKeyCreate,
+) -> ApiKeyCreated:
     """Make a key. The answer is the only place where it is shown. A key made with a key ends with that one."""
     row, key = await service.create(session, principal, projects, **dict(body), settings=settings)
     shown = ApiKeyOut.model_validate(row, from_attributes=True)
-    return MadeApiKey(**shown.model_dump(), key=key)
+    return ApiKeyCreated(**shown.model_dump(), key=key)
 
 
 @router.delete("/{key_id}", status_code=204)

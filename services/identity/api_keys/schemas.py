@@ -10,7 +10,7 @@ from shared.auth import Scope
 from shared.http import Input, Moment, one_line
 
 
-class NewApiKey(Input):
+class ApiKeyCreate(Input):
     """`scopes` must be among the maker's own. `project_id` limits the key to one project
     of the tenant."""
 
@@ -35,7 +35,7 @@ class ApiKeyOut(BaseModel):
     last_used_at: datetime | None
 
 
-class MadeApiKey(ApiKeyOut):
+class ApiKeyCreated(ApiKeyOut):
     """The only answer that holds the key itself."""
 
     key: str

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from services.identity.http import Settings, SignedInUser
 from services.identity.invitations import service
 from services.identity.invitations.models import Invitation
-from services.identity.invitations.schemas import InvitationOut, MadeInvitation, NewInvitation
+from services.identity.invitations.schemas import InvitationCreate, InvitationCreated, InvitationOut
 from services.identity.users.schemas import TenantRoleOut
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
@@ -30,11 +30,11 @@ async def list_invitations(
 
 @router.post("", status_code=201)
 async def invite(
-    session: TenantSession, principal: CurrentPrincipal, settings: Settings, body: NewInvitation
-) -> MadeInvitation:
+    session: TenantSession, principal: CurrentPrincipal, settings: Settings, body: InvitationCreate
+) -> InvitationCreated:
     """Invite a person by e-mail address. The answer is the only place where the token is shown."""
     row, token = await service.create(session, principal, email=body.email, role=body.role, settings=settings)
-    return MadeInvitation(**_facts(row), token=token)
+    return InvitationCreated(**_facts(row), token=token)
 
 
 @router.delete("/{invitation_id}", status_code=204)

@@ -10,7 +10,7 @@ from shared.events.identity import TenantRole
 from shared.http import Input, one_line
 
 
-class NewInvitation(Input):
+class InvitationCreate(Input):
     """`email` is the address that the one who accepts must have verified."""
 
     email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), AfterValidator(one_line)]
@@ -31,7 +31,7 @@ class InvitationOut(BaseModel):
     expires_at: datetime
 
 
-class MadeInvitation(InvitationOut):
+class InvitationCreated(InvitationOut):
     """The only answer that holds the token. Hand it to the invited person."""
 
     token: str
