@@ -300,6 +300,11 @@ MEMORY: Final = (
         "tests/shared/test_auth.py::test_invented_key_ids_do_not_flood_identity",
     ),
     Store(
+        r"shared\.auth\.TokenVerifier\._remembered",
+        "by digest of a whole token: only who sends the same one again is taken for the same caller",
+        "tests/shared/test_auth.py::test_a_token_that_was_accepted_once_is_refused_once_it_has_expired",
+    ),
+    Store(
         r"shared\.auth\.ServiceTokens\._cache",
         "by audience and tenant",
         "tests/shared/test_auth.py::test_a_service_token_speaks_for_one_tenant_and_is_reused",
