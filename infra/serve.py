@@ -1,17 +1,17 @@
-"""One of Quarry's services as a process: the one place that knows how uvicorn is told.
+"""One of Quarry's services as a process: the only place that configures uvicorn.
 
     python -m infra.serve SERVICE [--roles http,events,jobs] [--host ADDRESS] [--port PORT]
 
 The embedded stack starts services by it on loopback, an image has it as its entry point. The port is that of
 `QUARRY_PORT` unless one is given, the roles those of the service's settings.
 
-A connection is an open file, of which the process may have as many as the machine lets it.
+A connection is an open file, of which the process may have as many as the machine allows.
 
-What is there once the service has started stays: the collector of cycles begins then, and leaves it alone. A collection
-of all of it would stop everything for 0.2 s, twice that on a busy machine, again and again.
+Objects that exist once the service has started stay: the garbage collector begins then, and ignores them. A collection
+of all of them would stop everything for 0.2 s, twice that on a busy machine, again and again.
 
-SIGTERM and SIGINT: no new connection is taken, requests under way have `DRAIN_SECONDS` to end, then the service closes
-what it holds, and the status is 0. Before the service has started they end it at once.
+SIGTERM and SIGINT: no new connection is taken, requests under way have `DRAIN_SECONDS` to end, then the service
+releases what it holds, and the status is 0. Before the service has started they end it at once.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from shared.topology import SERVICES
 PORT: Final = 8000
 DRAIN_SECONDS: Final = 5
 STOP_SECONDS: Final = 8.0
-"""How long whoever stops a service waits: longer than for requests, so that the lifespan can still end in order."""
+"""How long to wait when stopping a service: longer than for requests, so that the lifespan can still end in order."""
 
 _OPEN_FILES: Final = 65_536
 _NOT_STARTED: Final = 3  # as uvicorn's own command
@@ -42,7 +42,7 @@ class _Protocol(TypedDict, total=False):
 
 
 _INTERNAL: Final[_Protocol] = {"http": "httptools"}
-# The gateway meets the public: a parser with bounds, and no belief in addresses that a client claims to have.
+# The gateway is public: a parser with bounds, and no trust in addresses that a client claims to have.
 _PROTOCOLS: Final[dict[str, _Protocol]] = {
     "gateway": {"http": "services.gateway.inbound.http_protocol:GuardedProtocol", "proxy_headers": False}
 }
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         access_log=False,
         **(_INTERNAL if given.factory else _PROTOCOLS.get(given.service, _INTERNAL)),
     )
-    # Before the server takes signals over: what is told to stop while it is imported stops.
+    # Before the server takes over signals: a process told to stop during the import stops.
     config.load_app()
     server = Server(config)
     server.run()
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _allow_open_files() -> None:
-    """Shells and engines grant a thousand by themselves, and more to who asks."""
+    """Shells and engines grant a thousand by default, and more on request."""
     granted, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if most == resource.RLIM_INFINITY else min(most, _OPEN_FILES)
     if granted != resource.RLIM_INFINITY and granted < wanted:
@@ -94,7 +94,7 @@ def _allow_open_files() -> None:
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    """While the service runs uvicorn handles signals; it repeats them when all is closed."""
+    """While the service runs uvicorn handles signals; it raises them again when all is closed."""
     sys.exit(0)
 
 

@@ -112,13 +112,13 @@ class Principal:
         """Permission of a service.
 
         Raises:
-            Forbidden: the caller is no service, or its token does not name the operation.
+            Forbidden: the caller is not a service, or its token does not name the operation.
         """
         if self.kind is not PrincipalKind.SERVICE or operation not in self.operations:
             raise Forbidden("This is not among the operations of your token.")
 
     def scopes_in_project(self, project_id: uuid.UUID, role: ProjectRole | None) -> frozenset[Scope]:
-        """What the principal may do in one project, given its role there; empty when it may not even know of it."""
+        """What the principal may do in one project, given its role there; empty when it may not know the project."""
         if self.project_id not in (None, project_id):
             return frozenset()
         if self.is_tenant_admin:
@@ -129,7 +129,7 @@ class Principal:
         """Permission in one project.
 
         Raises:
-            NotFound: the project is none of the caller's: the same answer as for one that does not exist.
+            NotFound: the caller has no access to the project; the same response as for one that does not exist.
             Forbidden: the caller knows the project but its role or credential does not allow this.
         """
         scopes = self.scopes_in_project(project_id, role)
@@ -213,7 +213,7 @@ class TokenVerifier:
                 sub={"essential": True},
             )
             registry.validate(decoded.claims)
-            # Identity demands nothing beyond RFC 7515; the library lets some malformed demands pass.
+            # Identity uses no extensions beyond RFC 7515 (`crit`); the library accepts some malformed ones.
             if decoded.header.get("typ") != TOKEN_TYPE or "crit" in decoded.header:
                 raise Unauthenticated
             return principal_from(decoded.claims), float(decoded.claims["exp"])
@@ -281,7 +281,7 @@ def principal_from(claims: dict[str, Any]) -> Principal:
 
 
 class ServiceTokens:
-    """Tokens with which one service asks another; cached until shortly before they expire."""
+    """Tokens with which one service calls another; cached until shortly before they expire."""
 
     _MOST_CACHED = 4096
 
@@ -292,10 +292,10 @@ class ServiceTokens:
         self._cache: dict[tuple[str, uuid.UUID | None], tuple[str, float]] = {}
 
     async def token(self, audience: Audience, tenant_id: uuid.UUID | None) -> str:
-        """A bearer token for asking `audience` about `tenant_id`, or with None about the installation.
+        """A bearer token for calling `audience` about `tenant_id`, or about the installation when None.
 
         Raises:
-            Unavailable: identity did not answer.
+            Unavailable: identity did not respond.
         """
         loop = asyncio.get_running_loop()
         cached = self._cache.get((audience, tenant_id))
@@ -325,7 +325,7 @@ def scopes_text(scopes: Iterable[Scope]) -> list[str]:
 
 
 def _key_id(token: str) -> str:
-    """The key id a token claims; nothing else of an unverified header is believed."""
+    """The key id a token claims; nothing else in an unverified header is trusted."""
     encoded = token.partition(".")[0]
     try:
         header = orjson.loads(base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))

@@ -1,9 +1,9 @@
-"""What a caller's credential allows now: asked of identity, by a service whose work outlives the token it began with.
+"""What a caller's credential allows now, for a service whose work outlives the token it began with; identity is asked.
 
-A token says what was true when it was made. Work that takes longer, such as an upload, asks again right before it takes
-effect; what another service must know of members to decide (is this user one at all?) is asked here too.
+A token says what was true when it was issued. Longer work, such as an upload, checks again right before it takes
+effect. Services also check here whether users are members of a tenant.
 
-Guarantees: an answer from identity's own rows, never from a cache or a projection.
+Guarantees: results come from identity's own rows, never from a cache or a projection.
 Fails by: `Unavailable`; the work must not take effect then.
 """
 
@@ -30,12 +30,12 @@ class Authority:
         self._client = client
 
     async def now(self, principal: Principal) -> Principal:
-        """The caller as a token made now would describe it.
+        """The caller as a token issued now would describe it.
 
         Raises:
-            Unauthenticated: the credential counts no more.
-            NotFound: it does not speak for the tenant any more, of which it must not know a thing then.
-            Unavailable: identity does not answer.
+            Unauthenticated: the credential is no longer valid.
+            NotFound: it no longer belongs to the tenant, so it must not learn anything about it.
+            Unavailable: identity does not respond.
         """
         if principal.tenant_id is None or principal.credential_id is None:
             raise Unauthenticated
@@ -49,10 +49,10 @@ class Authority:
         return principal_from(answer["claims"])
 
     async def memberships(self, tenant_id: uuid.UUID, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, int]:
-        """Those of the users, at most `MOST_ASKED`, who belong to the tenant, and the numbers of their memberships.
+        """The membership numbers of those of the users, at most `MOST_ASKED`, who belong to the tenant.
 
         Raises:
-            Unavailable: identity does not answer.
+            Unavailable: identity does not respond.
         """
         if not user_ids:
             return {}

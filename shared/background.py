@@ -1,7 +1,7 @@
 """Work that runs beside requests for as long as the process does: relays, followers, workers, cleaners.
 
-Guarantees: work that crashes is logged and begun again, after a growing pause; leaving the block ends it.
-Does not guarantee: anything about what the work had in hand when it crashed; it has to be safe to begin again.
+Guarantees: crashed work is logged and restarted after a growing pause; leaving the block ends it.
+Does not guarantee: anything about what was in progress at a crash; the work must be safe to restart.
 """
 
 import asyncio

@@ -1,10 +1,10 @@
 """How many events wait for the relay, and refusing new ones when there are too many.
 
-Guarantees: while Redis is away requests go on being accepted, until `limit` events wait; from then on a request that
-would add one is refused with 503 and `Retry-After`, so the outbox cannot grow without end. What has begun goes on:
-events that follow from other events, or from jobs, are never refused.
-Does not guarantee: an exact limit. Each process looks every `WATCH_SECONDS`. What had been published and is published
-again because Redis lost it does not count.
+Guarantees: while Redis is down requests are still accepted, until `limit` events wait; from then on a request that
+would add one is refused with 503 and `Retry-After`, so the outbox cannot grow without bound. Work already begun
+continues: events that follow from other events, or from jobs, are never refused.
+Does not guarantee: an exact limit. Each process counts every `WATCH_SECONDS`. Events published again because Redis lost
+them do not count.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class BacklogFull(Unavailable):
 
 
 class Backlog:
-    """`waiting` is the number of unpublished events when last looked, at most `limit`."""
+    """`waiting` is the number of unpublished events at the last count, at most `limit`."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -51,7 +51,7 @@ class Backlog:
             try:
                 await self.look(system)
             except (SQLAlchemyError, OSError) as error:
-                # Requests fail by themselves then.
+                # Requests fail on their own then.
                 _log.debug("backlog_unknown", reason=str(error)[:200])
             await asyncio.sleep(WATCH_SECONDS)
 

@@ -8,11 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from shared.db import Model
 
 ROWS: Final = 1000
-"""So many take some ten milliseconds, far from the limit on statements."""
+"""This many take some ten milliseconds, far from the limit on statements."""
 
 
 async def delete_some(session: AsyncSession, table: type[Model], *conditions: ColumnElement[bool]) -> int:
-    """Delete the first `ROWS` of the session's tenant that meet the conditions, by primary key; how many they were."""
+    """Delete the first `ROWS` of the session's tenant that meet the conditions, by primary key; returns how many."""
     key = [getattr(table, str(column.key)) for column in inspect(table).primary_key]
     first = select(*key).where(*conditions).order_by(*key).limit(ROWS)
     statement = delete(table).where(tuple_(*key).in_(first)).execution_options(synchronize_session=False)

@@ -5,11 +5,11 @@
 
 Guarantees: an entry is acknowledged only after `shared.delivery` has committed its effect or its dead
 letter. What a dead process of this host left behind is finished before anything new is read, so a restart keeps the
-order; other entries left behind are claimed after `idle_ms`. Redis counts the deliveries: an entry that ends every
-process which takes it becomes a dead letter too, and since entries delivered before are taken one at a time, it takes
-none with it. A group that Redis lost is made again at the beginning of its stream.
+order; other entries left behind are claimed after `idle_ms`. Redis counts the deliveries: an entry that kills every
+process that takes it becomes a dead letter too; entries delivered before are taken one at a time, so it takes no others
+with it. A group that Redis lost is recreated at the beginning of its stream.
 Does not guarantee: order, or delivery once.
-Fails by: waiting. While Redis answers errors the readers back off with jitter, and log the first pause and few more.
+Fails by: waiting. While Redis returns errors the readers back off with jitter, and log the first pause and few more.
 
 FastStream ends a subscriber on NOGROUP, spins on error replies and makes groups at `$`. `_StreamClient`, the Redis
 client its subscribers read with, takes those three cases away before FastStream sees them.
@@ -70,8 +70,8 @@ class Consumer:
     ) -> None:
         """
         Args:
-            idle_ms: after how many milliseconds without a word from its process an entry is taken from it. A process
-                gives word of what it works on three times as often.
+            idle_ms: an entry that its process has not confirmed for this many milliseconds is claimed by another. A
+                process confirms the entries it works on three times as often.
         """
         self._group = service
         self._idle_ms = idle_ms
@@ -102,7 +102,7 @@ class Consumer:
         )
         subscribers = []
         for subscription, receive in ((reading, self._receive_new), (claiming, self._receive_claimed)):
-            # Acknowledged by hand, entry by entry: of a batch, some may fail.
+            # Acknowledged by hand, entry by entry: some of a batch may fail.
             subscriber = self._broker.subscriber(
                 stream=subscription, ack_policy=AckPolicy.MANUAL, parser=self._parse, decoder=_decode
             )
@@ -194,8 +194,8 @@ class Consumer:
             _log.warning("ack_failed", stream=stream, entries=len(entries), reason=str(error)[:200])
 
     async def _hold(self, stream: str, entry_ids: list[Any]) -> None:
-        """Say now and then that entries are being worked on: a long batch on a slow day is not one left behind, and
-        being claimed again and again would count as deliveries that came to nothing."""
+        """Confirm now and then that entries are being worked on: otherwise a slow batch would look abandoned, and each
+        claim of it would count as a failed delivery."""
         while True:
             await asyncio.sleep(self._idle_ms / 3000)
             try:
@@ -221,7 +221,7 @@ class Consumer:
 def _carefully(pending: list[Any]) -> Iterator[dict[bytes, int]]:
     """Entries left behind, as ids and deliveries so far, in the order of the stream, in parts to be taken one by one.
 
-    What was delivered once comes together; what was delivered more often may be what ends processes, and comes alone.
+    Entries delivered once come together; one delivered more often may be what kills processes, and comes alone.
     """
     together: dict[bytes, int] = {}
     for entry in sorted(pending, key=lambda entry: entry_order(entry["message_id"])):
@@ -241,7 +241,7 @@ def _own_name() -> str:
 
 
 def _is_of_dead_process(consumer: str) -> bool:
-    """Whether the consumer's process was one of this host and is gone. Its number may be ours now: it is gone too."""
+    """Whether the consumer's process ran on this host and is gone. If its process id is ours now, it is gone too."""
     host, _, number = consumer.removesuffix(_CLAIMS).rpartition("-")
     if host != socket.gethostname() or not number.isdecimal():
         return False
@@ -284,7 +284,7 @@ class _ConnectionState(RedisConnectionState):
 
 
 class _StreamClient(Redis):
-    """Reads that never raise: an error is a pause and an empty answer, a lost group is made again at 0."""
+    """Reads that never raise: an error becomes a pause and an empty result, a lost group is recreated at 0."""
 
     _backoffs: dict[str, Backoff]
 

@@ -1,8 +1,8 @@
 """Request bodies that are sent compressed (RFC 9110, section 8.4): `gzip` is decoded as it arrives, nothing else is.
 
-Bounds: memory is one piece, whatever the body claims to be. What is decoded is handed on in pieces, so its receiver's
-limit of size ends the work; and a body that grows more than `MAX_RATIO` times, or is made of members without content,
-is refused before it is written anywhere.
+Bounds: memory is one piece, whatever the body claims to be. Decoded data is passed on in pieces, so the receiver's size
+limit ends the work; a body that grows more than `MAX_RATIO` times, or is made of members without content, is refused
+before it is written anywhere.
 """
 
 import zlib
@@ -12,13 +12,13 @@ from typing import Final
 from shared.errors import InvalidRequest, TooLarge, UnsupportedMediaType
 
 ACCEPTED: Final = "gzip"
-"""As the header `Accept-Encoding` says it to whoever sent something else."""
+"""The value of `Accept-Encoding` in the response to a request with any other coding."""
 PIECE_BYTES: Final = 64 * 1024
 MAX_RATIO: Final = 200
 # A small body may well be one word repeated.
 FREE_BYTES: Final = 1024 * 1024
 _GZIP: Final = zlib.MAX_WBITS | 16
-# The smallest member there is has 20 bytes. Who writes members writes them much larger: bgzip's have up to 64 KiB.
+# The smallest possible member has 20 bytes. Real writers make them much larger: bgzip's have up to 64 KiB.
 _MEMBER_BYTES: Final = 256
 _FREE_MEMBERS: Final = 16
 
@@ -45,7 +45,7 @@ def is_compressed(header: str | None) -> bool:
     """Whether a body with this `Content-Encoding` has to be decoded.
 
     Raises:
-        UnsupportedContentCoding: with something else than gzip, or more than once.
+        UnsupportedContentCoding: with something other than gzip, or encoded more than once.
     """
     codings = [coding.strip().lower() for coding in (header or "").split(",")]
     applied = [coding for coding in codings if coding not in ("", "identity")]
@@ -60,7 +60,7 @@ async def decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The content of a gzip stream, in pieces of at most `PIECE_BYTES`.
 
     Raises:
-        MalformedContentCoding: damaged, cut off, or followed by something else.
+        MalformedContentCoding: damaged, truncated, or followed by something else.
         ExpandsTooFar: out of proportion to what was sent.
     """
     gunzip = _Gunzip()
@@ -71,7 +71,7 @@ async def decoded(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 class _Gunzip:
-    """One or more members one after the other (RFC 1952, section 2.2), as `gzip -c a b` writes them."""
+    """One or more consecutive members (RFC 1952, section 2.2), as `gzip -c a b` writes them."""
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP)
@@ -83,7 +83,7 @@ class _Gunzip:
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         self._received += len(chunk)
         waiting, piece = chunk, b""
-        # A full piece may leave more of it inside, with no input left.
+        # After a full piece the decompressor may hold more of it, with no input left.
         while waiting or len(piece) == PIECE_BYTES:
             self._begun = self._begun or bool(waiting)
             try:

@@ -3,11 +3,11 @@
 `runtime` connects as `<service>`: every row it sees is of the tenant bound to its transaction (`shared.tenancy`).
 `system` connects as `<service>_system`: the few tables of `shared.tenancy.SYSTEM_ACCESS`, across tenants.
 
-Fails by: a `sqlalchemy.exc.DBAPIError` in bounded time. Nobody waits longer than `database_pool_seconds` for a
-connection of the pool and `CONNECT_SECONDS` for a new one. A living server ends a statement itself
-(`infra.postgres.roles.LIMITS`); one that has stopped answering is given up a second later, and with it every connection
-of the pool. A connection that ended while it lay in the pool is replaced before anybody gets it. Each end notices that
-the other has vanished (`shared.keepalive`), and the server then ends the session with all of its locks.
+Fails by: a `sqlalchemy.exc.DBAPIError` in bounded time. A caller waits at most `database_pool_seconds` for a connection
+of the pool and `CONNECT_SECONDS` for a new one. A living server ends a statement itself
+(`infra.postgres.roles.LIMITS`); one that has stopped responding is given up a second later, and with it every
+connection of the pool. A connection that ended while idle in the pool is replaced before it is handed out. Each end
+notices that the other has vanished (`shared.keepalive`), and the server then ends the session with all of its locks.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from shared import keepalive
 from shared.settings import DatabaseSettings, SettingsError
 
 CONNECT_SECONDS: Final = 2.0
-# A second more than the server's own limits, so that a living server always speaks first.
+# A second more than the server's own limits, so that a living server always reports first.
 _RUNTIME_STATEMENT_SECONDS: Final = 5.0
 _SYSTEM_STATEMENT_SECONDS: Final = 31.0
 # One listens, one settles waits, the others serve polls.
@@ -85,8 +85,8 @@ class Timestamped:
 
 @dataclass(frozen=True, slots=True)
 class Engines:
-    """The pools of one service. `leases` is for `shared.invalidations`: requests wait for it with a connection of the
-    others in hand."""
+    """The pools of one service. `leases` is for `shared.invalidations`: requests wait for it while they hold a
+    connection of another pool."""
 
     runtime: AsyncEngine
     system: AsyncEngine
@@ -99,7 +99,7 @@ class Engines:
 
 
 async def connect(settings: DatabaseSettings) -> Engines:
-    """Open the pools and refuse roles that could step over Row Level Security.
+    """Open the pools and refuse roles that could bypass Row Level Security.
 
     Raises:
         SettingsError: a role is superuser, bypasses RLS, or owns a table.
@@ -147,7 +147,7 @@ def _engine(
         max_overflow=0,
         pool_timeout=settings.database_pool_seconds,
         pool_pre_ping=False,
-        # A statement's values are tenants' data: they do not belong into the log line of its error.
+        # A statement's values are tenants' data: they do not belong in the log line of its error.
         hide_parameters=True,
         connect_args={
             "async_creator_fn": _open_connection,
@@ -185,9 +185,9 @@ class _Transaction:
 
 
 class _Connection(asyncpg.Connection):
-    """A connection whose other end is asked now and then whether it is still there.
+    """A connection that checks now and then whether its other end is still there.
 
-    `first_statement` is what its next transaction, and no later one, begins with.
+    `first_statement` is sent with the beginning of its next transaction only.
     """
 
     first_statement = ""
@@ -202,17 +202,17 @@ class _Connection(asyncpg.Connection):
 
 
 def begin_with(connection: Connection, statement: str) -> None:
-    """Let the transaction that `connection` is about to open begin with a statement, at no round trip of its own.
+    """Begin the next transaction of `connection` with a statement, without a round trip of its own.
 
     Args:
-        statement: sent as it is, so nothing that came from outside belongs into it.
+        statement: sent as it is, so it must contain nothing that came from outside.
     """
     driver: Any = connection.connection.driver_connection
     driver.first_statement = statement
 
 
 async def _open_connection(*args: Any, **options: Any) -> "asyncpg.Connection[Any]":
-    """`asyncpg.connect`, for which a server that is not there and one that does not answer are the same outage."""
+    """`asyncpg.connect`; a server that is not there and one that does not respond raise the same outage."""
     try:
         connection: asyncpg.Connection[Any] = await asyncpg.connect(*args, **options, connection_class=_Connection)
     except OSError as error:
@@ -227,12 +227,12 @@ def _on_checkout(connection: DBAPIConnection, _record: object, _proxy: object) -
     if isinstance(driver, _Connection):
         if driver.is_closed():
             raise InvalidatePoolError
-        # Of a session that then had nothing to say: it is not for whoever comes next.
+        # Left by a session that then sent nothing: it must not reach the connection's next user.
         driver.first_statement = ""
 
 
 def _give_up_on_silence(context: ExceptionContext) -> OperationalError | None:
-    """A statement without an answer is an outage. Its connection is cut off at once: asking a silent server to cancel
+    """A statement without a response is an outage. Its connection is cut off at once: asking a silent server to cancel
     the statement would take as long again."""
     if not isinstance(context.original_exception, TimeoutError) or context.connection is None:
         return None
@@ -246,9 +246,9 @@ def _give_up_on_silence(context: ExceptionContext) -> OperationalError | None:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Postgres away, restarting, read-only, too busy, or choosing us as a deadlock's victim: worth trying again."""
+    """Postgres is down, restarting, read-only, too busy, or chose us as a deadlock's victim: worth trying again."""
     if isinstance(error, InterfaceError) and isinstance(getattr(error.orig, "__cause__", None), ValueError):
-        # The driver could not send a value: that will be so for ever.
+        # The driver could not send a value: trying again will not help.
         return False
     if isinstance(error, (OSError, PoolTimeoutError, InterfaceError, OperationalError)):
         return True

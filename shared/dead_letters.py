@@ -6,7 +6,7 @@ failing. Rows belong to the operator, not to a tenant: an entry that cannot be d
 A row is `open` until its event has been applied after all. `shared.redrive` takes it from `open` over `waiting` to
 `redriven`, or back to `open` with the reason of the new failure; the first reason and the payload never change.
 
-Payloads and reasons may hold tenants' data: a `Summary` has none of it, a `Detail` has everything.
+Payloads and reasons may hold tenants' data: a `Summary` holds none of it, a `Detail` has everything.
 """
 
 import base64
@@ -119,12 +119,12 @@ async def quarantine(database: Database, evidence: Evidence) -> None:
 
 
 def storable(reason: str) -> str:
-    """`reason` as Postgres takes it: what cannot be stored must not keep its entry pending for ever."""
+    """`reason` in a form Postgres accepts: a reason that cannot be stored must not keep its entry pending for ever."""
     return reason.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")[:_LONGEST_REASON]
 
 
 def error_name(reason: str) -> str:
-    """What failed, without what may quote the event."""
+    """The name of the error, without the part that may quote the event."""
     return _END_OF_ERROR_NAME.split(reason, maxsplit=1)[0].strip()[:80]
 
 
@@ -219,7 +219,7 @@ def detail_of(letter: DeadLetter) -> Detail:
 
 
 class _Seen:
-    """A row with what its shapes derive from it."""
+    """A row and the values its shapes derive from it."""
 
     def __init__(self, letter: DeadLetter) -> None:
         self._letter = letter

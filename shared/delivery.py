@@ -4,11 +4,11 @@ Guarantees: a handler's effect and its inbox row are one transaction bound to th
 only entries whose every effect, or dead letter, is committed: only those may be acknowledged. An event counts on the
 stream of its producer alone; on another it is quarantined, whoever handles it.
 Fails by: leaving entries out. They stay pending and are delivered again; an outage of Postgres is never the event's
-fault: `Outcome.not_counted` says which deliveries must not count towards the dead letter. A statement that ran into the
-limit is: the next one would, too.
+fault: `Outcome.not_counted` says which deliveries must not count towards the dead letter. A statement that ran into its
+time limit is the event's fault: the next attempt would run into it too.
 
 Entries of one read that belong to one tenant share a transaction: a commit costs more than most effects. When anything
-in it fails, all of it is rolled back and each event is applied by itself, so that one's failure is not another's.
+in it fails, all of it is rolled back and each event is applied by itself, so that one failure does not affect others.
 """
 
 import asyncio
@@ -62,8 +62,8 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of the entries of one read; all but `done` are delivered again. `not_yet` are about what is not
-    known here."""
+    """What became of the entries of one read; all but `done` are delivered again. `not_yet` concern things not known
+    here yet."""
 
     done: list[Delivery] = field(default_factory=list)
     not_counted: list[Delivery] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A decoded delivery and who wants it."""
+    """A decoded delivery and the handlers that want it."""
 
     delivery: Delivery
     received: Received[Any]
@@ -83,13 +83,13 @@ class _Work:
 
 
 def _excuses(error: BaseException) -> bool:
-    """Whether it says nothing about the event: an outage, but no statement that took too long."""
+    """Whether the error says nothing about the event: an outage, but not a statement that took too long."""
     state = getattr(getattr(error, "orig", None), "sqlstate", None)
     return state != _STATEMENT_TOO_LONG and is_outage(error)
 
 
 class Dispatcher:
-    """Brings deliveries to the handlers of one service."""
+    """Passes deliveries to the handlers of one service."""
 
     def __init__(self, database: Database, handlers: Sequence[AnyHandler], metrics: Metrics | None = None) -> None:
         self._database = database
@@ -142,7 +142,7 @@ class Dispatcher:
             await self._run(item, work.received)
 
     def _decode(self, delivery: Delivery) -> _Work | None:
-        """None for an event nobody here handles."""
+        """None for an event that has no handler here."""
         envelope = Envelope.from_stream(delivery.raw, delivery.stream)
         if handlers := self._by_type.get(envelope.type):
             return _Work(delivery, Received(envelope.payload(), envelope), handlers)
@@ -153,7 +153,7 @@ class Dispatcher:
     # --- several events, one transaction -----------------------------------------------------------------------------
 
     async def _apply_together(self, works: Sequence[_Work]) -> bool:
-        """Every effect of several events of one tenant, or none; False when it was none."""
+        """Apply every effect of several events of one tenant, or none; False when it was none."""
         tenant_id = works[0].received.envelope.tenantid
         applied: list[Applied] = []
         try:
@@ -193,7 +193,7 @@ class Dispatcher:
             outcome.not_counted.append(work.delivery)
 
     async def _failure_of(self, handler: AnyHandler, work: _Work) -> Exception | None:
-        """Apply the event; why it has to be delivered again, None once it is applied or quarantined."""
+        """Apply the event; returns why it has to be delivered again, None once it is applied or quarantined."""
         envelope, delivery = work.received.envelope, work.delivery
         try:
             if delivery.count > MAX_DELIVERIES:
@@ -239,7 +239,7 @@ class Dispatcher:
     async def _quarantine(
         self, delivery: Delivery, handler: str, reason: str, envelope: Envelope | None = None
     ) -> Exception | None:
-        """Store the evidence; the outage that prevented it, if one did."""
+        """Store the evidence; returns the outage that prevented it, if one did."""
         evidence = Evidence(
             stream=delivery.stream,
             entry_id=delivery.entry_id,
@@ -258,7 +258,7 @@ class Dispatcher:
             _log.warning("quarantine_failed", stream=delivery.stream, entry_id=delivery.entry_id, exc_info=error)
             return error
         self._metrics.quarantined(handler)
-        # What the reason quotes may be a tenant's; it is in the table.
+        # The reason may quote a tenant's data; it is in the table.
         failure = error_name(reason)
         _log.error("dead_letter", stream=delivery.stream, entry_id=delivery.entry_id, handler=handler, failure=failure)
         await AFTER_QUARANTINE.reach()

@@ -5,14 +5,14 @@
     |-- Unauthenticated 401           no credential, or one that no longer counts
     |-- Forbidden 403                 known, but without the role or scope
     |   `-- QuotaExceeded             allowed, but the tenant or user has used up its share; with `quota limit used`
-    |-- NotFound 404                  missing, or another tenant's: the same answer
+    |-- NotFound 404                  missing, or another tenant's: the same response
     |-- Conflict 409                  the state of the thing does not allow it
     |-- PreconditionFailed 412        If-Match is stale
     |-- TooLarge 413                  a body or an item over its limit
-    |-- UnsupportedMediaType 415      a body of a kind, or in a coding, that is not taken
+    |-- UnsupportedMediaType 415      a body of a type, or in a coding, that is not accepted
     |-- PreconditionRequired 428      If-Match is missing
     |-- RateLimited 429               with Retry-After
-    `-- Unavailable 503               a neighbour or store cannot answer now; with Retry-After
+    `-- Unavailable 503               another service or a store is unavailable; with Retry-After
 
 A domain derives its own from these in its `errors.py`. `shared.http` renders them as RFC 9457 problem documents.
 """
@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 class QuarryError(Exception):
     """Base of every error that reaches a client. `detail` is public: no identifiers of other tenants, no internals.
     `errors` says which parts of the request are wrong, `members` are extension members of the problem document (RFC
-    9457, section 3.2), all just as public; `headers` go with the answer."""
+    9457, section 3.2), all just as public; `headers` are sent with the response."""
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"

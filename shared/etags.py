@@ -8,12 +8,12 @@ def etag(revision: int) -> str:
 
 
 def names(header: str, tag: str) -> bool:
-    """Whether a list of tags has this one by weak comparison, as `If-None-Match` wants it."""
+    """Whether a list of tags has this one by weak comparison, as `If-None-Match` requires."""
     return header.strip() == "*" or tag.removeprefix("W/") in (part.removeprefix("W/") for part in _tags(header))
 
 
 def names_strongly(header: str, tag: str) -> bool:
-    """Whether a list of tags has this one by strong comparison, as `If-Match` wants it."""
+    """Whether a list of tags has this one by strong comparison, as `If-Match` requires."""
     return header.strip() == "*" or (not tag.startswith("W/") and tag in _tags(header))
 
 
@@ -40,5 +40,5 @@ def check_match(if_match: str | None, revision: int) -> None:
 
 
 def _tags(header: str) -> list[str]:
-    """None of ours has a comma in it."""
+    """None of our tags has a comma in it."""
     return [part.strip() for part in header.split(",")]

@@ -7,7 +7,7 @@ A module declares its places once and reaches them where a crash would hurt:
     await AFTER_XADD.reach()
 
 Off unless the environment of the process turns one on: `QUARRY_FAILPOINTS="relay.after_xadd=exit@3, ..."`. Actions:
-`exit` ends the process at once, without any cleaning up, as SIGKILL would; `raise` raises `FailpointError`; `hang`
+`exit` ends the process at once, without any cleanup, as SIGKILL would; `raise` raises `FailpointError`; `hang`
 stops the task that reached the place until it is cancelled. It happens once, the first time the place is reached or
 the `@n`-th; with `%n` every n-th time.
 
@@ -43,7 +43,7 @@ class FailpointError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a place that is turned on does, and at which visits."""
+    """What a place that is turned on does, and on which visits."""
 
     action: Action
     visit: int = 1

@@ -1,13 +1,13 @@
-"""Places for a bounded number at once, given out in turn by who asks: many requests of one never delay another's.
+"""A bounded number of places, given out in turn by caller: many requests of one never delay another's.
 
     slots = FairSemaphore(4, each=3)
     async with slots.turn(tenant_id):
         ...
 
-Guarantees: nobody holds more than `each` places, so with fewer than all of them there is always one that others get as
-soon as they come. A place that falls free goes to whoever holds the fewest, among those to who has waited for a turn
-longest. One caller's requests keep their order. Cancelling while waiting loses no place. So many wait and no more, of
-one caller and in all; who comes then is told so at once.
+Guarantees: a caller holds at most `each` places, so when that is fewer than all of them, no single caller can hold them
+all. A freed place goes to the waiting caller that holds the fewest, among equals to the one that has waited longest for
+a turn. One caller's requests keep their order. Cancelling while waiting loses no place. The number of waiting requests
+is bounded, per caller and in all; beyond it a caller is refused at once.
 Fails by: `Unavailable` when too many wait.
 """
 
@@ -38,20 +38,20 @@ class FairSemaphore:
         self._most_waiting_in_all = waiting_in_all
         self._waiting = 0
         self._held: Counter[Hashable] = Counter()
-        # Who waits, next first; each with its own queue.
+        # The callers that wait, next first; each with its own queue.
         self._queues: OrderedDict[Hashable, deque[asyncio.Future[None]]] = OrderedDict()
 
     @classmethod
     def with_one_to_spare(cls, places: int) -> "FairSemaphore":
-        """Nobody gets the last place, unless it is the only one."""
+        """No caller can hold all places, unless there is only one."""
         return cls(places, each=max(1, places - 1))
 
     @asynccontextmanager
     async def turn(self, caller: Hashable) -> AsyncIterator[None]:
-        """Inside the block a place is held.
+        """Hold a place for the length of the block.
 
         Raises:
-            Unavailable: too many wait for one.
+            Unavailable: too many requests wait for one.
         """
         await self.enter(caller)
         try:
@@ -64,7 +64,7 @@ class FairSemaphore:
         return self._may(caller)
 
     async def enter(self, caller: Hashable) -> None:
-        """As `turn`, for a place that is given back elsewhere, with `leave`."""
+        """As `turn`, for a place that is returned elsewhere, with `leave`."""
         if self._may(caller):
             self._take(caller)
             return
@@ -77,7 +77,7 @@ class FairSemaphore:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self.leave(caller)  # given in the same moment; nobody else may miss it
+                self.leave(caller)  # given in the same moment: the next caller gets it
             else:
                 self._forget(caller, place)
             raise
@@ -109,7 +109,7 @@ class FairSemaphore:
         self._held[caller] += 1
 
     def _forget(self, caller: Hashable, place: "asyncio.Future[None]") -> None:
-        # Not there: `_give` has come upon it already.
+        # Missing when `_give` has removed it already.
         queue = self._queues.get(caller)
         if queue is not None and place in queue:
             queue.remove(place)

@@ -1,9 +1,9 @@
-"""What only Postgres and Redis know about a service, read when somebody scrapes `/metrics`: about its events, which
-every service has, and about whatever else a service gives as a `Source`.
+"""What only Postgres and Redis know about a service, read when `/metrics` is scraped: about its events, which every
+service has, and about whatever else a service provides as a `Source`.
 
-Guarantees: a scrape waits at most `READ_SECONDS` for each source, all at once, and never fails because of them: what
-could not be read is missing from the answer and `quarry_source_up` says so. However often it is scraped, each is asked
-once in `FRESH_SECONDS`.
+Guarantees: a scrape reads all sources at once, waits at most `READ_SECONDS` for each, and never fails because of them:
+what could not be read is missing from the response and `quarry_source_up` says so. However often `/metrics` is scraped,
+each source is read once in `FRESH_SECONDS`.
 Does not guarantee: that values of two sources belong to the same moment. Every process of a service reports the same
 ones: rules take the maximum over a service.
 """
@@ -42,7 +42,7 @@ class Sample:
 
 
 Families = Mapping[str, tuple[str, tuple[str, ...]]]
-"""What metrics say about themselves, by name: a sentence, and their labels besides the service."""
+"""Metrics by name: a sentence on each, and its labels besides the service."""
 
 _FAMILIES: Final[Families] = {
     "quarry_dead_letters_open": ("Dead letters not redriven.", ("handler",)),
@@ -58,8 +58,8 @@ _FAMILIES: Final[Families] = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something to read: what it is called in `quarry_source_up`, the metrics it gives, and how. `read` may raise what
-    a database or Redis that does not answer raises, and nothing else."""
+    """Something to read: its name in `quarry_source_up`, the metrics it gives, and how to read it. `read` may raise
+    what an unresponsive database or Redis raises, and nothing else."""
 
     name: str
     families: Families
@@ -87,7 +87,7 @@ class Gauges(Readings):
         Args:
             system: engine of the system role.
             reads: the streams that the service has a group on.
-            more: what the service itself has to tell.
+            more: the service's own sources.
         """
         self._service = service
         self._system = system
@@ -176,7 +176,7 @@ class Gauges(Readings):
                 pipeline.xinfo_groups(stream)
             now, *answers = await pipeline.execute(raise_on_error=False)
         for answer in (now, *answers):
-            # Redis answers an error about a stream or group that is not there yet; any other means it cannot answer.
+            # Redis returns an error for a stream or group that is not there yet; any other error is an outage.
             if isinstance(answer, RedisError) and not _is_missing(answer):
                 raise answer
         samples = [
@@ -189,7 +189,7 @@ class Gauges(Readings):
         return samples
 
     def _of_group(self, stream: str, now: tuple[int, int], pending: Any, groups: Any) -> list[Sample]:
-        """Answers about one stream; none when it has no group yet."""
+        """Samples of one stream; none when it has no group yet."""
         if isinstance(pending, RedisError) or isinstance(groups, RedisError):
             return []
         oldest = pending["min"]

@@ -17,7 +17,7 @@ _log = get_logger(__name__)
 
 
 class NotYet(RuntimeError):
-    """An event is about what has not been heard of here. Its delivery is tried again, when that may have come."""
+    """An event concerns something not known here yet. It is delivered again later, when that may have arrived."""
 
 
 class Received(NamedTuple, Generic[E]):
@@ -42,7 +42,7 @@ class Handler(Generic[E]):
 
 @dataclass(frozen=True, slots=True)
 class BatchHandler(Generic[E]):
-    """A handler that takes several events of one tenant at once, in order, where one statement does for all."""
+    """A handler that takes several events of one tenant at once, in order, where one statement is enough for all."""
 
     event: type[E]
     call: Callable[[AsyncSession, Sequence[Received[E]]], Awaitable[None]]
@@ -61,7 +61,7 @@ class Applied(NamedTuple):
 
 
 async def call(session: AsyncSession, handler: Handler[Any], received: Received[Any]) -> Applied:
-    """The effect of one event, in a session that others may share: what one has loaded is not what the next sees."""
+    """Apply one event in a session that others may share: what one has loaded is not what the next sees."""
     began = time.perf_counter()
     event, envelope = received
     caused_by_event(session, envelope)
@@ -83,7 +83,7 @@ async def call(session: AsyncSession, handler: Handler[Any], received: Received[
 async def call_with_all(
     session: AsyncSession, handler: BatchHandler[Any], received: Sequence[Received[Any]]
 ) -> Applied:
-    """The effects of several events of one tenant, traced to the first of them."""
+    """Apply several events of one tenant, traced to the first of them."""
     began = time.perf_counter()
     first = received[0].envelope
     with (

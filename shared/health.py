@@ -1,4 +1,4 @@
-"""`/healthz`, the process is alive, and `/readyz`, what it needs is there; for who runs it, not for clients."""
+"""`/healthz` (the process is alive) and `/readyz` (what it needs is there); for operators, not for clients."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,7 +13,7 @@ Check = Callable[[], Awaitable[None]]
 
 
 class Unready(RuntimeError):
-    """Says itself what is wrong."""
+    """Its own message says what is wrong."""
 
 
 class Health(BaseModel):

@@ -1,7 +1,7 @@
-"""One HTTP application: middleware, problem documents, and what a router asks for. Sessions: `shared.sessions`.
+"""One HTTP application: middleware, problem documents, and what routers depend on. Sessions: `shared.sessions`.
 
 Middleware is plain ASGI (the request-response kind of Starlette leaks database connections when a client goes away).
-Every answer carries `X-Request-ID`; every error is an RFC 9457 problem document.
+Every response carries `X-Request-ID`; every error is an RFC 9457 problem document.
 """
 
 import re
@@ -30,7 +30,7 @@ INTERNAL_PATHS = "/internal/"
 PROBLEM_JSON = "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 MOST_OF_A_PATH_LOGGED = 256
-# The only route with a secret in its path, and what comes near it: a slash too many, the secret where the id belongs.
+# The only route with a secret in its path, and near misses: a slash too many, the secret where the id belongs.
 _SECRET_IN_PATH = re.compile(r"(?<=^/v1/invitations/)(?![0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:/|$))[^/]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -80,7 +80,7 @@ def few_unknown_fields(value: Any, model: type[BaseModel]) -> Any:
 
 
 def one_line(value: str) -> str:
-    """`value`, a name or an address, as a validator of a field of an `Input`. Postgres takes no NUL at all.
+    """`value`, a name or an address, as a validator of a field of an `Input`. Postgres accepts no NUL.
 
     Raises:
         ValueError: it holds a control character.
@@ -101,7 +101,7 @@ def _storable(value: datetime) -> datetime:
         moment = value.astimezone(UTC)
     except OverflowError as error:
         raise ValueError(_OUT_OF_RANGE) from error
-    # The first and the last year hold what drivers take for infinity.
+    # Drivers take moments in the first and the last year for infinity.
     if not MINYEAR < moment.year < MAXYEAR:
         raise ValueError(_OUT_OF_RANGE)
     return moment
@@ -164,8 +164,8 @@ def operation(required: Operation) -> Any:
 
 
 class FieldErrors:
-    """What is wrong with the parts of one request. The first few are named, the rest counted; what a client sent is
-    repeated to it in a few characters of each name."""
+    """What is wrong with the parts of one request. The first few are named, the rest counted; of each name that a
+    client sent, only a few characters are repeated to it."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -178,7 +178,7 @@ class FieldErrors:
             self._named.append({"field": shown(field), "message": shown(message)})
 
     def of(self, error: QuarryError) -> QuarryError:
-        """`error`, which now says so."""
+        """`error`, with these field errors added."""
         if self.count > len(self._named):
             error.public_detail += f" The first {len(self._named)} of {self.count} errors are named."
         error.errors = self._named
@@ -186,7 +186,7 @@ class FieldErrors:
 
 
 def shown(text: str, most: int = MAX_SHOWN_LENGTH) -> str:
-    """`text`, which may be a client's, as it can be put into an answer."""
+    """`text`, which may be a client's, in a form that is safe in a response."""
     clean = _UNPRINTABLE.sub("\ufffd", text[: most + 1])
     return clean if len(clean) <= most else clean[: most - 1] + "\u2026"
 
@@ -217,7 +217,7 @@ def problem_of(request: Request, error: QuarryError) -> Response:
 async def _on_quarry_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, QuarryError)  # noqa: S101  # registered for this class only
     if isinstance(error, Unavailable):
-        # Where a refusal was raised tells nothing, and clients can cause many.
+        # Where a refusal was raised is of no interest, and clients can cause many.
         note_failure(request.scope, error.code, str(error.__cause__ or error))
     elif error.status >= 500:
         _log.warning(
@@ -272,8 +272,8 @@ def install_problem_documents(app: FastAPI) -> None:
 
 
 def note_failure(scope: Scope, code: str, reason: str) -> None:
-    """Let the request's line in the access log, a warning then, say what went wrong: `error` and `reason`. Another line
-    would be beyond what clients may write."""
+    """Add what went wrong, `error` and `reason`, to the request's line in the access log, which becomes a warning. A
+    second line would be more than a client may cause."""
     scope["state"]["failure"] = {"error": code, "reason": reason[:MAX_SHOWN_LENGTH]}
 
 
@@ -281,8 +281,8 @@ class RequestContext:
     """Request id, server span and access log around every request.
 
     Args:
-        continue_trace: whether the caller's `traceparent` counts: a neighbour's does, a client's does not.
-        is_logged: says of an answered request, by its scope and status, whether the access log has a line of it.
+        continue_trace: whether the caller's `traceparent` counts: another service's does, a client's does not.
+        is_logged: decides by scope and status whether a finished request has a line in the access log.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class InboxEntry(TenantOwned, Model):
     processed_at: Mapped[datetime] = mapped_column(server_default=text("now()"), index=True)
 
 
-# One statement however many rows, so that it is prepared once: a VALUES list is compiled anew for every length.
+# One statement however many rows, so that it is prepared once: a VALUES list is compiled again for every length.
 _CLAIM: Final = text(
     "INSERT INTO inbox (event_id, handler) "
     "SELECT * FROM unnest(CAST(:events AS uuid[]), CAST(:handlers AS text[])) "
@@ -42,7 +42,7 @@ _CLAIM: Final = text(
 
 async def claim(session: AsyncSession, effects: Iterable[Effect]) -> set[Effect]:
     """Those of `effects` that this transaction is the first to apply."""
-    # In one order everywhere: two readers of the same events wait for each other instead of locking each other out.
+    # In one order everywhere: two readers of the same events then wait for each other instead of deadlocking.
     wanted = sorted(set(effects))
     if not wanted:
         return set()

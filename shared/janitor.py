@@ -1,9 +1,9 @@
-"""Takes away what the event backbone no longer needs, once in a while, in the process whose relay leads.
+"""Removes, once in a while, what the event backbone no longer needs, in the process whose relay leads.
 
 - entries of the service's stream that every group has acknowledged (`shared.streams.trim`), never by a length;
-- outbox rows published more than 24 hours ago, so what Redis loses can be published again for so long;
+- outbox rows published more than 24 hours ago, so what Redis loses can be published again until then;
 - inbox rows older than 72 hours: longer than any event can arrive again;
-- consumers of ended processes, once they have nothing pending and were not heard of for a day.
+- consumers of ended processes, once they have nothing pending and have been idle for a day.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """JSON bodies of requests: declared as JSON, in UTF-8, and bounded before anything is made of them.
 
-Whatever the body is of, its size (`json_bytes` of the route), the number of its values and its depth have an end, so
-that what validation can find wrong with it has one too.
+The size of a body (`json_bytes` of the route), the number of its values and its depth are bounded, and with them what
+validation can find wrong with it.
 """
 
 import re
@@ -36,10 +36,10 @@ class NestedTooDeeply(InvalidRequest):
 
 
 async def received(scope: Scope, receive: Receive, *, most_bytes: int, look_inside: bool = True) -> Receive:
-    """`receive` for whoever parses the body: all of it in one message, and what comes after as it comes.
+    """`receive` for the parser of the body: all of it in one message, and what comes after as it comes.
 
     Args:
-        look_inside: unless whoever parses it calls `require_bounds` before.
+        look_inside: false when the parser calls `require_bounds` itself.
 
     Raises:
         NotJson: there is a body, and it is not declared to be JSON.
@@ -110,7 +110,7 @@ def _require_json(content_type: str) -> None:
 
 
 def require_bounds(body: bytes) -> None:
-    """Counting bytes finds nearly every body to be harmless; what is left is parsed, and counted while it is walked.
+    """Counting bytes clears nearly every body; the rest is parsed, and counted while it is walked.
 
     Raises:
         TooLarge: more than `MAX_VALUES` values.

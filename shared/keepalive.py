@@ -1,9 +1,9 @@
-"""Noticing that the other end of a connection has vanished, where it sends nothing and says nothing.
+"""Noticing that the silent other end of a connection has vanished.
 
-A machine that loses its network closes no connection: whoever waits for it waits for ever. TCP keepalive asks a silent
-peer now and then (RFC 9293, 3.8.4), and the user timeout (RFC 5482) ends a connection whose data nobody acknowledges:
-with these settings both ends know within `NOTICED_SECONDS`. It is the kernels that speak: a process that is stopped or
-busy is not taken for one that is gone.
+A machine that loses its network closes no connection: its peer would wait for ever. TCP keepalive probes a silent peer
+now and then (RFC 9293, 3.8.4), and the user timeout (RFC 5482) ends a connection whose data is not acknowledged: with
+these settings both ends know within `NOTICED_SECONDS`. The kernels do this: a process that is stopped or busy is not
+taken for one that is gone.
 """
 
 import socket
@@ -16,8 +16,8 @@ PROBES: Final = 3
 UNACKNOWLEDGED_SECONDS: Final = 10
 NOTICED_SECONDS: Final = IDLE_SECONDS + INTERVAL_SECONDS * PROBES + 1
 
-# The same of Postgres's end, as settings of a session: it ends the session of a client that has vanished, and with it
-# its locks, also in the middle of a statement. Without meaning, and without harm, on a Unix socket.
+# The same for Postgres's end, as settings of a session: it ends the session of a client that has vanished, and with it
+# its locks, also in the middle of a statement. No effect, and no harm, on a Unix socket.
 OF_POSTGRES: Final[Mapping[str, str]] = {
     "tcp_keepalives_idle": str(IDLE_SECONDS),
     "tcp_keepalives_interval": str(INTERVAL_SECONDS),
@@ -36,10 +36,10 @@ _OPTIONS: Final = {
 
 
 def watch(sock: Any, *, may_stall: bool = False) -> None:
-    """Turn it on for a socket, or for what an event loop shows of one.
+    """Turn keepalive on for a socket, or for an event loop's wrapper of one.
 
-    A Unix socket is left alone: its ends die together. `may_stall`: a peer that is there and takes nothing for a while
-    is no reason to end the connection; the user timeout would.
+    A Unix socket is left alone: its ends die together. `may_stall`: the peer may take no data for a while without being
+    gone, so the user timeout, which would end the connection, is left out.
     """
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return

@@ -1,11 +1,11 @@
 """Leader election: of a service's processes, one at a time does a piece of work.
 
-A session-level advisory lock of Postgres, held by the connection that the leader keeps for it. Whoever loses the
-connection loses the lock with it; a process that ends, or vanishes (`shared.keepalive`), is followed by another.
+A session-level advisory lock of Postgres, held by the connection that the leader keeps for it. A process that loses the
+connection loses the lock with it; one that ends, or vanishes (`shared.keepalive`), is succeeded by another.
 
 Guarantees: two processes are never told that they have the lock at the same time.
-Does not guarantee: that a leader notices at once that its connection is gone. It asks with `confirm`, as often as it
-can afford, and its work has to stand being done twice.
+Does not guarantee: that a leader notices at once that its connection is gone. It checks with `confirm`, as often as it
+can afford, and its work must tolerate being done twice.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _ATTEMPT_SECONDS: Final = 0.5
 
 
 class Leadership:
-    """`leading` while this process leads; `name` is of the work, e.g. `relay:projects`."""
+    """`leading` while this process leads; `name` names the work, e.g. `relay:projects`."""
 
     def __init__(self, name: str, system: AsyncEngine) -> None:
         self._name = name
@@ -33,10 +33,10 @@ class Leadership:
 
     @asynccontextmanager
     async def held(self, meanwhile: Callable[[float], Awaitable[None]] = asyncio.sleep) -> AsyncIterator[None]:
-        """Wait to become the leader, and be it for the length of the block.
+        """Wait to become the leader, and lead for the length of the block.
 
         Args:
-            meanwhile: waits for so many seconds, while another process leads.
+            meanwhile: waits for the given seconds, while another process leads.
 
         Raises:
             SQLAlchemyError, OSError: Postgres cannot be reached.
@@ -44,7 +44,7 @@ class Leadership:
         async with AsyncExitStack() as stack:
             connection = await stack.enter_async_context(self._system.connect())
             await connection.execution_options(isolation_level="AUTOCOMMIT")
-            # Asked for again and again: a blocking wait would outlive the statement timeout.
+            # Polled: a blocking wait would outlive the statement timeout.
             attempt = select(func.pg_try_advisory_lock(func.hashtext(self._name)))
             while not await connection.scalar(attempt):
                 await meanwhile(_ATTEMPT_SECONDS)
@@ -59,7 +59,7 @@ class Leadership:
         """Within `held`: the lock is still there, since it lives and dies with its connection.
 
         Raises:
-            SQLAlchemyError, OSError: it may be somebody else's by now.
+            SQLAlchemyError, OSError: another process may have it by now.
         """
         assert self._lock is not None  # noqa: S101  # said above
         await self._lock.execute(text("SELECT 1"))

@@ -1,10 +1,10 @@
 """What one process counts and measures, in Prometheus' text format at `GET /metrics`.
 
-One `Metrics` belongs to one application: made with it, handed to whatever has something to count, never global. Every
+One `Metrics` belongs to one application: made with it, passed to whatever has something to count, never global. Every
 series carries the service's name; HTTP requests are told apart by the template of their route, never by their path. No
 label holds a tenant, an id or anything else that a client chooses.
 
-What only Postgres or Redis know is read when somebody asks, by `shared.gauges`.
+What only Postgres or Redis know is read at each scrape, by `shared.gauges`.
 """
 
 import time
@@ -25,11 +25,11 @@ UNMATCHED: Final = "unmatched"
 
 
 class Readings(Collector):
-    """Values that are asked for when somebody scrapes."""
+    """Values that are read at each scrape."""
 
     @abstractmethod
     async def refresh(self) -> None:
-        """Ask for them. Bounded in time, raises nothing that a source can cause."""
+        """Read them. Bounded in time, raises nothing that a source can cause."""
 
 
 class Instruments:
@@ -60,14 +60,14 @@ class Instruments:
         )
 
     def answered(self, method: str, route: str, status: str, seconds: float) -> None:
-        """A request was answered; `status` is a class such as `2xx`, or `aborted`."""
+        """Count a request; `status` is a class such as `2xx`, or `aborted`."""
         method = method if method in _METHODS else "OTHER"
         self._requests.labels(self.service, method, route, status).inc()
         self._request_seconds.labels(self.service, method, route).observe(seconds)
 
     @contextmanager
     def including(self, readings: Readings) -> Iterator[None]:
-        """Inside the block, ask `readings` at every scrape and show them."""
+        """Inside the block, read `readings` at every scrape and expose them."""
         self._registry.register(readings)
         self._readings.append(readings)
         try:
@@ -100,7 +100,7 @@ class Metrics(Instruments):
 
     @classmethod
     def unread(cls) -> "Metrics":
-        """For whoever is made without any: counted, and seen by nobody."""
+        """For objects made without metrics: counted, and never exposed."""
         return cls("unread")
 
     def handled(self, handler: str, seconds: float, events: int = 1) -> None:
@@ -143,8 +143,8 @@ class _WithoutCreationTimes(Collector):
 
 
 class RequestMetrics:
-    """Middleware that counts requests as their answers begin, and those that end without one. What follows the
-    beginning is the client's pace."""
+    """Middleware that counts requests when their responses begin, and those that end without one. After that the client
+    sets the pace."""
 
     def __init__(self, app: ASGIApp, *, metrics: Instruments) -> None:
         self._app = app

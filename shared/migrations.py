@@ -19,8 +19,8 @@ from shared.tenancy import CURRENT_TENANT, SYSTEM_ACCESS
 from shared.topology import BACKENDS
 
 SERVICES_WITH_SCHEMA = BACKENDS
-# All columns but the position. GENERATED ALWAYS alone leaves it to be chosen by OVERRIDING SYSTEM VALUE: a position
-# ahead of all others would stand for invalidations that are yet to come, and they would be acknowledged unheard.
+# All columns but the position. GENERATED ALWAYS alone can be overruled by OVERRIDING SYSTEM VALUE: a position ahead of
+# all others would cover invalidations that are yet to come, and they would be acknowledged unseen.
 _OF_INVALIDATIONS = "tenant_id, consumers, entry, created_at"
 _OF_OUTBOX = (
     "id, tenant_id, type, subject, sequence, time, traceparent, correlation_id, causation_id, data, published_at, "
@@ -109,7 +109,7 @@ def isolate(table: str, *, privileges: str = "SELECT, INSERT, UPDATE, DELETE") -
 
 
 def open_to_system(table: str, privileges: str) -> None:
-    """Let the system role use `table` across tenants. The table and its reason stand in `SYSTEM_ACCESS`.
+    """Let the system role use `table` across tenants. `SYSTEM_ACCESS` lists the table and its reason.
 
     Raises:
         KeyError: the table is not listed there.
@@ -273,7 +273,7 @@ def _execute(statement: str, names: dict[str, str]) -> None:
 
 
 def create_access_projection() -> None:
-    """Projects and roles as last heard of, as `shared.project_access` maps them."""
+    """Projects and roles as last known, as `shared.project_access` maps them."""
     op.create_table(
         "known_projects",
         tenant_column(),

@@ -5,7 +5,7 @@ Dead letters hold events of all tenants, so a client's token, whatever its role,
 only the holder of identity's `operator` secret (`POST /internal/operator-token`) gets in. Metrics name no tenant and
 need no credential.
 
-*Event* dead letters, that is: failed indexing jobs, which clients see and retry, are another thing.
+Dead letters here are *events*: failed indexing jobs, which clients see and retry, are something else.
 """
 
 import uuid

@@ -4,7 +4,7 @@ Guarantees: an event is stored in the transaction of the change it reports, or n
 publishes it at least once, in the order rows were committed as far as one relay can see it, and keeps published rows
 for 24 hours so that what Redis loses can be published again.
 Does not guarantee: delivery exactly once (consumers have an inbox), or any order between aggregates.
-Fails by: `BacklogFull`, for requests only, while more events wait for the relay than may (`shared.backpressure`).
+Fails by: `BacklogFull`, for requests only, while too many events wait for the relay (`shared.backpressure`).
 """
 
 import uuid
@@ -49,7 +49,7 @@ class OutboxEvent(TenantOwned, Identified, Model):
 def entry_of(row: Any) -> bytes:
     """The stream entry of an outbox row: its `Envelope` as JSON. `data` may be JSON text already.
 
-    Written out, since the relay does nothing else: by way of the Pydantic model it takes eight times as long.
+    Written by hand, since the relay does nothing else: through the Pydantic model it takes eight times as long.
     """
     attributes = {
         "specversion": "1.0",
@@ -71,8 +71,8 @@ def entry_of(row: Any) -> bytes:
 
 
 def caused_by_request(session: AsyncSession, request_id: str) -> None:
-    """Events of this transaction carry the request's id, are refused while too many wait, and are answered for only
-    when every holder of copies knows of them."""
+    """Events of this transaction carry the request's id and are refused while too many wait; the response waits until
+    every holder of copies knows of them."""
     session.info["correlation_id"] = request_id
     session.info["for_request"] = True
 

@@ -1,11 +1,11 @@
 """Who may see a project, for services that do not own projects: a projection of the projects service's events.
 
-Guarantees: access removed at the owner is removed here as soon as its event arrives; what the projection has not heard
-of yet, the project or the caller's role in it, is asked for at its owner and remembered, so a client that creates a
-project, or is given a role, and uses it at once is never told 404. A stranger is refused by the same steps, and so in
+Guarantees: access removed at the owner is removed here as soon as its event arrives; a project, or the caller's role in
+it, that the projection does not know yet is requested from its owner and remembered, so a client that creates a
+project, or is given a role, and uses it at once never gets a 404. A stranger is refused by the same steps, and so in
 the same time, whether the project exists or not. Rows and late events are ordered by the aggregate's sequence, not by
-arrival. The owner is asked with no transaction open, for few at once of a tenant.
-Fails by: `Unavailable` when the caller's access is unknown here and the owner does not answer.
+arrival. The owner is asked outside transactions, in few requests of a tenant at once.
+Fails by: `Unavailable` when the caller's access is unknown here and the owner does not respond.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ from shared.handlers import Handler
 from shared.invalidations.projected_copies import Projection
 from shared.tenancy import Database, TenantOwned, tenant_of
 
-# Questions under way of this process, those of one tenant, and those of it that wait.
+# Limits of requests to the owner: of this process, of one tenant, and those of a tenant that wait.
 ASKED_AT_ONCE: Final = 16
 ASKED_EACH: Final = 4
 ASKED_WAITING: Final = 64
@@ -57,7 +57,7 @@ ASKING_SECONDS: Final = 2 * service_client.WITHIN_SECONDS
 
 
 class KnownProject(TenantOwned, Model):
-    """A project as last heard of. `active` is false once deleted."""
+    """A project as last known. `active` is false once deleted."""
 
     __tablename__ = "known_projects"
     __table_args__ = (PrimaryKeyConstraint("tenant_id", "project_id"),)
@@ -68,7 +68,7 @@ class KnownProject(TenantOwned, Model):
 
 
 class ProjectAccess(TenantOwned, Model):
-    """A user's role in a project as last heard of; `role` is null once removed. It counts in the user's membership of
+    """A user's role in a project as last known; `role` is null once removed. It counts in the user's membership of
     the tenant with that number, and in no later one."""
 
     __tablename__ = "project_access"
@@ -126,7 +126,7 @@ class _Member(BaseModel):
 
 
 class _Access(BaseModel):
-    """Answer of the owner: `GET /internal/projects/{id}/access`."""
+    """The owner's response to `GET /internal/projects/{id}/access`."""
 
     project_id: uuid.UUID
     status: str
@@ -136,7 +136,7 @@ class _Access(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What has been heard of a project and of the caller's role in it. `active`: None for an unknown project."""
+    """What is known of a project and of the caller's role in it. `active`: None for an unknown project."""
 
     active: bool | None
     role: ProjectRole | None
@@ -153,8 +153,8 @@ class _Heard:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A permission somebody was found to have (`ProjectDirectory.admit`), to be asked for again with all that is read
-    by it: it may be gone by then."""
+    """A permission found by `ProjectDirectory.admit`, to be checked again with everything that is read under it: it may
+    be gone by then."""
 
     directory: "ProjectDirectory"
     principal: Principal
@@ -164,7 +164,7 @@ class Admission:
     async def rows(
         self, session: AsyncSession, reading: Select[*tuple[Any, ...]], values: Mapping[str, object]
     ) -> list[Sequence[Any]]:
-        """What `reading` finds, in a transaction of the tenant; the same statement asks for the permission.
+        """What `reading` finds, in a transaction of the tenant; the same statement checks the permission.
 
         Args:
             reading: made by `admitted`.
@@ -175,7 +175,7 @@ class Admission:
         """
         self.directory.check(tenant_of(session))
         rows = (await session.execute(reading, {**values, **_caller(self.principal, self.project_id)})).all()
-        # Where nothing is found, nothing was said about the permission either.
+        # No rows also means no result about the permission.
         heard = _Heard(*rows[0][-2:]) if rows else await _heard(session, self.project_id, self.principal)
         heard.require(self.principal, self.project_id, self.scope)
         return [row[:-2] for row in rows]
@@ -185,7 +185,7 @@ def admitted(reading: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
     """`reading` as `Admission.rows` takes it: with the columns that tell the caller's permission.
 
     Args:
-        reading: says itself what it selects from (`select_from` or `join`); `OF_PROJECT` stands for the project.
+        reading: names what it selects from (`select_from` or `join`); `OF_PROJECT` stands for the project.
     """
     return (
         reading.join(KnownProject, KnownProject.project_id == OF_PROJECT)
@@ -195,7 +195,7 @@ def admitted(reading: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
 
 
 class ProjectDirectory:
-    """Answers from the projection under a lease of the projects service, and asks about what it has not heard of."""
+    """Decides by the projection under a lease of the projects service, and asks that service about what is unknown."""
 
     def __init__(
         self, projects_url: str, tokens: ServiceTokens, client: aiohttp.ClientSession, projection: Projection
@@ -207,7 +207,7 @@ class ProjectDirectory:
         self._asking = FairSemaphore(ASKED_AT_ONCE, each=ASKED_EACH, waiting=ASKED_WAITING)
 
     def check(self, tenant_id: uuid.UUID) -> None:
-        """What is remembered of a tenant's projects may be used now. Raises Unavailable: see `Projection.check`."""
+        """Require that what is known of a tenant's projects may be used. Raises Unavailable: see `Projection.check`."""
         self._projection.check(tenant_id)
 
     async def ensure_known(
@@ -219,16 +219,16 @@ class ProjectDirectory:
         project_id: uuid.UUID,
         asker: Hashable | None = None,
     ) -> None:
-        """Have heard of what `principal` may do in a project, so that `require` can tell.
+        """Learn what `principal` may do in a project, so that `require` can decide.
 
-        To be called without a transaction open: the owner may take long to answer, and connections are few.
+        To be called outside transactions: the owner may take long to respond, and connections are few.
 
         Args:
-            asker: who takes turns at asking; the tenant unless given.
+            asker: whose turn it is to ask the owner; the tenant unless given.
 
         Raises:
             NotFound: the owner knows of no such project, or of no role of the caller in it.
-            Unavailable: the caller's access is unknown here and the owner does not answer, or too many ask.
+            Unavailable: the caller's access is unknown here and the owner does not respond, or too many ask.
         """
         await self._wait(principal, tenant_id, project_id)
         async with database.tenant(tenant_id) as session:
@@ -244,7 +244,7 @@ class ProjectDirectory:
         Raises:
             NotFound: no such project, deleted, or none of the caller's.
             Forbidden: the caller knows the project but may not do this.
-            Unavailable: the projects service has not been heard of lately.
+            Unavailable: the projects service has not responded lately.
         """
         _require_own(principal, project_id)
         self.check(tenant_of(session))
@@ -253,7 +253,7 @@ class ProjectDirectory:
     async def admit(
         self, database: Database, principal: Principal, *, tenant_id: uuid.UUID, project_id: uuid.UUID, scope: Scope
     ) -> Admission:
-        """As `ensure_known` and then `require`, in one transaction where nobody has to be asked.
+        """As `ensure_known` and then `require`, in one transaction where the owner need not be asked.
 
         Raises:
             NotFound, Forbidden, Unavailable: as those.
@@ -269,20 +269,20 @@ class ProjectDirectory:
         return Admission(self, principal, project_id, scope)
 
     async def _wait(self, principal: Principal, tenant_id: uuid.UUID, project_id: uuid.UUID) -> None:
-        """For callers without a transaction open: waiting with one would keep a connection from others."""
+        """For callers outside transactions: waiting inside one would keep a connection from others."""
         _require_own(principal, project_id)
         await self._projection.wait(tenant_id)
 
     async def _learn(
         self, database: Database, principal: Principal, tenant_id: uuid.UUID, project_id: uuid.UUID, asker: Hashable
     ) -> None:
-        """Also for a project that is known: a refusal without asking would be faster, and tell that it exists."""
+        """Also for a project that is known: a refusal without asking would be faster, and so reveal that it exists."""
         access = await self._ask(principal, tenant_id, project_id, asker)
         async with database.tenant(tenant_id) as session:
             await _remember(session, project_id, access)
 
     async def _ask(self, principal: Principal, tenant_id: uuid.UUID, project_id: uuid.UUID, asker: Hashable) -> _Access:
-        """What the owner says; to all but the tenant's owners and admins, only if they have a role.
+        """The owner's response; for all but the tenant's owners and admins, only if they have a role.
 
         Raises:
             NotFound: the owner knows of no such project, or of no such role.

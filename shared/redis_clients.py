@@ -3,8 +3,8 @@
 redis-py's defaults (5 s socket timeout, 10 retries) make a blocking read of 5 s fail when idle and send a timed-out
 XADD again. Publishing and commands never retry by themselves; readers block less than their timeout.
 
-Over TCP redis-py also asks for notices of maintenance, which a server of one's own does not send, and then no longer
-looks whether a pooled connection was closed meanwhile: after a restart of Redis each would fail once.
+Over TCP redis-py also asks for maintenance notifications, which a self-hosted server does not send, and then no longer
+checks whether a pooled connection was closed meanwhile: after a restart of Redis each would fail once.
 """
 
 from typing import Final

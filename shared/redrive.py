@@ -1,12 +1,12 @@
-"""Dead letters tried again: a request is a fact in the row, and whichever process handles events performs it.
+"""Dead letters tried again: a request is stored in the row, and any process that handles events performs it.
 
-Guarantees: a request is stored before anybody acts on it, so it survives the process that took it and waits for a
+Guarantees: a request is stored before any process acts on it, so it survives the process that took it and waits for a
 service that is down. It ends as `redriven` or as a new failure, with its reason and its count. The inbox makes a second
 redrive of an applied event harmless, and a letter that is `redriven` is never begun again, so that stays true when the
 inbox row has been pruned; other letters of the same event and handler are closed with it.
 Does not guarantee: order. Handlers compare sequences, as always.
-Fails by: waiting. While Postgres is away nothing is counted as a failure of the event. A process that dies in the
-middle leaves a lease that runs out; after `MAX_STARTS` beginnings without an end the request is given up.
+Fails by: waiting. While Postgres is down nothing is counted as a failure of the event. A process that dies in the
+middle leaves a lease that runs out; after `MAX_STARTS` starts without an end the request is given up.
 """
 
 import asyncio
@@ -59,13 +59,13 @@ class Outcome:
 
 
 async def request(session: AsyncSession, ids: Sequence[uuid.UUID]) -> list[uuid.UUID]:
-    """Ask for the redrive of letters by id; gives those that exist. One redriven before stays as it is."""
+    """Ask for the redrive of letters by id; returns those that exist. One redriven before stays as it is."""
     await session.execute(_ask(_among(ids)))
     return list(await session.scalars(select(DeadLetter.id).where(_among(ids)).order_by(DeadLetter.id)))
 
 
 async def request_all(session: AsyncSession, wanted: Wanted) -> list[uuid.UUID]:
-    """Ask for the redrive of all open letters that are wanted; gives the ids of those not asked for before."""
+    """Ask for the redrive of all open letters that are wanted; returns the ids of those not asked for before."""
     asked = await session.scalars(_ask(*wanted.criteria()).returning(DeadLetter.id))
     return sorted(asked)
 
@@ -93,7 +93,7 @@ def _among(ids: Sequence[uuid.UUID]) -> ColumnElement[bool]:
 
 
 def _ask(*criteria: ColumnElement[bool]) -> Update:
-    """A letter that waits already keeps its place and its count of beginnings."""
+    """A letter that waits already keeps its place and its count of starts."""
     return (
         update(DeadLetter)
         .where(DeadLetter.redriven_at.is_(None), DeadLetter.redrive_requested_at.is_(None), *criteria)
@@ -131,7 +131,7 @@ class Redriver:
                 await asyncio.sleep(self._poll_seconds)
 
     async def redrive_next(self) -> bool:
-        """Perform the oldest request that nobody holds; False when there is none."""
+        """Perform the oldest request that no process holds; False when there is none."""
         letter = await self._claim()
         if letter is None:
             return False

@@ -7,7 +7,7 @@ Does not guarantee: publishing once. A crash between XADD and the mark repeats a
 Fails by: waiting. Redis or Postgres out of reach pauses the relay with backoff; rows wait in the outbox.
 
 One relay per service leads (`shared.leadership`). A commit in a process that does not lead wakes the leader through
-Redis: by an entry in the stream `<stream>:wake`, which keeps one. What is lost of that costs a poll.
+Redis: by an entry in the stream `<stream>:wake`, which keeps one. A lost wake costs one poll.
 
 How loss is noticed: the stream's *epoch* is a random value in a Redis key beside the stream. Every few seconds, and
 before anything is published after an error, it is compared with the one in Postgres. Another epoch, or none, means
@@ -133,7 +133,7 @@ class Relay:
         return await self._publish_batch()
 
     async def _follow_the_leader(self, seconds: float) -> None:
-        """For so long, what is committed here is the leader's to publish."""
+        """For `seconds`, leave what is committed here to the leader, and wake it."""
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
         while (left := until - clock()) > 0:
@@ -145,7 +145,7 @@ class Relay:
         await self._redis.xadd(self._wake_stream, {"wake": ""}, maxlen=1, approximate=False)
 
     async def _hear(self) -> None:
-        """Wakes of the processes that do not lead."""
+        """Receive the wakes of processes that do not lead."""
         await follow(
             self._redis,
             self._wake_stream,
@@ -155,7 +155,7 @@ class Relay:
         )
 
     async def _wait(self, seconds: float) -> bool:
-        """Whether it was woken within so many seconds."""
+        """Whether it was woken within `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 return await self._woken.wait()
@@ -177,7 +177,7 @@ class Relay:
         return len(rows)
 
     async def _add_to_stream(self, entries: Sequence[bytes]) -> tuple[EntryOrder, list[str]]:
-        """The last id of the stream before, and the ids of `entries`."""
+        """Returns the last id of the stream before, and the ids of `entries`."""
         await BEFORE_XADD.reach()
         async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xinfo_stream(self.stream)
@@ -235,7 +235,7 @@ class Relay:
 
 
 def _last_id(info: Any) -> EntryOrder:
-    """The last id a stream has given, from XINFO STREAM or its error; there is none where there is no stream."""
+    """The last id a stream has given, from XINFO STREAM or its error; `_NOTHING` where there is no stream."""
     if isinstance(info, Exception):
         if "no such key" in str(info):
             return _NOTHING

@@ -1,11 +1,11 @@
 """What a request must keep to before its route runs, the same on every route of every service.
 
-- `HEAD` is answered as `GET` would be, without the body; `OPTIONS` with the methods there are; any other method with
-  405. Both name them in `Allow`. `Range` means nothing to `HEAD` (RFC 9110, section 14.2).
+- `HEAD` gets the response to `GET`, without the body; `OPTIONS` gets the methods there are; any other method gets 405.
+  Both name them in `Allow`. `Range` means nothing to `HEAD` (RFC 9110, section 14.2).
 - Query parameters that the route does not declare are refused, and so is one given twice.
 - JSON bodies keep to `shared.json_bodies`.
-- A `GET` whose answer has an `ETag` heeds `If-Match` and `If-None-Match` (RFC 9110, section 13.1).
-- A slash too many at the end leads to the path without it.
+- A `GET` whose response has an `ETag` heeds `If-Match` and `If-None-Match` (RFC 9110, section 13.1).
+- An extra slash at the end redirects to the path without it.
 """
 
 from collections import Counter
@@ -27,7 +27,7 @@ from shared.route_table import Place, RouteTable
 MAX_QUERY_PARAMETERS: Final = 100
 _RANGE_HEADERS: Final = frozenset({b"range", b"if-range"})
 _CONDITIONS: Final = frozenset({b"if-match", b"if-none-match"})
-# Of the answer that is not sent; the rest goes with a 304 (RFC 9110, section 15.4.5).
+# Headers of a body that is not sent; the others go with a 304 (RFC 9110, section 15.4.5).
 _OF_THE_BODY: Final = frozenset({b"content-length", b"content-type", b"content-encoding"})
 _HEAD: Final = "head_request"
 
@@ -49,7 +49,7 @@ class QueryNotUnderstood(InvalidRequest):
 
 
 def wants_body(scope: Scope) -> bool:
-    """Whether the body of the answer is sent at all. A response whose body costs something asks first."""
+    """Whether the body of the response is sent at all. A response whose body is costly checks this first."""
     return not scope["state"].get(_HEAD, False)
 
 
@@ -99,7 +99,7 @@ class RequestRules:
 
 
 def check_query(query_string: bytes, known: Mapping[str, bool]) -> None:
-    """Raises QueryNotUnderstood: it names something that is not `known`, or twice what may be there once."""
+    """Raises QueryNotUnderstood: a parameter is not `known`, or there twice where only one may be."""
     try:
         pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_PARAMETERS)
     except ValueError as error:
@@ -115,7 +115,7 @@ def check_query(query_string: bytes, known: Mapping[str, bool]) -> None:
 
 
 class _Conditional:
-    """`send` for the answer to a GET or HEAD, whose body may turn out not to be wanted."""
+    """`send` for the response to a GET or HEAD, whose body may turn out not to be needed."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, with_body: bool) -> None:
         self._scope = scope
@@ -152,7 +152,7 @@ class _Conditional:
 
 
 def _as_get(scope: Scope) -> Scope:
-    """A HEAD request as the routes see it: a GET whose body nobody reads, and of which no part can be asked for."""
+    """A HEAD request as the routes see it: a GET whose body is not read, and of which no range can be requested."""
     scope["state"][_HEAD] = True
     headers = [(name, value) for name, value in scope["headers"] if name not in _RANGE_HEADERS]
     return {**scope, "method": "GET", "headers": headers}
@@ -163,7 +163,7 @@ def _has_any(scope: Scope, names: frozenset[bytes]) -> bool:
 
 
 def _redirect(scope: Scope) -> Response:
-    """Relative, so that it leads back to wherever the client came in."""
+    """Relative, so that it works at whatever address the client used."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode("ascii")
     query: bytes = scope["query_string"]
     location = b"?".join(part for part in (raw.rstrip(b"/"), query) if part)

@@ -1,4 +1,4 @@
-"""Waiting well: backoff with jitter, after M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015).
+"""Backoff with jitter, after M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015), and retries.
 
 `retried` repeats one call a few times. Loops that go on until they are cancelled, and those that do something else
 between two attempts, pause with `Backoff`; the gateway's retries are in `services.gateway.upstreams.retries`.
@@ -37,8 +37,8 @@ class Backoff:
 
     @property
     def worth_telling(self) -> bool:
-        """Whether the pause given last deserves a line in the log: the first of an outage, then one in sixteen. A dozen
-        readers of one Redis would otherwise fill the log with its absence."""
+        """Whether the last pause deserves a line in the log: the first of an outage, then one in sixteen. A dozen
+        readers of one Redis would otherwise fill the log when it is down."""
         return self.attempts == 1 or self.attempts % _TELL_EVERY == 0
 
     def reset(self) -> None:
@@ -67,7 +67,7 @@ async def retried(
     first: float,
     most: float,
 ) -> T:
-    """What `call` returns; while `again` matches its outcome, that of another call, of `attempts` in all.
+    """The result of `call`; while `again` matches its outcome it is called again, `attempts` times in all.
 
     Args:
         first, most: the pauses between two calls, in seconds; see `Backoff`.

@@ -1,7 +1,7 @@
 """What is known of the routes of an application before one of them runs, read from the routes themselves.
 
-A path has one set of methods, whatever number of routes answers it: `HEAD` wherever there is `GET`, `OPTIONS`
-everywhere. A route's query parameters are those that it and its dependencies declare.
+A path has one set of methods, however many routes serve it: `HEAD` wherever there is `GET`, `OPTIONS` everywhere. A
+route's query parameters are those that it and its dependencies declare.
 """
 
 import re
@@ -22,18 +22,18 @@ _METHODS: Final = ("GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE")
 
 
 async def _any_query() -> None:
-    """Nothing to do: its presence says it all."""
+    """A marker that does nothing."""
 
 
 AnyQuery: Final = Depends(_any_query)
-"""Among the `dependencies` of a route whose callers add query parameters that are not ours to know."""
+"""Among the `dependencies` of a route whose callers add query parameters that we cannot know."""
 
 
 @dataclass(frozen=True, slots=True)
 class RouteRules:
     """What a request must keep to. `query`: the names it may use and whether each may be there more than once; None for
-    any. `json_bytes`: the most bytes of its JSON body; None when the route takes none. `unparsed`: the route looks into
-    its body itself."""
+    any. `json_bytes`: the most bytes of its JSON body; None when the route takes none. `unparsed`: the route parses its
+    body itself."""
 
     route: APIRoute
     query: Mapping[str, bool] | None
@@ -43,12 +43,12 @@ class RouteRules:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A path and what answers on it, by method; `HEAD` is answered by `GET`."""
+    """A path and what serves it, by method; `HEAD` is served by `GET`."""
 
     pattern: re.Pattern[str]
     rules: Mapping[str, RouteRules]
     allow: str
-    """As the header `Allow` says it."""
+    """The value of the header `Allow`."""
 
 
 class RouteTable:
@@ -60,13 +60,13 @@ class RouteTable:
             for route in router.routes:
                 if isinstance(route, APIRoute):
                     routes.setdefault(route.path, []).append(route)
-        # By depth, so that a request is compared with a few patterns; and not with all.
+        # By depth, so that a request is compared with a few patterns instead of all.
         self._by_depth: dict[int, list[Place]] = {}
         for path, answering in routes.items():
             self._by_depth.setdefault(path.count("/"), []).append(_place(answering))
 
     def find(self, path: str) -> Place | None:
-        """The place a path leads to, if it is one of ours. What a fixed path does not answer, a pattern may."""
+        """The place a path leads to, if it is one of ours. Methods that a fixed path lacks may come from a pattern."""
         found = [place for place in self._by_depth.get(path.count("/"), ()) if place.pattern.match(path)]
         if len(found) < 2:
             return found[0] if found else None

@@ -1,6 +1,6 @@
 """What a service is made of: its application, its connections and its background work, in one lifespan.
 
-A service's `main.py` gives settings, routers and `resources`: a context manager that makes the service's own objects,
+A service's `main.py` gives settings, routers and `resources`: a context manager that creates the service's own objects,
 puts them on `app.state` and yields its event handlers. Everything is closed in reverse order at shutdown.
 """
 

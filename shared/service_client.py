@@ -1,10 +1,10 @@
-"""Asking another service over HTTP: seldom, about little, and by questions that change nothing.
+"""Calling another service over HTTP: rarely, with small requests that change nothing.
 
-Guarantees: an answer or an error within `WITHIN_SECONDS`. A replica that cannot be reached, breaks off, stays silent
-for `ATTEMPT_SECONDS` or says that it cannot answer now is not the last word: the question is put again, to another
-address of the name where there is one.
-How: each question has a connection of its own and a fresh look at DNS, since a kept connection may lead to a replica
-that is not there any more; a connection is tried at the next address when the first is slow to accept it (RFC 8305).
+Guarantees: a response or an error within `WITHIN_SECONDS`. When a replica cannot be reached, breaks off, stays silent
+for `ATTEMPT_SECONDS` or reports that it is unavailable, the request is sent again, to another address of the name where
+there is one.
+How: each request has a connection of its own and a fresh DNS lookup, since a kept connection may lead to a replica that
+is gone; a connection is tried at the next address when the first is slow to accept it (RFC 8305).
 """
 
 import asyncio

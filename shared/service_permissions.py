@@ -1,11 +1,11 @@
-"""Which service may ask which other service for what. The one place that knows: identity issues tokens by it, and every
-internal route names the operation it is.
+"""Which service may call which operations of which other service. The only such table: identity issues tokens by it,
+and every internal route names its operation.
 
 A service exchanges its secret at identity for a token for one audience. The token's scope is the operations of the
-caller there, and nothing else: it carries no user, no role and none of a client's scopes. What is about a tenant needs
-a token of that tenant; what is about the installation (`INSTALLATION_WIDE`) needs one that names none.
+caller there, and nothing else: it carries no user, no role and none of a client's scopes. What concerns a tenant needs
+a token of that tenant; what concerns the installation (`INSTALLATION_WIDE`) needs one that names no tenant.
 
-Routes. `shared.http` lets services in at `/internal` alone and clients everywhere but there. A route under `/internal`
+Routes. `shared.http` lets services in only at `/internal`, and clients everywhere else. A route under `/internal`
 takes `operation(...)` as a dependency; those of identity that take a secret instead, and its public keys, are the only
 exceptions, and `tests/isolation/test_service_access.py` holds every service to that.
 """
@@ -31,13 +31,13 @@ class Operation(StrEnum):
     HOLD_COPIES = "copies.hold"
 
 
-# About no tenant: a token for these names none, and a token that names one is not good for these.
+# These concern no tenant: a token for them names none, and a token that names one is not valid for them.
 INSTALLATION_WIDE: Final = frozenset({Operation.MANAGE_DEAD_LETTERS, Operation.HOLD_COPIES})
 
 Table = Mapping[str, Mapping[str, frozenset[Operation]]]
 
 # The name among identity's service secrets that stands for the people who run the installation, and the subject of
-# their tokens, which are about no tenant.
+# their tokens, which concern no tenant.
 OPERATOR: Final = "operator"
 
 SERVICE_ACCESS: Final[Table] = {
@@ -57,6 +57,6 @@ SERVICE_ACCESS: Final[Table] = {
 
 
 def operations_of(caller: str, audience: str, *, installation_wide: bool) -> frozenset[Operation]:
-    """What `caller` may ask of `audience`, about a tenant or about the installation; empty for nothing."""
+    """What `caller` may do at `audience`, for a tenant or for the installation; may be empty."""
     allowed = SERVICE_ACCESS.get(caller, {}).get(audience, frozenset())
     return allowed & INSTALLATION_WIDE if installation_wide else allowed - INSTALLATION_WIDE

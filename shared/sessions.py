@@ -1,6 +1,6 @@
-"""One request, one transaction: the sessions that routers ask for, and what a request is told when Postgres is away.
+"""One request, one transaction: the sessions that routers depend on, and the response when Postgres is down.
 
-A transaction is committed before its answer is sent: the dependencies have function scope.
+A transaction is committed before its response is sent: the dependencies have function scope.
 """
 
 from collections.abc import AsyncIterator
@@ -56,7 +56,7 @@ SystemSession = Annotated[AsyncSession, Depends(_system_session, scope="function
 
 
 async def _on_database_error(request: Request, error: Exception) -> Response:
-    """Postgres away, too slow or out of connections is a 503 that says when to come back, never a 500."""
+    """Postgres down, too slow or out of connections is a 503 that says when to come back, never a 500."""
     if isinstance(error, DBAPIError) and not is_outage(error):
         _log.error("request_crashed", path=loggable_path(request.scope["path"]), exc_info=error)
         return problem_of(request, QuarryError())

@@ -1,7 +1,7 @@
 """Settings of a service: environment variables `QUARRY_<SERVICE>_<NAME>`, or `..._FILE` naming a file with the value.
 
-A secret has no default. A missing one stops the start with a sentence that names the variable, instead of a service
-that runs open.
+A secret has no default. A missing one stops the start with a message that names the variable; the service never runs
+unprotected.
 """
 
 import os
@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 
 class Role(StrEnum):
-    """What a process of a service does; one image is scaled apart by naming a subset."""
+    """What a process of a service does; naming a subset scales parts of one image separately."""
 
     HTTP = "http"
     EVENTS = "events"
@@ -69,7 +69,7 @@ class ServiceSettings(BaseSettings):
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *args: Any, **kwargs: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` found counts: by itself pydantic-settings also reads `DATABASE_URL`, without any prefix."""
+        """Only what `load` found counts: on its own pydantic-settings also reads `DATABASE_URL`, without any prefix."""
         return (init_settings,)
 
     def __init__(self, **values: object) -> None:

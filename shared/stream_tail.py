@@ -1,6 +1,6 @@
 """Reading a stream without a group: every process sees every entry from now on.
 
-Guarantees: whoever reads is told when entries may have been missed. Does not guarantee: that none were.
+Guarantees: the reader is told when entries may have been missed. Does not guarantee: that none were.
 Fails by: waiting, with backoff; `on_gap` says so.
 """
 
@@ -31,10 +31,10 @@ async def follow(
     """Read `stream` without a group until cancelled: from its present end, and on from the last entry seen.
 
     Args:
-        redis: a `reader_client`, or one whose answers may take longer than `block_ms`.
+        redis: a `reader_client`, or a client whose reads may take longer than `block_ms`.
         on_entry: called with each entry's id and fields; must not block.
-        on_gap: called when entries may have been missed: reading was interrupted, or Redis began another life.
-        on_read: called after every read that Redis answered, if with nothing: all entries until now were passed on.
+        on_gap: called when entries may have been missed: reading was interrupted, or Redis was restarted.
+        on_read: called after every successful read, also an empty one: all entries until now were passed on.
         block_ms: how long a read waits for entries.
     """
     backoff = Backoff(first=0.1, most=2.0)
@@ -62,7 +62,7 @@ async def follow(
 
 
 def _entries_of(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """The entries of an XREAD of one stream; redis-py answers a list, a dict or nothing, by protocol version."""
+    """The entries of an XREAD of one stream; redis-py returns a list, a dict or nothing, by protocol version."""
     if not answer:
         return []
     streams = answer.values() if isinstance(answer, dict) else (entries for _, entries in answer)

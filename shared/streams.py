@@ -34,10 +34,10 @@ async def make_groups(redis: Redis, stream: str, groups: Iterable[str]) -> None:
 
 
 async def trim(redis: Redis, stream: str, groups: Iterable[str], *, keep: timedelta = KEEP_ENTRIES) -> int:
-    """Remove what every group has acknowledged and is older than `keep`; the number of entries removed.
+    """Remove what every group has acknowledged and is older than `keep`; returns the number of entries removed.
 
-    Nothing while one of `groups` is missing: it will read from the beginning. `keep` is for those who read without a
-    group. Groups that nobody expects count too.
+    Removes nothing while one of `groups` is missing: it will read from the beginning. `keep` is for readers without a
+    group. Unexpected groups count too.
     """
     try:
         found: Any = await redis.xinfo_groups(stream)

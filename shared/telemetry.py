@@ -3,7 +3,7 @@
 One trace follows a request from the gateway through HTTP (`traceparent` header), the outbox row, the stream entry, the
 job row and the SSE frame: each hop stores `current_traceparent()` and the next one continues it with `span(...)`.
 Logs are structured; every line carries the trace id and whatever `bind(...)` has added for the work at hand.
-Whatever a client chose, no value of a line is longer than `MOST_LOGGED` characters and none of a span longer than
+Whatever a client sends, no value of a line is longer than `MOST_LOGGED` characters and none of a span longer than
 `MOST_OF_A_SPAN`.
 """
 
@@ -28,7 +28,7 @@ from shared.settings import LogFormat, ServiceSettings
 
 MOST_LOGGED: Final = 1000
 MOST_OF_A_SPAN: Final = 1000
-# Of a stack trace its end counts, where the error is.
+# Only the end of a stack trace is kept, where the error is.
 MOST_OF_A_STACK_TRACE: Final = 16_000
 
 _PROPAGATOR = TraceContextTextMapPropagator()
@@ -56,7 +56,7 @@ def configure(settings: ServiceSettings) -> None:
             span_limits=SpanLimits(max_attribute_length=MOST_OF_A_SPAN),
         )
         if settings.otlp_endpoint:
-            # Imported where spans leave the process: it takes 4 MB.
+            # Imported only where spans are exported: it takes 4 MB.
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
 
             exporter = OTLPSpanExporter(endpoint=f"{settings.otlp_endpoint.rstrip('/')}/v1/traces")
@@ -87,7 +87,7 @@ def span(
     attributes: Mapping[str, str | int | float | bool] | None = None,
 ) -> Iterator[Span]:
     """A span as a block; `parent` is a `traceparent` from elsewhere, and an empty one begins a trace of its own. An
-    exception marks the span failed and goes on."""
+    exception marks the span as failed and propagates."""
     context = None if parent is None else _PROPAGATOR.extract({"traceparent": parent}, Context())
     with _TRACER.start_as_current_span(name, context=context, kind=kind, attributes=dict(attributes or {})) as current:
         yield current

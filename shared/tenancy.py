@@ -168,8 +168,8 @@ class Database:
         """One transaction bound to one tenant: committed at the end of the block, rolled back on any exception.
 
         Args:
-            within: a transaction that goes on after this one; holders of copies are waited for at its end, since
-                nobody should wait for them with rows locked.
+            within: a transaction that goes on after this one; holders of copies are waited for at its end, since no
+                request should wait for them while it has rows locked.
         """
         session = self._runtime(info={"tenant_id": tenant_id, "backlog": self.backlog})
         async with self._transaction(session, within):
@@ -183,7 +183,7 @@ class Database:
 
     @asynccontextmanager
     async def leases(self) -> AsyncIterator[AsyncSession]:
-        """As `system`, for those whom requests wait for."""
+        """As `system`, for work that requests wait for."""
         async with self._transaction(self._leases(info={"backlog": self.backlog})) as session:
             yield session
 
@@ -198,7 +198,7 @@ class Database:
             await (BEFORE_EVENTS if announces else BEFORE_COMMIT).reach()
             await session.commit()
         except BaseException:
-            # Whoever is cancelled does not stay for it: the connection must not keep the transaction.
+            # A cancelled task does not wait for it: the connection must not keep the transaction.
             await asyncio.shield(asyncio.create_task(session.close()))
             raise
         # It has no connection any more, so there is nothing to wait for.

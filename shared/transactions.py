@@ -1,9 +1,9 @@
 """Transactions on behalf of one request: of its tenant, of another one, or of the system role.
 
-Most requests need one, and ask for it in their router (`shared.sessions`). What moves bytes takes several short ones,
-none open while bytes are on their way. What spans tenants or makes one (sign-in, new tenants, accepted invitations)
-takes one for each tenant and role: such a flow orders its steps so that a crash between two of them leaves a state the
-next attempt completes.
+Most requests need one, and ask for it in their router (`shared.sessions`). Requests that transfer bytes take several
+short ones, none open during the transfer. Requests that span tenants or create one (sign-in, new tenants, accepted
+invitations) take one for each tenant and role: they order their steps so that a crash between two of them leaves a
+state the next attempt completes.
 """
 
 import uuid
@@ -19,7 +19,7 @@ from shared.resilience import answered_within
 from shared.telemetry import bind
 from shared.tenancy import Database
 
-# The system role may take long over work that nobody waits for; a request may not.
+# The system role may take long over background work; a request may not.
 SYSTEM_SECONDS: Final = 5.0
 
 

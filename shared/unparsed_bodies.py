@@ -1,4 +1,4 @@
-"""JSON bodies that a route parses itself: when many arrive at once, that is work like any other, and takes turns.
+"""JSON bodies that a route parses itself: when many arrive at once, parsing them takes turns like other work.
 
     router = APIRouter(route_class=UnparsedRoute)
 
@@ -7,9 +7,9 @@
         async with turns.turn(tenant_id):
             made = await thing.parsed()
 
-Guarantees: such a route is described, bounded and answered as one that takes a `Thing`. What costs as much as the body
-is large happens in `parsed`, and the event loop has seen to others before it returns.
-Does not guarantee: the order of refusals. Who calls is known before what the body holds.
+Guarantees: such a route is documented and bounded as one that takes a `Thing`, and gives the same errors. What costs as
+much as the body is large happens in `parsed`, and the event loop runs other tasks before it returns.
+Does not guarantee: the order of refusals. The caller is known before the body's content.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ class Unparsed(Generic[M]):
         self._model = model
 
     async def parsed(self) -> M:
-        """Hold a turn meanwhile.
+        """Parse the body, while holding a turn.
 
         Raises:
-            RequestValidationError, InvalidRequest, TooLarge: as before a route that takes an `M`.
+            RequestValidationError, InvalidRequest, TooLarge: as for a route that takes an `M`.
         """
         try:
             return self._parse()
@@ -82,7 +82,7 @@ class _BytesRequest(Request):
 
 
 def _loaded(body: bytes) -> Any:
-    """What FastAPI makes of a JSON body, and says of one that is none."""
+    """Parses JSON as FastAPI does, with the same errors."""
     try:
         return json.loads(body)
     except json.JSONDecodeError as error:

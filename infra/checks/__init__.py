@@ -1,1 +1,1 @@
-"""Checks of the source that no general linter knows; part of `uv run lint`."""
+"""Checks of the source that no general linter has; part of `uv run lint`."""

@@ -3,8 +3,8 @@
     python -m infra.checks.failpoints
 
 A *site* is a call of one of `SITES`. The function it stands in has to reach a failpoint, and every declared failpoint
-has to be reached; `EXEMPT` names the modules and functions that need none, with the reason. Writing an outbox row is no
-site: it is part of the transaction whose commit is one.
+has to be reached; `EXEMPT` names the modules and functions that need none, with the reason. Writing an outbox row is
+not a site: it is part of the transaction whose commit is one.
 """
 
 import ast
@@ -73,7 +73,7 @@ def _calls(function: Function, attributes: set[str]) -> Iterator[tuple[ast.Call,
 
 
 def _is_session(node: ast.expr) -> bool:
-    """Other things begin as well."""
+    """Other objects have a `begin` as well."""
     return isinstance(node, ast.Name) and node.id in _SESSIONS
 
 

@@ -1,7 +1,7 @@
 """`docs/asyncapi.json`: the same contracts for programs, as AsyncAPI 3.0 (https://www.asyncapi.com/docs/reference).
 
 Channels are streams, messages are kinds of entry, operations are what each service sends, receives in a group, or
-follows without one. What AsyncAPI has no word for is in `x-` members: the field of a stream entry that holds the
+follows without one. What AsyncAPI cannot express is in `x-` members: the field of a stream entry that holds the
 payload (`x-stream-field`) and the consumer group of an operation (`x-consumer-group`, null for a follower).
 """
 

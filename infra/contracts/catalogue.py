@@ -24,14 +24,14 @@ Schema = dict[str, Any]
 
 
 class ContractError(RuntimeError):
-    """Something is declared that cannot be documented; says what is missing."""
+    """Something is declared that cannot be documented; the message says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
     """One kind of stream entry.
 
-    `kind` is the event's type, or the stream's name for what is no event; `field` is where the entry holds it. `what`,
+    `kind` is the event's type, or the stream's name if it is no event; `field` is where the entry holds it. `what`,
     `sent` and `whom` are the paragraphs of the docstring, `example` is what the entry holds, as an object.
     """
 
@@ -63,7 +63,7 @@ def published_events() -> list[type[Event]]:
 
 
 def messages(golden: Path) -> list[Message]:
-    """Everything that is told, events first.
+    """Every kind of message, events first.
 
     Raises:
         ContractError: a docstring, the docstring of a field, or a golden file is missing.
@@ -75,7 +75,7 @@ def schema_of(model: type[BaseModel]) -> Schema:
     """The JSON schema of what `model` reads: fields that may be missing are not required.
 
     Raises:
-        ContractError: a field says nothing of itself.
+        ContractError: a field has no description.
     """
     schema = model.model_json_schema(mode="validation")
     for name, field in schema["properties"].items():
@@ -86,7 +86,7 @@ def schema_of(model: type[BaseModel]) -> Schema:
 
 
 def envelope_schema() -> Schema:
-    """The JSON schema of an envelope as it is written: what has no value is left out instead of null."""
+    """The JSON schema of an envelope as it is written: attributes without a value are left out instead of null."""
     schema = schema_of(Envelope)
     required = [name for name, field in Envelope.model_fields.items() if field.is_required() or field.default]
     for field in schema["properties"].values():

@@ -16,7 +16,7 @@ from infra.contracts.page import page
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The command; answers with its exit status: 1 when something is stale, or cannot be documented."""
+    """The command; returns its exit status: 1 when something is stale, or cannot be documented."""
     parser = argparse.ArgumentParser(prog="contracts", description="Write docs/events.md and docs/asyncapi.json.")
     parser.add_argument("--check", action="store_true", help="write nothing; fail when one of them is stale")
     check: bool = parser.parse_args(arguments).check

@@ -1,9 +1,9 @@
-"""Connections to one address passed on to another, for the development sign-in.
+"""Forwards connections on one address to another, for the development sign-in.
 
     python -m infra.docker.forward 127.0.0.1:9400 oidc:9400
 
-A provider has one address for everybody. The browser's is on loopback of the machine; for identity the same address is
-loopback of its container, where this process listens. Nothing is read, changed or kept; a connection that one side
+A provider has one address for all clients. The browser's is on loopback of the machine; for identity the same address
+is loopback of its container, where this process listens. Nothing is read, changed or kept; a connection that one side
 ends is ended on the other.
 """
 
@@ -17,7 +17,7 @@ _READ_BYTES = 64 * 1024
 
 
 async def forward(listen: str, target: str) -> None:
-    """Pass connections on until told to stop by SIGTERM or SIGINT."""
+    """Forward connections until told to stop by SIGTERM or SIGINT."""
     host, port = _address(listen)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

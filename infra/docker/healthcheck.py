@@ -1,4 +1,4 @@
-"""Whether a service in this container takes requests: exit status 0 when `/readyz` answers 200.
+"""Whether a service in this container takes requests: exit status 0 when `/readyz` returns 200.
 
     python -I -S healthcheck.py [PORT [PATH]]
 

@@ -1,16 +1,16 @@
-"""The secrets of the system in containers: one file each, with the value as its reader wants it.
+"""The secrets of the system in containers: one file each, with the value in the form its reader expects.
 
     uv run secrets [--dev [ISSUER]] [--folder FOLDER]
 
 Makes what is missing in `.quarry/secrets` (`QUARRY_SECRETS` names another folder) and says what it made, never a value.
-Nothing that is there is replaced, with one exception: files made of others (`derive`) follow those, and the rights that
+Existing files are not replaced, with one exception: files made of others (`derive`) follow those, and the rights that
 this version of Quarry gives its accounts. To replace a secret delete its file; docs/operating.md says what has to be
 restarted then. The superuser's password is set when Postgres makes its data folder, and at no other time.
 
 `docker-compose.yml` mounts single files into containers of several accounts, so the files are readable by all (0444)
-and their folder by its owner alone (0700): on this machine the folder guards them.
+and their folder by its owner alone (0700): on this machine the folder protects them.
 
-`--dev` tells identity of the development sign-in, which lets anyone in as anyone (`docker compose --profile dev up`).
+`--dev` adds the development sign-in to identity, which lets anyone in as anyone (`docker compose --profile dev up`).
 """
 
 import argparse
@@ -58,7 +58,7 @@ def made() -> dict[str, Callable[[], str]]:
 
 
 def derive(found: Mapping[str, str]) -> dict[str, str]:
-    """What other secrets, and nothing else, decide.
+    """The files that follow from other secrets alone.
 
     Raises:
         SecretsError: one of them is not what it should be.
@@ -87,16 +87,16 @@ def derive(found: Mapping[str, str]) -> dict[str, str]:
 
 
 def names() -> list[str]:
-    """Every file there is after `write`."""
+    """Every file that exists after `write`."""
     examples = {name: make() for name, make in made().items()}
     return sorted({*examples, *derive(examples)})
 
 
 def write(folder: Path, *, dev_issuer: str | None = None) -> list[str]:
-    """Make what is missing; gives a line for each file made or brought up to date.
+    """Make what is missing; returns a line for each file made or brought up to date.
 
     Args:
-        dev_issuer: address of the development sign-in, if identity is to know it.
+        dev_issuer: address of the development sign-in, if identity is to accept it.
 
     Raises:
         SecretsError: a file cannot be used as it is.
@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _with_dev_provider(providers: str, issuer: str) -> str | None:
-    """The providers with the development sign-in among them; None when it is there already."""
+    """The providers including the development sign-in; None when it is there already."""
     try:
         known = json.loads(providers)
         if any(provider["name"] == "dev" for provider in known):
@@ -172,7 +172,7 @@ def _password(name: str, found: Mapping[str, str]) -> str:
 
 
 def _put(path: Path, value: str) -> None:
-    """Write a file that is there as a whole or not at all. Containers that have it mounted keep the one before."""
+    """Write a file completely or not at all. Containers that have it mounted keep the one before."""
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(value)

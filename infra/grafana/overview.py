@@ -1,4 +1,4 @@
-"""The first board: how the whole system does, in the order in which an operator asks.
+"""The first board: the state of the whole system, in the order in which an operator asks.
 
     python -m infra.grafana.overview        writes boards/quarry.json, which Grafana loads
 

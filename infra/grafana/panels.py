@@ -1,4 +1,4 @@
-"""A board as data, and how Grafana wants it written (dashboard JSON model, schema 39)."""
+"""A board as data, and its JSON for Grafana (dashboard JSON model, schema 39)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _PROMETHEUS: Final = {"type": "prometheus", "uid": "prometheus"}
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """An expression, and what its lines are called: `{{label}}` is replaced by the label's value."""
+    """An expression, and the name of its lines: `{{label}}` is replaced by the label's value."""
 
     expression: str
     legend: str = ""
@@ -19,7 +19,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Lines over time. `warn` is the value from which it is red; `explained` says what to make of it."""
+    """Lines over time. `warn` is the value from which it is red; `explained` says how to read it."""
 
     title: str
     queries: Sequence[Query]
@@ -36,7 +36,7 @@ class Row:
 
 
 def board(title: str, uid: str, rows: Sequence[Row], *, variable: str, values: str) -> dict[str, Any]:
-    """The JSON of a board; `variable` is chosen from what the expression `values` gives."""
+    """The JSON of a board; `variable` is chosen from the values of the expression `values`."""
     panels: list[dict[str, Any]] = []
     top = 0
     for row in rows:

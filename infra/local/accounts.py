@@ -37,7 +37,7 @@ def server_account() -> Account | None:
     """
     if os.geteuid() != 0:
         return None
-    # Another stack may be making the same account: the system's lock on its account files turns one of the two away.
+    # Another stack may be making the same account: the system's lock on its account files then refuses one of the two.
     problem = "it did not appear"
     for _ in range(20):
         try:

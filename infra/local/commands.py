@@ -19,7 +19,7 @@ def dev() -> None:
     sys.exit(dev_command.main())
 
 
-# Tests of the whole system. Their coverage is not measured: it is for a part's own tests.
+# Tests of the whole system. Their coverage is not measured: coverage is for a part's own tests.
 _WHOLE_SYSTEM = ("tests/faults", "tests/flows", "tests/isolation")
 
 _MEASURING = (
@@ -30,12 +30,12 @@ _MEASURING = (
 
 
 def test() -> None:
-    """Tests side by side, first those of each part, then those of the whole system; or pytest with the arguments given.
+    """Run tests in parallel, first of each part, then of the whole system; or pytest with the arguments given.
 
     `--coverage` runs those of each part and holds branch coverage to its floor, which takes half as long again.
-    `--isolation` runs what attacks the isolation of tenants, and prints the matrix of endpoints and attackers; `--long`
-    the faults that take their time, and `--containers` what needs a Docker engine, which both are left out otherwise.
-    `--system URL` runs the flows of clients on a system that runs already.
+    `--isolation` runs the attacks on the isolation of tenants, and prints the matrix of endpoints and attackers;
+    `--long` the faults that take long, and `--containers` those that need a Docker engine; both are left out otherwise.
+    `--system URL` runs the flows of clients on a system that is running already.
     """
     if sys.argv[1:2] == ["--system"]:
         if not sys.argv[2:]:
@@ -46,7 +46,7 @@ def test() -> None:
         # In one process: the matrix is counted in memory.
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", *sys.argv[2:]))
     if sys.argv[1:2] == ["--long"]:
-        # Two at a time, for they mostly wait for what is frozen or away; what measures time comes after them, alone.
+        # Two at a time, for they mostly wait for frozen or stopped processes; what measures time comes after, alone.
         long = (sys.executable, "-m", "pytest", "-m", "long and not containers")
         side_by_side = ("-n", "2", "--dist", "loadfile", *(f"--ignore={path}" for path in _MEASURING))
         sys.exit(_call(*long, *side_by_side, *sys.argv[2:]) or _call(*long, *_MEASURING, *sys.argv[2:]))
@@ -54,12 +54,12 @@ def test() -> None:
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *sys.argv[2:]))
     if sys.argv[1:] and sys.argv[1] != "--coverage":
         sys.exit(_call(sys.executable, "-m", "pytest", *sys.argv[1:]))
-    # By file, since a file's tests share what is dear to make; in the order of the tree, which has long ones early.
+    # By file, since a file's tests share expensive setup; in the order of the tree, which has long ones early.
     chosen = (sys.executable, "-m", "pytest", "-m", "not long and not containers")
     side_by_side = ("--dist", "loadfile", "--no-loadscope-reorder")
     alone = os.environ.get("QUARRY_TEST_SERVERS") == "external"
     cores = min(4, os.cpu_count() or 1)
-    # One more than there are cores, for tests wait a good part of their time; whole systems wait for nothing.
+    # One more than there are cores, for these tests wait much of their time; whole systems do not.
     parts, systems = ("-n1", "-n1") if alone else (f"-n{cores + 1}", f"-n{cores}")
     others = [f"--ignore={folder}" for folder in _WHOLE_SYSTEM]
     if sys.argv[1:2] == ["--coverage"]:
@@ -68,7 +68,7 @@ def test() -> None:
 
 
 def lint() -> None:
-    """ruff, the formatter's opinion, import contracts and stale documents; all, even when the first one fails."""
+    """ruff, the formatter, import contracts and stale documents; all, even when the first one fails."""
     checks = (
         (_tool("ruff"), "check", "."),
         (_tool("ruff"), "format", "--check", "."),
@@ -80,7 +80,7 @@ def lint() -> None:
 
 
 def contracts() -> None:
-    """Documents of what services tell each other; `--check` only says which are stale."""
+    """Documents of the contracts between services; `--check` only says which are stale."""
     sys.exit(_call(sys.executable, "-m", "infra.contracts", *sys.argv[1:]))
 
 
@@ -105,7 +105,7 @@ def faults() -> None:
 
 
 def fuzz() -> None:
-    """Two tenants at once, with whatever requests chance and the API's own document make; arguments are passed on."""
+    """Two tenants at once, with requests made by chance and from the API's own document; arguments are passed on."""
     sys.exit(_call(sys.executable, "-m", "tests.isolation.fuzz", *sys.argv[1:]))
 
 
@@ -115,7 +115,7 @@ def secrets() -> None:
 
 
 def mutate() -> None:
-    """Guards removed one at a time, to see the tests notice; arguments are passed on."""
+    """Guards removed one at a time, to see that tests fail; arguments are passed on."""
     sys.exit(_call(sys.executable, "-m", "tests.isolation.mutations", *sys.argv[1:]))
 
 
@@ -157,5 +157,5 @@ def _call(*command: str) -> int:
         try:
             return process.wait()
         except KeyboardInterrupt:
-            # The command got it as well and decides when to end.
+            # The command got the signal as well and decides when to end.
             continue

@@ -10,7 +10,7 @@ from shared.topology import SERVICES
 _WIDTH = max(len(name) for name in (*SERVICES, "postgres", "migrate"))
 _COLOURS = (36, 32, 35, 33, 34, 96, 92, 95, 93, 94)
 
-# The everyday talk: starts and ends, checkpoints, statements that a service expected to fail.
+# Routine lines: starts and ends, checkpoints, statements that a service expected to fail.
 _EVERYDAY: Mapping[str, re.Pattern[str]] = {
     "postgres": re.compile(r"\t|(LOG|ERROR|DETAIL|HINT|STATEMENT|CONTEXT|QUERY): |FATAL:  the database system is"),
     "redis": re.compile(r".* \* |.*Memory overcommit|.*signal-handler|.*ready to exit"),
@@ -34,7 +34,7 @@ class Console:
         self._numbers: dict[str, int] = {}
 
     def line(self, name: str, text: str) -> None:
-        """A line of a process; its everyday lines are left out."""
+        """A line of a process; its routine lines are left out."""
         if not _EVERYDAY.get(name, _EVERYDAY_OF_SERVICES).match(text):
             self.say(text, name=name)
 

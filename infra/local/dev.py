@@ -1,8 +1,8 @@
 """`uv run dev`: the whole system in the foreground, restarted on change, until Ctrl-C.
 
-Order: servers, migrations (when there are new ones), services, first tenant. Backwards at the end; a second Ctrl-C does
-not wait. What ends by itself is started again; PostgreSQL, Redis or the provider failing five times in a row ends
-everything with status 1.
+Order: servers, migrations (when there are new ones), services, first tenant. The reverse at the end; a second Ctrl-C
+does not wait. A process that ends by itself is started again; when PostgreSQL, Redis or the provider fails five times
+in a row, everything ends with status 1.
 """
 
 import asyncio
@@ -117,7 +117,7 @@ async def _reload(root: Path, supervised: Mapping[str, Supervised], console: Con
 
 
 async def _welcome(stack: Stack, services: Mapping[str, ServiceProcess], console: Console, began: float) -> None:
-    """Wait for all services, make sure of the first tenant and say where everything is."""
+    """Wait for all services, make sure of the first tenant and print where everything is."""
     await _all_ready(services, console)
     gateway = services["gateway"]
     await _first_tenant(stack, gateway)
@@ -146,7 +146,7 @@ async def _all_ready(services: Mapping[str, ServiceProcess], console: Console) -
 
 
 async def _first_tenant(stack: Stack, gateway: ServiceProcess) -> None:
-    """Tenant `dev` with an API key that works, and `dev.json` that tells them."""
+    """Make tenant `dev` with an API key that works, and `dev.json` that holds them."""
     known = read_json(stack.home.dev_json)
     key = str(known.get("api_key", ""))
     status = await http_status(gateway.port, "/v1/me", headers={"Authorization": f"Bearer {key}"}) if key else None
@@ -170,7 +170,7 @@ async def _make_tenant(stack: Stack) -> Mapping[str, object]:
         status = await process.wait()
     finally:
         await process.stop()
-    # Its log lines come first; the answer holds the key and is shown to nobody.
+    # Its log lines come first; the last line holds the key and is not printed.
     answers = [json.loads(line) for line in process.log if line.startswith('{"') and '"api_key"' in line]
     if status != 0 or not answers:
         raise ProcessError(f"the tenant {DEV_TENANT!r} cannot be made (status {status}):\n{process.tail(30)}")

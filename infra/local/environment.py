@@ -1,4 +1,4 @@
-"""The environment of each service in the embedded stack; the one place that knows which setting gets which value.
+"""The environment of each service in the embedded stack; the only place that gives settings their values.
 
 Secrets are passed as `..._FILE`. What the stack decides (addresses, roles, secrets) wins over the caller's environment;
 what it merely suggests (log format, model folder) does not.
@@ -63,7 +63,7 @@ def database_url(home: Home, postgres: Postgres, service: str, access: Access, d
 
 
 def process_environment(home: Home, base: Mapping[str, str]) -> dict[str, str]:
-    """What every process of the stack gets, with the mark by which a left-over one is found."""
+    """What every process of the stack gets, with the mark by which left-over ones are found."""
     # Without bytecode each of the five services compiles the same libraries at each start, for ten seconds and more.
     return {**base, SUPERVISED: str(home.folder), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": ""}
 

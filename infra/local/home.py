@@ -57,14 +57,14 @@ class Home:
         """Make the folders that services write to.
 
         Raises:
-            HomeError: the folder belongs to somebody else.
+            HomeError: the folder belongs to another user.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.folder.stat().st_uid != os.geteuid():
             raise HomeError(
                 f"{self.folder} belongs to another user: run as that user, or set QUARRY_HOME to a folder of your own"
             )
-        # Root's PostgreSQL runs as another account, which has to pass through, not to look around.
+        # Root's PostgreSQL runs as another account, which has to pass through, but not list.
         self.folder.chmod(0o711 if os.geteuid() == 0 else 0o700)
         for folder in (self.redis, self.blobs, self.vectors, self.models):
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -98,7 +98,7 @@ class Home:
         """Hold the folder.
 
         Raises:
-            HomeBusyError: somebody else does.
+            HomeBusyError: another stack does.
         """
         handle = os.open(self.folder / "dev.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

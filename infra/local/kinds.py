@@ -1,7 +1,7 @@
-"""What a stack asks of its PostgreSQL and its Redis, whoever runs them.
+"""What a stack needs of its PostgreSQL and its Redis, however they are run.
 
-`uv run dev` runs them itself, as processes from wheels (`infra.local.servers`). Tests may have them run in containers,
-or be given some that run already (`tests.support.servers`). Addresses of all kinds differ in nothing but the URL.
+`uv run dev` runs them itself, as processes from wheels (`infra.local.servers`). Tests may run them in containers, or
+use some that run already (`tests.support.servers`). Addresses of all kinds differ only in the URL.
 """
 
 import signal
@@ -16,14 +16,14 @@ from infra.redis.acl import OPERATOR
 
 
 class ServerProcess(Protocol):
-    """The program of a server, and what is done to it when faults are tested."""
+    """The program of a server, and what fault tests do to it."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def pid(self) -> int | None:
-        """Number of its first process on this machine, while it runs."""
+        """Id of its first process on this machine, while it runs."""
 
     @property
     def running(self) -> bool: ...
@@ -36,7 +36,7 @@ class ServerProcess(Protocol):
     def log(self) -> list[str]: ...
 
     async def wait(self) -> int:
-        """Wait for its end; gives the exit status."""
+        """Wait for its end; returns the exit status."""
 
     async def stop(self) -> int | None:
         """Ask it to end, then insist."""
@@ -48,12 +48,12 @@ class ServerProcess(Protocol):
         """`kill -9`, without waiting for the end."""
 
     def freeze(self) -> None:
-        """No process of the server runs on, no connection is closed."""
+        """Stop all processes of the server, without closing a connection."""
 
     def thaw(self) -> None: ...
 
     def say(self, line: str) -> None:
-        """Add a line of one's own to the log."""
+        """Add a line of the caller's own to the log."""
 
     def tail(self, lines: int = 12) -> str: ...
 
@@ -65,7 +65,7 @@ class Server(Protocol):
     def process(self) -> ServerProcess: ...
 
     async def start(self) -> None:
-        """Start it and wait until it is of use.
+        """Start it and wait until it is usable.
 
         Raises:
             ProcessError: it does not come up.
@@ -74,7 +74,7 @@ class Server(Protocol):
     async def stop(self) -> None: ...
 
     async def close(self) -> None:
-        """Stop it for good. What is kept for another stack is in the home; nothing stays elsewhere."""
+        """Stop it for good. What the next stack needs is in the home; nothing stays elsewhere."""
 
 
 class Postgres(Server, Protocol):
@@ -90,7 +90,7 @@ class Postgres(Server, Protocol):
 
 class Redis(Server, Protocol):
     def url(self, database: int = 0, *, user: str = OPERATOR) -> str:
-        """Address with the credentials of `user`: a service, or the operator, who may do everything."""
+        """Address with the credentials of `user`: a service, or the operator, who has every right."""
 
     async def erase(self) -> None:
         """Forget all data; the server is not running."""

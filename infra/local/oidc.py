@@ -3,8 +3,8 @@
     python -m infra.local.oidc --port 9400 --user '{"sub": "dev-user", "email": "dev@example.test"}'
 
 The provider is `oidc-provider-mock`, which accepts every client and ignores PKCE. This module adds PKCE (RFC 7636, S256
-only) as a strict provider has it: an authorization request without a challenge is refused, a code is redeemed by the
-verifier of its challenge or not at all, and a failed attempt uses the code up.
+only) as a strict provider has it: an authorization request without a challenge is refused, a code is redeemed only with
+the verifier of its challenge, and a failed attempt uses the code up.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def make_app(users: list[dict[str, str]]) -> Flask:
 
 
 def _know_everybody(app: Flask) -> None:
-    """Whoever signs in under a new name has an address of that name, verified: without one no invitation is theirs."""
+    """Give a user who signs in under a new name a verified address of that name: without one it cannot be invited."""
 
     def introduce() -> None:
         sub = request.form.get("sub", "") if request.path == _AUTHORIZE_PATH and request.method == "POST" else ""

@@ -11,7 +11,7 @@ HOST = "127.0.0.1"
 
 def is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do it: connections of an earlier run that still linger are no obstacle.
+        # As servers do it: lingering connections of an earlier run are no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
@@ -21,9 +21,9 @@ def is_free(port: int) -> bool:
 
 
 def allocate(memory: Path, wanted: Mapping[str, int | None]) -> dict[str, int]:
-    """A port for each name: the wanted one, else the remembered one, else any, whichever is first found free.
+    """A port for each name: the wanted one, else the remembered one, else any; the first that is free.
 
-    The answer is remembered in the file `memory`. Nothing holds a port until its server binds it.
+    The result is remembered in the file `memory`. Nothing holds a port until its server binds it.
     """
     remembered = read_json(memory)
     ports: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Is it up? One question and one answer over a fresh connection, without a client library to import first."""
+"""Is it up? One request and one response over a fresh connection, without a client library to import first."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 async def http_status(
     port: int, path: str, *, headers: Mapping[str, str] | None = None, within: float = 3.0
 ) -> int | None:
-    """Status of `GET path` on loopback; None when nobody answers in time."""
+    """Status of `GET path` on loopback; None when there is no response in time."""
     lines = [f"GET {path} HTTP/1.1", f"Host: {HOST}:{port}", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     request = "\r\n".join([*lines, "", ""]).encode("ascii")
@@ -23,7 +23,7 @@ async def http_status(
 
 
 async def redis_answers(socket: Path, credentials: tuple[str, str] | None = None, *, within: float = 3.0) -> bool:
-    """Whether the server at a Unix socket answers PING with PONG, which it does not while it loads its data.
+    """Whether the server at a Unix socket replies to PING with PONG, which it does not while it loads its data.
 
     Args:
         credentials: user and password, for a server that asks for them.
@@ -44,7 +44,7 @@ def _redis_command(*words: str) -> bytes:
 async def _lines(
     connect: Callable[[], Awaitable[_Streams]], request: bytes, count: int, within: float
 ) -> Sequence[bytes]:
-    """The first lines that come back; none when nobody is there or they do not come in time."""
+    """The first lines of the reply; none when there is no server or they do not come in time."""
     try:
         return await asyncio.wait_for(_exchange(connect, request, count), within)
     except OSError:  # TimeoutError is one
@@ -61,7 +61,7 @@ async def _exchange(connect: Callable[[], Awaitable[_Streams]], request: bytes, 
 
 
 async def eventually(condition: Callable[[], bool], *, within: float, every: float = 0.02) -> bool:
-    """Whether `condition` comes true in time; asked again and again, for what announces itself to nobody."""
+    """Whether `condition` becomes true in time; polled, for what sends no notification."""
     deadline = time.monotonic() + within
     while not condition():
         if time.monotonic() > deadline:

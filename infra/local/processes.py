@@ -1,4 +1,4 @@
-"""Supervised child processes: started in a session of their own, logged line by line, stopped without remains.
+"""Supervised child processes: started in a session of their own, logged line by line, stopped without leftovers.
 
 Guarantees: output is always read, so a child never blocks on a full pipe; whatever a child leaves in its process group
 is killed when it ends; a child gets `death_signal` when the supervising process dies (Linux). An object is bound to no
@@ -55,7 +55,7 @@ class Process:
         """
         Args:
             account: run as this account; needs root.
-            stop_signals: what `stop` sends, each with the seconds before the next; SIGKILL comes last by itself.
+            stop_signals: what `stop` sends, each with the seconds before the next; SIGKILL always comes last.
             death_signal: sent by the kernel when the supervising process dies.
         """
         self.name = name
@@ -90,7 +90,7 @@ class Process:
         return list(self._lines)
 
     async def start(self) -> None:
-        """Start the program; does not wait for it to be of use.
+        """Start the program; does not wait until it is usable.
 
         Raises:
             ProcessError: it is running already, or cannot be executed.
@@ -112,7 +112,7 @@ class Process:
         except OSError as error:
             raise ProcessError(f"{self.name} cannot start: {error}") from error
         ended: Future[int] = Future()
-        # A future that runs cannot be cancelled by somebody who merely stops waiting for it.
+        # A future that runs cannot be cancelled by a caller that merely stops waiting for it.
         ended.set_running_or_notify_cancel()
         self._popen, self._exit = popen, ended
         reader = threading.Thread(target=self._read, args=(popen,), name=f"{self.name}-log", daemon=True)
@@ -189,7 +189,7 @@ def _reap(popen: subprocess.Popen[bytes], reader: threading.Thread, ended: Futur
     # The group outlives its leader while it has members; when it has none there is nothing to signal.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(popen.pid, signal.SIGKILL)
-    # What was written last belongs to the log before anybody hears of the end.
+    # The last lines belong in the log before the end is reported.
     reader.join(timeout=2.0)
     ended.set_result(status)
 

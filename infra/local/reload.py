@@ -11,7 +11,7 @@ from shared.topology import SERVICES
 def concerned(path: Path, root: Path) -> frozenset[str]:
     """Services that have loaded the file: its own, or all when it is shared.
 
-    Migrations are nobody's: one that is being written must not be applied half-way; `uv run migrate` does it.
+    Migrations concern no service: one that is being written must not be applied half-way; `uv run migrate` does it.
     """
     place, *rest = path.relative_to(root).parts
     if "migrations" in rest:

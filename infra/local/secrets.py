@@ -1,6 +1,6 @@
 """Secrets of the embedded stack: generated once, one file each, readable by their owner alone.
 
-Processes are given file names (`..._FILE`), not values, so that no secret shows in an environment or an argument list.
+Processes are given file names (`..._FILE`), not values, so that no secret appears in an environment or argument list.
 """
 
 import base64
@@ -35,7 +35,7 @@ class SecretStore:
         return self.folder / name
 
     def get(self, name: str, make: Callable[[], str] = random_token) -> str:
-        """The secret of that name; made and kept at the first call, by whichever process comes first.
+        """The secret of that name; made and kept at the first call, in whichever process that is.
 
         Raises:
             SecretsError: the file is readable by others.

@@ -1,8 +1,8 @@
 """The servers of the embedded stack: PostgreSQL, Redis and an OpenID provider, as supervised processes.
 
-Each has `start` (returns when the server is of use), `stop`, and `process` for what tests of faults do to it. Data
-survives `stop`, and `kill -9` as far as the server itself promises. Starting takes over from a supervisor that died: a
-server still running on the same data is stopped first.
+Each has `start` (returns when the server is usable), `stop`, and `process` for what fault tests do to it. Data survives
+`stop`, and `kill -9` as far as the server itself promises. Starting takes over from a supervisor that died: a server
+still running on the same data is stopped first.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ PORT = 5432
 
 _POLL = 0.02
 # Backends of a killed server notice a moment later that it is gone; a private folder above the data may have been
-# closed again between opening the way and going it, as pytest does with its own.
+# closed again between opening the way and using it, as pytest does with its own.
 _TRANSIENT = ("shared memory block", "ermission denied")
 _TRANSIENT_WITHIN = 10.0
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -47,12 +47,12 @@ _REDIS_SETTINGS = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "
 
 
 def postgres_settings(extra: Mapping[str, str], *, durable: bool) -> dict[str, str]:
-    """What PostgreSQL is told wherever it runs; `extra` wins."""
+    """PostgreSQL's settings wherever it runs; `extra` wins."""
     return {**_POSTGRES_SETTINGS, **({} if durable else _FAST), **extra}
 
 
 def redis_settings(extra: Mapping[str, str]) -> dict[str, str]:
-    """What Redis is told wherever it runs; `extra` wins."""
+    """Redis's settings wherever it runs; `extra` wins."""
     return {**_REDIS_SETTINGS, **extra}
 
 
@@ -82,7 +82,7 @@ class PostgresServer:
         self._admin_password = admin_password
         self._durable = durable
         account = server_account()
-        # Without the mark of left-over processes: those get signals that PostgreSQL understands in its own way.
+        # Without the mark of left-over processes: those get signals that PostgreSQL understands differently.
         unmarked = {name: value for name, value in environment.items() if name != SUPERVISED}
         own_environment = {**unmarked, "LC_ALL": "C", "TZ": "UTC"}
         self._cluster = Cluster(data, self.sockets, admin_password, own_environment, account, durable=durable)
@@ -165,8 +165,8 @@ class RedisServer:
     Args:
         data: its data folder; must exist.
         sockets: folder for its socket.
-        passwords: of every user of `infra.redis.acl`; the access list is written at each start and nobody else gets in.
-            Without them everybody who reaches the socket may do everything.
+        passwords: of every user of `infra.redis.acl`; the access list is written at each start and admits no other
+            user. Without them every client that reaches the socket has every right.
         settings: further settings as in `redis.conf`, e.g. `{"maxmemory": "64mb"}`.
     """
 
@@ -230,7 +230,7 @@ class RedisServer:
                 file.unlink()
 
     def url(self, database: int = 0, *, user: str = acl.OPERATOR) -> str:
-        """Address with the credentials of `user`: a service, or the operator, who may do everything."""
+        """Address with the credentials of `user`: a service, or the operator, who has every right."""
         account = f"{quote(user, safe='')}:{quote(self._passwords[user], safe='')}@" if self._passwords else ""
         return f"unix://{account}{quote(str(self.socket))}?db={database}"
 

@@ -18,7 +18,7 @@ _POLL = 0.05
 
 
 class ServiceProcess(Process):
-    """A service; `start` launches it, `wait_ready` waits until `/readyz` says yes.
+    """A service; `start` launches it, `wait_ready` waits until `/readyz` reports it ready.
 
     Args:
         env: its whole environment.
@@ -48,7 +48,7 @@ class ServiceProcess(Process):
         )
 
     async def ready(self) -> bool:
-        """One look at `/readyz`."""
+        """Check `/readyz` once."""
         return await http_status(self.port, "/readyz") == 200
 
     async def wait_ready(self, within: float = 60.0) -> None:

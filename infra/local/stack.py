@@ -7,7 +7,7 @@
         await projects.wait_ready()
 
 Leaving the block stops whatever is still running, services first. Only one stack runs in a folder at a time; data stays
-for the next. Servers run by themselves between start and stop: an event loop may end and another go on with them.
+for the next. Servers run on their own between start and stop: an event loop may end and another take over.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Stack:
         gateway_port: wanted port of the gateway; another is taken when it is not free.
         environ: what services inherit, this process's own environment by default.
         postgres_settings, redis_settings: further settings of the servers.
-        servers: who runs PostgreSQL and Redis; by default the stack does, as processes of its own.
+        servers: what runs PostgreSQL and Redis; by default the stack does, as processes of its own.
         on_line: called with (process name, line), from other threads, for every line any process writes.
 
     Attributes, from `start` on:
@@ -120,7 +120,7 @@ class Stack:
             raise
 
     async def stop(self) -> None:
-        """Stop the gateway, then the services behind it, then the servers; let go of the folder."""
+        """Stop the gateway, then the services behind it, then the servers; release the folder."""
         gateways = [service for service in self._services if service.name == "gateway"]
         others = [service for service in self._services if service.name != "gateway"]
         try:
@@ -170,7 +170,7 @@ class Stack:
         return service
 
     def environment(self, service: str) -> dict[str, str]:
-        """The whole environment of a service, for a process of one's own."""
+        """The whole environment of a service, for a process that the caller starts."""
         issuer = self.oidc.issuer if self.oidc is not None else None
         endpoints = Endpoints(postgres=self.postgres, redis=self.redis, ports=self.ports, issuer=issuer)
         return service_environment(service, self.home, endpoints, self._base)
@@ -224,7 +224,7 @@ def make_postgres(
     settings: Mapping[str, str] | None = None,
     on_line: LineSink | None = None,
 ) -> PostgresServer:
-    """The PostgreSQL server of a folder, not started; its addresses also hold when somebody else runs it."""
+    """The PostgreSQL server of a folder, not started; its addresses also hold when another process runs it."""
     return PostgresServer(
         home.postgres,
         home.sockets(),
@@ -262,7 +262,7 @@ async def apply_migrations(
 
 
 async def _together(*steps: Coroutine[None, None, object]) -> None:
-    """Run all to their end, whatever happens to one, then raise the first failure."""
+    """Run all to their end, even if one fails, then raise the first failure."""
     for outcome in await asyncio.gather(*steps, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome

@@ -1,7 +1,7 @@
-"""Keep one process running: again after it ended by itself, with growing pauses, and at once when asked.
+"""Keep one process running: restarted after it ended by itself, with growing pauses, and at once on request.
 
-A process that lived for half a minute before it ended is taken for a healthy one: the pauses start anew. Cancelling
-`run` stops supervising, not the process; whoever owns the process stops it.
+A process that lived for half a minute before it ended is taken for a healthy one: the pauses start over. Cancelling
+`run` stops supervising, not the process; its owner stops it.
 """
 
 import asyncio
@@ -21,8 +21,8 @@ class Supervised:
     """A process under supervision.
 
     Args:
-        start: starts the process; may wait until it is of use.
-        say: told what happens, in words.
+        start: starts the process; may wait until it is usable.
+        say: called with what happens, in words.
         attempts: give up after so many failures in a row; None never does.
     """
 

@@ -10,8 +10,8 @@ stored with the letter; a running service performs it and this command waits for
 
 Payloads and reasons may hold tenants' data: only `show` prints them.
 
-Exit status: 0 done; 1 a redrive failed or a letter does not exist; 2 wrong arguments; 3 nobody has performed a request
-yet: it stays, and is performed when the service runs.
+Exit status: 0 done; 1 a redrive failed or a letter does not exist; 2 wrong arguments; 3 no service has performed a
+request yet: it stays, and is performed when the service runs.
 """
 
 import argparse
@@ -41,7 +41,7 @@ Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; gives its exit status."""
+    """Run the command; returns its exit status."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.command == "redrive" and bool(given.ids) == given.all:
@@ -123,7 +123,7 @@ async def _redrive(databases: SystemDatabases, engines: Mapping[str, AsyncEngine
                 await redrive.request_all(session, wanted) if given.all else await redrive.request(session, given.ids)
             )
     unknown = [] if given.all else sorted(set(given.ids) - {found for ids in asked.values() for found in ids})
-    # Alone with the database there is nobody to wait for.
+    # Alone with the database there is no service to wait for.
     seconds = given.wait if databases.in_use else 0.0
     outcomes = await _outcomes(engines, asked, seconds)
     rows = [_outcome_row(service, outcome) for service, found in outcomes.items() for outcome in found]
@@ -140,7 +140,7 @@ async def _redrive(databases: SystemDatabases, engines: Mapping[str, AsyncEngine
 async def _outcomes(
     engines: Mapping[str, AsyncEngine], asked: Mapping[str, list[uuid.UUID]], seconds: float
 ) -> dict[str, list[Outcome]]:
-    """What became of the requests, once nothing of them waits or `seconds` have passed."""
+    """What became of the requests, once none of them waits or `seconds` have passed."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     backoff = Backoff(first=_POLL_SECONDS, most=1.0)
@@ -199,7 +199,7 @@ def _pretty(payload: str) -> str:
     try:
         return json.dumps(json.loads(payload), indent=2, ensure_ascii=False)
     except ValueError:
-        # Whatever it is, it does not get to steer the terminal.
+        # Whatever it is, it must not control the terminal.
         return payload if payload.isprintable() else repr(payload)
 
 

@@ -1,8 +1,8 @@
-"""Whether the database is at the newest migration, answered without importing Alembic, models or services.
+"""Whether the database is at the newest migration, determined without importing Alembic, models or services.
 
 A fingerprint of the migration files, and of the revision they led to, is kept in the database as the comment of each
-schema, where it shares the fate of the data. A changed file, another revision or a new database: it no longer fits, and
-migrations run. They are idempotent, so a needless run costs a second and nothing else.
+schema, where it shares the fate of the data. After a changed file, another revision or a new database it no longer
+matches, and migrations run. They are idempotent, so a needless run costs only a second.
 """
 
 import hashlib

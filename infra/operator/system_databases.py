@@ -1,7 +1,7 @@
 """Each service's database as its system role, for commands of operators; no service has to run.
 
-The databases are those named in the environment, `QUARRY_<SERVICE>_SYSTEM_DATABASE_URL` (or `..._FILE`), as services
-are told them; else those of the embedded stack, whose server is started for the time of the command if nobody runs it.
+The databases are those named in the environment, `QUARRY_<SERVICE>_SYSTEM_DATABASE_URL` (or `..._FILE`), as for the
+services; else those of the embedded stack, whose server is started for the time of the command if it is not running.
 """
 
 import os
@@ -38,7 +38,7 @@ async def system_databases(environ: Mapping[str, str]) -> AsyncIterator[SystemDa
         async with _engines(named) as engines:
             yield SystemDatabases(engines, in_use=True)
         return
-    # What the embedded stack is made of is no part of an image, where databases are always named.
+    # The embedded stack's modules are not part of an image, where databases are always named.
     from infra.local.environment import database_url  # noqa: PLC0415
     from infra.local.stack import make_postgres  # noqa: PLC0415
 

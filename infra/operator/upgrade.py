@@ -2,8 +2,8 @@
 
     python -m infra.operator.upgrade
 
-Reads `QUARRY_<SERVICE>_OWNER_DATABASE_URL` (or `..._FILE`); a service that has migrations and no address stops it all
-before the first one is applied. A process of its own: Alembic and all models are worth no memory afterwards.
+Reads `QUARRY_<SERVICE>_OWNER_DATABASE_URL` (or `..._FILE`); a service that has migrations and no address stops the run
+before the first migration. A separate process: Alembic and all models need not stay in memory afterwards.
 """
 
 import os

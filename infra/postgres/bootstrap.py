@@ -16,7 +16,7 @@ import asyncpg
 from infra.postgres.roles import DATABASE, LIMITS, Access, all_roles, role_name
 from shared.topology import SERVICES
 
-# Any constant does; it only has to be the same for everyone who runs this.
+# Any constant will do, as long as every process that runs this uses the same.
 _LOCK = 7_201_850_311
 
 
@@ -95,7 +95,7 @@ async def _make_schema(connection: asyncpg.Connection, service: str) -> None:
     await _execute(connection, "REVOKE ALL ON SCHEMA %I FROM PUBLIC", service)
     for access in (Access.RUNTIME, Access.SYSTEM):
         await _execute(connection, "GRANT USAGE ON SCHEMA %I TO %I", service, role_name(service, access))
-    # PostgreSQL lets everybody execute a new function unless told otherwise.
+    # PostgreSQL lets every role execute a new function unless told otherwise.
     await _execute(connection, "ALTER DEFAULT PRIVILEGES FOR ROLE %I REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC", owner)
 
 

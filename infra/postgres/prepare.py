@@ -1,4 +1,4 @@
-"""A database made ready for the services: roles, schemas and every migration. Repeatable, and safe beside itself.
+"""Prepares a database for the services: roles, schemas and every migration. Repeatable, and safe to run concurrently.
 
     python -m infra.postgres.prepare
 
@@ -8,8 +8,8 @@ from the environment or the file named by `<NAME>_FILE`:
 - `QUARRY_POSTGRES_ADMIN_URL`: `postgresql://...` of a role that may create roles and databases;
 - `QUARRY_POSTGRES_PASSWORDS`: a JSON object with the password of every role of `infra.postgres.roles`.
 
-Roles get the passwords given, so changed ones take effect. Services that run go on: migrations suit the code before
-them as well. Fails with status 1 and the reason; what was done until then stays, and the next run goes on from there.
+Roles get the passwords given, so changed ones take effect. Running services go on: migrations suit the previous code
+too. Fails with status 1 and the reason; what was done until then stays, and the next run continues from there.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ PASSWORDS = "QUARRY_POSTGRES_PASSWORDS"
 
 
 class PrepareError(RuntimeError):
-    """The environment does not say enough."""
+    """The environment lacks something."""
 
 
 def prepare(admin_url: str, passwords: Mapping[str, str], *, database: str = DATABASE) -> None:
@@ -55,7 +55,7 @@ def passwords_from(environ: Mapping[str, str]) -> dict[str, str]:
     """Password of each role.
 
     Raises:
-        PrepareError: there are none, or they are no JSON object of texts.
+        PrepareError: there are none, or they are not a JSON object of strings.
     """
     try:
         found = json.loads(_value(environ, PASSWORDS))

@@ -24,9 +24,9 @@ class Access(StrEnum):
     SYSTEM = "system"
 
 
-# Limits that hold for every connection of a role, whatever its pool is told. Migrations may run long, but must not
-# queue behind a lock: everybody else would queue behind them. A request that waits for a lock or a statement ends while
-# its client still waits for it; `shared.db` gives a server that is silent a second more.
+# Limits that hold for every connection of a role, whatever its pool sets. Migrations may run long, but must not queue
+# behind a lock: all others would queue behind them. A request that waits for a lock or a statement ends while its
+# client still waits for it; `shared.db` gives a silent server a second more.
 LIMITS: Mapping[Access, Mapping[str, str]] = {
     Access.OWNER: {
         "statement_timeout": "0",

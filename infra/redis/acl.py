@@ -1,17 +1,17 @@
-"""The access list of a Redis server: an account per service, an operator who may do everything, nobody else.
+"""The access list of a Redis server: an account per service, an operator who has every right, no others.
 
     python -m infra.redis.acl /run/redis/users.acl
 
 writes the file that `redis-server --aclfile` reads, with mode 0600. Passwords come from the environment:
 `QUARRY_<SERVICE>_REDIS_PASSWORD` for each service and `QUARRY_OPERATOR_REDIS_PASSWORD`, or the same with `_FILE`. The
-file holds their SHA-256 only: as good as a slow hash where passwords are random, so short ones are refused.
+file holds only their SHA-256: as good as a slow hash where passwords are random, so short ones are refused.
 
-Each grant becomes a selector: Redis allows a command when one selector alone allows the command and all of its keys.
-So a service may acknowledge on a stream, which writes to it, and still not add to it.
+Each grant becomes a selector: Redis allows a command when a single selector allows the command and all of its keys. So
+a service may acknowledge on a stream, which writes to it, and still not add to it.
 
-The default user is off, so that nobody gets in without a name, and has every right all the same: as that user Redis
-replays its append-only file. Without rights it leaves out every transaction it finds there, and a group's read of
-several entries is one: after a restart the group would be past entries that nobody holds.
+The default user is off, so that no client gets in without a name, and still has every right: as that user Redis replays
+its append-only file. Without rights it would leave out every transaction there, and a group's read of several entries
+is one: after a restart the group would be past entries that no consumer holds.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ def render(passwords: Mapping[str, str]) -> str:
         passwords: of every one of `USERS`, at least 32 characters each.
 
     Raises:
-        AclError: a password is missing or short; names whose.
+        AclError: a password is missing or short; names its user.
     """
     unfit = [user for user in USERS if len(passwords.get(user, "")) < _SHORTEST]
     if unfit:
@@ -53,7 +53,7 @@ def render(passwords: Mapping[str, str]) -> str:
 
 
 def write(path: Path, passwords: Mapping[str, str]) -> None:
-    """Replace the file in one step; a running server takes note at `ACL LOAD` or its next start.
+    """Replace the file in one step; a running server reads it at `ACL LOAD` or its next start.
 
     Raises:
         AclError: as `render`.
@@ -66,7 +66,7 @@ def write(path: Path, passwords: Mapping[str, str]) -> None:
 
 
 def passwords_from(environ: Mapping[str, str]) -> dict[str, str]:
-    """Passwords as the environment tells them; those it does not tell are left out.
+    """Passwords from the environment; those it does not give are left out.
 
     Raises:
         AclError: a file that it names cannot be read.

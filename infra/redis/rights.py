@@ -7,10 +7,10 @@
 | that follows a stream | read it; nothing else |
 | with further keys | what `OTHERS` says |
 
-Nobody but the operator lists keys, deletes them, flushes, configures or scripts beyond what stands here.
+Only the operator may list keys, delete them, flush, configure or script beyond these rights.
 
-Does not guarantee: anything between the groups of one stream. Redis knows rights on keys, not on groups, so a
-subscriber could acknowledge in a neighbour's group; and XADD can trim what it adds to.
+Does not guarantee: anything between the groups of one stream. Redis has rights on keys, not on groups, so a subscriber
+could acknowledge in another service's group; and XADD can trim what it adds to.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ CONNECTION: Final = ("ping", "time", "info|memory", "client|setinfo", "client|se
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """`commands` on keys that match `keys`, a pattern. Redis asks for reading (R) or writing (W) by command."""
+    """`commands` on keys that match `keys`, a pattern. Redis requires reading (R) or writing (W) by command."""
 
     keys: str
     access: Access

@@ -1,9 +1,9 @@
-"""The access log's shares: what strangers and refused requests may write, by client and in all.
+"""The access log's limits: how much unauthenticated and refused requests may write, by client and in all.
 
-A request with a verified credential that was let through has a line of its own: limits bound how many there are. All
-others, which cost a client nothing, share: `BURST` lines at once and `PER_SECOND` after that for each client, an
-address until the tenant is known, and `OF_ALL_PER_SECOND` for all of them. What has no line is counted, and the next
-line of the client is preceded by one that says how many there were, and how many of them failed (`note_failure`).
+An admitted request with a verified credential has a line of its own: limits bound how many there are. All others, which
+cost a client nothing, share `BURST` lines at once and `PER_SECOND` after that for each client, an address until the
+tenant is known, and `OF_ALL_PER_SECOND` for all of them. Requests without a line are counted, and the next line of the
+client is preceded by one that says how many there were, and how many of them failed (`note_failure`).
 Metrics count every request.
 """
 
@@ -48,7 +48,7 @@ class _Share:
 
 
 class AccessLogBudget:
-    """Says of each answered request whether it has a line in the access log. Made with the application."""
+    """Decides for each finished request whether it has a line in the access log. Made with the application."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -81,7 +81,7 @@ class AccessLogBudget:
 
 
 def _client(scope: Scope) -> str:
-    """The client as limits count it; the peer where the request was refused before that was found out."""
+    """The client as limits count it; the peer where the request was refused before the client was known."""
     client = scope["state"].get("client")
     if isinstance(client, str):
         return client

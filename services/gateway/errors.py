@@ -1,4 +1,4 @@
-"""Errors the gateway answers by itself; see `shared.errors` for the tree they belong to."""
+"""Errors the gateway returns by itself; see `shared.errors` for the tree they belong to."""
 
 from collections.abc import Iterable
 
@@ -61,8 +61,8 @@ class UpstreamTimeout(QuarryError):
 
 
 class ClientGone(Exception):
-    """The client closed its connection: there is nobody to answer."""
+    """The client closed its connection: no response can reach it."""
 
 
 class ResponseCutOff(Exception):
-    """An answer under way cannot be completed: its connection is closed, so that nobody takes it for complete."""
+    """A response under way cannot be completed: its connection is closed, so that no client takes it for complete."""

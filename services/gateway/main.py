@@ -33,7 +33,7 @@ def create_app(lookup: Lookup = by_dns) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Connections]]:
         async with runtime.run(settings, lookup) as app.state.runtime, exposed(settings, metrics, app.state.runtime):
             _log.info("service_started")
-            # For the server's protocol, which gets to see nothing else of the application.
+            # For the server's protocol, which has no other access to the application.
             yield {"connections": app.state.runtime.connections}
         _log.info("service_stopped")
         telemetry.flush()

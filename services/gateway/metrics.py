@@ -1,8 +1,8 @@
-"""What the gateway counts and measures, and the port of its own on which it says so.
+"""What the gateway counts and measures, and the port of its own on which it exposes that.
 
-The only port of the gateway is public, so metrics have another, which is not published: a server that knows
-`GET /metrics` and nothing else, within the lifespan, on `QUARRY_GATEWAY_METRICS_PORT`. Without that setting there is
-none. Nobody on it needs a credential; no label holds a tenant, an id or a path that a client chose.
+The only port of the gateway is public, so metrics have another, which is not published: a server for `GET /metrics` and
+nothing else, within the lifespan, on `QUARRY_GATEWAY_METRICS_PORT`. Without that setting there is none. It needs no
+credential; no label holds a tenant, an id or a path that a client chose.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -34,7 +34,7 @@ class GatewayMetrics(Instruments):
         )
 
     def passed(self, upstream: str, route: str, status: str, seconds: float) -> None:
-        """A service answered a request after `seconds`; `status` is a class such as `2xx`."""
+        """A service responded to a request after `seconds`; `status` is a class such as `2xx`."""
         self._passed.labels(self.service, upstream, route, status).inc()
         self._passed_seconds.labels(self.service, upstream, route).observe(seconds)
 
@@ -100,7 +100,7 @@ class RuntimeReadings(Readings):
 
 @asynccontextmanager
 async def exposed(settings: GatewaySettings, metrics: GatewayMetrics, runtime: Runtime) -> AsyncIterator[None]:
-    """Answer scrapes for the time of the block, where a port is set for it.
+    """Serve scrapes for the length of the block, where a port is set for it.
 
     Raises:
         SettingsError: nothing can listen there.

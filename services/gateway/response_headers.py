@@ -1,7 +1,7 @@
-"""What every answer of the gateway says, whoever gave it: security headers, `Server-Timing`, limits, and CORS.
+"""The headers of every response, the gateway's or a service's: security headers, `Server-Timing`, limits, and CORS.
 
 CORS: origins come from a list in the settings and are compared as a whole; none is ever reflected because it asked, and
-`null` is nobody's origin.
+`null` is never allowed.
 """
 
 import time
@@ -36,7 +36,7 @@ _EXPOSED_HEADERS: Final = (
     b"Upload-Offset, Upload-Length, Upload-Expires"
 )
 _PREFLIGHT_SECONDS: Final = b"600"
-# Where an answer has none of its own: an API answer is no page, and holds what is one user's.
+# Where a response has none of its own: an API response is no page, and holds data of one user.
 _DEFAULTS: Final = (
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
     (b"cache-control", b"no-store"),
@@ -44,7 +44,7 @@ _DEFAULTS: Final = (
 
 
 def security_headers(settings: GatewaySettings) -> list[RawHeader]:
-    """On every answer. HSTS only where the public address is HTTPS: on plain HTTP it would mean nothing."""
+    """On every response. HSTS only where the public address is HTTPS: on plain HTTP it would mean nothing."""
     always = [
         (b"x-content-type-options", b"nosniff"),
         (b"x-frame-options", b"DENY"),
@@ -57,7 +57,7 @@ def security_headers(settings: GatewaySettings) -> list[RawHeader]:
 
 
 class ResponseHeaders:
-    """ASGI middleware. Inner layers leave in the scope's state what they have to say: `answer_headers`, `timings`."""
+    """ASGI middleware. Inner layers leave what they add in the scope's state: `answer_headers`, `timings`."""
 
     def __init__(self, app: ASGIApp, *, settings: GatewaySettings) -> None:
         self._app = app
@@ -127,7 +127,7 @@ class ResponseHeaders:
 
 
 def crash_handler(settings: GatewaySettings) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """The answer to a defect of the gateway itself: given outside all middleware, so it says everything by itself."""
+    """The response to a defect of the gateway itself: sent outside all middleware, so it adds all headers itself."""
 
     async def on_crash(request: Request, error: Exception) -> Response:
         _log.error(

@@ -1,7 +1,7 @@
-"""The routing table: which service answers a path, who may ask, and how its bytes flow.
+"""The routing table: which service serves a path, who may call it, and how its bytes flow.
 
-A path that is not here does not exist for the outside; `/internal` is nobody's. Patterns are matched against the whole
-decoded path, after `services.gateway.inbound.request` has refused every path that two readers could read differently.
+A path that is not here does not exist for clients; `/internal` is not routed. Patterns are matched against the whole
+decoded path, after `services.gateway.inbound.request` has refused every path that two parsers could read differently.
 """
 
 import re
@@ -37,7 +37,7 @@ class Route:
         return (not self.methods or method in self.methods) and self.pattern.fullmatch(path) is not None
 
     def template(self, path: str) -> str:
-        """`path` as metrics show it: words of the table alone, nothing that a client chose."""
+        """`path` as metrics show it: only words of the table, nothing that a client chose."""
         found = self.pattern.fullmatch(path)
         noun = found.groupdict().get("noun") if found else None
         return _template(self.pattern.pattern, noun)
@@ -81,13 +81,13 @@ ROUTES: Final = (
 
 @cache
 def _template(pattern: str, noun: str | None) -> str:
-    """As many as the table has nouns: `noun` is one of the alternatives that its pattern names."""
+    """There are as many as the table has nouns: `noun` is one of the alternatives in `pattern`."""
     shown = re.sub(r"\(\?P<noun>[^)]*\)", noun or "", pattern)
     return shown.replace("(/.*)?", "").replace("/?", "").replace("[^/]+", "{id}").replace("/.+", "/{page}")
 
 
 def match(method: str, path: str) -> Route | None:
-    """The route of a request, or None when the path is nobody's."""
+    """The route of a request, or None when there is none."""
     for route in ROUTES:
         if route.matches(method, path):
             return route

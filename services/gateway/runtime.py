@@ -33,7 +33,7 @@ from shared.invalidations.holder import Holder, Ownership
 from shared.redis_clients import command_client
 from shared.topology import Backend
 
-# A gateway starts without identity too; then it asks about each request as it comes.
+# A gateway starts without identity too; then it asks identity about each request.
 _FIRST_LEASE_SECONDS = 3.0
 
 
@@ -57,7 +57,7 @@ class Runtime:
 
 @asynccontextmanager
 async def run(settings: GatewaySettings, lookup: Lookup) -> AsyncIterator[Runtime]:
-    """Everything a gateway needs, closed in reverse order. Neither Redis nor a service has to be there to start."""
+    """Everything a gateway needs, closed in reverse order. Neither Redis nor a service has to be up for the start."""
     url = settings.redis_url.get_secret_value()
     async with AsyncExitStack() as stack:
         services = await stack.enter_async_context(upstream.connect(settings, lookup))
@@ -94,13 +94,13 @@ async def run(settings: GatewaySettings, lookup: Lookup) -> AsyncIterator[Runtim
 
 
 def _lease(settings: GatewaySettings, client: aiohttp.ClientSession) -> Holder:
-    """Under which tokens are remembered."""
+    """The lease under which tokens are remembered."""
     secret = settings.service_secret.get_secret_value()
     tokens = ServiceTokens("gateway", secret, settings.identity_url, client)
     return Holder(Ownership("identity", settings.identity_url, "gateway", durable=False), tokens, client)
 
 
-# Readiness is public here: it says that something is away, not where it is.
+# Readiness is public here: it says that something is down, not where it is.
 
 
 async def _check_redis(redis: Redis) -> None:
@@ -111,7 +111,7 @@ async def _check_redis(redis: Redis) -> None:
 
 
 async def _check_identity(identity: Upstream, settings: GatewaySettings) -> None:
-    """Some replica answers; one that does not is another's affair."""
+    """Some replica responds; one that does not is no reason to be unready."""
 
     async def attempt(replica: Replica) -> BufferedResponse:
         url = identity.address(replica, "/healthz", "")

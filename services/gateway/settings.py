@@ -41,33 +41,33 @@ class GatewaySettings(ServiceSettings):
     notifier_url: Origin
 
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_listed)] = ()
-    # Whose X-Forwarded-For is believed. Start uvicorn with --no-proxy-headers: it would believe loopback by itself.
+    # Whose X-Forwarded-For is trusted. Start uvicorn with --no-proxy-headers: it would trust loopback by itself.
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_listed)] = ()
 
     # Requests a minute: without a valid credential per address, sign-ins per address, and per tenant and user.
     anonymous_per_minute: int = Field(default=600, ge=1)
-    # Credentials that do not count, per address; as many as `anonymous_per_minute` unless it is said.
+    # Invalid credentials, per address; as many as `anonymous_per_minute` unless set.
     guesses_per_minute: int | None = Field(default=None, ge=1)
     sign_in_per_minute: int = Field(default=60, ge=1)
     tenant_per_minute: int = Field(default=12_000, ge=1)
     user_per_minute: int = Field(default=12_000, ge=1)
 
-    deadline_seconds: float = Field(default=30.0, gt=0)  # whole short requests, and the wait for any answer to begin
+    deadline_seconds: float = Field(default=30.0, gt=0)  # whole short requests, and the wait for a response to begin
     idle_seconds: float = Field(default=30.0, gt=0)  # transfers: the longest silence of either side
     stream_idle_seconds: float = Field(default=40.0, gt=0)  # event streams: well over two heartbeats of the notifier
     # Uploads: the least rate, of about the last `idle_seconds`, and the longest one may take however fast it is.
     slowest_bytes_per_second: int = Field(default=1024, ge=0)
     upload_seconds: float = Field(default=6 * 3600.0, gt=0)
 
-    # What has no effect and is not answered within `attempt_seconds` is asked of another replica. Where none can be
-    # reached, one is waited for, `retry_seconds` from the first failure on, by `most_waiting` requests at a time. A 503
-    # of a service, which may have lost its database, is passed on after `busy_seconds` of asking again.
+    # A request without effect that gets no response within `attempt_seconds` is sent to another replica. Where none can
+    # be reached, requests wait for one, `retry_seconds` from the first failure on, `most_waiting` at a time. A 503 of a
+    # service, which may have lost its database, is passed on after `busy_seconds` of retries.
     attempt_seconds: float = Field(default=3.0, gt=0)
     retry_seconds: float = Field(default=10.0, ge=0)
     busy_seconds: float = Field(default=2.5, ge=0)
     most_waiting: int = Field(default=1000, ge=0)
 
-    # A body that is not an upload has so long to arrive, and by `slowest_bytes_per_second` more.
+    # How long a body that is not an upload may take to arrive, and by `slowest_bytes_per_second` longer.
     body_seconds: float = Field(default=10.0, gt=0)
     max_body_bytes: int = Field(default=2 * 1024**2, ge=1)
     max_upload_bytes: int = Field(default=5 * 1024**3, ge=1)
@@ -76,9 +76,9 @@ class GatewaySettings(ServiceSettings):
     client_connections: int = Field(default=20_000, ge=1)
     waiting_per_address: int = Field(default=2_000, ge=1)
 
-    # What may be under way at one service, apart for what is short (to one replica), what is short and has no
-    # credential, transfers and event streams, and of each what a tenant may have, or an address. Who has its share of
-    # short ones waits for one of its own to end, `waiting_per_tenant` at a time.
+    # What may be under way at one service, separately for short requests (to one replica), short ones without a
+    # credential, transfers and event streams, and the share of a tenant, or an address, in each. A tenant that has its
+    # share of short ones waits for one of its own to end, `waiting_per_tenant` at a time.
     connections: int = Field(default=256, ge=1)
     short_per_tenant: int = Field(default=16, ge=1)
     anonymous_connections: int = Field(default=64, ge=1)
@@ -90,8 +90,8 @@ class GatewaySettings(ServiceSettings):
     waiting_per_tenant: int = Field(default=256, ge=0)
     in_flight: int = Field(default=2000, ge=1)
 
-    # Bodies that are received before a service is asked: how many at a time, of one tenant, and the bytes kept of all,
-    # a quarter of which one may fill. An eighth of both is for requests without a credential, see
+    # Bodies that are received before they are sent to a service: how many at a time, of one tenant, and the bytes kept
+    # of all, a quarter of which one may fill. An eighth of both is for requests without a credential, see
     # `services.gateway.admission.load_shedding`.
     bodies: int = Field(default=1024, ge=1)
     bodies_per_tenant: int = Field(default=64, ge=1)

@@ -4,9 +4,9 @@
 
 Writes one JSON line to standard output, `{"tenant_id": ..., "api_key": ...}`; logs go to standard error. Repeatable:
 the user is found by e-mail address, the tenant by its name among those the user owns, the key by its name. A key cannot
-be shown twice: a second run replaces it, or leaves it and answers null with `--keep-key`.
+be shown twice: a second run replaces it, or leaves it and prints null with `--keep-key`.
 
-The operator vouches for the address: who signs in later with it, verified by a provider, is this user.
+The operator vouches for the address: a user who signs in later with it, verified by a provider, is this user.
 """
 
 import argparse
@@ -42,14 +42,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Bootstrapped:
-    """`api_key` is null when one of that name was there and was to be kept."""
+    """`api_key` is null when one of that name existed and was to be kept."""
 
     tenant_id: uuid.UUID
     api_key: str | None
 
 
 async def bootstrap(transactions: Transactions, wanted: Wanted) -> Bootstrapped:
-    """Make what is missing. Two at once wait for each other on the user's row."""
+    """Make what is missing. Two runs at once wait for each other on the user's row."""
     name = wanted.owner_email.partition("@")[0]
     async with transactions.system() as session:
         user_id = (await users.by_verified_email(session, email=wanted.owner_email, name=name)).id

@@ -1,4 +1,4 @@
-"""Credentials that Quarry hands out: how they are made, and the hashes that are kept of them."""
+"""Credentials that Quarry issues: how they are made, and the hashes that are kept of them."""
 
 import hashlib
 import hmac
@@ -31,5 +31,5 @@ def hashed(secret: str) -> bytes:
 
 
 def csrf_token(key: bytes, session_id: uuid.UUID) -> str:
-    """The value a page of ours sends with every change, and a page elsewhere cannot know."""
+    """The value that our pages send with every change, and that a page elsewhere cannot know."""
     return hmac.new(key, session_id.bytes, hashlib.sha256).hexdigest()

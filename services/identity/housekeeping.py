@@ -1,6 +1,6 @@
-"""What identity does by itself: keep the signing keys current in every process, and forget what has ended.
+"""Identity's background work: keep the signing keys current in every process, and forget what has ended.
 
-Fails by waiting: while Postgres is away it tries again with backoff; tokens go on being signed with the keys in memory.
+Fails by waiting: while Postgres is down it tries again with backoff; tokens are still signed with the keys in memory.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ async def run(database: Database, ring: KeyRing, roles: frozenset[Role], *, ever
 
 
 async def forget(database: Database) -> None:
-    """Delete expired sign-ins, sessions that ended long ago and keys that nobody can meet."""
+    """Delete expired sign-ins, sessions that ended long ago and keys that no verifier can meet."""
     async with database.system() as session:
         await login_states.forget_expired(session)
         await sessions.forget_ended(session, keep=KEEP_ENDED_SESSIONS)

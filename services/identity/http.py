@@ -1,4 +1,4 @@
-"""What identity's routers ask for, besides `shared.http`. All coroutines: FastAPI sends plain functions to a thread."""
+"""What identity's routers need, besides `shared.http`. All coroutines: FastAPI runs plain functions in a thread."""
 
 import base64
 import binascii
@@ -39,12 +39,12 @@ async def _projects(request: Request) -> Projects:
 
 
 async def _calling_service(request: Request, settings: Settings) -> str:
-    """The service whose name and secret come as HTTP Basic credentials (RFC 7617)."""
+    """The service whose name and secret are sent as HTTP Basic credentials (RFC 7617)."""
     return authenticate_service(request.headers.get("authorization", ""), settings.service_secrets)
 
 
 def authenticate_service(header: str, secrets: Mapping[str, SecretStr]) -> str:
-    """The service that `header` proves to be; compared in constant time, also for a name nobody has.
+    """The service that `header` proves to be; compared in constant time, also for an unknown name.
 
     Raises:
         Unauthenticated: anything else.
@@ -61,7 +61,7 @@ def authenticate_service(header: str, secrets: Mapping[str, SecretStr]) -> str:
 
 
 async def _signed_in(principal: CurrentPrincipal) -> SignedIn:
-    """A person with a browser session; an API key must not reach what is its maker's outside of its tenant."""
+    """A person with a browser session; an API key must not reach what its maker has outside of its tenant."""
     if principal.kind is not PrincipalKind.SESSION or principal.user_id is None or principal.credential_id is None:
         raise Forbidden("Only a signed-in user may do this.")
     return SignedIn(principal.user_id, principal.credential_id, principal.tenant_id)

@@ -1,4 +1,4 @@
-"""The identity service: who is who, and the tokens that say so."""
+"""The identity service: who is who, and the tokens that prove it."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -1,4 +1,4 @@
-"""Asking the projects service: is this one of the tenant's projects?"""
+"""Asks the projects service whether a project is one of the tenant's."""
 
 import uuid
 
@@ -23,7 +23,7 @@ class Projects:
         """Whether the tenant has such a project that is not deleted.
 
         Raises:
-            Unavailable: the projects service does not answer.
+            Unavailable: the projects service does not respond.
         """
         token = tokens.service_token("identity", audience="projects", tenant_id=tenant_id, issuer=self._issuer).token
         try:

@@ -67,7 +67,7 @@ class Provider(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")
     display_name: str | None = None
-    # Compared with the provider's own answer character by character (OpenID Connect Discovery 1.0, section 4.3).
+    # Compared with the provider's own metadata character by character (OpenID Connect Discovery 1.0, section 4.3).
     issuer: Annotated[str, AfterValidator(lambda url: _secure_url(url) and url)]
     client_id: str = Field(min_length=1)
     client_secret: SecretStr
@@ -107,6 +107,6 @@ class IdentitySettings(DatabaseSettings):
         return timedelta(seconds=self.session_idle_seconds)
 
     def derived_key(self, purpose: str) -> bytes:
-        """A key of 32 bytes for one purpose; knowing it tells nothing about the keys of other purposes."""
+        """A key of 32 bytes for one purpose; knowing it reveals nothing about the keys of other purposes."""
         key = base64.urlsafe_b64decode(self.encryption_key.get_secret_value())
         return hmac.digest(key, f"quarry/identity/{purpose}/v1".encode(), hashlib.sha256)

@@ -1,4 +1,4 @@
-"""What the routers of indexing ask for besides a principal and a session."""
+"""Dependencies of indexing's routers, besides a principal and a session."""
 
 import uuid
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from shared.tenancy import Database
 
 
 async def _directory(request: Request, project_id: uuid.UUID, principal: CurrentPrincipal) -> ProjectDirectory:
-    """The directory, which has heard of the caller's access to the project of the address.
+    """The directory, which knows the caller's access to the project in the URL.
 
-    To be asked for before a session: a connection must not wait for another service.
+    To be resolved before a session: a connection must not wait for another service.
     """
     directory: ProjectDirectory = request.app.state.directory
     database: Database = request.app.state.runtime.database

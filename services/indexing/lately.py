@@ -14,7 +14,7 @@ class Lately(Generic[K]):
 
     def __init__(self, seconds: float = _SECONDS) -> None:
         self._seconds = seconds
-        # In the order of the last time.
+        # Ordered by the last time.
         self._when: dict[K, float] = {}
 
     def note(self, who: K) -> None:

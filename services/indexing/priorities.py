@@ -1,4 +1,4 @@
-"""Patient work lets the urgent work of its process go first."""
+"""Patient work gives way to the urgent work of its process."""
 
 import asyncio
 import time
@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, Protocol
 
-# A piece of patient work waits so many times as long as the one before it took, at most: patient work gets a tenth of
-# the time whatever else there is to do, and those who wait for a note or for an answer do not notice it.
+# A piece of patient work waits at most this many times as long as the previous one took: patient work gets a tenth of
+# the time whatever else there is to do, and does not noticeably delay a note or a search.
 _WAITING_FACTOR: Final = 10
 _MOST_SECONDS: Final = 5.0
 
 
 class UrgentWork:
-    """Counts what somebody waits for now."""
+    """Counts the urgent work under way: work that a user waits for."""
 
     def __init__(self) -> None:
         self._under_way = 0
@@ -34,7 +34,7 @@ class UrgentWork:
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
-        """Around one piece of it."""
+        """Wraps one piece of it."""
         self.begin()
         try:
             yield
@@ -51,7 +51,7 @@ class UrgentWork:
 
 
 class BackgroundWork:
-    """Work of one kind that nobody watches, done piece by piece."""
+    """Work of one kind that no user waits for, done piece by piece."""
 
     def __init__(self, urgent: UrgentWork) -> None:
         self._urgent = urgent
@@ -59,7 +59,7 @@ class BackgroundWork:
 
     @asynccontextmanager
     async def piece(self) -> AsyncIterator[None]:
-        """Around one piece. It begins while no urgent work is under way, or when it has waited long enough."""
+        """Wraps one piece. It begins while no urgent work is under way, or when it has waited long enough."""
         with suppress(TimeoutError):
             async with asyncio.timeout(min(_WAITING_FACTOR * self._last_seconds, _MOST_SECONDS)):
                 await self._urgent.none()
@@ -69,7 +69,7 @@ class BackgroundWork:
 
 
 class Pausable(Protocol):
-    """Work that goes on by itself, in another process."""
+    """Work that runs in another process."""
 
     def pause(self) -> None: ...
 
@@ -77,8 +77,8 @@ class Pausable(Protocol):
 
 
 async def yield_to(urgent: UrgentWork, patient: Pausable) -> None:
-    """Until it is cancelled, have `patient` pause while urgent work is under way: for so long at a time, at most, and
-    not again before it has had a tenth of that."""
+    """Until cancelled, pause `patient` while urgent work is under way: for `_MOST_SECONDS` at a time at most, and not
+    again before it has run for a tenth of the pause."""
     while True:
         await urgent.some()
         patient.pause()

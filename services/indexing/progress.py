@@ -1,7 +1,7 @@
 """Progress ticks on their way to `events.progress`, the trimmed stream that every notifier replica reads.
 
 Guarantees: reporting never waits and never fails; at most 10 ticks a second per job.
-Does not guarantee: delivery. A full queue or a Redis that errors drops ticks, with one log line per outage. Clients
+Does not guarantee: delivery. A full queue or an error of Redis drops ticks, with one log line per outage. Clients
 learn what matters from durable events.
 """
 

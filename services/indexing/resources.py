@@ -1,9 +1,9 @@
-"""What the indexing service is made of while it runs, and which role needs what.
+"""The resources of the running indexing service, and which role needs which.
 
-`http` and `jobs` need the embedder and the vector store, `jobs` alone the extraction processes. Everything is warm
-before the service reports ready: the model has embedded a sentence, the extraction processes have imported
-their parsers. A vector store that is elsewhere (shared, or a Qdrant server) may come later: the service starts without
-it and is not ready until it is there.
+`http` and `jobs` need the embedder and the vector store, only `jobs` the extraction processes. Everything is warm
+before the service reports ready: the model has embedded a sentence, the extraction processes have imported their
+parsers. A vector store that is elsewhere (shared, or a Qdrant server) may come later: the service starts without it
+and is not ready until it is there.
 """
 
 import asyncio
@@ -143,4 +143,4 @@ def _alive(task: "asyncio.Task[None]") -> Callable[[], Awaitable[None]]:
 
 
 def _nobody() -> None:
-    """This process has no worker; others find the work by their polls."""
+    """This process has no worker; workers elsewhere find the work by polling."""

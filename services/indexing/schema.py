@@ -1,4 +1,4 @@
-"""Base of the tables that indexing alone has; the ones every service has come with `shared`."""
+"""Base of indexing's own tables; those that every service has are in `shared`."""
 
 from shared.db import Model, new_metadata
 

@@ -15,17 +15,18 @@ _LONGEST_SOCKET_PATH = 96
 class IndexingSettings(DatabaseSettings):
     """`data_dir` holds the embedded vector store and files under way; `model_dir` caches the bundled embedder.
 
-    Where vectors are, at most one of three; with none the process owns the engine in `data_dir` and nobody shares it:
+    Where vectors are, at most one of three; with none the process owns the engine in `data_dir` and does not share it:
 
     - `vectors_listen`: as with none, and other processes of the service may use the engine through this Unix socket.
     - `vectors_socket`: the engine of the process that listens there.
     - `qdrant_url`: a Qdrant server, over gRPC at `qdrant_grpc_port` of the URL's host. `https` means TLS.
 
-    With `extraction_confinement` at `required` a process that cannot read documents out of reach of files, network and
-    other processes does not start; at `best_effort` it starts, and says what it lacks.
+    With `extraction_confinement` at `required` a process that cannot confine the reading of documents from files,
+    network and other processes does not start; at `best_effort` it starts, and logs what is missing.
 
-    A process makes `job_concurrency` jobs at a time. Those that take long are counted apart: `long_job_concurrency` of
-    them go on beside the others, and the rest wait. So are the others of tenants who lately had one: a quarter as many.
+    A process works on `job_concurrency` jobs at a time. Those that take long are counted separately:
+    `long_job_concurrency` of them run beside the others, and the rest wait. So are other jobs of tenants that had a
+    long one lately: a quarter as many.
 
     A lease outlives its worker by at most `job_lease_seconds`; it is renewed three times as often.
     """

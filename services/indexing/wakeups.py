@@ -4,7 +4,7 @@ import asyncio
 
 
 class Signal:
-    """Calling it ends the present wait, or the next one: nothing said while the loop was busy is missed."""
+    """Calling it ends the current wait, or the next one: a call made while the loop was busy is not missed."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -13,7 +13,7 @@ class Signal:
         self._event.set()
 
     async def wait(self, seconds: float) -> None:
-        """Until called, at most `seconds`."""
+        """Wait until called, at most `seconds`."""
         try:
             async with asyncio.timeout(seconds):
                 await self._event.wait()

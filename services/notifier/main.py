@@ -1,4 +1,4 @@
-"""The notifier: durable feeds of what clients may see, told as Server-Sent Events."""
+"""The notifier: durable feeds of what clients may see, sent as Server-Sent Events."""
 
 from fastapi import FastAPI
 

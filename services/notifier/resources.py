@@ -1,7 +1,7 @@
 """What the notifier is made of while it runs.
 
-Every process appends to feeds where its role says so, and every process that serves HTTP follows four streams without a
-group: announcements of other replicas, progress, and the two that take access away.
+Processes whose role includes it append to feeds, and every process that serves HTTP follows four streams without a
+group: announcements of other replicas, progress, and the two that revoke access.
 """
 
 import asyncio
@@ -111,4 +111,4 @@ def _running(task: "asyncio.Task[None]") -> Check:
 
 
 def _nothing() -> None:
-    """A gap in announcements is made good by the poll, one in progress by the next ticks."""
+    """The poll makes up for a gap in announcements, the next ticks for one in progress."""

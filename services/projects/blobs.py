@@ -2,20 +2,20 @@
 
 A blob is written to `incoming/<key>.part`, sealed (fsync, renamed to `incoming/<key>`, fsync of the folder) before the
 transaction that records it, and moved to its own place after that transaction has committed. So:
-- a document that was answered 201 has its bytes on the disk, whatever crashes (readers look in both places);
-- an upload that ended in any other way leaves at most one file, and only in `incoming/`, which `leftovers` tells apart:
-  a part is removed; of a sealed blob its row decides, which also answers whether a commit without an answer happened;
+- a document whose upload returned 201 has its bytes on the disk, whatever crashes (readers look in both places);
+- an upload that ended in any other way leaves at most one file, and only in `incoming/`. `leftovers` tells them apart:
+  a part is removed; for a sealed blob its row decides, which also shows whether a commit of unknown outcome happened;
 - nothing ever has to walk the whole store.
-Only files untouched for an hour are judged, and sealing renews that time. A part taken away from an upload slower still
-makes its sealing fail, never a recorded document lose its bytes. `incoming/` is on the same filesystem: every move is
+Only files untouched for an hour are judged, and sealing renews that time. Removing a part from an even slower upload
+makes its sealing fail; a recorded document never loses its bytes. `incoming/` is on the same filesystem: every move is
 one atomic rename.
 
 Does not guarantee: room for two stores, or a root that is not shared by all processes of the service.
-Fails by: `StorageFull` when the disk is, `StorageUnavailable` for every other error of the filesystem.
+Fails by: `StorageFull` when the disk is full, `StorageUnavailable` for every other error of the filesystem.
 
-Keys are made of UUIDs and a number, so no input of a client reaches a path. All file operations run in the store's own
-threads; bytes are gathered to `BATCH_BYTES` first, so that a hop is paid per batch and a small document costs one.
-Tenants take turns at the threads, half of which one may have at a time; cleaning counts as one of them.
+Keys are made of UUIDs and a number, so no client input reaches a path. All file operations run in the store's own
+threads; bytes are gathered to `BATCH_BYTES` first, so that a thread hop is paid per batch and a small document costs
+one. Tenants take turns at the threads, and each may have half of them at a time; cleaning counts as one tenant.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class BlobKey:
 
     @property
     def path(self) -> str:
-        """Relative place of a kept blob."""
+        """Relative path of a kept blob."""
         return f"{self.tenant_id}/{self.project_id}/{self.document_id}/{self.version}"
 
     @property
@@ -114,7 +114,7 @@ class BlobStore:
         except BaseException:
             self._turns.leave(holder)
             raise
-        # The thread is taken until it is done, also when its caller has gone.
+        # The thread is busy until it is done, even when its caller is gone.
         working.add_done_callback(lambda _: self._turns.leave(holder))
         try:
             return await asyncio.shield(working)
@@ -133,18 +133,18 @@ class BlobStore:
 
     @asynccontextmanager
     async def receive(self, key: BlobKey) -> AsyncIterator["IncomingBlob"]:
-        """A blob to write. Gone after the block unless `keep()` was reached, or nobody can know (see above)."""
+        """A blob to write. Removed after the block unless `keep()` was reached or the commit may have happened."""
         blob = IncomingBlob(self, key, self._incoming / key.incoming_name)
         try:
             yield blob
         except BaseException as error:
-            # A public error comes from before the commit; any other may be a commit whose answer was lost.
+            # A public error is raised before the commit; any other may be a commit whose reply was lost.
             if isinstance(error, QuarryError) or not blob.sealed:
                 await blob.discard()
             raise
 
     async def keep(self, key: BlobKey) -> None:
-        """Move a sealed blob to its place. Failing is no loss: it is found where it is, and moved later."""
+        """Move a sealed blob to its place. A failure loses nothing: it is read where it is, and moved later."""
         try:
             await self.run(key.tenant_id, self._move_in, key)
         except (StorageFull, StorageUnavailable) as error:
@@ -160,23 +160,23 @@ class BlobStore:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # Its thread opens it all the same.
+            # Its thread opens it anyway.
             opening.add_done_callback(_close_unwanted)
             raise
 
     async def remove(self, key: BlobKey) -> None:
-        """Remove the blob wherever it is; done when it is gone from the disk. Removing it again is no error."""
+        """Remove the blob wherever it is; returns once it is gone from the disk. Removing it again is no error."""
         await self.run(_CLEANING, self._remove, key)
 
     async def remove_some_of(self, tenant_id: uuid.UUID, *, count: int) -> int:
-        """Remove at most `count` blobs of a tenant that makes no new ones; how many it were.
+        """Remove at most `count` blobs of a tenant that makes no new ones; returns how many were removed.
 
-        What is on its way goes first: a blob that is being moved to its place meanwhile is found there later.
+        Incoming blobs go first: one that is being moved to its place meanwhile is found there later.
         """
         return await self.run(_CLEANING, self._remove_some_of, tenant_id, count)
 
     async def leftovers(self, older_than: timedelta) -> list[BlobKey]:
-        """Remove parts untouched for `older_than`; the keys of sealed blobs as old, to be kept or removed."""
+        """Remove parts untouched for `older_than`; returns the keys of sealed blobs as old, to be kept or removed."""
         return await self.run(_CLEANING, self._leftovers, time.time() - older_than.total_seconds())
 
     def _move_in(self, key: BlobKey) -> None:
@@ -257,7 +257,7 @@ class IncomingBlob:
         self._buffer = bytearray()
         self._digest = hashlib.sha256()
         self._descriptor: int | None = None
-        # A cancelled task leaves its thread running; whoever cleans up after it waits here.
+        # A cancelled task leaves its thread running; the clean-up after it waits here.
         self._lock = threading.Lock()
 
     async def write(self, data: bytes | memoryview) -> None:
@@ -268,7 +268,7 @@ class IncomingBlob:
             await self._store.run(self.key.tenant_id, self._append, batch)
 
     async def seal(self) -> str:
-        """Make the blob durable; its sha256 in hexadecimal."""
+        """Make the blob durable; returns its sha256 in hexadecimal."""
         batch, self._buffer = self._buffer, bytearray()
         digest = await self._store.run(self.key.tenant_id, self._finish, batch)
         self.sealed = True
@@ -373,7 +373,7 @@ async def open_store(root: Path, threads: int) -> AsyncIterator[BlobStore]:
     """The store below `root`, with threads of its own: a slow disk must not hold up anything else."""
     executor = ThreadPoolExecutor(threads, thread_name_prefix="blobs")
     try:
-        # However many wait: each request does so once, and to refuse one would leave its file open.
+        # Unlimited waiting: each request waits once, and refusing one would leave its file open.
         turns = FairSemaphore(threads, each=max(1, threads // 2), waiting=sys.maxsize, waiting_in_all=sys.maxsize)
         store = BlobStore(root, executor, turns)
         await store.prepare()

@@ -1,4 +1,4 @@
-"""What routers of this service ask for besides `shared.http`."""
+"""Dependencies of this service's routers, besides `shared.http`."""
 
 from typing import Annotated
 

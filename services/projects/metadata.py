@@ -1,7 +1,7 @@
-"""Metadata that clients attach to projects and documents: a JSON object that every store can hold as it is.
+"""Metadata that clients attach to projects and documents: a JSON object that every store can hold unchanged.
 
 Limits: 16 KiB as compact JSON, 8 levels. Refused: NaN and infinities, integers beyond 64 bits, NUL characters and lone
-surrogates; one or another of Postgres, orjson and the vector store cannot keep them.
+surrogates; at least one of Postgres, orjson and the vector store cannot hold them.
 """
 
 import math
@@ -23,10 +23,10 @@ class InvalidMetadata(InvalidRequest):
 
 
 def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
-    """`value` itself, when it keeps to the limits.
+    """`value` itself, when it is within the limits.
 
     Raises:
-        ValueError: says in a public sentence what is wrong.
+        ValueError: its message, which clients see, says what is wrong.
     """
     waiting: list[tuple[Any, int]] = [(value, 1)]
     while waiting:

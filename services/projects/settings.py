@@ -12,7 +12,7 @@ _MIB = 1024 * 1024
 
 
 class ProjectsSettings(DatabaseSettings):
-    """`blob_root`: folder of the documents' bytes, shared by all processes of the service. `tenant_*`: quotas of each
+    """`blob_root`: folder of the documents' bytes, shared by all processes of the service. `tenant_*`: quotas per
     tenant."""
 
     service: ClassVar[str] = "projects"

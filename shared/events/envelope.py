@@ -124,11 +124,11 @@ class Envelope(BaseModel):
 
     @classmethod
     def from_stream(cls, raw: bytes, stream: str) -> Self:
-        """Parse what a stream carried. Who may write to a stream may speak for its producer, and for nobody else.
+        """Parse an entry of a stream. The right to write to a stream is the right to speak for its producer only.
 
         Raises:
             Undecodable: not a CloudEvent of this shape.
-            ForeignEvent: the stream is not that of the type's producer, or the event says that somebody else sent it.
+            ForeignEvent: the stream is not that of the type's producer, or the event names another sender.
         """
         envelope = cls.from_json(raw)
         producer = producer_of(envelope.type)
@@ -165,7 +165,7 @@ def producer_of(event_type: str) -> str:
 
 
 def source_of(event_type: str) -> str:
-    """What the envelope of such an event says of its sender."""
+    """The `source` of such an event's envelope."""
     return f"/quarry/{producer_of(event_type)}"
 
 

@@ -1,7 +1,7 @@
-"""Who reads whose events. The one place that knows; streams, groups, trimming, access rights and documents follow.
+"""Which service reads whose events. The only such table; streams, groups, trimming, access rights and documents follow.
 
 A *subscriber* is a service with a consumer group of its own name on the producer's stream: an entry stays until every
-group has acknowledged it. A *follower* reads without a group: every process sees every entry from when it begins.
+group has acknowledged it. A *follower* reads without a group: every process sees every entry from its start on.
 A test compares this table with what the services do.
 """
 

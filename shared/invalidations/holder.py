@@ -1,7 +1,7 @@
 """The holder's side: a lease from one owner, kept alive by long polls, under which copies may be used.
 
-Guarantees: while `current` is true, every invalidation whose request has been answered was passed to `apply`. A lease
-counts from the moment its renewal was sent, never from its answer.
+Guarantees: while `current` is true, every invalidation whose request got its response has been passed to `apply`. A
+lease counts from the moment its renewal was sent, never from the response to it.
 Fails by: `current` turning false; what was missed meanwhile is applied before it is true again.
 """
 
@@ -25,7 +25,7 @@ from shared.telemetry import get_logger
 
 # Well within the lease, so that a poll that got lost is repeated before it ends.
 _ATTEMPT_SECONDS: Final = POLL_SECONDS + 0.4
-# Longer than this, and the owner may have pruned what was missed.
+# After longer than this the owner may have pruned what was missed.
 _FORGET_SECONDS: Final = 3600.0
 
 _log = get_logger(__name__)
@@ -68,16 +68,16 @@ class Holder:
         return self._now() < self._until
 
     def check(self) -> None:
-        """Copies may be used now.
+        """Require that copies may be used now.
 
         Raises:
-            Unavailable: the owner has not been heard of lately.
+            Unavailable: the owner has not responded lately.
         """
         if not self.current:
             raise Unavailable(f"The {self._ownership.owner} service cannot be reached.", retry_after=1)
 
     async def wait(self, seconds: float) -> None:
-        """Wait until copies may be used, so long at most."""
+        """Wait until copies may be used, at most `seconds`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self.current:
@@ -87,7 +87,7 @@ class Holder:
         """Keep the lease until cancelled; then give it back.
 
         Args:
-            forget: drops everything remembered: at the start, and when what was missed cannot be told any more.
+            forget: drops everything remembered: at the start, and when what was missed is no longer available.
         """
         backoff = Backoff(first=0.1, most=1.0)
         try:
@@ -112,7 +112,7 @@ class Holder:
         sent = self._now()
         if sent > self._until + _FORGET_SECONDS and self._until > 0:
             self._acknowledged, self._id = None, uuid.uuid4()
-        # Without a lease there is no time to wait for news.
+        # Without a lease there is no time to wait for new entries.
         changes = await self._ask("lease", {"acknowledged": self._acknowledged, "wait": self._calm and self.current})
         if changes["forgotten"]:
             forget()

@@ -22,8 +22,8 @@ class Invalidation(TenantOwned, Model):
 
 
 class CopyLease(Model):
-    """A process that may use its copies until `expires_at`, and up to where it has acknowledged invalidations. Once
-    released it gets no lease any more: a renewal may have been overtaken by the release."""
+    """A process that may use its copies until `expires_at`, and the position up to which it has acknowledged
+    invalidations. Once released it gets no further lease: a renewal may have been overtaken by the release."""
 
     __tablename__ = "copy_leases"
 

@@ -25,7 +25,7 @@ MOST_AT_ONCE: Final = 500
 KEEP: Final = timedelta(hours=24)
 MOST_BEGUN: Final = 3
 ACKNOWLEDGED: Final = "acknowledged"
-# Where no notification comes, because its connection is being made anew.
+# How often to look while notifications are missing, because their connection is being restored.
 _LOOK_SECONDS: Final = 0.25
 _PRUNE_SECONDS: Final = 3600.0
 
@@ -69,8 +69,8 @@ _log = get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What a holder has to apply and then acknowledge. `position` is that of the last entry, or of the whole log when
-    there is none; `more` says that others follow. `forgotten` asks for everything remembered to be dropped: what came
-    before `position` is not told."""
+    there is none; `more` says that others follow. `forgotten` tells the holder to drop everything it remembers: entries
+    before `position` are not sent."""
 
     position: int
     entries: Sequence[str]
@@ -99,7 +99,7 @@ class Owner:
         """Return once every holder that may still use its copies has acknowledged.
 
         Raises:
-            Unavailable: Postgres cannot say.
+            Unavailable: Postgres is unavailable.
         """
         waiter = _Waiter(recorded, asyncio.get_running_loop().create_future())
         self._waiters.append(waiter)
@@ -118,7 +118,7 @@ class Owner:
     async def renew(
         self, holder: uuid.UUID, consumer: str, acknowledged: int | None, *, durable: bool, wait: bool
     ) -> Changes:
-        """Extend a lease from now, and with `wait` wait a moment for something to tell.
+        """Extend a lease from now, and with `wait` wait a moment for new entries.
 
         Args:
             acknowledged: the position up to which the holder has applied everything; None for a new holder.
@@ -128,7 +128,7 @@ class Owner:
         if acknowledged is None and durable:
             position = await self._past_deadly(holder, consumer, position)
         if acknowledged is None and not durable:
-            # The holder has nothing yet; its lease is committed, so what it asks for from now on is told of.
+            # The holder has nothing yet; its lease is committed, so changes to what it asks for from now on reach it.
             return Changes(await self._newest(), (), more=False, forgotten=True)
         deadline = asyncio.get_running_loop().time() + POLL_SECONDS
         while True:
@@ -142,7 +142,7 @@ class Owner:
                     await told.wait()
 
     async def release(self, holder: uuid.UUID, consumer: str) -> None:
-        """The holder uses no copy any more."""
+        """End the lease of a holder that uses no copy any more."""
         async with self._database.leases() as session:
             await session.execute(_RELEASE, {"holder": holder, "consumer": consumer})
 
@@ -164,8 +164,8 @@ class Owner:
         return int(row.acknowledged)
 
     async def _past_deadly(self, holder: uuid.UUID, consumer: str, position: int) -> int:
-        """Where a new holder begins. What several before it began with and did not survive is left to the stream, which
-        counts deliveries and quarantines: else its processes would die of it for ever."""
+        """Where a new holder begins. Entries that several holders before it began with and did not survive are left to
+        the stream, which counts deliveries and quarantines; otherwise its processes would die of them for ever."""
         async with self._database.leases() as session:
             found = (await session.execute(_BEGUN, {"consumer": consumer, "position": position})).one()
         if found.next is None or found.begun <= MOST_BEGUN:

@@ -1,10 +1,10 @@
-"""Copies in a service's own schema: what the owner tells is applied by the service's event handlers, through its inbox.
+"""Copies in a service's own schema: the owner's events are applied by the service's event handlers, through its inbox.
 
-The same events come again on the owner's stream, where the inbox drops them; whichever way comes first applies them.
-An event about what is not remembered here yet (`shared.handlers.NotYet`) makes nothing untrue: the stream brings it.
+The same events arrive again on the owner's stream, where the inbox drops them; whichever arrives first is applied. An
+event about something not known here yet (`shared.handlers.NotYet`) makes nothing untrue: the stream brings it.
 
-Tenants are applied apart. Where a tenant's events cannot be applied, its copies alone are not used until they are, or
-until the stream's consumer has had the time to quarantine the event. The lease goes on for the others.
+Tenants are applied separately. When a tenant's events cannot be applied, only its copies are unusable until they are,
+or until the stream's consumer has had time to quarantine the event. The lease goes on for the others.
 """
 
 import asyncio
@@ -29,10 +29,10 @@ from shared.redis_clients import stream_of
 from shared.service import Runtime
 from shared.telemetry import get_logger
 
-# How long a start waits for its first lease. The owner may start later; until then requests are answered 503.
+# How long a start waits for its first lease. The owner may start later; until then requests get 503.
 _START_SECONDS: Final = 0.5
-# How long a request waits for a lease that has run out. A process or an owner that stands still for a moment renews
-# late, and nobody needs to be refused for that; an owner that is gone is not worth more of a caller's time.
+# How long a request waits for a lease that has run out. A process or an owner that stalls for a moment renews late,
+# which is no reason to refuse requests; an owner that is gone is not worth more of a caller's time.
 _RENEWAL_SECONDS: Final = 1.0
 # For one tenant's events of one poll: a lease lasts three times as long.
 _APPLY_SECONDS: Final = 1.0
@@ -62,17 +62,17 @@ class Projection:
         self._behind: dict[uuid.UUID, _Behind] = {}
 
     def check(self, tenant_id: uuid.UUID) -> None:
-        """The copies about a tenant may be used now.
+        """Require that the copies about a tenant may be used now.
 
         Raises:
-            Unavailable: the owner has not been heard of lately, or what it said could not be applied yet.
+            Unavailable: the owner has not responded lately, or its events could not be applied yet.
         """
         self._lease.check()
         if tenant_id in self._behind:
             raise Unavailable(retry_after=1)
 
     async def wait(self, tenant_id: uuid.UUID) -> None:
-        """As `check`, after waiting for a renewal that is late. Holds the caller up to `_RENEWAL_SECONDS`.
+        """As `check`, after waiting up to `_RENEWAL_SECONDS` for a late renewal.
 
         Raises:
             Unavailable: see `check`.
@@ -87,8 +87,8 @@ class Projection:
         """Keep the projection true for the length of the block. The service is ready while it has its lease.
 
         Args:
-            handlers: of events that `INVALIDATES` names; others are left out, since they have an order to keep.
-            applied: hears of each event once it is applied.
+            handlers: of events that `INVALIDATES` names; others are left out, since their order matters.
+            applied: called with each event once it is applied.
         """
         service = runtime.settings.service
         wanted = {event.type for event in INVALIDATES[service]}
@@ -116,7 +116,7 @@ class _Applying:
         self._turns = FairSemaphore(_AT_ONCE)
 
     async def apply(self, entries: Sequence[bytes]) -> None:
-        """What the holder of the lease does: afterwards every tenant's copies are true, or not used."""
+        """Apply what the lease's holder received: afterwards every tenant's copies are true, or not used."""
         by_tenant: dict[uuid.UUID, list[bytes]] = {}
         for entry in entries:
             by_tenant.setdefault(uuid.UUID(orjson.loads(entry)["tenantid"]), []).append(entry)
@@ -151,7 +151,7 @@ class _Applying:
 
     async def _applied_in_time(self, tenant_id: uuid.UUID, entries: Sequence[bytes]) -> bool:
         stream = stream_of(self._owner)
-        # Counted as first deliveries: to quarantine an event is for the stream's consumer.
+        # Counted as first deliveries: only the stream's consumer quarantines events.
         deliveries = [Delivery(stream, self._service, "invalidation", entry, 1) for entry in entries]
         try:
             async with asyncio.timeout(_APPLY_SECONDS), self._turns.turn(tenant_id):

@@ -28,7 +28,7 @@ _NEWEST: Final = text("SELECT COALESCE(max(position), 0) FROM invalidations").ex
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An invalidation of a transaction under way. `entry` is asked for after the flush, when ids are known."""
+    """An invalidation of a transaction under way. `entry` is called after the flush, when ids are known."""
 
     tenant_id: uuid.UUID
     consumers: frozenset[str]
@@ -37,7 +37,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Up to which position the `consumers` have to acknowledge."""
+    """The position up to which the `consumers` have to acknowledge."""
 
     position: int
     consumers: frozenset[str]
@@ -49,8 +49,8 @@ def add(session: AsyncSession, pending: Pending) -> None:
 
 
 def confirm(session: AsyncSession) -> None:
-    """The answer will say that something is so already: whoever made it so may still be waiting for holders, or have
-    ended while it did."""
+    """For a response that says something is so already: the request that made it so may still be waiting for holders,
+    or have died while it waited."""
     session.info["confirms"] = True
 
 

@@ -1,4 +1,4 @@
-"""Requests under way, by whom: they end with the credential they were admitted with, not after it."""
+"""Requests under way, by principal: they end with the credential they were admitted with, not after it."""
 
 import asyncio
 from collections.abc import Callable, Iterator

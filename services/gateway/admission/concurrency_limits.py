@@ -45,9 +45,9 @@ class ConcurrencyLimit:
     """Places of one kind. `taken` and `waiting` count them as they are now.
 
     Args:
-        what: said to the client when there is none to be had.
+        what: named to the client when there is no place.
         refusal: raised when the holder's own share is the reason.
-        times: how many times as many as `bounds` say there are at present: one for each replica.
+        times: the present multiple of `bounds`: one for each replica.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ConcurrencyLimit:
 
     @asynccontextmanager
     async def take(self, holder: str) -> AsyncIterator[None]:
-        """A place for the time of the block.
+        """Hold a place for the length of the block.
 
         Raises:
             RateLimited: the holder has, or waits for, as many as it may.
@@ -128,7 +128,7 @@ class ConcurrencyLimit:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._take_back(holder)  # it came at the moment in which nobody wanted it any more
+                self._take_back(holder)  # it came at the moment in which the waiter gave up
             else:
                 self._forget(holder, turn)
             raise
@@ -165,7 +165,7 @@ class Memory:
 
     @contextmanager
     def kept(self, holder: str) -> Iterator[Callable[[int], None]]:
-        """For one request: gives a function that asks for so many more bytes, all given back after the block. It raises
+        """For one request: yields a function that reserves so many more bytes, all released after the block. It raises
         TooMuchAtOnce or Unavailable."""
         own = 0
 

@@ -1,4 +1,4 @@
-"""Which credential a request carries. Only its form is looked at here: identity says whether it counts."""
+"""Which credential a request carries. Only its form is checked here: identity says whether it is valid."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from shared.errors import InvalidRequest, Unauthenticated
 
 SESSION_COOKIE: Final = "__Host-quarry_session"
 API_KEY_PREFIX: Final = "qk_"
-MAX_CREDENTIAL_BYTES: Final = 4096  # the most identity takes
+MAX_CREDENTIAL_BYTES: Final = 4096  # the most identity accepts
 
 _VISIBLE = re.compile(r"[\x20-\x7e]+\Z")
 
@@ -19,7 +19,7 @@ CredentialType = Literal["session", "api_key", "bearer"]
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """What a client showed. `fingerprint` stands for it in memory and nowhere else is the value kept."""
+    """A client's credential. `fingerprint` stands for it in memory; the value is kept nowhere else."""
 
     type: CredentialType
     value: str
@@ -33,7 +33,7 @@ class Credential:
 
 
 def find(request: ClientRequest) -> Credential:
-    """The credential of a request. An Authorization header is explicit and goes before the session cookie.
+    """The credential of a request. An Authorization header is explicit and takes precedence over the session cookie.
 
     Raises:
         Unauthenticated: none, or none of a kind known here.

@@ -2,14 +2,14 @@
 
 In this order, so that checks that cost identity or Redis something come after those that cost nothing.
 
-Strangers at an address do not use up what holders of valid credentials there may do: requests without a credential have
-one limit (`anonymous`), invalid credentials another (`guesses`). A credential that was valid before in this process is
-not refused because of what others guessed at its address; one never seen is, until the limit allows more. Each address
-has a share of the questions to identity, and known credentials have places of their own for them.
+Clients without a valid credential do not use up the limits of those with one at the same address: requests without a
+credential have one limit (`anonymous`), invalid credentials another (`guesses`). A credential that was valid before in
+this process is not refused because of guesses by others at its address; one never seen is, until the limit allows more.
+Each address has a share of the exchanges with identity, and known credentials have places of their own for them.
 
 Cross-site requests (CSRF): a session cookie alone never changes anything. An unsafe method needs the session's CSRF
-token in a header, and where the browser says which site asks (`Sec-Fetch-Site`, `Origin`), it must be ours or a listed
-one.
+token in a header, and where the browser names the requesting site (`Sec-Fetch-Site`, `Origin`), it must be ours or a
+listed one.
 """
 
 import hmac
@@ -31,7 +31,7 @@ from services.gateway.upstreams.upstream import POOL_SECONDS
 from shared.auth import PrincipalKind
 from shared.errors import NotFound, QuarryError, RateLimited, Unauthenticated
 
-# Questions to identity that may be under way for credentials known here, and as many for others.
+# Exchanges with identity that may be under way for credentials known here, and as many for others.
 EXCHANGES: Final = 64
 EXCHANGES_PER_ADDRESS: Final = 16
 MOST_KNOWN: Final = 50_000
@@ -39,7 +39,7 @@ MOST_KNOWN: Final = 50_000
 
 @dataclass(slots=True)
 class Admission:
-    """What was found out about a request. Filled as far as it came, so that a refusal shows its limits too."""
+    """What is known about a request. Filled as far as it came, so that a refusal shows its limits too."""
 
     credential: Credential | None = None
     exchange: Exchange | None = None
@@ -69,7 +69,7 @@ class Gate:
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
     async def admit(self, request: ClientRequest, route: Route | None, admission: Admission) -> None:
-        """Let a request pass or say why not.
+        """Admit a request, or raise why not.
 
         Raises:
             RateLimited, NotFound, Unauthenticated, CrossSite, CsrfTokenWrong, InvalidRequest, Unavailable.
@@ -134,7 +134,7 @@ class Gate:
                 self._judge(verdicts, admission)
 
     def _judge(self, verdicts: list[Verdict], admission: Admission) -> None:
-        """Say the state of the limits in the answer; stop here when one is used up."""
+        """Put the state of the limits into the response; refuse when one is used up."""
         admission.headers = headers_for(verdicts)
         for verdict in verdicts:
             if not verdict.allowed:
@@ -145,7 +145,7 @@ class Gate:
         if request.method in SAFE_METHODS:
             return
         origin, site = request.header(b"origin"), request.header(b"sec-fetch-site")
-        # A browser's word on the relation of the two sites; pages cannot set it.
+        # The browser's statement on how the two sites relate; pages cannot set it.
         if site in ("same-origin", "none") or (site is None and origin is None):
             return
         if origin is None or origin.lower() not in self._origins:

@@ -8,8 +8,8 @@
 | event streams | tenant, in all | 429, 503 |
 | all but streams, waiting ones too | service | 503 |
 
-A body is received before a place at a service is taken, so that a slow client occupies only its own share. Transfers
-alone are passed on as they arrive, on connections of their own. What the gateway itself asks of identity uses a third
+A body is received before a place at a service is taken, so that a slow client occupies only its own share. Only
+transfers are passed on as they arrive, on connections of their own. The gateway's own requests to identity use a third
 set of connections (`Upstream.own`), with limits of its own (`services.gateway.admission.gate`).
 """
 
@@ -26,8 +26,8 @@ from services.gateway.upstreams.upstream import POOL_SECONDS, Upstream
 from shared.errors import RateLimited, Unavailable
 from shared.topology import Backend
 
-# This part of the bodies, and of the memory for them, is for requests without a credential, and a quarter of it for one
-# address: they are there for signing in, which has next to no body.
+# The part of the bodies, and of the memory for them, for requests without a credential; one address may have a quarter
+# of it. They are there for signing in, which has next to no body.
 _OF_STRANGERS: Final = 1 / 8
 
 
@@ -66,7 +66,7 @@ class _Service:
             return len(upstream.replicas.known)
 
         busy = f"The {upstream.name} service is"
-        # Whoever waits may wait for those before it, who wait for a replica.
+        # A waiting request may wait for those before it, which wait for a replica.
         seconds = settings.retry_seconds + POOL_SECONDS
         waiting, in_all = settings.waiting_per_tenant, settings.most_waiting
         self.short = ConcurrencyLimit(
@@ -107,12 +107,12 @@ class LoadShedder:
         self.streams = 0
 
     def for_bodies(self, holder: Holder) -> tuple[ConcurrencyLimit, Memory]:
-        """Where a body that is received before a service is asked has its place, and its bytes."""
+        """The limits on a body that is received before it is sent to a service: its place, and its bytes."""
         return (self.bodies, self.memory) if holder.verified else (self.anonymous_bodies, self.anonymous_memory)
 
     @asynccontextmanager
     async def take(self, upstream: Upstream, flow: Flow, holder: Holder) -> AsyncIterator[None]:
-        """A place at a service for the time of the block.
+        """Hold a place at a service for the length of the block.
 
         Raises:
             Unavailable: the service has all the work it can take.

@@ -8,7 +8,7 @@ there is much, so that most requests cost no round trip. Permits are counted bef
 together never let more than the limit through; unused ones lapse after `BATCH_SECONDS`, at the client's cost. A refusal
 is remembered until the time it names.
 
-Fails by: counting in this process alone while Redis does not answer, or refusing, for a limit that says `fails_closed`.
+Fails by: counting in this process alone while Redis does not respond, or refusing, for a limit with `fails_closed`.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ TIMEOUT_SECONDS: Final = 0.5
 MOST_KEYS: Final = 20_000
 _MICROSECONDS: Final = 1_000_000
 
-# KEYS[1]; ARGV: microseconds per request, microseconds of burst, permits wanted. Answers permits given, permits left,
+# KEYS[1]; ARGV: microseconds per request, microseconds of burst, permits wanted. Returns permits given, permits left,
 # microseconds until one is free, microseconds until all are.
 _GCRA: Final = """
 local time = redis.call('TIME')
@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`quota` requests per `window` seconds. `name` is said to clients."""
+    """`quota` requests per `window` seconds. `name` is shown to clients."""
 
     name: str
     quota: int
@@ -101,7 +101,7 @@ class _Refusal:
 
 @dataclass(slots=True)
 class _Queue:
-    """Who waits for permits of one key."""
+    """The requests that wait for permits of one key."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     waiting: int = 0
@@ -127,7 +127,7 @@ class RateLimiter:
         """Count one request of `subject`.
 
         Raises:
-            Unavailable: Redis does not answer and the limit fails closed.
+            Unavailable: Redis does not respond and the limit fails closed.
         """
         key = _key(limit, subject)
         if (standing := self._standing(limit, key)) is not None:
@@ -150,7 +150,7 @@ class RateLimiter:
         return batch if batch is not None and batch.permits > 0 and self._clock() < batch.until else None
 
     async def _ask(self, limit: Limit, key: str) -> _PermitBatch | None:
-        """A batch to spend from; None, and a standing refusal, when there is none. One asks for all who wait."""
+        """A batch to spend from; None, and a standing refusal, when there is none. One request asks for all."""
         queue = self._queues.setdefault(key, _Queue())
         queue.waiting += 1
         try:
@@ -164,7 +164,7 @@ class RateLimiter:
                 del self._queues[key]
 
     def _wanted(self, limit: Limit, key: str, waiting: int) -> int:
-        """How many permits to take: for those who wait, and for as many as will come while they last.
+        """How many permits to take: for the requests that wait, and for as many as will come while they last.
 
         Twice as many as last time if those were spent in time, else as many as were spent; one after a long silence.
         """

@@ -1,7 +1,7 @@
 """Applies identity's revocations: cached tokens are dropped and requests under way end.
 
-Identity waits for this process to acknowledge a revocation (`shared.invalidations.holder`) before it answers whoever
-asked for it. An event that cannot be read may be a revocation, so the whole cache is dropped then, as at the start.
+Identity waits for this process to acknowledge a revocation (`shared.invalidations.holder`) before it responds to the
+request that caused it. An event that cannot be read may be a revocation, so it drops the whole cache, as a start does.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from shared.events.identity import ApiKeyRevoked, MembershipChanged, SessionRevo
 from shared.invalidations.holder import Holder
 from shared.telemetry import get_logger
 
-# A gateway cut off from identity for so long may have missed that a stream's access has gone.
+# A gateway cut off from identity for so long may have missed that a stream lost its access.
 ALONE_SECONDS: Final = 30.0
 _LOOK_SECONDS: Final = 1.0
 _log = get_logger(__name__)
@@ -37,7 +37,7 @@ class Revocations:
             group.create_task(self._watch())
 
     def forget(self) -> None:
-        """Revocations may have been missed."""
+        """Drop everything: revocations may have been missed."""
         self._cache.clear()
         self._calls.end(lambda _principal: True)
 
@@ -69,7 +69,7 @@ class Revocations:
                 pass  # tells of something no token depends on
 
     async def _watch(self) -> None:
-        """End what is under way when identity could not be asked for long."""
+        """End what is under way when identity has been out of reach for long."""
         clock = asyncio.get_running_loop().time
         held_at = clock()
         while True:

@@ -1,7 +1,7 @@
 """A cache of internal tokens, by the fingerprint of the credential they were issued for.
 
-Guarantees: an entry is used only while this process holds identity's lease (`shared.invalidations`). A client that was
-told of a revoked credential or a changed role therefore finds it in effect at every gateway. A refusal is cached for
+Guarantees: an entry is used only while this process holds identity's lease (`shared.invalidations`). Once a client has
+the response to a revocation or a change of role, it is therefore in effect at every gateway. A refusal is cached for
 `REFUSAL_SECONDS`. The number of entries is bounded; the least recently used goes first.
 """
 
@@ -40,14 +40,14 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Identity has said that the credential does not count."""
+    """Identity has said that the credential is not valid."""
 
     usable_until: float
 
 
 class TokenCache:
-    """Answers of identity, used while `current()`. `generation` counts revocations: an answer that was asked for before
-    one of its own subjects was revoked is `outdated`. `hits` and `misses` count what `get` found and did not find."""
+    """Responses of identity, used while `current()`. `generation` counts revocations: a response requested before one
+    of its own subjects was revoked is `outdated`. `hits` and `misses` count what `get` found and did not find."""
 
     def __init__(
         self, current: Callable[[], bool], *, most: int = 10_000, clock: Callable[[], float] = time.monotonic
@@ -82,12 +82,12 @@ class TokenCache:
         return entry
 
     def outdated(self, entry: Exchange) -> bool:
-        """Whether it has ended, or was asked for before one of its subjects was revoked."""
+        """Whether it has ended, or was requested before one of its subjects was revoked."""
         revoked = max((self._revoked.get(subject, 0) for subject in entry.subjects()), default=0)
         return self._clock() >= entry.usable_until or entry.generation < max(revoked, self._oldest_known)
 
     def put(self, fingerprint: bytes, entry: Exchange | Refused) -> None:
-        """Remember an answer, unless it is outdated."""
+        """Remember a response, unless it is outdated."""
         if isinstance(entry, Exchange) and self.outdated(entry):
             return
         self._remove(fingerprint)
@@ -99,7 +99,7 @@ class TokenCache:
             self._remove(next(iter(self._entries)))
 
     def revoke(self, subject: uuid.UUID) -> None:
-        """Forget what was given to a credential, a user or a tenant."""
+        """Forget the entries of a credential, a user or a tenant."""
         self.generation += 1
         self._revoked[subject] = self.generation
         self._revoked.move_to_end(subject)

@@ -1,9 +1,9 @@
 """Exchanges a client's credential for internal tokens, by asking identity once and caching its response.
 
 Requests that arrive together with one credential share one exchange. A response that a revocation overtook on its way
-is asked for again, since it may be older than what a client has been told. So is any exchange that began before the
-request arrived, while this process has no lease. An exchange changes nothing and may be repeated, at another replica or
-at one that comes back (`services.gateway.upstreams.retries`). If identity cannot be reached, the request gets 503.
+is requested again, since a client may know of the revocation. So is any exchange that began before the request arrived,
+while this process has no lease. An exchange changes nothing and may be repeated, at another replica or at one that
+comes back (`services.gateway.upstreams.retries`). If identity cannot be reached, the request gets 503.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from shared.errors import Unauthenticated, Unavailable
 
 ASK_SECONDS = 3.0
 _MOST_QUESTIONS = 3
-# A token must still count when the service looks at it, a little later and by another clock.
+# A token must still be valid when the service checks it, a little later and by another clock.
 EXPIRY_MARGIN_SECONDS = 10.0
 
 
 class _Answer(BaseModel):
-    """Identity's answer to `POST /internal/token`."""
+    """Identity's response to `POST /internal/token`."""
 
     tokens: dict[str, str]
     expires_in: float = Field(gt=0)
@@ -64,8 +64,8 @@ class TokenExchange:
         """The internal tokens for a credential.
 
         Raises:
-            Unauthenticated: identity says it does not count.
-            Unavailable: identity does not answer.
+            Unauthenticated: identity rejects it.
+            Unavailable: identity does not respond.
         """
         fingerprint = credential.fingerprint
         answer = self._cache.get(fingerprint)
@@ -73,11 +73,11 @@ class TokenExchange:
             if answer is None:
                 earlier = self._asking.get(fingerprint)
                 if earlier is not None and not self._cache.current():
-                    # Whoever asks next asks for all who wait now; not when identity is away, which is told once.
+                    # The next exchange serves all that wait now; not when identity is down, which one failure shows.
                     await asyncio.wait([earlier])
                     if not earlier.cancelled() and (error := earlier.exception()) is not None:
                         raise error
-                # Shielded: a client that leaves must not take the answer from the others who wait for it.
+                # Shielded: a client that leaves must not cancel the exchange that others wait for.
                 answer = await asyncio.shield(self._question(fingerprint, credential))
             if isinstance(answer, Refused):
                 raise Unauthenticated
@@ -87,7 +87,7 @@ class TokenExchange:
         raise Unavailable("The credential is being changed.", retry_after=1)
 
     async def renewed(self, credential: Credential, exchange: Exchange) -> Exchange:
-        """`exchange`, or what the credential is worth now if that is outdated.
+        """`exchange`, or a new one if it is outdated.
 
         Raises:
             As `exchange`.
@@ -110,14 +110,14 @@ class TokenExchange:
         if self._asking.get(fingerprint) is task:
             del self._asking[fingerprint]
         if not task.cancelled():
-            task.exception()  # whoever still waits gets it; with nobody left it is no news
+            task.exception()  # waiting requests get it; without any it does not matter
 
     async def _ask(self, fingerprint: bytes, credential: Credential) -> Exchange | Refused:
         generation = self._cache.generation
         asked_at = asyncio.get_running_loop().time()
         policy = RetryPolicy(Flow.SHORT, repeatable=True, seconds=self._settings.deadline_seconds)
         try:
-            # However many replicas do not answer: who waits has a request of its own to be told about.
+            # However many replicas do not respond, the requests that wait must get a response in time.
             async with (
                 asyncio.timeout(max(ASK_SECONDS, self._settings.retry_seconds)),
                 send_with_retries(
@@ -154,7 +154,7 @@ def _understand(status: int, body: bytes, asked_at: float, generation: int) -> E
         if missing := set(AUDIENCES) - answer.tokens.keys():
             raise ValueError(f"no token for {sorted(missing)}")
     except (ValueError, ValidationError) as error:
-        # What the answer holds, tokens among it, is for no log.
+        # The response may hold tokens, so none of it is logged.
         reason = f"identity answered {status}, not understood: {type(error).__name__}"
         raise Unavailable("Identity cannot check credentials now.", retry_after=1) from ValueError(reason)
     lifetime = answer.expires_in - min(EXPIRY_MARGIN_SECONDS, answer.expires_in / 4)

@@ -1,4 +1,4 @@
-"""The connections of clients: how many there may be, by address and in all, and which one goes when there are too many.
+"""The connections of clients: how many there may be, by address and in all, and which is closed when there are more.
 
 A connection is busy while a request is under way on it, from the end of the request's headers to the end of the
 response; the limits on requests bound how many are busy. Otherwise it waits, for a request to begin or for its headers
@@ -23,7 +23,7 @@ CROWDED_SECONDS: Final = 2.0
 
 
 class Connection(Protocol):
-    """What can be asked of a connection that waits."""
+    """What a waiting connection has to support."""
 
     def close_unused(self) -> None: ...
 

@@ -1,7 +1,7 @@
 """Which headers pass the gateway.
 
 Inwards only those on a list pass: what a client invents never reaches a service, however it is spelled. Outwards
-everything passes but what belongs to one connection or is the gateway's own to say.
+everything passes except what belongs to one connection and what only the gateway sets.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ _HOP_BY_HOP: Final = frozenset(
     }
 )
 
-# Said by the gateway itself, whatever a service says.
+# Set by the gateway itself, whatever a service sends.
 _GATEWAYS_OWN: Final = frozenset(
     {
         *(b"date", b"server", b"via", b"x-powered-by", b"x-request-id", b"server-timing", b"traceparent"),
@@ -43,7 +43,7 @@ _GATEWAYS_OWN: Final = frozenset(
 
 
 def inwards(request: ClientRequest, *, cookies: bool, compression: bool) -> list[tuple[str, str]]:
-    """The client's headers that a service gets to see. Cookies pass only where `cookies` says so (sign-in)."""
+    """The client's headers that are sent to a service. Cookies pass only where `cookies` says so (sign-in)."""
     nominated = connection_names(request.headers)
     passed = [
         (name.decode("ascii"), _text(value))
@@ -56,7 +56,7 @@ def inwards(request: ClientRequest, *, cookies: bool, compression: bool) -> list
 
 
 def outwards(raw: Iterable[tuple[bytes, bytes]], *, cookies: bool, upstream_url: str) -> list[tuple[bytes, bytes]]:
-    """A service's headers that the client gets to see; an absolute Location inside the system becomes a path."""
+    """A service's headers that are sent to the client; an absolute Location inside the system becomes a path."""
     headers = [(name.lower(), value) for name, value in raw]
     nominated = connection_names(headers)
     passed = []

@@ -1,19 +1,19 @@
-"""uvicorn's HTTP parser, made fit for strangers: `--http services.gateway.inbound.http_protocol:GuardedProtocol`.
+"""uvicorn's HTTP parser, hardened: `--http services.gateway.inbound.http_protocol:GuardedProtocol`.
 
 On top of `HttpToolsProtocol`:
 - waiting connections are few (`services.gateway.inbound.connections`) and do not wait long: `HEADER_SECONDS` for the
   first request and the end of its headers, `IDLE_SECONDS` for another request, `DRAIN_SECONDS` for the rest of a body
-  that was answered before its end. Each is one deadline, which no byte extends;
-- the address (414) and the headers (431) are bounded before any of them reaches the application, what surrounds a body
-  (chunk sizes and extensions, trailers) by the body;
-- a second request sent before the first is answered (pipelining) is not taken: uvicorn would stop reading, and so never
-  notice that the client of a long answer has left. The connection is closed after the first answer, as RFC 9112, 9.3.2
-  allows;
+  whose response came before its end. Each is one deadline, which no byte extends;
+- the address (414) and the headers (431) are bounded before any of them reaches the application, and what surrounds a
+  body (chunk sizes and extensions, trailers) in proportion to the body;
+- a second request sent before the first response (pipelining) is not taken: uvicorn would stop reading, and so never
+  notice that the client of a long response has left. The connection is closed after the first response, as RFC 9112,
+  9.3.2 allows;
 - trailer fields do not become headers;
 - a client that does not read keeps a connection that is being closed for `LINGER_SECONDS` at most;
-- what is refused before it is a request is told as everything else, a problem document with a request id, and is not
-  logged: it costs a client nothing;
-- when the server shuts down, open event streams are told to end (`state["on_shutdown"]`), instead of being torn off.
+- a refusal before there is a request is a problem document with a request id, as any other, but is not logged: it costs
+  a client nothing;
+- when the server shuts down, open event streams are told to end (`state["on_shutdown"]`), instead of being cut off.
 """
 
 import asyncio
@@ -33,16 +33,16 @@ HEADER_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 5.0
 DRAIN_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 30.0
-# A little more than the application allows, so that it is the one that answers where it can.
+# A little more than the application allows, so that the application refuses where it can.
 MAX_HEAD_BYTES: Final = MAX_HEADER_BYTES * 2
 MAX_TARGET_BYTES: Final = MAX_ADDRESS_BYTES + 512  # a target may name the host too
-# What a body may have around it: a chunk of one byte is five bytes longer.
+# How much framing a body may have: a chunk of one byte is five bytes longer.
 MAX_FRAMING_BYTES: Final = 16 * 1024
 MAX_FRAMING_PER_BYTE: Final = 8
 
 
 def _refusal(error: QuarryError) -> bytes:
-    """A whole answer of the connection's own, the last one on it."""
+    """A complete response by the connection itself, the last one on it."""
     request_id = uuid.uuid4().hex
     answer = problem_response(request_id, "", error)
     headers = [
@@ -60,7 +60,7 @@ class _Stop(Exception):
 
 
 class _EndingTransport:
-    """A transport whose `close` has an end: what the client has not read by then is dropped."""
+    """A transport whose `close` takes a bounded time: what the client has not read by then is dropped."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -123,7 +123,7 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            return  # nothing is offered: the request is answered as any
+            return  # no upgrade is offered: the request is handled as any
         except httptools.HttpParserError:
             self.send_400_response("")
             return
@@ -139,7 +139,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         self._deaf = True
         if self._answer_under_way() and not self.cycle.more_body:
-            # What follows a whole request must not be answered into the answer that is under way.
+            # What follows a complete request must not get a response inside the one under way.
             self.cycle.keep_alive = False
         elif self._answer_under_way() and self.cycle.response_started:
             self.transport.close()
@@ -212,7 +212,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._wait(HEADER_SECONDS)
 
     def _wait(self, seconds: float) -> None:
-        """Close the connection in so many seconds, and before when there are too many that wait."""
+        """Close the connection after `seconds`, or earlier when too many wait."""
         self._table.waits(self)
         if self._table.is_crowded(self):
             seconds = min(seconds, CROWDED_SECONDS)

@@ -1,4 +1,4 @@
-"""Telling the operator that a proxy may be missing from the trusted ones: once for a peer, and of few peers."""
+"""Warns the operator that a proxy may be missing from the trusted ones: once for a peer, and of few peers."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ from starlette.types import Scope
 from services.gateway.inbound.request import ClientRequest, Network, is_trusted
 from shared.telemetry import get_logger
 
-# Any client can send the header: those who do must not fill the log.
+# Any client can send the header: such clients must not fill the log.
 MOST_PEERS: Final = 8
 
 _log = get_logger(__name__)

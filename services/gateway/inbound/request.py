@@ -23,14 +23,14 @@ from shared.errors import InvalidRequest
 MAX_ADDRESS_BYTES: Final = 8192
 MAX_HEADER_BYTES: Final = 32 * 1024
 MAX_HEADERS: Final = 128
-# Optional white space (RFC 9110, 5.6.3). `str.strip` by itself takes away much more, as `\xa0`.
+# Optional white space (RFC 9110, 5.6.3). `str.strip` by itself removes much more, such as `\xa0`.
 OWS: Final = " \t"
 
 _PATH = re.compile(rb"/(?:[A-Za-z0-9\-._~!$&'()*+,;=:@/]|%[0-9A-Fa-f]{2})*\Z")
 _QUERY = re.compile(rb"[\x21\x22\x24-\x7e]*\Z")
 _ENCODED_SEPARATORS = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 _BAD_SEGMENT = re.compile(r"/(?:\.{0,2})(?=/)|/\.{1,2}\Z|[\\\x00-\x1f\x7f]")
-# A cookie's name is a token (RFC 6265, 4.1.1). What another reader could trim to a name of ours is none.
+# A cookie's name is a token (RFC 6265, 4.1.1). A name that another parser could trim to one of ours is not.
 _COOKIE = re.compile(
     r"([!#$%&'*+\-.^_`|~0-9A-Za-z]+)[ \t]*=[ \t]*"
     r"([\x21-\x3a\x3c-\x7e](?:[\x20-\x3a\x3c-\x7e]*[\x21-\x3a\x3c-\x7e])?)?\Z"
@@ -38,7 +38,7 @@ _COOKIE = re.compile(
 _WITH_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::[0-9]{1,5})?\Z")
 _LENGTH = re.compile(rb"[0-9]{1,18}\Z")
 
-# Headers of which two would leave it to the reader which one counts.
+# Headers of which only one may be sent: parsers disagree on which of two counts.
 _SINGLE: Final = frozenset(
     {
         *(b"authorization", b"content-length", b"content-type", b"content-encoding", b"host", b"idempotency-key"),
@@ -77,7 +77,7 @@ class ClientRequest:
         return [value.decode("latin-1") for key, value in self.headers if key == name]
 
     def cookies(self) -> list[tuple[str, str]]:
-        """Names and values of all cookies sent (RFC 6265, 4.2); whatever has not their form is left out."""
+        """Names and values of all cookies sent (RFC 6265, 4.2); malformed ones are left out."""
         parts = (part.strip(OWS) for header in self.all(b"cookie") for part in header.split(";"))
         return [(found[1], found[2] or "") for part in parts if (found := _COOKIE.match(part))]
 
@@ -157,7 +157,7 @@ def _framing(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bool, int | None
 def _client_address(
     scope: Scope, headers: tuple[tuple[bytes, bytes], ...], trusted_proxies: tuple[Network, ...]
 ) -> str:
-    """The peer, or, where the peer is a trusted proxy, the nearest address in X-Forwarded-For that is none."""
+    """The peer, or, where the peer is a trusted proxy, the nearest address in X-Forwarded-For that is not one."""
     client = scope.get("client")
     peer = client[0] if client else ""
     if not trusted_proxies:
@@ -174,7 +174,7 @@ def _client_address(
 
 
 def is_trusted(peer: str, trusted_proxies: tuple[Network, ...]) -> bool:
-    """Whether what this peer says of its clients counts."""
+    """Whether this peer is trusted to name its clients."""
     address = _parse(peer) if trusted_proxies else None
     return address is not None and _is_within(address, trusted_proxies)
 
@@ -185,7 +185,7 @@ def _is_within(address: Address, networks: tuple[Network, ...]) -> bool:
 
 @lru_cache(maxsize=4096)
 def limit_key(address: str) -> str:
-    """What counts as one client: an IPv4 address, or the /64 that one IPv6 subscriber has all of."""
+    """What counts as one client: an IPv4 address, or the /64 of one IPv6 subscriber."""
     parsed = _parse(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, 64), strict=False))

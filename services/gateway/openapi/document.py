@@ -1,7 +1,7 @@
 """One OpenAPI document for the whole product, put together from what the services publish.
 
-Fetched when asked for, kept for `KEEP_SECONDS`. A service that is away does not take the document away: what it last
-said is used. One never heard since the start makes the document unavailable: half of it would pass for all.
+Fetched on request, kept for `KEEP_SECONDS`. While a service is down, the last document it gave is used. A service that
+has not responded since the start makes the document unavailable: half of it would pass for all.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ class ProductDocument:
         """The document.
 
         Raises:
-            Unavailable: a service has not been heard yet.
+            Unavailable: a service has not responded yet.
         """
         await self._refresh()
         return self._merged
@@ -64,7 +64,7 @@ class ProductDocument:
     async def _fetch_all(self) -> None:
         found = await asyncio.gather(*(self._fetch(upstream) for upstream in self._upstreams.values()))
         fresh = {name: document for name, document in zip(self._upstreams, found, strict=True) if document}
-        # Also while half of it is missing: anybody may ask, as often as they like.
+        # Also while half of it is missing: any client may ask, as often as it likes.
         self._next_fetch = time.monotonic() + (KEEP_SECONDS if len(fresh) == len(found) else RETRY_SECONDS)
         self._known.update(fresh)
         if len(self._known) == len(self._upstreams):

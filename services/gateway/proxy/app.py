@@ -1,6 +1,6 @@
 """The proxy: a plain ASGI application that forwards a request to its service and streams the response back.
 
-Guarantees: bounded memory, whatever is forwarded. A body reaches a service only when it is complete; uploads alone flow
+Guarantees: bounded memory, whatever is forwarded. A body reaches a service only when it is complete; only uploads flow
 through, with backpressure in both directions (`services.gateway.admission.load_shedding` bounds both). A client that
 leaves ends the call to the service, and a service that breaks off ends the connection to the client, so that neither
 takes a part for the whole. Every wait has a deadline (`services.gateway.proxy.deadlines`). What cannot be forwarded
@@ -43,7 +43,7 @@ class ServerClosing(Exception):
 
 
 async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer one request. To be mounted in an application whose `state.runtime` is a `Runtime`."""
+    """Handle one request. To be mounted in an application whose `state.runtime` is a `Runtime`."""
     if scope["type"] != "http":
         await send({"type": "websocket.close", "code": 1008})
         return
@@ -106,8 +106,8 @@ class _ProxiedRequest:
                 body.close()
 
     def _end(self, route: Route, cancel_scope: CancelScope) -> None:
-        """The credential has ended or says something else: an event stream ends, and its client resumes. Whatever has
-        not been sent to a service is asked about again; of transfers under way the service itself asks."""
+        """The credential has ended or changed: an event stream ends, and its client resumes. A request not yet sent to
+        a service is checked again; for transfers under way the service itself checks."""
         if route.flow is Flow.EVENTS:
             cancel_scope.cut(ServerClosing() if self.answering else Unavailable(retry_after=1))
 
@@ -144,14 +144,14 @@ class _ProxiedRequest:
         started = time.perf_counter()
 
         async def attempt(replica: Replica) -> _Begun:
-            # The body may have taken its time, and so may a place or a replica.
+            # The body, the place or the replica may have taken long.
             outgoing = self._outgoing_headers(request, route, await self._now(exchange), upstream)
             deadline = ("x-quarry-deadline-ms", str(max(1, int(deadlines.left() * 1000))))
             try:
                 return await _begin(request, route, upstream, replica, body, [*outgoing, deadline])
             except (aiohttp.ClientError, OSError) as error:
                 if cancel_scope.reason is not None:
-                    # Our own end of the body broke it off.
+                    # Our own reading of the body broke it off.
                     raise cancel_scope.reason from error
                 raise
 
@@ -172,7 +172,7 @@ class _ProxiedRequest:
                 _let_go(begun.response, body)
 
     async def _now(self, exchange: Exchange | None) -> Exchange | None:
-        """What the credential is worth when the request is sent."""
+        """The exchange as it stands when the request is sent."""
         if exchange is None or self._credential is None:
             return None
         return await self._runtime.exchanges.renewed(self._credential, exchange)
@@ -227,7 +227,7 @@ class _ProxiedRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A service's answer: all of it where it is small, or its beginning."""
+    """A service's response: all of it where it is small, or its beginning."""
 
     response: aiohttp.ClientResponse
     whole: bytes | None
@@ -245,7 +245,7 @@ async def _begin(
     body: RequestBody,
     outgoing: list[tuple[str, str]],
 ) -> _Begun:
-    """Send the request to one replica. A small answer is taken in whole: what breaks off can still be asked again."""
+    """Send the request to one replica. A small response is read whole: one that breaks off can still be retried."""
     response = await upstream.session(route.flow).request(
         request.method,
         upstream.address(replica, request.raw_path, request.query),
@@ -268,7 +268,7 @@ async def _begin(
 
 
 def _let_go(response: aiohttp.ClientResponse, body: RequestBody) -> None:
-    """Keep the connection for another request where nothing more comes and goes on it."""
+    """Keep the connection for another request where both sides have nothing more to send on it."""
     if body.finished and response.content.at_eof():
         response.release()
     else:

@@ -1,7 +1,7 @@
 """The client's body on its way to a service, and the watch over the client before and after.
 
-Two ways: received as a whole before the service is asked (`receive`), or, for transfers, chunk by chunk (`chunks`).
-There backpressure goes through: the next chunk is asked for when the service has taken the last one.
+Two ways: received as a whole before it is sent to the service (`receive`), or, for transfers, chunk by chunk
+(`chunks`), with backpressure: the next chunk is read when the service has taken the last one.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from shared.errors import TooLarge
 
 
 class RequestBody:
-    """Reads `receive` for one request, alone: ASGI has one stream of messages for body and disconnect."""
+    """The only reader of `receive` for one request: ASGI has one stream of messages for body and disconnect."""
 
     def __init__(
         self, request: ClientRequest, receive: Receive, cancel_scope: CancelScope, deadlines: Deadlines, most_bytes: int
@@ -35,7 +35,7 @@ class RequestBody:
             self._watch_client()
 
     async def receive(self, keep: Callable[[int], None]) -> None:
-        """Take in the whole body; `keep` is asked before more of it is kept, and may refuse."""
+        """Receive the whole body; `keep` is called before more of it is kept, and may refuse."""
         whole = bytearray()
         async for piece in self._pieces():
             keep(len(piece))
@@ -43,7 +43,7 @@ class RequestBody:
         self._whole = bytes(whole)
 
     def content(self) -> bytes | AsyncIterator[bytes] | None:
-        """What to send to a service: what has been received, else what will be."""
+        """What to send to a service: what has been received, else what is still to come."""
         if self._whole is not None:
             return self._whole
         return self._chunks() if self.present else None

@@ -1,15 +1,15 @@
-"""How long whom is waited for while a request passes.
+"""How long each side is waited for while a request passes.
 
-    flow      the client's body      the answer to begin   the answer to go on   the client to read
+    flow      the client's body      the response to begin  the response to go on  the client to read
     SHORT     a least rate, and one deadline over all of it, from the first byte to the last
-    TRANSFER  idle, and a least rate  deadline              idle                  idle
-    EVENTS    a least rate            deadline              heartbeats            idle
+    TRANSFER  idle, and a least rate  deadline              idle                   idle
+    EVENTS    a least rate            deadline              heartbeats             idle
 
-An event stream is never silent for long, if with nothing to say: one that is has lost its other end, and is cut so that
+An event stream is never silent for long, even without events: one that is has lost its other end, and is cut so that
 the client resumes it elsewhere.
-A client that sends so slowly that nobody could wait for it is cut off by the least rate: bytes buy time, but never
-more than `idle`. So the rate is that of the last while, whatever came before; a service that is slow to take the bytes
-costs the client nothing. An upload also has an end however fast it is.
+A client that sends too slowly is cut off by the least rate: bytes buy time, but never more than `idle`. So the rate is
+that of the last while, whatever came before; time that the service takes over the bytes costs the client nothing. An
+upload also has an end however fast it is.
 """
 
 import asyncio

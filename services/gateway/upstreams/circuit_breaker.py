@@ -1,12 +1,12 @@
-"""A circuit breaker: stops calling a neighbour that does not answer, and finds out with one call when it does again.
+"""A circuit breaker: stops calling a replica that does not respond, and probes with one call whether it does again.
 
     closed --(failures in a row)--> open --(pause)--> half open --(the probe succeeds)--> closed
                                      ^                    |
                                      +--(it fails; the pause grows)
 
-While half open exactly one call is let through, everybody else is refused. A probe that is abandoned (its client left)
-or that takes longer than `probe_seconds` gives its place to the next call. Verdicts of calls admitted before the last
-change of state are ignored: they tell of the past.
+While half open exactly one call is let through, all others are refused. A probe that is abandoned (its client left) or
+that takes longer than `probe_seconds` gives its place to the next call. Outcomes of calls admitted before the last
+change of state are ignored: they are out of date.
 """
 
 import time
@@ -24,7 +24,7 @@ class State(StrEnum):
 
 
 class Call:
-    """One admitted call; tell it how it went. Telling nothing counts for nothing."""
+    """One admitted call, to report its outcome on. A call without an outcome counts for nothing."""
 
     def __init__(self, breaker: "Breaker", generation: int) -> None:
         self._breaker = breaker
@@ -36,16 +36,16 @@ class Call:
     def failed(self, *, at_once: bool = False, most_pause: float | None = None) -> None:
         """Args:
         at_once: one failure is enough to open it.
-        most_pause: how long a pause this failure may lead to at most, where a probe costs next to nothing.
+        most_pause: the longest pause this failure may lead to, where a probe costs next to nothing.
         """
         self._breaker.on_failure(self._generation, at_once=at_once, most_pause=most_pause)
 
 
 class Breaker:
-    """The state of one neighbour.
+    """The state of one replica.
 
     Args:
-        name: said to clients when open.
+        name: named to clients when open.
         threshold: failures in a row that open it.
         first_pause, most_pause: seconds until a probe; doubled with every failed probe.
         probe_seconds: how long a probe keeps the others out.
@@ -80,7 +80,7 @@ class Breaker:
 
     @property
     def admits(self) -> bool:
-        """Whether a call may be made now, if as a probe."""
+        """Whether a call may be made now, even if only as a probe."""
         if self._opened_at is None:
             return True
         return self._wait(self._opened_at) <= 0

@@ -2,12 +2,12 @@
 
 A host name stands for all addresses that DNS gives for it. It is looked up once a second while requests arrive, and the
 result replaces the one before. A replica that is gone from it gets no new request: its idle connections age out
-(`services.gateway.upstreams.upstream`), and requests under way there may end. While DNS does not answer, the last
+(`services.gateway.upstreams.upstream`), and requests under way there may end. While DNS does not respond, the last
 result counts. A name with one address, or an address in place of a name, is a service with one replica.
 
 A replica that cannot be reached, breaks off or stays silent is set aside by its circuit breaker: at the first failure
 when another can take its place, after several in a row when it is the last. After a pause one request probes it, one
-that may be repeated elsewhere as long as there is an elsewhere.
+that may be repeated elsewhere as long as there is another replica.
 
 Does not guarantee: that a known replica responds. Callers must be ready to try the next.
 """
@@ -29,7 +29,7 @@ MOST_PAUSE_SECONDS: Final = 5.0
 FAILURES_OF_THE_LAST: Final = 5
 
 Lookup = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Addresses of a host. Raises OSError when there is no answer."""
+"""Addresses of a host. Raises OSError when there is no response."""
 
 _log = get_logger(__name__)
 
@@ -75,7 +75,7 @@ class Replicas:
         return tuple(self._replicas.values())
 
     async def refresh(self, seconds: float) -> None:
-        """See to it that addresses are fresh. Waits, at most `seconds`, only while none is known."""
+        """Keep addresses fresh. Waits, at most `seconds`, only while none is known."""
         if not self._named:
             return
         if self._looking is None and asyncio.get_running_loop().time() >= self._next_lookup:
@@ -86,8 +86,8 @@ class Replicas:
     def choose(self, flow: Flow, *, tried: Collection[Replica], repeatable: bool) -> Replica | None:
         """The replica for the next attempt of a request, or None when at present there is none to try.
 
-        A set-aside replica whose pause is over goes first, so that it is found out about, where the request can go
-        elsewhere afterwards or could not go anywhere else.
+        A set-aside replica whose pause is over goes first, to be probed, where the request can go elsewhere afterwards
+        or could not go anywhere else.
         """
         usable = [replica for replica in self._replicas.values() if replica not in tried and replica.breaker.admits]
         if len(usable) < 2:
@@ -136,7 +136,7 @@ class Replicas:
 
 
 async def by_dns(host: str, port: int) -> list[str]:
-    """What the system's resolver says. Of a host with both kinds of address only IPv4 counts: they are one process."""
+    """The addresses from the system's resolver. Of a host with both kinds only IPv4 counts: they are one process."""
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     four = [str(address[0]) for family, _, _, _, address in found if family == socket.AF_INET]
     return list(dict.fromkeys(four or (str(address[0]) for _, _, _, _, address in found)))

@@ -37,7 +37,7 @@ from shared.resilience import Backoff
 from shared.telemetry import get_logger
 
 MOST_SENT: Final = 3
-# Finding out about a replica that refuses costs nothing, so it is done often.
+# Probing a replica that refuses connections costs nothing, so it is done often.
 MOST_PAUSE_OF_REFUSALS_SECONDS: Final = 1.0
 
 _log = get_logger(__name__)
@@ -81,7 +81,7 @@ class RetryPolicy:
         seconds: from now until its response must have begun. The caller cancels it then; no attempt is begun so late
             that its outcome could not be reported.
         unsent: whether nothing of its body has been read from the client yet.
-        overdue: whether an attempt that is cancelled is cancelled because the service took too long.
+        overdue: whether a cancelled attempt was cancelled because the service took too long.
     """
 
     flow: Flow
@@ -132,7 +132,7 @@ class _RetryLoop(Generic[A]):
         self._busy_until = 0.0
 
     async def run(self) -> tuple[Replica, A]:
-        """The replica and its answer; the replica's count is left for the caller to take back."""
+        """The replica and its response; the caller takes back the replica's count."""
         while (replica := await self._next()) is not None:
             began = self._now()
             try:
@@ -164,7 +164,7 @@ class _RetryLoop(Generic[A]):
         return self._policy.repeatable and self._sent < MOST_SENT and not makes_no_sense
 
     def _keep_busy(self, replica: Replica, answer: A, began: float) -> None:
-        """The service says that it cannot answer now: ask again for a little while, then let it have said so."""
+        """The service reports that it is unavailable: retry for a little while, then pass its response on."""
         if self._busy is None:
             self._busy_until = began + self._settings.busy_seconds
             self._pauses = Backoff(first=0.5, most=1.0)
@@ -200,7 +200,7 @@ class _RetryLoop(Generic[A]):
         return True
 
     def _give(self, until: float) -> float:
-        """The end of all repeating, set at the first failure; a later one can only bring it nearer."""
+        """The end of all retries, set at the first failure; a later one can only bring it nearer."""
         self._until = min(until, self._deadline if self._until is None else self._until)
         return self._until
 
@@ -252,7 +252,7 @@ def _never_connected(error: Exception | None) -> bool:
 
 
 def _named(service: str, error: Exception | None) -> QuarryError:
-    """What a failure is called before the client."""
+    """The error a client gets for a failure."""
     if isinstance(error, aiohttp.ClientResponseError):
         return BadUpstreamResponse()
     if isinstance(error, aiohttp.ClientPayloadError):

@@ -1,9 +1,9 @@
 """The services behind the gateway: for each its replicas and its connections.
 
 Connections are pooled by replica and by what flows through them: a thousand open streams or slow uploads leave room for
-short requests, and a replica that hangs keeps no request from another. What the gateway asks on its own behalf, above
-all token exchanges, has connections that no client's request can take. `services.gateway.admission.load_shedding`
-decides who may use how many.
+short requests, and a replica that hangs blocks no request to another. The gateway's own requests, above all token
+exchanges, have connections that no client's request can take. `services.gateway.admission.load_shedding` decides who
+may use how many.
 """
 
 from collections.abc import AsyncIterator
@@ -22,10 +22,10 @@ from shared.topology import Backend
 
 CONNECT_SECONDS = 2.0
 POOL_SECONDS = 5.0
-# For questions of the gateway's own: at most as many exchanges as there may be at once, and some more.
+# For the gateway's own requests: at most as many exchanges as there may be at once, and some more.
 OWN_CONNECTIONS = 160
 # Shorter than uvicorn's 5 s, so that a pooled connection is not closed by the other side just when it is used again.
-# Also how long a connection to a replica that is not there any more may be kept.
+# Also how long a connection to a replica that is gone may be kept.
 KEEP_ALIVE_SECONDS = 2.5
 NAME_SECONDS = 1
 READ_BUFFER_BYTES = 64 * 1024
@@ -99,7 +99,7 @@ def _session(connections: int, *, may_stall: bool) -> aiohttp.ClientSession:
         max_line_size=MAX_ANSWER_HEADER_BYTES,
         max_field_size=MAX_ANSWER_HEADER_BYTES,
     )
-    # aiohttp repeats PUT and DELETE by itself when a connection breaks; here only what has no effect is repeated. There
-    # is no public switch.
+    # aiohttp repeats PUT and DELETE by itself when a connection breaks; here only requests without effect are repeated.
+    # There is no public switch.
     session._retry_connection = False
     return session

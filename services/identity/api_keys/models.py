@@ -11,8 +11,8 @@ from shared.tenancy import TenantOwned
 
 
 class ApiKey(TenantOwned, Base):
-    """A key acts as the user who made it, within `scopes` and, if set, within one project. One that was made with
-    another key, `created_by_key`, ends with that one."""
+    """A key acts as the user who made it, within `scopes` and, if set, within one project. A key made with another key,
+    `created_by_key`, ends with that one."""
 
     __tablename__ = "api_keys"
     __table_args__ = (

@@ -15,7 +15,7 @@ from services.identity.tenants.models import Tenant
 from shared.events.identity import TenantRole
 
 USED_EVERY: Final = timedelta(minutes=1)
-# `clock_timestamp()`, not the beginning of a transaction that may have waited for a lock since.
+# `clock_timestamp()`, not the beginning of a transaction, which may have waited for a lock since.
 _COUNTS: Final = (
     ApiKey.revoked_at.is_(None),
     or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.clock_timestamp()),
@@ -24,7 +24,7 @@ _COUNTS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whom a key that counts speaks for."""
+    """The user that a valid key speaks for."""
 
     key_id: uuid.UUID
     tenant_id: uuid.UUID
@@ -65,7 +65,7 @@ _HOLDER_BY_ID = _HOLDERS.where(ApiKey.id == bindparam("key_id"))
 
 
 async def holder(session: AsyncSession, key_hash: bytes) -> Holder | None:
-    """For the system session: the tenant is what this finds out."""
+    """For the system session, since the tenant is not known before."""
     row = (await session.execute(_HOLDER, {"key_hash": key_hash})).one_or_none()
     return Holder(*row) if row is not None else None
 
@@ -112,7 +112,7 @@ async def count(session: AsyncSession) -> int:
 
 
 async def made_by(session: AsyncSession, key_ids: Sequence[uuid.UUID]) -> Sequence[ApiKey]:
-    """Keys made with one of those, and not revoked; locked for change."""
+    """Keys made with one of these, and not revoked; locked for change."""
     return (
         await session.scalars(
             select(ApiKey).where(ApiKey.created_by_key.in_(key_ids), ApiKey.revoked_at.is_(None)).with_for_update()
@@ -121,7 +121,7 @@ async def made_by(session: AsyncSession, key_ids: Sequence[uuid.UUID]) -> Sequen
 
 
 async def by_name(session: AsyncSession, name: str) -> Sequence[ApiKey]:
-    """The keys of that name that still count, locked for change."""
+    """The keys of that name that are still valid, locked for change."""
     return (await session.scalars(select(ApiKey).where(ApiKey.name == name, *_COUNTS).with_for_update())).all()
 
 

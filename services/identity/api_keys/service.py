@@ -1,4 +1,4 @@
-"""API keys: made once, shown once, and counted only while their maker is a member.
+"""API keys: made once, shown once, and valid only while their maker is a member.
 
 A key acts as its maker. The role is looked up at every exchange, so a demotion reaches the keys at once; leaving the
 tenant revokes them for good. A key made with another key has no more scopes, lives no longer, and is revoked with it,
@@ -29,7 +29,7 @@ from shared.tenancy import tenant_of
 
 
 async def principal_of(session: AsyncSession, api_key: str) -> Principal:
-    """Whom a key speaks for; the session is a system session.
+    """The principal of a key; the session is a system session.
 
     Raises:
         Unauthenticated: unknown, expired or revoked, or its maker has left.
@@ -38,7 +38,7 @@ async def principal_of(session: AsyncSession, api_key: str) -> Principal:
 
 
 async def principal_now(session: AsyncSession, key_id: uuid.UUID) -> Principal:
-    """Whom a key speaks for now that was accepted before; raises as `principal_of`."""
+    """The present principal of a key that was accepted before; raises as `principal_of`."""
     return await _principal(session, await repository.holder_by_id(session, key_id))
 
 
@@ -110,7 +110,7 @@ async def store(
     project_id: uuid.UUID | None = None,
     created_by_key: uuid.UUID | None = None,
 ) -> tuple[ApiKey, str]:
-    """Make a key without asking who may."""
+    """Make a key without checking who may."""
     key = new_api_key()
     row = ApiKey(
         user_id=user_id,
@@ -148,13 +148,13 @@ async def page(
 
 
 async def revoke(session: AsyncSession, principal: Principal, *, key_id: uuid.UUID) -> None:
-    """End a key of the tenant, whoever made it, and all that was passed on with it.
+    """End a key of the tenant, whoever made it, and everything granted with it.
 
     Raises:
         NotFound: unknown here, or already revoked.
     """
     principal.require(Scope.KEYS_ADMIN)
-    # The lock that grants take: what the key makes at this moment is seen below, or not made.
+    # The lock that grants take: a key it makes at this moment is seen below, or not made.
     key = await repository.by_id(session, key_id) if await tenants.active(session) is not None else None
     if key is None:
         raise NotFound

@@ -12,7 +12,7 @@ from shared.tenancy import TenantOwned
 
 
 class Invitation(TenantOwned, Base):
-    """Open until accepted, revoked or expired, and while who invited could still do so. `email` is in lower case."""
+    """Open until accepted, revoked or expired, and while its sender could still send it. `email` is in lower case."""
 
     __tablename__ = "invitations"
     __table_args__ = (

@@ -20,14 +20,14 @@ async def add(session: AsyncSession, invitation: Invitation) -> Invitation:
 
 
 async def revoke_made_with(session: AsyncSession, key_ids: Sequence[uuid.UUID]) -> None:
-    """Those that were sent with one of these keys."""
+    """Revoke those that were sent with one of these keys."""
     await session.execute(
         update(Invitation).where(Invitation.invited_by_key.in_(key_ids), *_PENDING).values(revoked_at=func.now())
     )
 
 
 async def revoke_beyond(session: AsyncSession, user_id: uuid.UUID, roles: Sequence[TenantRole]) -> None:
-    """Those by which a user invited into one of these roles."""
+    """Revoke those by which a user invited into one of these roles."""
     await session.execute(
         update(Invitation)
         .where(Invitation.invited_by == user_id, Invitation.role.in_(roles), *_PENDING)

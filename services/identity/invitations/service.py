@@ -1,7 +1,7 @@
 """Invitations: a token for one person, who proves the invited address by signing in with it.
 
 Accepting takes two transactions: the system role finds the tenant of the token, and everything else happens in that
-tenant's own. Between them nothing has changed, so there is nothing to make good after a crash.
+tenant's own. Nothing changes between them, so there is nothing to repair after a crash.
 """
 
 import uuid
@@ -30,11 +30,11 @@ from shared.transactions import Transactions
 async def create(
     session: AsyncSession, principal: Principal, *, email: str, role: TenantRole, settings: IdentitySettings
 ) -> tuple[Invitation, str]:
-    """Invite an address, and the token, which is not kept. An earlier invitation of the same address ends.
+    """Invite an address; returns also the token, which is not kept. An earlier invitation of the same address ends.
 
     Raises:
         Forbidden: not an administrator, `OwnersOnly` or `GrantTooWide`.
-        QuotaExceeded: as many wait as may.
+        QuotaExceeded: too many invitations wait.
     """
     key = await grants.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
     await grants.check_role(session, principal, role)
@@ -75,7 +75,7 @@ async def revoke(session: AsyncSession, principal: Principal, *, invitation_id: 
 async def accept(
     transactions: Transactions, caller: SignedIn, *, token: str, settings: IdentitySettings
 ) -> TenantOfUser:
-    """Join the tenant the token leads to. Who invited, and the key it was done with, must still be able to.
+    """Join the tenant the token leads to. The sender, and the key it was sent with, must still be able to invite.
 
     Raises:
         NotFound: unknown, expired, revoked, used or no longer standing, or the tenant is deleted.

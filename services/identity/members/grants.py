@@ -1,15 +1,15 @@
-"""What one may pass on: nobody gives more than it has, and what it gave ends when it no longer has it.
+"""What a caller may grant: no more than it has, and what it granted ends when it no longer has it.
 
 A grant is a key, an invitation or a higher role. It is checked against what the grantor is *now*, under the lock of the
 tenant's row, which every change of members, keys and invitations takes first: a grantor that is demoted, removed or
-revoked at the same moment has either granted before, and what it granted ends with it, or grants nothing any more.
+revoked at the same moment has either granted before, and the grant ends with it, or can grant nothing any more.
 
 The grantor is a user with a role and, where a key is used, that key besides:
 
 - a role is given by an owner or admin, and none above its own;
 - a key gives `member` with `members:admin`; `admin` and `owner` come with every scope, so only a key that has every
   scope gives them;
-- a key that is tied to a project gives nothing: roles and keys are the tenant's.
+- a key that is tied to a project grants nothing: roles and keys are the tenant's.
 """
 
 import uuid
@@ -31,12 +31,12 @@ _RANK: Final[dict[TenantRole | None, int]] = {None: 0, "member": 1, "admin": 2, 
 
 
 async def check_grantor(session: AsyncSession, principal: Principal, scope: Scope) -> ApiKey | None:
-    """Lock the tenant; the key the caller came with, if it came with one.
+    """Lock the tenant; returns the key the caller came with, if it came with one.
 
     Raises:
         NotFound: the tenant is deleted.
         Unauthenticated: the key, or the user's membership, has ended meanwhile.
-        Forbidden: no owner or admin, or without the scope.
+        Forbidden: not an owner or admin, or without the scope.
     """
     principal.require(scope)
     if principal.user_id is None:
@@ -57,10 +57,10 @@ async def check_grantor(session: AsyncSession, principal: Principal, scope: Scop
 
 
 async def check_role(session: AsyncSession, principal: Principal, role: TenantRole) -> None:
-    """After `check_grantor`: may the caller give `role`?
+    """Whether the caller may give `role`; called after `check_grantor`.
 
     Raises:
-        OwnersOnly: `owner`, and the caller is none.
+        OwnersOnly: `owner`, and the caller is not one.
         GrantTooWide: the role comes with scopes that the caller's key lacks.
     """
     if principal.user_id is None or not await _reaches(session, principal.user_id, role):
@@ -72,7 +72,7 @@ async def check_role(session: AsyncSession, principal: Principal, role: TenantRo
 async def still_stands(
     session: AsyncSession, *, user_id: uuid.UUID, key_id: uuid.UUID | None, role: TenantRole
 ) -> bool:
-    """Whether what a user, perhaps by a key, granted earlier could be granted by both of them now."""
+    """Whether what a user, perhaps with a key, granted earlier could be granted by both of them now."""
     if not await _reaches(session, user_id, role):
         return False
     if key_id is None:
@@ -82,7 +82,7 @@ async def still_stands(
 
 
 def beyond(role: TenantRole | None) -> Sequence[TenantRole]:
-    """The roles that a user in `role` gives nobody."""
+    """The roles that a user in `role` may not give."""
     if _RANK[role] < _RANK["admin"]:
         return ("member", "admin", "owner")
     return ("owner",) if role == "admin" else ()

@@ -12,12 +12,12 @@ from shared.tenancy import TenantOwned
 
 
 class Membership(TenantOwned, Timestamped, Base):
-    """`role` is null once the user has left. The row stays, so that `revision` goes on where it was if they return and
-    no consumer takes the new membership for an old event.
+    """`role` is null once the user has left. The row stays, so that `revision` continues if they return and no consumer
+    takes the new membership for an old event.
 
     `number` counts the memberships of this user in this tenant: what was granted in an earlier one stays lost.
 
-    `user_id` is no foreign key: checking it would tell a tenant which users exist elsewhere.
+    `user_id` is not a foreign key: checking it would reveal to a tenant which users exist elsewhere.
     """
 
     __tablename__ = "memberships"

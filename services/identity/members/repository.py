@@ -16,7 +16,7 @@ from shared.events.identity import TenantRole
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member with the name the others know."""
+    """A member with the name that other members see."""
 
     user_id: uuid.UUID
     name: str
@@ -39,7 +39,7 @@ async def add(session: AsyncSession, membership: Membership) -> Membership:
 
 
 async def page(session: AsyncSession, *, limit: int, after: tuple[datetime, uuid.UUID] | None) -> Sequence[Member]:
-    """Members in the order they came; one more than `limit` if there is one."""
+    """Members in the order they joined; one more than `limit` if there is one."""
     statement = _MEMBER.order_by(Membership.created_at, Membership.user_id)
     if after is not None:
         statement = statement.where(tuple_(Membership.created_at, Membership.user_id) > after)
@@ -52,7 +52,7 @@ async def by_user(session: AsyncSession, user_id: uuid.UUID) -> Member | None:
 
 
 async def present(session: AsyncSession, user_id: uuid.UUID) -> Membership | None:
-    """The membership of a user who belongs to the tenant, unless that is deleted."""
+    """The membership of a user who belongs to the tenant, unless the tenant is deleted."""
     return await session.scalar(
         select(Membership)
         .join(Tenant, Tenant.tenant_id == Membership.tenant_id)
@@ -61,7 +61,7 @@ async def present(session: AsyncSession, user_id: uuid.UUID) -> Membership | Non
 
 
 async def numbers(session: AsyncSession, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, int]:
-    """Those of the users who belong to the tenant, while it exists, and the numbers of their memberships."""
+    """The membership numbers of those of the users who belong to the tenant, while it exists."""
     rows = await session.execute(
         select(Membership.user_id, Membership.number)
         .join(Tenant, Tenant.tenant_id == Membership.tenant_id)

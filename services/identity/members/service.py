@@ -1,9 +1,9 @@
 """Members of a tenant and their roles.
 
 Guarantees: a tenant never loses its last owner, also when two requests try at once (changes of one tenant's members
-wait for each other on the tenant's row); only owners make, change or remove owners; nobody gives a role beyond its own
-(`grants`); who leaves loses its API keys of this tenant in the same transaction, and who loses a role the invitations
-it could no longer send.
+wait for each other on the tenant's row); only owners make, change or remove owners; a role above the caller's own
+cannot be given (`grants`); a user who leaves loses its API keys of this tenant in the same transaction, and one who
+loses a role the invitations it could no longer send.
 """
 
 import uuid
@@ -30,13 +30,13 @@ from shared.tenancy import tenant_of
 async def page(
     session: AsyncSession, principal: Principal, *, limit: int, after: tuple[datetime, uuid.UUID] | None
 ) -> Sequence[Member]:
-    """Every member may know the others; an API key only with `members:admin`, and not if tied to a project."""
+    """Every member may see the others; an API key only with `members:admin`, and not if tied to a project."""
     _require_insight(principal)
     return await repository.page(session, limit=limit, after=after)
 
 
 async def membership(session: AsyncSession, *, user_id: uuid.UUID) -> Membership:
-    """Raises NotFound: no member of this tenant."""
+    """Raises NotFound: not a member of this tenant."""
     found = await repository.present(session, user_id)
     if found is None:
         raise NotFound
@@ -44,7 +44,7 @@ async def membership(session: AsyncSession, *, user_id: uuid.UUID) -> Membership
 
 
 async def membership_numbers(session: AsyncSession, *, user_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, int]:
-    """Those of the users who belong to the tenant now, and the numbers of their memberships; for other services."""
+    """The membership numbers of those of the users who belong to the tenant now; for other services."""
     return await repository.numbers(session, user_ids)
 
 
@@ -52,10 +52,10 @@ async def change_role(session: AsyncSession, principal: Principal, *, user_id: u
     """Give a member another role.
 
     Raises:
-        NotFound: no member of this tenant.
-        OwnersOnly: the caller is no owner, and the member is or would become one.
+        NotFound: not a member of this tenant.
+        OwnersOnly: the caller is not an owner, and the member is or would become one.
         GrantTooWide: the role comes with scopes that the caller's key lacks.
-        LastOwner: nobody else would own the tenant.
+        LastOwner: the tenant would have no owner left.
     """
     await grants.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
     membership = await _member_for_change(session, user_id)
@@ -89,12 +89,12 @@ async def remove(session: AsyncSession, principal: Principal, *, user_id: uuid.U
     await _set_role(session, membership, None)
     await api_keys.revoke_all_of(session, user_id=user_id)
     if member is not None and member.email is not None:
-        # Sent while it was a member: it must not bring it back.
+        # Sent while the user was a member: it must not bring them back.
         await invitations.revoke_pending_of(session, member.email)
 
 
 async def join(session: AsyncSession, *, user_id: uuid.UUID, role: TenantRole, most: int) -> None:
-    """Make a user a member of the bound tenant, which has at most so many.
+    """Make a user a member of the bound tenant, which has at most `most`.
 
     Raises:
         NotFound: the tenant has been deleted.
@@ -118,7 +118,7 @@ async def join(session: AsyncSession, *, user_id: uuid.UUID, role: TenantRole, m
 
 
 async def _check_may_take(session: AsyncSession, principal: Principal, role: TenantRole | None) -> None:
-    """Raises OwnersOnly: the role taken is `owner`, and the caller is none now."""
+    """Raises OwnersOnly: the role taken is `owner`, and the caller is not one now."""
     caller = None if principal.user_id is None else await repository.present(session, principal.user_id)
     if role == "owner" and (caller is None or caller.role != "owner"):
         raise OwnersOnly

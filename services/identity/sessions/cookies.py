@@ -1,8 +1,8 @@
 """Cookies of sign-in and sessions.
 
-All are `__Host-` cookies (RFC 6265bis): only this host can set them, over HTTPS or loopback, for every path. The
-session and login secrets are out of reach of scripts. The CSRF token is readable on purpose: a page of ours copies it
-into `X-CSRF-Token`, which a page elsewhere can neither read nor send.
+All are `__Host-` cookies (RFC 6265bis): only this host can set them, over HTTPS or loopback, for every path. Scripts
+cannot read the session and login secrets. The CSRF token is readable on purpose: our pages copy it into `X-CSRF-Token`,
+which a page elsewhere can neither read nor send.
 """
 
 from datetime import UTC, datetime

@@ -11,9 +11,9 @@ from shared.db import Identified
 
 
 class BrowserSession(Identified, Base):
-    """Counts until `expires_at`, `revoked_at`, or too long after `last_seen_at`, whichever comes first.
+    """Valid until `expires_at`, `revoked_at`, or too long after `last_seen_at`, whichever comes first.
 
-    `active_tenant_id` is what the user chose; whether they still belong to it is looked up each time.
+    `active_tenant_id` is the user's choice; whether they still belong to it is looked up each time.
     """
 
     __tablename__ = "sessions"

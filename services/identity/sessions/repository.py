@@ -19,7 +19,7 @@ SEEN_EVERY: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whom a session that counts speaks for. `role` is null unless the user belongs to the active tenant now."""
+    """The user that a valid session speaks for. `role` is null unless the user belongs to the active tenant now."""
 
     session_id: uuid.UUID
     user_id: uuid.UUID
@@ -93,7 +93,7 @@ async def add(session: AsyncSession, row: BrowserSession) -> BrowserSession:
 
 
 async def by_hash(session: AsyncSession, secret_hash: bytes, *, idle: timedelta) -> BrowserSession | None:
-    """A session that counts, locked for change."""
+    """A valid session, locked for change."""
     return await session.scalar(
         select(BrowserSession).where(BrowserSession.secret_hash == secret_hash, _counts(idle)).with_for_update()
     )
@@ -102,7 +102,7 @@ async def by_hash(session: AsyncSession, secret_hash: bytes, *, idle: timedelta)
 async def of_user(
     session: AsyncSession, user_id: uuid.UUID, session_id: uuid.UUID, *, idle: timedelta
 ) -> BrowserSession | None:
-    """One of a user's sessions that count, locked for change."""
+    """One of a user's valid sessions, locked for change."""
     return await session.scalar(
         select(BrowserSession)
         .where(BrowserSession.id == session_id, BrowserSession.user_id == user_id, _counts(idle))
@@ -111,7 +111,7 @@ async def of_user(
 
 
 async def beyond(session: AsyncSession, user_id: uuid.UUID, *, keep: int, idle: timedelta) -> Sequence[BrowserSession]:
-    """A user's sessions that count, except the `keep` seen last; locked for change."""
+    """A user's valid sessions, except the `keep` seen last; locked for change."""
     return (
         await session.scalars(
             select(BrowserSession)

@@ -1,6 +1,6 @@
-"""Browser sessions: an opaque secret in a cookie, everything else on this side.
+"""Browser sessions: an opaque secret in a cookie, everything else on the server.
 
-Guarantees: a session counts only until its absolute expiry and while it is not idle too long; signing in always makes
+Guarantees: a session is valid only until its absolute expiry and while it is not idle too long; signing in always makes
 a new one; ending one is announced in the same transaction. Activity is noted at most once a minute, and the gateway
 keeps exchanged tokens for less than a minute, so idle expiry is exact to about two.
 """
@@ -48,7 +48,7 @@ class OpenedSession:
 
 
 async def principal_of(session: AsyncSession, secret: str, *, settings: IdentitySettings) -> Principal:
-    """Whom a session speaks for, in its active tenant if the user still belongs to it.
+    """The principal of a session, in its active tenant if the user still belongs to it.
 
     Raises:
         Unauthenticated: unknown, revoked, expired or idle too long.
@@ -57,7 +57,7 @@ async def principal_of(session: AsyncSession, secret: str, *, settings: Identity
 
 
 async def principal_now(session: AsyncSession, session_id: uuid.UUID, *, settings: IdentitySettings) -> Principal:
-    """Whom a session speaks for now that was accepted before; raises as `principal_of`."""
+    """The present principal of a session that was accepted before; raises as `principal_of`."""
     return await _principal(session, await repository.holder_by_id(session, session_id, idle=settings.session_idle))
 
 
@@ -87,7 +87,7 @@ async def open_session(
     user_agent: str,
     settings: IdentitySettings,
 ) -> OpenedSession:
-    """A new session of a user, active in `tenant_id`. The longest unused ones beyond the limit end."""
+    """A new session of a user, active in `tenant_id`. Beyond the limit, those unused longest end."""
     keep = settings.max_sessions_per_user - 1
     for oldest in await repository.beyond(session, user_id, keep=keep, idle=settings.session_idle):
         end(session, oldest)
@@ -106,14 +106,14 @@ async def open_session(
 
 
 async def replace(session: AsyncSession, secret: str, *, settings: IdentitySettings) -> None:
-    """End the session a browser still had when it signed in again, if that one counts."""
+    """End the session a browser still had when it signed in again, if that one is valid."""
     row = await repository.by_hash(session, hashed(secret), idle=settings.session_idle)
     if row is not None:
         end(session, row)
 
 
 async def sign_out(session: AsyncSession, *, secret: str | None, csrf_given: str, settings: IdentitySettings) -> None:
-    """End the session of a browser. If it has ended by itself, the browser should forget it all the same.
+    """End the session of a browser. If it has already ended by itself, the browser should forget it all the same.
 
     Raises:
         Unauthenticated: there is no cookie.
@@ -139,7 +139,7 @@ async def page(
     after: tuple[datetime, uuid.UUID] | None,
     settings: IdentitySettings,
 ) -> Sequence[BrowserSession]:
-    """The caller's own sessions that count."""
+    """The caller's own valid sessions."""
     return await repository.page(session, caller.user_id, limit=limit, after=after, idle=settings.session_idle)
 
 
@@ -160,7 +160,7 @@ async def activate(
 ) -> None:
     """Make `tenant_id`, to which the caller belongs, the active tenant of the session the request came with.
 
-    Tokens and streams of the session in the tenant before are announced as revoked; without one before, so are its
+    Tokens and streams of the session in the tenant before are announced as revoked; if there was none, so are its
     tokens without a tenant.
     """
     row = await repository.of_user(session, caller.user_id, caller.session_id, idle=settings.session_idle)

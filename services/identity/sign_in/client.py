@@ -1,8 +1,8 @@
 """One provider as an OpenID Connect relying party sees it. The only module that knows Authlib.
 
-Authorization code flow with PKCE (RFC 7636, S256): `authorization_url` sends the browser away, `identity` turns the
-code it comes back with into who has signed in. Authlib's Starlette integration is not used: it keeps state, nonce and
-verifier in a cookie that the browser can read.
+Authorization code flow with PKCE (RFC 7636, S256): `authorization_url` sends the browser to the provider, `identity`
+exchanges the code it comes back with for the signed-in user. Authlib's Starlette integration is not used: it keeps
+state, nonce and verifier in a cookie that the browser can read.
 """
 
 import hmac
@@ -46,10 +46,10 @@ class ProviderClient:
         await self._oauth.aclose()
 
     async def authorization_url(self, *, state: str, nonce: str, code_verifier: str) -> str:
-        """Where to send the browser.
+        """The address to send the browser to.
 
         Raises:
-            ProviderUnavailable: the provider's metadata cannot be had.
+            ProviderUnavailable: the provider's metadata cannot be fetched.
         """
         metadata = await self._discovery.metadata()
         url, _state = self._oauth.create_authorization_url(
@@ -58,7 +58,7 @@ class ProviderClient:
         return str(url)
 
     async def check_issuer(self, given: str | None) -> None:
-        """The `iss` a browser came back with (RFC 9207), against mixing up two providers.
+        """Check the `iss` a browser came back with (RFC 9207), against mixing up two providers.
 
         Raises:
             ProviderRefused: another issuer's, or missing where the provider promises it.
@@ -73,8 +73,8 @@ class ProviderClient:
 
         Raises:
             ProviderRefused: the provider does not accept code, verifier or client.
-            IdTokenInvalid: its answer is not a token for this sign-in.
-            ProviderUnavailable: it does not answer.
+            IdTokenInvalid: its response is not a token for this sign-in.
+            ProviderUnavailable: it does not respond.
         """
         metadata = await self._discovery.metadata()
         tokens = await self._redeem(metadata, code, code_verifier)
@@ -131,7 +131,7 @@ def _as_identity(claims: dict[str, Any]) -> ExternalIdentity:
         issuer=claims["iss"],
         subject=claims["sub"],
         email=email if isinstance(email, str) and 3 <= len(email) <= 254 and "@" in email else None,
-        # Some providers send the boolean as text. Anything else is not a promise.
+        # Some providers send the boolean as text. Anything else does not count as verified.
         email_verified=claims.get("email_verified") in (True, "true"),
         name=name.strip()[:_LONGEST_NAME] if isinstance(name, str) and name.strip() else None,
     )

@@ -2,7 +2,7 @@
 
 Metadata is kept for an hour, keys until a token names one that is not among them; then they are fetched again, at most
 every `_KEYS_EVERY` seconds, however many tokens with invented key ids arrive. A provider that cannot be reached, or
-whose answer does not fit, is a `ProviderUnavailable`; metadata fetched before goes on being used.
+whose response does not fit, is a `ProviderUnavailable`; metadata fetched before stays in use.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _MOST_BYTES: Final = 512 * 1024
 
 
 class ProviderMetadata(BaseModel):
-    """The part of the discovery document that sign-in uses. An endpoint that is not secure does not fit."""
+    """The part of the discovery document that sign-in uses. An endpoint that is not secure is rejected."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -53,7 +53,7 @@ class Discovery:
         self._keys_not_before = 0.0
 
     async def metadata(self) -> ProviderMetadata:
-        """Raises ProviderUnavailable: it cannot be had, and never was."""
+        """Raises ProviderUnavailable: it cannot be fetched, and never was."""
         async with self._lock:
             if self._metadata is None or _now() >= self._metadata_until:
                 try:
@@ -65,10 +65,10 @@ class Discovery:
             return self._metadata
 
     async def keys(self, kid: str | None) -> KeySet:
-        """Keys among which `kid` is, if the provider publishes it.
+        """Keys that include `kid`, if the provider publishes it.
 
         Raises:
-            ProviderUnavailable: they cannot be had, and never were.
+            ProviderUnavailable: they cannot be fetched, and never were.
         """
         metadata = await self.metadata()
         async with self._lock:
@@ -102,7 +102,7 @@ class Discovery:
 
 
 def _signature_keys(document: Any) -> KeySet:
-    """The keys of a JWK set that check signatures. Kinds of key we do not know are left out (RFC 7517, section 5)."""
+    """The keys of a JWK set that verify signatures. Unknown key types are left out (RFC 7517, section 5)."""
     keys: list[Key] = []
     for item in document.get("keys", ()) if isinstance(document, dict) else ():
         try:

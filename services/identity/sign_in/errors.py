@@ -1,4 +1,4 @@
-"""Errors of sign-in. What went wrong exactly is logged; the browser is told what its user can do about it."""
+"""Errors of sign-in. The exact cause is logged; the browser is told what its user can do about it."""
 
 from shared.errors import InvalidRequest, NotFound, Unavailable
 

@@ -9,7 +9,7 @@ from joserfc.jwk import KeySet
 from services.identity.sign_in.errors import IdTokenInvalid
 
 LEEWAY_SECONDS: Final = 60
-# Only signatures that a published key verifies: with `none` or a shared secret anybody could be the issuer.
+# Only signatures that a published key verifies: with `none` or a shared secret any client could be the issuer.
 ASYMMETRIC: Final = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519"}
 )
@@ -17,7 +17,7 @@ _MOST_BYTES: Final = 16_384
 
 
 def key_id(id_token: str) -> str | None:
-    """The key id an ID token names; nothing else of it is believed before it is verified.
+    """The key id an ID token names; nothing else in it is trusted before it is verified.
 
     Raises:
         IdTokenInvalid: not a compact JWS.
@@ -37,7 +37,7 @@ def verified_claims(
     """The claims of a token that this issuer made for this client and this sign-in.
 
     Raises:
-        IdTokenInvalid: it is not that.
+        IdTokenInvalid: it is not such a token.
     """
     accepted = [name for name in algorithms if name in ASYMMETRIC]
     if not accepted:

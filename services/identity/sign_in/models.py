@@ -1,4 +1,4 @@
-"""Sign-ins under way: what was sent to the provider and must come back, kept on this side."""
+"""Sign-ins under way: what was sent to the provider and must come back, kept on the server."""
 
 from datetime import datetime
 

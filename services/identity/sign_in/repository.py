@@ -12,7 +12,7 @@ async def add(session: AsyncSession, state: LoginState) -> None:
 
 
 async def take(session: AsyncSession, *, state_hash: bytes, browser_hash: bytes, provider: str) -> LoginState | None:
-    """Remove and give the sign-in that this browser began with this provider, unless it has expired. Once only."""
+    """Remove and return the sign-in that this browser began with this provider, unless it has expired. Once only."""
     return await session.scalar(
         delete(LoginState)
         .where(

@@ -1,12 +1,12 @@
 """Sign-in with an OpenID Connect provider, from the first redirect to a session.
 
 Guarantees: a callback counts once, only in the browser that began the sign-in (its `__Host-` cookie), only within
-`login_seconds`, and only with the state, nonce and PKCE verifier of that sign-in, which never leave this side except as
-the protocol needs. The browser is sent on to a path of this site and nowhere else.
+`login_seconds`, and only with the state, nonce and PKCE verifier of that sign-in, which leave the server only as the
+protocol needs. The browser is redirected only to a path of this site.
 
-The steps of a callback are transactions of their own, in an order in which a crash costs the user one more sign-in at
-most: the login state is used up, the provider is asked, the user is found or made, its first tenant is made, the
-session begins.
+The steps of a callback are separate transactions, in an order in which a crash costs the user at most one more sign-in:
+the login state is used up, the provider is asked, the user is found or made, its first tenant is made, the session
+begins.
 """
 
 import re
@@ -192,8 +192,8 @@ async def _open_session(
 async def _tenant_for(
     transactions: Transactions, session: AsyncSession, user: User, settings: IdentitySettings
 ) -> uuid.UUID | None:
-    """The tenant to begin in: where the user worked last, else the oldest. Somebody who belongs nowhere gets a tenant
-    of their own, unless invited: then they begin in none, and accept. So does who has made too many tenants."""
+    """The tenant to begin in: where the user worked last, else the oldest. A user without a tenant gets one of their
+    own, unless invited: then they begin in none, and accept. So does a user who has made too many tenants."""
     mine = [tenant.id for tenant in await tenants_of.of_user(session, user.id)]
     if mine:
         last = await sessions_of.last_tenant(session, user.id)

@@ -43,7 +43,7 @@ async def of_user(
 
 
 async def count_of_user(session: AsyncSession, user_id: uuid.UUID) -> int:
-    """How many tenants there are that a user owns or made; for the system session."""
+    """How many existing tenants a user owns or made; for the system session."""
     owned = select(Membership.tenant_id).where(Membership.user_id == user_id, Membership.role == "owner")
     mine = select(func.count(Tenant.tenant_id)).where(
         Tenant.deleted_at.is_(None), or_(Tenant.created_by == user_id, Tenant.tenant_id.in_(owned))
@@ -52,13 +52,13 @@ async def count_of_user(session: AsyncSession, user_id: uuid.UUID) -> int:
 
 
 async def made_since(session: AsyncSession, user_id: uuid.UUID, since: datetime) -> Sequence[datetime]:
-    """When a user made tenants lately, deleted ones too, oldest first; for the system session."""
+    """When a user made tenants lately, including deleted ones, oldest first; for the system session."""
     made = select(Tenant.created_at).where(Tenant.created_by == user_id, Tenant.created_at > since)
     return (await session.scalars(made.order_by(Tenant.created_at))).all()
 
 
 async def new_id(session: AsyncSession) -> uuid.UUID:
-    """An id for a tenant that is about to be made: its transaction is bound to it from the start."""
+    """An id for a tenant about to be made: its transaction is bound to it from the start."""
     made: uuid.UUID = (await session.execute(select(func.uuidv7()))).scalar_one()
     return made
 

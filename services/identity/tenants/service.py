@@ -1,4 +1,4 @@
-"""Tenants: who makes one owns it; a user sees those it belongs to; changing one needs it to be active."""
+"""Tenants: their maker owns them; a user sees those it belongs to; changing one needs it to be active."""
 
 import uuid
 from collections.abc import Sequence
@@ -29,11 +29,11 @@ _HOUR: Final = timedelta(hours=1)
 async def create(
     transactions: Transactions, *, owner_id: uuid.UUID, name: str, settings: IdentitySettings
 ) -> TenantOfUser:
-    """A new tenant and its first owner. One user's wait for each other, so that many at once count like one by one.
+    """A new tenant and its first owner. Requests of one user wait for each other, so that limits hold for many at once.
 
     Raises:
-        QuotaExceeded: the user has as many tenants as it may have.
-        RateLimited: it has made as many in an hour as it may make.
+        QuotaExceeded: the user has the most tenants it may have.
+        RateLimited: it has made the most it may make in an hour.
     """
     async with transactions.system() as session:
         await users.locked(session, owner_id)
@@ -43,7 +43,7 @@ async def create(
 
 
 async def check_quota(session: AsyncSession, user_id: uuid.UUID, *, settings: IdentitySettings) -> None:
-    """May the user make another tenant? Those it made count while they exist, also when others own them by now.
+    """Whether the user may make another tenant. Those it made count while they exist, also when others own them by now.
 
     Raises:
         QuotaExceeded, RateLimited: see `create`.
@@ -64,8 +64,8 @@ async def create_as(
     name: str,
     within: AsyncSession,
 ) -> TenantOfUser:
-    """As `create`, with an id made before, in one transaction bound to it. For whoever holds a system session already:
-    taking a second one while others do the same would starve them all."""
+    """As `create`, with an id made before, in one transaction bound to it. For callers that hold a system session
+    already: if many took a second one at once, all would starve."""
     async with transactions.tenant(tenant_id, within=within) as session:
         tenant = await repository.add(session, Tenant(name=name, created_by=owner_id))
         owner = await members.add(session, Membership(user_id=owner_id, role="owner"))
@@ -94,7 +94,7 @@ async def all_of(
 
 
 async def get(session: AsyncSession, principal: Principal, *, tenant_id: uuid.UUID) -> TenantOfUser:
-    """Raises NotFound: there is none, or the caller does not belong to it."""
+    """Raises NotFound: there is no such tenant, or the caller does not belong to it."""
     found = [tenant for tenant in await all_of(session, principal) if tenant.id == tenant_id]
     if not found:
         raise NotFound
@@ -134,7 +134,7 @@ async def activate(
     """Switch the caller's session to another of its tenants.
 
     Raises:
-        NotFound: there is none, or the caller does not belong to it.
+        NotFound: there is no such tenant, or the caller does not belong to it.
     """
     tenant = await get(session, principal, tenant_id=tenant_id)
     await sessions.activate(session, caller, tenant_id=tenant_id, settings=settings)

@@ -23,13 +23,13 @@ class TokenIssuer:
         self._lifetime_seconds = float(lifetime_seconds)
 
     def lifetime(self, principal: Principal) -> float:
-        """For how many seconds from now a token is good: never longer than the credential it is given for."""
+        """For how many seconds from now a token is valid: never longer than the credential it is issued for."""
         if principal.credential_until is None:
             return self._lifetime_seconds
         return max(0.0, min(self._lifetime_seconds, principal.credential_until.timestamp() - time.time()))
 
     def tokens(self, principal: Principal, audiences: tuple[str, ...]) -> dict[str, str]:
-        """One token for each audience, good for `lifetime` from now."""
+        """One token for each audience, valid for `lifetime` from now."""
         key = self._ring.signing_key()
         header = {"alg": ALGORITHM, "typ": TOKEN_TYPE, "kid": key.kid}
         now = time.time()
@@ -43,7 +43,7 @@ class TokenIssuer:
 
 
 class OwnTokenVerifier(TokenVerifier):
-    """Verifies tokens for identity itself with the keys in memory, instead of asking itself over HTTP."""
+    """Verifies tokens for identity itself with the keys in memory, instead of calling itself over HTTP."""
 
     def __init__(self, ring: KeyRing, identity_url: str, client: aiohttp.ClientSession) -> None:
         super().__init__("identity", identity_url, client)

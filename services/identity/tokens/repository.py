@@ -10,7 +10,7 @@ from services.identity.tokens.models import SigningKey
 
 
 async def lock(session: AsyncSession) -> None:
-    """Until the end of the transaction, nobody else makes keys."""
+    """Until the end of the transaction, no other process makes keys."""
     await session.execute(select(func.pg_advisory_xact_lock(func.hashtext("identity:signing-keys"))))
 
 

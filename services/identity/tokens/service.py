@@ -27,7 +27,7 @@ async def exchange(
 
     Raises:
         Forbidden: the caller is not the gateway.
-        Unauthenticated: the credential does not count.
+        Unauthenticated: the credential is not valid.
     """
     if caller != "gateway":
         raise Forbidden("Only the gateway exchanges credentials.")
@@ -75,8 +75,8 @@ async def authority(
     credential_id: uuid.UUID,
     settings: IdentitySettings,
 ) -> Authority:
-    """What the holder of a credential may do now in the tenant the service asks about. That it counts no more is an
-    answer, not an error: an error is about the service that asks."""
+    """What the holder of a credential may do now in the tenant the service asks about. That it is no longer valid is a
+    result, not an error: errors are about the service that asks."""
     try:
         if kind is PrincipalKind.SESSION:
             principal = await sessions.principal_now(session, credential_id, settings=settings)
@@ -88,10 +88,10 @@ async def authority(
 
 
 def service_token(caller: str, *, audience: Audience, tenant_id: uuid.UUID | None, issuer: TokenIssuer) -> ServiceToken:
-    """A token with which `caller` asks `audience` about one tenant, or about the installation.
+    """A token with which `caller` calls `audience` about one tenant, or about the installation.
 
     Raises:
-        Forbidden: the caller has nothing to ask there, or is an operator, who has a route of its own.
+        Forbidden: the caller may call nothing there, or is an operator, who has a route of its own.
     """
     if caller == OPERATOR:
         raise Forbidden("An operator's tokens are about no tenant.")
@@ -99,7 +99,7 @@ def service_token(caller: str, *, audience: Audience, tenant_id: uuid.UUID | Non
 
 
 def operator_token(caller: str, *, audience: Audience, issuer: TokenIssuer) -> ServiceToken:
-    """A token that opens what only operators may see and do in `audience`, and no tenant's data besides.
+    """A token for what only operators may see and do in `audience`, and for no tenant's data.
 
     Raises:
         Forbidden: the caller did not prove to be an operator.

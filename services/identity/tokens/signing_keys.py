@@ -2,8 +2,8 @@
 
 Protocol. A key is published from the moment it exists, signs from `activates_at` until the next one activates, and
 stays published for `GRACE` after that, which is longer than any token lives. A new key is made `LEAD` before it
-activates; every process reads the table more often than that, so whichever answers `/internal/jwks` knows every key
-that any of them signs with. Keys are made under an advisory lock: processes starting together make one.
+activates; every process reads the table more often than that, so any process that serves `/internal/jwks` knows every
+key that any of them signs with. Keys are made under an advisory lock: processes starting together make one.
 
 Fails by: a process that cannot read the table for `LEAD` may sign with a key that has been replaced (verifiers still
 accept it for `GRACE`) and may not publish the newest one; it logs each failed reading.
@@ -102,7 +102,7 @@ class KeyRing:
 
 
 async def forget_outdated(session: AsyncSession) -> None:
-    """Delete the keys that nobody can meet any more."""
+    """Delete the keys that no verifier can meet any more."""
     rows = await repository.all_keys(session)
     await repository.delete(session, [row.kid for row in rows[: _outdated(rows)]])
 

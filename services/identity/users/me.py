@@ -1,4 +1,4 @@
-"""What the caller is told about itself."""
+"""What the caller may know about itself."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 

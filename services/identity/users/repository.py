@@ -14,7 +14,7 @@ async def by_id(session: AsyncSession, user_id: uuid.UUID) -> User | None:
 
 
 async def locked(session: AsyncSession, user_id: uuid.UUID) -> User:
-    """The user; until the end of the transaction, nobody else gets past here for the same one."""
+    """The user; until the end of the transaction, no other transaction can lock the same one."""
     return (await session.scalars(select(User).where(User.id == user_id).with_for_update())).one()
 
 
@@ -49,7 +49,7 @@ async def add_unverified(session: AsyncSession, *, email: str | None, name: str)
 
 
 async def link(session: AsyncSession, user: User, *, issuer: str, subject: str) -> User:
-    """Link an account to a user, and the user it is linked to, who is another one if another request was first."""
+    """Link an account to a user; returns the linked user, another one if another request was first."""
     statement = insert(LinkedAccount).values(issuer=issuer, subject=subject, user_id=user.id)
     await session.execute(statement.on_conflict_do_nothing(index_elements=["issuer", "subject"]))
     return (

@@ -10,13 +10,13 @@ from services.identity.users import repository
 from services.identity.users.models import User
 from shared.errors import NotFound
 
-# What a provider says is not ours to believe: Postgres takes no NUL, and nobody is called by a line feed.
+# What a provider sends is not trusted: Postgres accepts no NUL, and no name has a line feed.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalIdentity:
-    """Who an OpenID Connect issuer says has signed in. `email` is as given; it counts only when `email_verified`."""
+    """The signed-in user of an OpenID Connect issuer. `email` is as given; it counts only when `email_verified`."""
 
     issuer: str
     subject: str
@@ -34,7 +34,7 @@ def normalized_email(email: str) -> str:
 async def find_or_create(session: AsyncSession, identity: ExternalIdentity) -> User:
     """The user of an account elsewhere; made at the first sign-in.
 
-    An unverified address links nothing: whoever typed it in at a careless provider would become its owner here.
+    An unverified address links nothing: anyone could enter it at a careless provider and become its owner here.
     """
     email = normalized_email(identity.email) if identity.email and not _CONTROL.search(identity.email) else None
     user = await repository.by_account(session, identity.issuer, identity.subject)
@@ -65,6 +65,6 @@ async def by_id(session: AsyncSession, user_id: uuid.UUID) -> User:
 
 
 async def _note_verification(session: AsyncSession, user: User, email: str | None, *, verified: bool) -> None:
-    """A user without a verified address has one as soon as the provider vouches for it and it is nobody else's."""
+    """A user without a verified address gets one as soon as the provider vouches for it and no other user has it."""
     if verified and email and not user.email_verified and await repository.by_verified_email(session, email) is None:
         user.email, user.email_verified = email, True

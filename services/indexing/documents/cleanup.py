@@ -1,16 +1,16 @@
-"""Works off what the vector store is owed, so that its points follow the documents' rows; what was made of deleted
-documents and tenants goes from the tables on the way.
+"""Applies pending vector changes, so that the store's points follow the documents' rows; also removes the rows of
+deleted documents and tenants.
 
-Guarantees: a change noted in Postgres reaches the store, however often either is down or killed; a document's points
+Guarantees: a change recorded in Postgres reaches the store, however often either is down or killed; a document's points
 are then those of its live version and of versions being indexed now. Repeating is harmless: the row says what should
 be, not what to do. Tenants take turns: a turn is one change of one tenant and a few bounded pieces of it, and goes on
-later. What one change waits for, or fails by, delays no other tenant's.
+later. A change that waits or fails does not delay other tenants' changes.
 Does not guarantee: an order among the changes of a tenant.
-Fails by: waiting. A change that failed is tried again with backoff.
+Fails by: waiting. A change that failed is retried with backoff.
 
-No row is locked while the store works, so events and requests about the document never wait for it. When more became
-owed meanwhile, the change has another revision and stays. While points are deleted no version begins (`keep_from_
-beginning`), or those that it writes could be among them; one going live is among those kept already.
+No row is locked while the store works, so events and requests about the document never wait for it. A change that grew
+meanwhile has another revision and stays. While points are deleted no version begins (`keep_from_beginning`), or points
+that it writes could be among them; a version going live is among those kept already.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from shared.tenancy import Database
 
 POLL_SECONDS = 1.0
 PIECE: Final = 128
-"""How many points are changed before it is somebody else's turn at the store."""
+"""How many points are changed before the next caller's turn at the store."""
 
 _TENANTS_AT_ONCE: Final = 4
 _PIECES: Final = 4
@@ -48,7 +48,7 @@ AFTER_RECONCILE = failpoint("vectors.after_reconcile", "points deleted, still ow
 
 @dataclass(slots=True)
 class _Turn:
-    """How far a change is: `position` is that of describing, when `removed`."""
+    """How far a change is: once `removed`, `position` is that of describing."""
 
     removed: bool
     position: uuid.UUID | None
@@ -86,7 +86,7 @@ class Cleaner:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _begin_next(self) -> bool:
-        """A turn of the next tenant that has none at the moment; False when nothing is due."""
+        """Start a turn of the next tenant that has none at the moment; False when nothing is due."""
         async with self._database.system() as session:
             change = await vector_changes.claim(session, after=self._last, but=self._at_work.keys())
         if change is None:
@@ -127,7 +127,7 @@ class Cleaner:
                 await vector_changes.go_on(session, change, turn.position)
 
     async def _remove(self, change: Owed) -> bool:
-        """A piece of the rows and points that are not to be there; whether none is left."""
+        """Remove a piece of the obsolete rows and points; returns whether none is left."""
         if change.document_id is None:
             async with self._database.tenant(change.tenant_id) as session:
                 if not await erasure.erase_tenant(session):
@@ -149,7 +149,7 @@ class Cleaner:
             return await vectors.delete_versions_except(document.document_id, kept, at_most=PIECE) < PIECE
 
     async def _describe(self, change: Owed, position: uuid.UUID | None) -> uuid.UUID | None:
-        """A piece of the points after `position` gets the document's metadata; the last of them, None at the end."""
+        """Set the document's metadata on a piece of the points after `position`; returns the last, None at the end."""
         assert change.document_id is not None  # noqa: S101  # only a document is described
         async with self._database.tenant(change.tenant_id) as session:
             document = await repository.by_id(session, change.document_id)

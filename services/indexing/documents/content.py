@@ -1,7 +1,7 @@
 """The bytes of a document's version, fetched from the projects service into a file that is always removed.
 
-A file is named by its job and the lease under which it was fetched. A worker that takes a job over removes what the one
-before it left, so a killed process leaves nothing for longer than its jobs take to be picked up.
+A file is named after its job and the lease under which it was fetched. A worker that takes a job over removes the
+previous worker's file, so the files of a killed process last only until its jobs are picked up.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from shared.auth import ServiceTokens
 from shared.telemetry import current_traceparent
 
 _READ_BYTES = 1024 * 1024
-# A projects replica that has vanished costs a job this much; a living one reads from its disk meanwhile.
+# A vanished projects replica delays a job this much; a living one reads from its disk meanwhile.
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=10)
 
 
@@ -37,12 +37,12 @@ class ContentSource:
 
         Raises:
             ContentMissing: deleted.
-            ContentRefused: an answer that says something about this document.
-            ContentUnavailable: no answer, or one cut short.
+            ContentRefused: an error response about this document.
+            ContentUnavailable: no response, or one cut short.
         """
         path = self._folder / f"{lease.job_id}-{lease.token}"
         # Opened, closed and removed here, not in a thread: work is cancelled more than once, and a cancellation would
-        # leave an open file that nobody knows of, or take back what its thread has not begun.
+        # leak an open file, or withdraw what its thread has not begun.
         file = _open_alone(path, str(lease.job_id))
         try:
             with file:

@@ -1,6 +1,6 @@
-"""Removing what is left of a deleted document or tenant from Postgres, a bounded number of rows a transaction.
+"""Removing the rows of a deleted document or tenant from Postgres, a bounded number per transaction.
 
-Nothing of it is shown any more: a deleted document is a tombstone, and the projects of a deleted tenant are not active.
+None of them are visible any more: a deleted document is a tombstone, and projects of a deleted tenant are not active.
 """
 
 import uuid
@@ -16,7 +16,7 @@ from shared.project_access import KnownProject, ProjectAccess
 
 
 async def erase_document(session: AsyncSession, document_id: uuid.UUID) -> bool:
-    """Remove some of the chunks and kept embeddings of a document that is deleted; whether none is left."""
+    """Remove some of the chunks and kept embeddings of a deleted document; returns whether none is left."""
     for table in (EmbeddedBatch, Chunk):
         if await delete_some(session, table, table.document_id == document_id):
             return False
@@ -24,7 +24,7 @@ async def erase_document(session: AsyncSession, document_id: uuid.UUID) -> bool:
 
 
 async def erase_tenant(session: AsyncSession) -> bool:
-    """Remove some of the rows of the session's tenant, which has a tombstone; whether only that is left.
+    """Remove some of the rows of the session's tenant, which has a tombstone; returns whether only that is left.
 
     Raises:
         Unavailable: a job is still running; it will find that its document is deleted, and stop.

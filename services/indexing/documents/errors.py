@@ -1,7 +1,7 @@
 """What can go wrong with a document before its content is read.
 
-ContentUnavailable 503   projects or identity does not answer: transient, not the document's fault
-ContentRefused           projects answers with an error about this document: transient, counted
+ContentUnavailable 503   projects or identity does not respond: transient, not the document's fault
+ContentRefused           projects responds with an error about this document: transient, counted
 ContentMissing           the version's bytes are no longer stored: permanent
 UnknownDocument          an event overtook the upload it is about: delivered again later
 """
@@ -15,7 +15,7 @@ class ContentUnavailable(Unavailable):
 
 
 class ContentRefused(Exception):
-    """`status` is what the projects service answered."""
+    """`status` is that of the projects service's response."""
 
     def __init__(self, status: int) -> None:
         super().__init__(f"the projects service answered {status}")

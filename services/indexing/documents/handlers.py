@@ -1,4 +1,4 @@
-"""Events about documents and their jobs, applied to what indexing knows."""
+"""Applies events about documents and their jobs to indexing's tables."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -24,8 +24,8 @@ Call = Callable[[AsyncSession, Any, Envelope], Awaitable[None]]
 
 
 def handlers(*, wake: Signal, interrupt: Signal) -> Sequence[Handler[Any]]:
-    """The handlers of this service. After the commit they call `wake`, for work to begin in this process, and
-    `interrupt` where work under way may have to stop."""
+    """The handlers of this service. After the commit they call `wake` to start work in this process, and `interrupt`
+    where work under way may have to stop."""
 
     def handler(event: type[Event], call: Call, name: str, *signals: Signal) -> Handler[Any]:
         async def handle(session: AsyncSession, event: Any, envelope: Envelope) -> None:

@@ -1,4 +1,4 @@
-"""Tables of what indexing knows of documents and what it made of them."""
+"""Tables of what indexing knows about documents and what it produced from them."""
 
 import uuid
 from datetime import datetime
@@ -19,8 +19,8 @@ from shared.tenancy import TenantOwned
 
 
 class Document(TenantOwned, Base):
-    """A document as last heard of. Search sees `live_version` and nothing else; a deleted one stays as a tombstone,
-    so that no late event brings it back. `sequence` is the newest revision whose facts are stored here."""
+    """A document as last reported. Search sees only `live_version`; a deleted document stays as a tombstone, so that no
+    late event brings it back. `sequence` is the newest revision whose facts are stored here."""
 
     __tablename__ = "documents"
     __table_args__ = (PrimaryKeyConstraint("tenant_id", "document_id"),)
@@ -77,7 +77,7 @@ class EmbeddedBatch(TenantOwned, Base):
 
 
 class DeletedTenant(TenantOwned, Base):
-    """The tombstone of a tenant: nothing of it is indexed any more, however late it is told."""
+    """The tombstone of a tenant: nothing of it is indexed any more, however late its events arrive."""
 
     __tablename__ = "deleted_tenants"
     __table_args__ = (PrimaryKeyConstraint("tenant_id"),)
@@ -86,12 +86,12 @@ class DeletedTenant(TenantOwned, Base):
 
 
 class VectorChange(TenantOwned, Base):
-    """What the vector store is owed: written with the fact that causes it, removed when the store agrees again.
+    """A pending change of the vector store: written with the fact that causes it, removed when the store agrees again.
 
     Names a document whose points no longer match its row (`describe`: its metadata changed too); without a document,
-    everything of the tenant is to go. A document has one row, whose `id` is the document's (the tenant's): what is owed
-    besides gives it a new `revision`, and only the one that was worked off is removed. Points are described in the
-    order of their ids, so far up to `position`.
+    everything of the tenant is to be removed. A document has one row, whose `id` is the document's (or the tenant's): a
+    further change gives it a new `revision`, and it is removed only if its revision was the one applied. Points are
+    described in the order of their ids, so far up to `position`.
     """
 
     __tablename__ = "vector_changes"

@@ -1,4 +1,4 @@
-"""SQL of documents, their chunks, and what the vector store is owed."""
+"""SQL of documents, their chunks, and vector changes."""
 
 import uuid
 from collections.abc import Collection, Sequence
@@ -34,7 +34,7 @@ _CHUNK_COLUMNS: Final = tuple(column for column in inspect(Chunk).columns if col
 
 
 async def locked(session: AsyncSession, document_id: uuid.UUID, *, shared: bool = False) -> Document | None:
-    """The document, as it stays until the transaction ends. Every transaction locks it before its jobs."""
+    """The document, locked until the transaction ends. Every transaction locks it before its jobs."""
     document: Document | None = await session.scalar(
         select(Document)
         .where(Document.document_id == document_id)
@@ -56,7 +56,7 @@ async def upsert_from_event(
     sequence: int,
     created_at: datetime,
 ) -> Document:
-    """Store what an upload says, unless something newer is stored; gives the row, locked, as it is now."""
+    """Store the facts of an upload, unless newer ones are stored; returns the current row, locked."""
     statement = insert(Document).values(
         document_id=document_id,
         project_id=project_id,
@@ -96,7 +96,7 @@ async def tombstone(
     sequence: int,
     at: datetime,
 ) -> None:
-    """Leave a tombstone, whether the document was known or not. What was made of it goes piece by piece
+    """Leave a tombstone, whether the document was known or not. Its chunks are removed in pieces
     (`documents.erasure`)."""
     gone: dict[str, Any] = {"deleted": True, "live_version": None, "name": "", "attributes": {}, "sequence": sequence}
     statement = insert(Document).values(
@@ -117,7 +117,7 @@ async def tombstone(
 
 
 async def tenant_exists(session: AsyncSession) -> bool:
-    """Whether the tenant is not deleted; if so, it will not be until this transaction ends."""
+    """Whether the tenant is not deleted; if so, it cannot be deleted until this transaction ends."""
     await session.execute(
         select(func.pg_advisory_xact_lock_shared(_tenant_lock(session))).execution_options(tenant_guard=_LOCKS)
     )
@@ -125,7 +125,7 @@ async def tenant_exists(session: AsyncSession) -> bool:
 
 
 async def bury_tenant(session: AsyncSession) -> None:
-    """Leave its tombstone, once everybody who found that it exists has committed."""
+    """Leave its tombstone, once all transactions that found the tenant to exist have ended."""
     await session.execute(
         select(func.pg_advisory_xact_lock(_tenant_lock(session))).execution_options(tenant_guard=_LOCKS)
     )
@@ -141,9 +141,9 @@ def _tenant_lock(session: AsyncSession) -> Any:
 async def enqueue_vector_change(
     session: AsyncSession, document_id: uuid.UUID | None, *, describe: bool = False
 ) -> None:
-    """Note that the vector store no longer agrees with a document's row, or (None) holds a tenant that is gone.
+    """Record that the vector store no longer agrees with a document's row, or (None) holds a deleted tenant.
 
-    Merged into what is owed already, which then counts as not yet worked off.
+    Merged into a pending change, which then counts as not yet applied.
     """
     statement = insert(VectorChange).values(
         id=document_id or tenant_of(session), document_id=document_id, describe=describe
@@ -161,14 +161,14 @@ async def enqueue_vector_change(
 
 
 async def keep_from_beginning(session: AsyncSession, document_id: uuid.UUID) -> None:
-    """Until the transaction ends no version of the document begins, and none has begun that it does not see."""
+    """Block versions of the document from beginning until the transaction ends; it sees all that have begun."""
     await session.execute(
         select(func.pg_advisory_xact_lock(_beginning(session, document_id))).execution_options(tenant_guard=_LOCKS)
     )
 
 
 async def begin(session: AsyncSession, document_id: uuid.UUID) -> None:
-    """Wait for whoever keeps versions from beginning. Comes before every other lock."""
+    """Wait for transactions that keep versions from beginning. Comes before every other lock."""
     await session.execute(
         select(func.pg_advisory_xact_lock_shared(_beginning(session, document_id))).execution_options(
             tenant_guard=_LOCKS
@@ -190,7 +190,7 @@ async def by_id(session: AsyncSession, document_id: uuid.UUID) -> Document | Non
 
 async def add_chunks(session: AsyncSession, chunks: Sequence[dict[str, Any]]) -> None:
     """Rows with a value for each of `_CHUNK_COLUMNS`."""
-    # An array a column, not a set of parameters a row: most of the time of a book's many rows went into those.
+    # An array per column, not parameters per row: those took most of the time for a book's many rows.
     arrays = (
         bindparam(None, [chunk[column.name] for chunk in chunks], ARRAY(column.type), unique=True)
         for column in _CHUNK_COLUMNS
@@ -246,8 +246,8 @@ async def batches_of(
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk as search shows it: columns alone, since a search reads many and changes none. `metadata` is JSON, which
-    nobody has parsed in the event loop."""
+    """A chunk as search shows it: plain columns, since a search reads many and changes none. `metadata` is JSON, not
+    parsed in the event loop."""
 
     document_id: uuid.UUID
     version: int
@@ -260,7 +260,7 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """A document as facets count it; `metadata` is JSON, or empty when it was not asked for."""
+    """A document as facets count it; `metadata` is JSON, or empty when it was not requested."""
 
     document_id: uuid.UUID
     version: int
@@ -302,8 +302,8 @@ _LIVE_PASSAGES: Final = admitted(
 async def live_passages(
     session: AsyncSession, admission: Admission, keys: Collection[tuple[uuid.UUID, int, int]]
 ) -> list[Passage]:
-    """Chunks by (document, version, index), as far as they are live in the project and whoever was admitted to it still
-    may see them; in no particular order.
+    """Chunks by (document, version, index), as far as they are live in the project and the admitted caller may still
+    see them; in no particular order.
 
     Raises:
         NotFound, Forbidden, Unavailable: see `Admission.rows`.
@@ -332,7 +332,7 @@ _DESCRIBED: Final = {True: _described(_METADATA), False: _described(literal(""))
 async def described(
     session: AsyncSession, admission: Admission, document_ids: Collection[uuid.UUID], *, with_metadata: bool
 ) -> list[Described]:
-    """Those of the project's documents that search may show to whoever was admitted to it, in no particular order.
+    """Those of the project's documents that search may show to the admitted caller, in no particular order.
 
     Raises:
         NotFound, Forbidden, Unavailable: see `Admission.rows`.

@@ -1,4 +1,4 @@
-"""What indexing learns of documents, whichever order it arrives in.
+"""Applies events about documents, in whatever order they arrive.
 
 A document's row carries the newest facts by the owner's sequence. Once deleted it stays a
 tombstone that nothing revives.
@@ -50,7 +50,7 @@ async def learn_update(session: AsyncSession, event: DocumentUpdated, envelope: 
     """Another name or metadata; search shows it at once and filters by it shortly after.
 
     Raises:
-        UnknownDocument: the upload has not been heard of yet.
+        UnknownDocument: the upload event has not arrived yet.
     """
     document = await repository.locked(session, event.document_id)
     if document is None and await repository.tenant_exists(session):
@@ -64,7 +64,7 @@ async def learn_update(session: AsyncSession, event: DocumentUpdated, envelope: 
 
 
 async def forget(session: AsyncSession, event: DocumentDeleted, envelope: Envelope) -> None:
-    """Gone from search with this transaction, from the tables and the vector store soon after."""
+    """Remove a document from search with this transaction, from the tables and the vector store soon after."""
     if not await repository.tenant_exists(session):
         return
     await repository.tombstone(
@@ -80,7 +80,7 @@ async def forget(session: AsyncSession, event: DocumentDeleted, envelope: Envelo
 
 
 async def forget_tenant(session: AsyncSession, tenant_id: uuid.UUID) -> None:
-    """Everything of the session's tenant: not shown from now on, and removed piece by piece (`documents.erasure`)."""
+    """Hide everything of the session's tenant from now on; it is removed in pieces (`documents.erasure`)."""
     if session.info["tenant_id"] != tenant_id:
         raise ValueError("the event names another tenant than its envelope")
     await repository.bury_tenant(session)

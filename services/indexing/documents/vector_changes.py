@@ -1,4 +1,4 @@
-"""SQL of working off what the vector store is owed: whose turn it is, and what is left afterwards."""
+"""SQL of applying vector changes: whose turn it is, and what is left afterwards."""
 
 import uuid
 from collections.abc import Collection
@@ -12,7 +12,7 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from services.indexing.documents import repository
 from services.indexing.documents.models import VectorChange
 
-# A claimed change is due again after so many seconds, and after twice as many each time, three times: two at once are
+# A claimed change is due again after this many seconds, doubled each time, three times: two workers on one are
 # harmless, and a change that never succeeds must not hold up the others.
 _CLAIM_SECONDS: Final = 3.0
 
@@ -61,7 +61,7 @@ _CLAIM: Final = _claim_due()
 
 
 async def claim(session: AsyncSession, *, after: uuid.UUID, but: Collection[uuid.UUID]) -> Owed | None:
-    """The change of the next tenant, by id and round about, that has waited longest. One look at the index a claim."""
+    """The change of the next tenant, round robin by id, that has waited longest. One look at the index per claim."""
     for first in (after, uuid.UUID(int=0)):
         row = (await session.execute(_CLAIM, {"after": first, "excluded": list(but)})).one_or_none()
         if row is not None:
@@ -70,7 +70,7 @@ async def claim(session: AsyncSession, *, after: uuid.UUID, but: Collection[uuid
 
 
 async def settle(session: AsyncSession, change: Owed) -> None:
-    """Worked off, unless more became owed meanwhile."""
+    """Remove an applied change, unless it grew meanwhile."""
     found = cast(
         "CursorResult[None]",
         await session.execute(
@@ -82,12 +82,12 @@ async def settle(session: AsyncSession, change: Owed) -> None:
     if found.rowcount:
         return
     if not await go_on(session, change, None) and change.describe:
-        # Another process settled a later revision meanwhile, and this one may have overwritten what that described.
+        # Another process settled a later revision meanwhile, and this one may have overwritten its metadata.
         await repository.enqueue_vector_change(session, change.document_id, describe=True)
 
 
 async def go_on(session: AsyncSession, change: Owed, position: uuid.UUID | None) -> bool:
-    """Due again now, behind what others are owed; from `position`, unless more became owed. Whether it still is."""
+    """Make the change due again now, behind the others; from `position`, unless it grew. Returns whether it exists."""
     found = cast(
         "CursorResult[None]",
         await session.execute(

@@ -1,4 +1,4 @@
-"""Text to vectors. One protocol, so that a local model and a remote endpoint are the same thing to the pipeline."""
+"""Text to vectors. One protocol, so that the pipeline treats a local model and a remote endpoint alike."""
 
 from collections.abc import Hashable, Sequence
 from typing import Protocol
@@ -24,7 +24,7 @@ class Embedder(Protocol):
     async def embed(self, texts: Sequence[str], *, caller: Hashable, patient: bool = False) -> Vectors:
         """Vectors of passages, shape (len(texts), dimensions), in the order of the texts.
 
-        Callers take turns. What is `patient` gives way to everything that is not.
+        Callers take turns. A `patient` call gives way to all others.
         """
 
     async def embed_query(self, text: str, *, caller: Hashable) -> Vectors:

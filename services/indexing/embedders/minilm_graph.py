@@ -1,20 +1,20 @@
 """MiniLM-L6-v2 as an ONNX graph with 8-bit weights, made from the published float32 weights.
 
 The architecture is BERT (arXiv 1810.04805) with six layers, then mean pooling over the tokens and L2 normalisation.
-Weight matrices are int8, activations are quantised on the fly by the runtime. Two of its operators do that:
+Weight matrices are int8; the runtime quantises activations on the fly. Two of its operators do that:
 
 - `DynamicQuantizeMatMul`, one scale per output channel and one for all activations: the fastest. Its weights use 7 of
   the 8 bits, because processors without VNNI add two products in 16 bits, where full-range weights overflow; so every
   processor computes the same integers.
-- `MatMulNBits`, a scale per block of 128 weights and activations, for the second feed-forward matrix alone: its inputs
-  have outliers beside which everything else would be rounded away.
+- `MatMulNBits`, a scale per block of 128 weights and activations, for the second feed-forward matrix only: its inputs
+  have outliers next to which everything else would be rounded away.
 
-Mean cosine with the float32 model over 125 passages, milliseconds per passage: the first everywhere 0.991 and 16.1, as
-here 0.996 and 18.4, the second everywhere 0.999 and 26.2, float32 42.
+Mean cosine with the float32 model over 125 passages, and milliseconds per passage: the first operator everywhere 0.991
+and 16.1, as here 0.996 and 18.4, the second everywhere 0.999 and 26.2, float32 42.
 
 The graph takes one text at a time, without padding. The range of activations is found per run, so in a batch a text's
-vector would depend on its neighbours; and on a processor with its caches, batches of one are as fast as any.
-The graph depends on the weights and this module alone: the same bytes come out on every machine.
+vector would depend on its neighbours; and with a processor's caches, batches of one are as fast as any.
+The graph depends only on the weights and this module: every machine produces the same bytes.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _WEIGHT_RANGE = 64
 _BLOCK, _BLOCK_RANGE, _BLOCK_ZERO = 128, 127, 128
 _EPSILON = 1e-12
 _RUNTIME = "com.microsoft"
-# Below this a weight stays in the graph, where the runtime looks for what it computes ahead of time.
+# Below this size a weight stays in the graph, where the runtime looks for constants to fold.
 _LARGE_BYTES = 64 * 1024
 _PAGE_BYTES = 4096
 _INT8_ACTIVATIONS = 4
@@ -60,10 +60,10 @@ def build_graph(weights: Weights) -> ModelProto:
 
 
 def take_weights(model: ModelProto, file_name: str) -> bytes:
-    """Move the large weights out of `model`, into the content of a file of that name beside the model's.
+    """Move the large weights out of `model`, into the content of a file of that name next to the model's.
 
-    The runtime maps that file where it would copy what the model holds: 20 MB less for each process, and processes on
-    one machine share them.
+    The runtime maps that file, but copies weights held in the model: this saves 20 MB per process, and processes on one
+    machine share them.
     """
     content = bytearray()
     for tensor in model.graph.initializer:

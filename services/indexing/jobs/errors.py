@@ -1,9 +1,9 @@
 """Why a job stops before it is indexed.
 
 JobStopped
-|-- LeaseLost           another worker has the job: stop without a word
-|-- CancelRequested     somebody asked for it
-|-- Obsolete            the document was deleted, or a newer version came
+|-- LeaseLost           another worker has the job: stop silently
+|-- CancelRequested     its cancellation was requested
+|-- Obsolete            the document was deleted, or has a newer version
 `-- GaveWay             it takes long, and goes on when there is a place for such jobs
 JobNotFound 404
 NotFailed 409           only failed work can be redriven
@@ -15,7 +15,7 @@ from shared.errors import Conflict, NotFound
 
 
 class JobStopped(Exception):
-    """A job ends here, through no fault of the document."""
+    """A job stops for a reason other than its document."""
 
 
 class LeaseLost(JobStopped):
@@ -23,15 +23,15 @@ class LeaseLost(JobStopped):
 
 
 class CancelRequested(JobStopped):
-    """Noticed between two steps of the work."""
+    """Raised between two steps of the work."""
 
 
 class Obsolete(JobStopped):
-    """Nobody wants the result any more."""
+    """The result is no longer needed."""
 
 
 class GaveWay(JobStopped):
-    """It is not over: it waits for its turn among the jobs that take long."""
+    """The job is not finished: it waits for its turn among the jobs that take long."""
 
 
 class JobNotFound(NotFound):

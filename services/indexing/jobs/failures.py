@@ -1,8 +1,8 @@
-"""What an error during a job means: give up, try again, or wait for something else to recover.
+"""What an error during a job means: give up, retry, or wait for another service to recover.
 
 Verdict.permanent   the same bytes fail again: failed at once, with a sentence for people
-Verdict.counted     may be the document's fault: tried again with growing delays, up to the limit of attempts
-Verdict.outage      a neighbour or store does not answer: tried until it does; no attempt is used up
+Verdict.counted     may be the document's fault: retried with growing delays, up to the limit of attempts
+Verdict.outage      another service or a store does not respond: retried until it does; no attempt is used up
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Failure:
 
 
 def judge(error: BaseException) -> Failure:
-    """What `error` means; one nobody thought of counts as the document's, so that it cannot go on for ever."""
+    """What `error` means; an unforeseen one counts as the document's, so that retries end."""
     if isinstance(error, ExtractionError):
         verdict = Verdict.PERMANENT if error.permanent else Verdict.COUNTED
         failure = Failure(verdict, error.code, error.message, error.detail)
@@ -59,8 +59,8 @@ def judge(error: BaseException) -> Failure:
 
 
 def delay_of(failure: Failure, *, attempts: int, deferrals: int) -> float:
-    """Seconds until the next try: up to a minute after the document's own errors, a quarter of one during outages, so
-    that work goes on soon after they end."""
+    """Seconds until the next try: up to a minute after the document's own errors, a quarter of a minute during outages,
+    so that work goes on soon after they end."""
     if failure.verdict is Verdict.OUTAGE:
         backoff, backoff_attempts = Backoff(first=0.5, most=15.0), deferrals
     else:
@@ -70,7 +70,7 @@ def delay_of(failure: Failure, *, attempts: int, deferrals: int) -> float:
 
 
 def exhausted(attempts: int, last: Failure | None, stage: str | None) -> Failure:
-    """The end of a job that has used its attempts. Without a last error it took its workers down with it."""
+    """The failure of a job that has used its attempts. Without a last error, it took its workers down with it."""
     if last is not None:
         reason = f"Indexing was tried {attempts} times without success. {last.reason}"
         return Failure(Verdict.PERMANENT, "too_many_attempts", reason, last.detail or last.code)
@@ -79,7 +79,7 @@ def exhausted(attempts: int, last: Failure | None, stage: str | None) -> Failure
 
 
 def _is_outage(error: BaseException) -> bool:
-    """Postgres away, restarting, short of something or choosing us as a deadlock victim; a full disk."""
+    """Postgres is unreachable, restarting, short of a resource or chose us as a deadlock victim; or a disk is full."""
     if isinstance(error, DBAPIError):
         state = str(getattr(error.orig, "sqlstate", "") or "")
         return error.connection_invalidated or not state or state[:2] in {"08", "25", "40", "53", "55", "57", "58"}

@@ -1,15 +1,15 @@
 """Leases on jobs, across tenants: choice, heartbeat, release. Runs as the system role.
 
-Guarantees: a job has at most one lease that counts. Each lease has a fencing token greater than all before it, and
-every write of a worker names its token, so a worker that was frozen past its lease cannot write. A lease that is not
-renewed runs out after `seconds`, and the job is chosen again.
+Guarantees: a job has at most one valid lease. Each lease has a fencing token greater than all before it, and every
+write of a worker names its token, so a worker that was frozen past its lease cannot write. A lease that is not renewed
+expires after `seconds`, and the job is chosen again.
 
 Fair choice: among tenants with work waiting, the one with the fewest jobs running, then the job that has waited
 longest. The preferred lane goes first; workers prefer `interactive`, and `bulk` at every fourth choice, so neither
-starves. Jobs found to take long are taken into places of their own, and tenants that hold as many places of a process
-as they may are left out there (see `places`).
+starves. Jobs found to take long have places of their own, and tenants that hold their maximum of a process's places
+are skipped there (see `worker_places`).
 
-Cost does not grow with the length of the queue: tenants are found by skipping along the index, and of each only the
+Cost does not grow with the length of the queue: tenants are found by skipping along the index, and for each only the
 `_LOOK_AHEAD` oldest jobs of a lane and kind are looked at.
 """
 
@@ -35,11 +35,11 @@ _NOBODY: Mapping[bool, Collection[uuid.UUID]] = {False: (), True: ()}
 
 @dataclass(slots=True)
 class Lease:
-    """One worker's hold on one job. `stage`, `done` and `total` are what the next heartbeat will say.
+    """One worker's hold on one job. `stage`, `done` and `total` are what the next heartbeat reports.
 
-    taken_over_in: the stage in which the worker before lost the job, None when it was waiting.
-    long_running: which kind of place it holds; see `places`.
-    valid_until: by this process's clock; past it nothing may be written, whatever the database still believes.
+    taken_over_in: the stage in which the previous worker lost the job, None when it was waiting.
+    long_running: which kind of place it holds; see `worker_places`.
+    valid_until: by this process's clock; past it nothing may be written, whatever the database still says.
     next_tick: when progress within a stage may be reported again.
     """
 
@@ -70,7 +70,7 @@ class Lease:
         """Called between steps and before every effect.
 
         Raises:
-            LeaseLost: the job is somebody else's, or may be by now.
+            LeaseLost: another worker has the job, or may have it by now.
             CancelRequested: the work is no longer wanted.
         """
         if self.lost or asyncio.get_running_loop().time() >= self.valid_until:
@@ -245,7 +245,7 @@ async def take_next(
 
 
 async def renew(session: AsyncSession, leases: Collection[Lease], *, seconds: float) -> None:
-    """Heartbeat of all of a worker's leases at once; tells each whether it still counts and whether to stop."""
+    """Heartbeat of all of a worker's leases at once; marks each that was lost or whose job should stop."""
     asked = asyncio.get_running_loop().time()
     held = {
         **_keys(leases),
@@ -268,7 +268,7 @@ async def release(session: AsyncSession, leases: Collection[Lease]) -> None:
 
 
 async def long_ones_wait(session: AsyncSession, *, but: Collection[uuid.UUID]) -> bool:
-    """Whether jobs that take long are due, of other tenants than these."""
+    """Whether jobs that take long are due, of tenants other than these."""
     return bool(await session.scalar(_LONG_ONES_WAIT, {"but": list(but)}))
 
 

@@ -1,7 +1,7 @@
-"""What Prometheus is told of jobs: by each worker what it does, by every process how the queue stands.
+"""Prometheus metrics of jobs: each worker reports its own work, every process the state of the queue.
 
 The queue is read from Postgres across tenants as the system role, by the two partial indexes that hold unfinished jobs:
-what a scrape costs grows with the queue, not with all that was ever indexed.
+the cost of a scrape grows with the queue, not with all that was ever indexed.
 """
 
 import time
@@ -23,7 +23,7 @@ Outcome = Literal["indexed", "failed", "cancelled", "postponed", "gave_way", "lo
 _STAGE_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _SEARCHABLE_SECONDS: Final = (0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 
-# Literals, so that the partial indexes answer it. A job is due from its next run on, or when its lease has run out.
+# Literals, so that the partial indexes are used. A job is due from its next run on, or when its lease has expired.
 _UNFINISHED: Final = text(
     """
     SELECT state, count(*) AS jobs, extract(epoch FROM now() - min(due)) AS age
@@ -55,13 +55,13 @@ class JobMetrics:
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
-        """Measure the block, as long as it succeeds: what was broken off says nothing of how long a stage takes."""
+        """Measure the block if it succeeds: an interrupted stage says nothing about how long a stage takes."""
         began = time.perf_counter()
         yield
         self._stages.labels(self._service, stage).observe(time.perf_counter() - began)
 
     def searchable(self, uploaded_at: datetime | None) -> None:
-        """A version can be found. `uploaded_at` by the clock of the service that took it in; None: nobody waited."""
+        """A version can be found. `uploaded_at` is by the receiving service's clock; None: no client waits."""
         if uploaded_at is not None:
             seconds = (datetime.now(UTC) - uploaded_at).total_seconds()
             self._searchable.labels(self._service).observe(max(0.0, seconds))
@@ -70,13 +70,13 @@ class JobMetrics:
         self._ended.labels(self._service, outcome).inc()
 
     def watch(self, slots: int, busy: Callable[[], int]) -> None:
-        """Ask `busy` at every scrape how many of the `slots` have a job."""
+        """Call `busy` at every scrape for how many of the `slots` have a job."""
         self._slots.labels(self._service).set(slots)
         self._busy.labels(self._service).set_function(busy)
 
 
 def queue_source(system: AsyncEngine) -> Source:
-    """How many jobs are in each state that is no end, and how long the oldest of them has been due."""
+    """How many jobs are in each unfinished state, and how long the oldest of them has been due."""
 
     async def read() -> Sequence[Sample]:
         async with system.connect() as connection:

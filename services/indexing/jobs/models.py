@@ -26,8 +26,8 @@ class Job(TenantOwned, Timestamped, Base):
     fencing_token: grows with each lease; a write under an older one is refused.
     attempts: leases that may have failed because of the document; deferrals: because of something else.
     request_sequence: revision of the document whose cancel or retry request was last applied.
-    uploaded_at: when the version was; None where nobody waits for it any more, because it has failed before.
-    long_running: large, or found to take long, so that only a long place of a worker is for it.
+    uploaded_at: when the version was uploaded; None once it has failed, since clients no longer wait for it.
+    long_running: large, or found to take long, so that only a long place of a worker may take it.
     chunk_count: known once chunks are kept; a job that has it continues with embedding.
     """
 

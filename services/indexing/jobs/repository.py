@@ -28,7 +28,7 @@ async def add(session: AsyncSession, **values: Any) -> uuid.UUID | None:
 
 
 async def locked(session: AsyncSession, document_id: uuid.UUID, version: int) -> Job | None:
-    """The job of a version, as it stays until the transaction ends."""
+    """The job of a version, locked until the transaction ends."""
     job: Job | None = await session.scalar(
         select(Job)
         .where(Job.document_id == document_id, Job.version == version)
@@ -60,7 +60,7 @@ async def unfinished_versions(session: AsyncSession, document_id: uuid.UUID) -> 
 
 
 async def request_stop(session: AsyncSession) -> None:
-    """Of every running job of the tenant."""
+    """Request a stop of every running job of the tenant."""
     await session.execute(
         update(Job)
         .where(Job.state.in_(RUNNING))
@@ -70,7 +70,7 @@ async def request_stop(session: AsyncSession) -> None:
 
 
 async def advance(session: AsyncSession, lease: Lease, *, events: int = 0, **changes: Any) -> int:
-    """Change the leased job; gives its revision, which grows by `events`.
+    """Change the leased job; returns its revision, which grows by `events`.
 
     Raises:
         LeaseLost: a newer lease exists, or the job is over.

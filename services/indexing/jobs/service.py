@@ -4,8 +4,8 @@ Requests (`enqueue`, `request_cancel`, `request_retry`, `redrive`) come from eve
 `postpone`) come from the worker that holds the lease, and raise LeaseLost when it no longer does. Transactions that
 need both lock the document before its jobs.
 
-A job that ends without success leaves nothing: kept chunks go in the same transaction, points by a change that the
-vector store is owed. Only the holder of a lease ends a running job, so points written late are always cleaned up.
+A job that ends without success leaves nothing: kept chunks are removed in the same transaction, points by a vector
+change. Only the holder of a lease ends a running job, so points written late are always cleaned up.
 """
 
 import uuid
@@ -26,7 +26,7 @@ from shared.events.indexing import JobCancelled, JobCompleted, JobFailed, JobSta
 from shared.events.projects import Lane
 from shared.telemetry import current_traceparent
 
-# A document of more bytes is not tried in a short place first.
+# A larger document is not tried in a short place first.
 _LONG_BYTES: Final = 1024 * 1024
 _NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_expires_at": None}
 _NO_ERROR: dict[str, Any] = {"error_code": None, "error_reason": None, "evidence": None}
@@ -45,7 +45,7 @@ async def enqueue(
     size: int,
     uploaded_at: datetime,
 ) -> None:
-    """One job per version, however often it is asked for; jobs of older versions have become pointless."""
+    """Create one job per version, however often it is requested; unfinished jobs of older versions are stopped."""
     await stop_unfinished(session, document_id, before_version=version)
     await repository.add(
         session,
@@ -62,7 +62,7 @@ async def enqueue(
 
 
 async def stop_unfinished(session: AsyncSession, document_id: uuid.UUID, *, before_version: int | None = None) -> None:
-    """Cancel what waits and ask what runs to stop."""
+    """Cancel waiting jobs and ask running ones to stop."""
     for job in await repository.unfinished_of(session, document_id, before_version=before_version):
         await _stop(session, job)
 
@@ -95,7 +95,7 @@ async def request_cancel(
 
 
 async def request_retry(session: AsyncSession, *, document_id: uuid.UUID, version: int, sequence: int) -> None:
-    """Index a failed or cancelled version again. Without a job there is nothing to do: the upload will bring one."""
+    """Index a failed or cancelled version again. Without a job there is nothing to do: the upload event creates it."""
     document = await documents.locked(session, document_id, shared=True)
     job = await repository.locked(session, document_id, version)
     if document is None or job is None or sequence <= job.request_sequence or not _is_wanted(document, version):
@@ -110,7 +110,7 @@ async def redrive(session: AsyncSession, *, project_id: uuid.UUID, job_id: uuid.
     """Try a failed job again.
 
     Raises:
-        JobNotFound: no such job in the project, or nobody wants its result any more.
+        JobNotFound: no such job in the project, or its result is no longer needed.
         NotFailed: it waits, runs, or has succeeded.
     """
     job = await repository.by_id(session, project_id, job_id)
@@ -160,10 +160,10 @@ def _is_wanted(document: Document, version: int) -> bool:
 
 
 async def start(session: AsyncSession, lease: Lease) -> Document:
-    """Announce the job, once since it was queued; gives the document as it is now.
+    """Announce the job, once since it was queued; returns the current document.
 
     Raises:
-        Obsolete: deleted, or a newer version came.
+        Obsolete: deleted, or a newer version exists.
     """
     await documents.begin(session, lease.document_id)
     document = await _wanted(session, lease)
@@ -176,10 +176,10 @@ async def start(session: AsyncSession, lease: Lease) -> Document:
 async def keep_chunks(
     session: AsyncSession, lease: Lease, chunks: Sequence[dict[str, Any]], *, first: int, total: int
 ) -> None:
-    """Keep some of the chunks. With the last of them, whoever has the job next begins with embedding."""
+    """Keep some of the chunks. Once all are kept, the next worker of the job begins with embedding."""
     await _wanted(session, lease)
     if not first and lease.token > 1:
-        # A worker before may have kept some and not come to the end.
+        # A previous worker may have kept some and not finished.
         await documents.drop_version(session, lease.document_id, lease.version)
     if first + len(chunks) == total:
         await repository.advance(
@@ -191,7 +191,7 @@ async def keep_chunks(
 
 
 async def keep_batch(session: AsyncSession, lease: Lease, *, first_index: int, model: str, vectors: bytes) -> None:
-    """Keep the vectors of the chunks from `first_index` up to what the lease says is done."""
+    """Keep the vectors of the chunks from `first_index` up to the lease's `done`."""
     await _wanted(session, lease)
     await repository.advance(session, lease, progress_done=lease.done)
     await documents.add_batch(
@@ -211,7 +211,7 @@ async def complete(
     """Switch search to the version. Its points are stored and carry the metadata `described`.
 
     Raises:
-        Obsolete: deleted, or a newer version came; nothing is switched.
+        Obsolete: deleted, or a newer version exists; nothing is switched.
     """
     document = await _wanted(session, lease, exclusively=True)
     revision = await repository.advance(
@@ -235,7 +235,7 @@ async def complete(
 
 
 async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, evidence: dict[str, Any]) -> None:
-    """End the job without success. `reason` is for people, `evidence` for whoever redrives it."""
+    """End the job without success. `reason` is for people, `evidence` for those who redrive it."""
     document = await documents.locked(session, lease.document_id)
     revision = await repository.advance(
         session,
@@ -255,9 +255,9 @@ async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, e
 
 
 async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False) -> bool:
-    """End the job as asked; False when nobody asks for that (any more) and the job waits again.
+    """End the job as requested; False when cancellation is not (or no longer) requested and the job waits again.
 
-    One that `gave_way` waits behind others for a long place; what is kept stays, and the attempt does not count.
+    A job that `gave_way` waits behind others for a long place; what is kept stays, and the attempt does not count.
     """
     document = await documents.locked(session, lease.document_id)
     job = await repository.locked(session, lease.document_id, lease.version)
@@ -282,7 +282,7 @@ async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False)
 
 
 async def postpone(session: AsyncSession, lease: Lease, *, delay: float, counted: bool, code: str, reason: str) -> None:
-    """Let the job wait for a better moment. An attempt that failed through no fault of the document does not count."""
+    """Let the job wait until its next try. An attempt that failed through no fault of the document does not count."""
     await repository.advance(
         session,
         lease,

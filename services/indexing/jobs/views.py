@@ -34,13 +34,13 @@ async def jobs(
 async def running(
     session: AsyncSession, principal: Principal, directory: ProjectDirectory, *, project_id: uuid.UUID
 ) -> Progress:
-    """One snapshot of what runs now."""
+    """A snapshot of the running jobs."""
     await directory.require(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)
     return await running_in(session, project_id=project_id)
 
 
 async def running_in(session: AsyncSession, *, project_id: uuid.UUID) -> Progress:
-    """As `running`, for a service that has asked who may see it."""
+    """As `running`, for a service that has checked access itself."""
     rows = await repository.running_in_project(session, project_id, limit=_MOST_RUNNING)
     return Progress(jobs=[_progress(job) for job in rows])
 
@@ -71,7 +71,7 @@ async def redrive(
     project_id: uuid.UUID,
     job_id: uuid.UUID,
 ) -> JobOut:
-    """Try failed work again."""
+    """Retry a failed job."""
     await directory.require(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
     return job_out(await service.redrive(session, project_id=project_id, job_id=job_id))
 

@@ -1,9 +1,9 @@
-"""The worker: takes jobs as places are free, keeps their leases alive, and settles how each ended.
+"""The worker: takes jobs as places are free, keeps their leases alive, and records how each ended.
 
-Guarantees: a job that was taken ends as indexed, failed or cancelled, or is taken again: after an error that may pass,
-or by any worker once the lease runs out. Attempts are counted when a job is taken, so a document that kills its workers
-runs out of them too. An orderly shutdown gives its jobs back at once.
-Fails by: waiting. While Postgres cannot be reached nothing is taken and leases run out by the worker's own clock.
+Guarantees: a job that was taken ends as indexed, failed or cancelled, or is taken again: after a transient error, or by
+any worker once the lease expires. Attempts are counted when a job is taken, so a document that kills its workers also
+uses them up. An orderly shutdown gives its jobs back at once.
+Fails by: waiting. While Postgres cannot be reached no job is taken and leases expire by the worker's own clock.
 
 `wake()` makes it look for jobs at once, `interrupt()` for requests to stop; polls and heartbeats cover commits of other
 processes.
@@ -42,7 +42,7 @@ _Key = tuple[uuid.UUID, int]
 
 
 class Worker:
-    """Runs until cancelled; makes as many jobs at a time as it has `places`."""
+    """Runs until cancelled; works on as many jobs at a time as it has `places`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Worker:
 
     @property
     def busy(self) -> int:
-        """How many jobs it makes now."""
+        """How many jobs it works on now."""
         return len(self._jobs)
 
     async def run(self) -> None:
@@ -117,7 +117,7 @@ class Worker:
             _log.error("job_crashed", task=task.get_name(), exc_info=error)
 
     async def _expire_dead_owners(self) -> None:
-        """After a kill and restart on the same machine nobody has to wait for the dead worker's leases."""
+        """Expire the leases of dead workers, so that jobs do not wait after a kill and restart on the same machine."""
         try:
             async with self._database.system() as session:
                 dead = [owner for owner in await leases.owners(session) if is_dead(owner)]
@@ -140,7 +140,7 @@ class Worker:
             await self.interrupt.wait(self._lease_seconds / 3)
 
     def _interrupt(self, held: list[Lease]) -> None:
-        """Extraction and embedding may take minutes: there is no reason to wait for their end."""
+        """Extraction and embedding may take minutes, so they are cancelled instead of awaited."""
         for lease in held:
             stages = self._stages.get((lease.job_id, lease.token))
             if stages and lease.stage in ("extracting", "embedding") and (lease.lost or lease.cancel_requested):
@@ -167,7 +167,7 @@ class Worker:
                     self._pipeline.metrics.ended("lost")
                     _log.info("job_lost", version=lease.version, stage=lease.stage)
                 except (SQLAlchemyError, OSError) as unsettled:
-                    # The lease runs out and whoever takes the job next finds it as it was.
+                    # The lease expires and the next worker finds the job as it was.
                     _log.warning("job_not_settled", stage=lease.stage, reason=str(unsettled)[:200])
         finally:
             self._places.leave(lease)
@@ -255,4 +255,4 @@ class Worker:
 
 
 class _Exhausted(Exception):
-    """The job was taken more often than it may be."""
+    """The job was taken more often than allowed."""

@@ -1,17 +1,16 @@
-"""The places of a worker: some for jobs that end soon, and others for those found to take long.
+"""The places of a worker: some for short jobs, and others for those found to take long.
 
-A job begins in a short place, unless its document is large, for nobody knows how long it will take. Once it is found
-to take long it moves to a long place or, when none is free to its tenant, goes back to the queue, to be taken into a
-long place later. So a short place is soon free again, whatever documents other tenants send, and however many tenants
-do. Long jobs of several tenants take turns of `_TURN_SECONDS`, as far as what they have done can be kept.
+A job begins in a short place, unless its document is large, because its duration is not known yet. Once it is found to
+take long it moves to a long place or, when none is free for its tenant, goes back to the queue, to be taken into a long
+place later. So a short place is soon free again, whatever documents other tenants send, and however many tenants do.
+Long jobs of several tenants take turns of `_TURN_SECONDS`, as far as what they have done can be kept.
 
-Short jobs are urgent, but for those of tenants of whom one took long lately: a long job goes on with its next step
-when none of them is under way, or has waited for long.
+Short jobs are urgent, except those of tenants that had a long job lately: a long job goes on with its next step when
+no urgent job is under way, or when it has waited long enough.
 
-Of either kind a tenant never has the last place, unless there is only one. What tenants send of whom a job took long
-lately is likely to take long as well: all of them together have a quarter as many places as there are short ones,
-besides these. What they held of the short ones before is free to others at once, though twice as many jobs are the
-most.
+A tenant never has the last place of either kind, unless there is only one. Jobs of tenants that had a long one lately
+are likely to take long as well: all those tenants together have a quarter as many places as there are short ones, on
+top of these. Short places they held before are free to others at once, but with never more than twice as many jobs.
 """
 
 import asyncio
@@ -29,13 +28,13 @@ from services.indexing.priorities import BackgroundWork, UrgentWork
 from services.indexing.wakeups import Signal
 from shared.tenancy import Database
 
-# Whoever takes such a job up again reads all of its chunks, so turns are long.
+# Resuming such a job reads all of its chunks, so turns are long.
 _TURN_SECONDS: Final = 10.0
 
 
 @dataclass(slots=True)
 class Places:
-    """How many jobs of either kind a worker makes at a time, and which it makes now."""
+    """How many jobs of either kind a worker works on at a time, and which it works on now."""
 
     short: int
     long: int
@@ -59,14 +58,14 @@ class Places:
         self._not_urgent(lease)
 
     def free(self) -> list[bool]:
-        """Of which kinds there is a place: False stands for short ones, True for long ones."""
+        """The kinds of job that have a free place: False for short ones, True for long ones."""
         free = [True] if len(self._leases(True)) < self.long else []
         held, slow = self._leases(False), self._slow()
         others = sum(lease.tenant_id not in slow for lease in held)
         return [False, *free] if others < self.short and len(held) < 2 * self.short else free
 
     def full(self, long: bool) -> set[uuid.UUID]:
-        """Tenants that may have no further place of that kind."""
+        """Tenants that may not have another place of that kind."""
         size = self.long if long else self.short
         held = Counter(lease.tenant_id for lease in self._leases(long))
         full = {tenant_id for tenant_id, places in held.items() if places >= max(1, size - 1)} if size > 1 else set()
@@ -103,7 +102,7 @@ class Places:
 
 
 class Share:
-    """What one job has of its worker's places. `wake` is called when it leaves a place to others."""
+    """One job's share of its worker's places. `wake` is called when it frees a place for others."""
 
     def __init__(self, places: Places, lease: Lease, database: Database, wake: Signal) -> None:
         self._places = places
@@ -123,10 +122,10 @@ class Share:
 
     @asynccontextmanager
     async def step(self) -> AsyncIterator[None]:
-        """Around work of this process for the job; that of a long one may have to wait.
+        """Wraps work of this process for the job; a long job may have to wait.
 
         Raises:
-            JobStopped: meanwhile.
+            JobStopped: while it waited.
         """
         if not self._lease.long_running:
             self._lease.check()
@@ -137,10 +136,10 @@ class Share:
             yield
 
     async def pause(self) -> None:
-        """Between two parts of a long job, when all that is done is kept.
+        """Called between two parts of a long job, when all its results are kept.
 
         Raises:
-            GaveWay: its turn is over, and another tenant has a long job that waits for its own.
+            GaveWay: its turn is over, and another tenant has a long job that waits for its turn.
         """
         now = asyncio.get_running_loop().time()
         if now < self._turn_ends:

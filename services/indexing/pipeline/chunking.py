@@ -3,8 +3,8 @@
 A chunk is an exact slice of the text (`text[start:end] == chunk.text`), never empty, and chunks do not overlap.
 Together they hold everything but white space. The same text gives the same chunks: point ids depend on it.
 
-Time is linear in the length of the text, whatever is in it. The splitter looks at all that follows again for every
-chunk, which is quadratic where it finds no boundary of a higher kind (a script without spaces: 5 s for 64,000
+Time is linear in the length of the text, whatever its content. For every chunk the splitter scans all that follows
+again, which is quadratic where it finds no boundary of a higher kind (a script without spaces: 5 s for 64,000
 characters, hours for a book), so it only ever sees blocks of `_BLOCK` characters, and `_RUN` where white space is
 missing.
 """
@@ -19,11 +19,11 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from services.indexing.pipeline.documents import MARKDOWN, Chunk, PageSpan
 
 # The bundled model reads 256 word pieces: about 1,000 characters of English prose, 720 of German or of source code, 330
-# of alphabets it hardly knows, one a character in scripts without spaces.
+# of alphabets it hardly knows; in scripts without spaces, one piece per character.
 CHARACTERS = 720
 FOREIGN_CHARACTERS = 330
 DENSE_CHARACTERS = 230
-# The splitter works on so much at once: at most about 2 microseconds a character.
+# The splitter works on this much at once: at most about 2 microseconds a character.
 _BLOCK = 8192
 _RUN = 2048
 # A block may end this early to end at a boundary, or this much earlier to keep a character with its accents.
@@ -36,7 +36,7 @@ _DENSE = re.compile("[\u0e00-\u0e7f\u1100-\u11ff\u3040-\u30ff\u3400-\u4dbf\u4e00
 # Greek, Cyrillic, Hebrew, Arabic, the scripts of India and their neighbours.
 _FOREIGN = re.compile("[\u0370-\u0dff\u0e80-\u10ff\u1200-\u1dff\u1f00-\u1fff]")
 
-# A short last line after a line break, which ends like no sentence, list item or table row: what follows belongs to it.
+# A short last line that does not end like a sentence, list item or table row: what follows belongs to it.
 _BARE_HEADING = re.compile(
     r"(?:\A|\n)[ ]{0,3}(?P<heading>(?:#{1,6}[ \t][^\n]{1,120}|[^\W_][^\n|\t]{0,80}[^\s.,;:!?…)\]|]))\Z"
 )
@@ -109,13 +109,13 @@ def _join_headings(
     for start, end in spans[:-1]:
         begin = start if carried is None else carried
         found = heading.search(text[start:end])
-        # Nothing but headings, page after page, must not become one chunk.
+        # Page after page of headings must not become one chunk.
         if found is None or end - begin > longest:
             joined.append((begin, end))
             carried = None
             continue
         at = start + found.start("heading")
-        # A piece that is nothing but a heading joins those carried already.
+        # A piece that is only a heading joins those carried already.
         before = "" if at == start else text[begin:at].rstrip()
         carried = at if before else begin
         if before:

@@ -1,4 +1,4 @@
-"""What extraction yields: plain text, and where each page of it begins and ends."""
+"""The results of extraction: plain text, and where each of its pages begins and ends."""
 
 from dataclasses import dataclass
 
@@ -49,7 +49,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ChunkedDocument:
-    """What is kept of a document: its chunks in order, without overlap. Only white space lies between them."""
+    """The chunks of a document, in order and without overlap. Only white space lies between them."""
 
     content_type: str
     title: str | None

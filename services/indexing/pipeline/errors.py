@@ -107,7 +107,7 @@ class ExtractionInterrupted(ExtractionError):
 
 
 class ExtractionUnconfined(ExtractionError):
-    """Raised where a pool starts, too: `str` then tells an operator what is missing and what decides."""
+    """Also raised when a pool starts: `str` then tells an operator what is missing and which setting decides."""
 
     code = "extraction_unconfined"
     permanent = False

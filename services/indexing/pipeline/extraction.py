@@ -8,13 +8,13 @@ Guarantees
   process (see `extraction_child`): it has the document as memory, the limits of `Limits`, and no file, network, other
   process, environment or secret within reach (see `confinement`). Where the kernel gives less, the pool does not start,
   or, when that is allowed, says so (`ExtractionPool.confinement`).
-- `extract` returns checked data or raises an `ExtractionError` that says whether trying again can help.
+- `extract` returns checked data or raises an `ExtractionError` that says whether retrying can help.
 - A process that is killed from outside is replaced, and its document read once more.
-- Processes that fall free go to the tenants in turn, and a tenant never has the last one unless there is only one. A
-  document that takes long (`Limits.short_seconds`) leaves its place to the next: it is read on as one of the `long`
-  ones, which are counted apart in the same way. Tenants that sent one lately have one more process, all of them
-  together, and what they send gives way to everything else on the machine from the beginning. What gives way pauses
-  while urgent work is under way, which counts towards no limit.
+- Free processes go to the tenants in turn, and a tenant never has the last one unless there is only one. A document
+  that takes long (`Limits.short_seconds`) gives up its place: reading continues as one of the `long` ones, which are
+  counted separately in the same way. Tenants that sent one lately share one more process, and their documents give way
+  to everything else on the machine from the beginning. A document that gives way pauses while urgent work is under way;
+  the pause counts towards no limit.
 - A cancelled `extract` ends the reading at once; the process is soon free for the next document, or replaced.
 - Leaving the pool kills and reaps everything it started; so does the kernel when the calling process is killed (Linux).
 """
@@ -54,23 +54,23 @@ from shared.fair_semaphore import FairSemaphore
 T = TypeVar("T")
 
 _START_SECONDS = 30.0
-# The process keeps the deadline itself; this much later it must be stuck.
+# The process enforces the deadline itself; this much later it must be stuck.
 _GRACE_SECONDS = 5.0
-# A document keeps no place for longer, though it has had next to no processor time: others gave it none.
+# A document keeps its place no longer than this, even if other work left it next to no processor time.
 _PLACE_SECONDS = 10.0
 _SPARE = 2
 
 
 def _stays() -> None:
-    """Nobody minds how long it takes."""
+    """Keeps reading: its duration does not matter to the caller."""
 
 
 class ExtractionPool:
-    """`size` warm processes, each reading one document at a time, as many beside them as there are long documents at
-    once, `long` at most, and one for tenants of those. More calls than that wait, tenants in turn.
+    """`size` warm processes, each reading one document at a time, up to `long` more for long documents, and one for
+    tenants of those. Further calls wait, tenants in turn.
 
-    Unless it is `required`, documents are also read in processes that the kernel confines less than it should. Tenants
-    whose documents `took_long` elsewhere are treated as those whose reading did.
+    Unless confinement is `required`, documents are also read in processes that the kernel confines less than it should.
+    Tenants whose documents `took_long` elsewhere are treated like those whose reading did.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ExtractionPool:
             await self._close()
             raise
         self.confinement = started[0].confinement
-        # Taken from the end: the others are started when they are needed.
+        # Taken from the end: the others are started on demand.
         self._idle += self._slots
         return self
 
@@ -123,7 +123,7 @@ class ExtractionPool:
 
         Args:
             long: it is known to take long.
-            takes_long: called when it is found to; what it raises ends the reading.
+            takes_long: called when it is found to take long; an exception from it ends the reading.
 
         Raises:
             ExtractionError: It could not be read; `permanent`, `code` and `message` say what that means.
@@ -137,7 +137,7 @@ class ExtractionPool:
                 await short_place.aclose()
                 await short_place.enter_async_context(self._turns_of_those.turn(tenant_id))
             slot = self._idle.pop()
-            # A process takes long to start when there is much to do, and the next documents may be in a hurry.
+            # A process takes long to start on a busy machine, and the next documents may be urgent.
             for spare in islice(reversed(self._idle), _SPARE):
                 spare.warm_up()
             gives_way = long or tenant_id in self._took_long
@@ -158,7 +158,7 @@ class ExtractionPool:
     async def _ends_soon(
         self, slot: "_Slot", reading: "asyncio.Task[ChunkedDocument]", found_long: asyncio.Event
     ) -> bool:
-        await slot.process()  # which may have to be started, through no fault of the document
+        await slot.process()  # may have to be started, which is not the document's fault
         async with _running(found_long.wait()) as waiting:
             await asyncio.wait([reading, waiting], timeout=_PLACE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         return reading.done()
@@ -169,7 +169,7 @@ class ExtractionPool:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What a process is asked, and what it is found to be."""
+    """A request to a process, and whether its document was found to take long."""
 
     payload: bytes
     document: int
@@ -198,7 +198,7 @@ class _Slot:
         if self._closed:
             raise ExtractionInterrupted(detail="the pool is closed")
         try:
-            # A caller that gives up must not take the process from the next one.
+            # A caller that gives up must not cancel the start for the next one.
             process = await asyncio.shield(self._starting or self._start())
             if process.has_ended:
                 self._ended.append(process)
@@ -255,7 +255,7 @@ class _Slot:
         await yield_to(self._urgent, reading)
 
     async def _freed(self, process: "_Process") -> "_Process":
-        """The process, once it has let go of what it reads, or another one."""
+        """The process, once it has dropped its document, or another one."""
         try:
             async with asyncio.timeout(_GRACE_SECONDS):
                 await process.cancel()
@@ -272,7 +272,7 @@ class _Slot:
         self._ended.append(process)
 
     def warm_up(self) -> None:
-        """Start its process, if it never was; who needs it first waits less."""
+        """Start its process, if it never was; the first caller waits less."""
         if self._starting is None and not self._closed:
             self._start()
 
@@ -344,16 +344,16 @@ class _Process:
         return self._process.returncode is not None
 
     async def wait_until_long(self, found: asyncio.Event) -> None:
-        """Set `found` when the process tells that what it reads takes long."""
+        """Set `found` when the process reports that its document takes long."""
         while await asyncio.get_running_loop().sock_recv(self._requests, 1) == frames.TAKES_LONG:
             found.set()
 
     async def ask(self, request: bytes, document: int) -> bytes:
-        # What it told of a document before, whose last frame came first.
+        # A late report about the previous document, whose last frame came first.
         with suppress(BlockingIOError):
             self._requests.recv(1)
         frame = frames.frame(request)
-        # One request at a time, and a small one: the socket has room for it, or nobody reads there.
+        # One small request at a time: the socket has room for it, unless the process no longer reads.
         if socket.send_fds(self._requests, [frame], [document]) != len(frame):
             raise EOFError(f"a request of {len(frame)} bytes")
         return await self.answer()
@@ -365,17 +365,17 @@ class _Process:
                 (self._length,) = frames.LENGTH.unpack(await self._answers.readexactly(frames.LENGTH.size))
             if self._length > frames.MAX_BYTES:
                 raise EOFError(f"a frame of {self._length} bytes")
-            # Kept: whoever reads the next frame may not be who reads this one.
+            # Kept: another caller may read the payload if this one is cancelled.
             payload = await self._answers.readexactly(self._length)
             self._length = None
             return payload
 
     def tell(self, word: bytes) -> None:
-        with suppress(OSError):  # it has ended, as whoever waits for its answer finds out
+        with suppress(OSError):  # it has ended, as the caller that waits for its result finds out
             self._requests.send(word)
 
     async def cancel(self) -> None:
-        """Have it let go of what it reads. Returns when it is ready for the next document.
+        """Make it drop its document. Returns when it is ready for the next one.
 
         Raises:
             OSError, EOFError: it has ended.
@@ -393,7 +393,7 @@ class _Process:
                 self._process.kill()
 
     async def reap(self) -> None:
-        """Wait for the end of a process that has been killed, and let its pipes go."""
+        """Wait for the end of a process that has been killed, and release its pipes."""
         self._requests.close()
         # What it left unread would keep the pipe open.
         async with self._reading:
@@ -402,7 +402,7 @@ class _Process:
 
 
 class _Reading:
-    """What a process reads, which can be made to pause; its deadline is later by as long."""
+    """The reading of a document, which can be paused; its deadline is extended by the pause."""
 
     def __init__(self, process: _Process, deadline: asyncio.Timeout) -> None:
         self._process = process
@@ -436,8 +436,8 @@ async def _running(work: Coroutine[Any, Any, T]) -> "AsyncIterator[asyncio.Task[
 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    # Opened here and not in a thread: a cancellation would leave a descriptor that nobody knows of. It has just been
-    # written, to a local disk.
+    # Opened here and not in a thread: a cancellation would leak the descriptor. The file has just been written, to a
+    # local disk.
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -449,7 +449,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _environment() -> dict[str, str]:
-    """No variable of ours: settings and secrets stay on this side."""
+    """None of our variables: settings and secrets stay on this side."""
     return {
         "PATH": os.defpath,
         "PYTHONPATH": os.pathsep.join(sys.path),

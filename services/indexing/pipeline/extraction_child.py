@@ -1,15 +1,15 @@
 """The process that reads documents: `python -m services.indexing.pipeline.extraction_child <parent pid> <limits>`.
 
-It imports the parsers once, gives up what reading needs no more, and never touches a document itself. For each request
-it forks: the copy maps the document it was handed, confines itself, reads, answers and ends. So every document gets a
-fresh process for about two milliseconds, limits count from zero for each, nothing a hostile file leaves behind is there
-when the next one (perhaps another tenant's) is read, and this process neither grows nor needs to be replaced. It has
-one thread, which is what makes forking it safe.
+It imports the parsers once, gives up what reading no longer needs, and never touches a document itself. For each
+request it forks: the copy maps the document it was handed, confines itself, reads, sends its result and ends. So every
+document gets a fresh process at a cost of about two milliseconds, limits count from zero for each, nothing that a
+hostile file leaves behind is there when the next one (perhaps another tenant's) is read, and this process neither grows
+nor needs to be replaced. It has one thread, which is what makes forking it safe.
 
-Guarantees: one answer for each request, in order, whatever becomes of the copy: crashed, out of memory, out of time,
-silent, babbling or no longer wanted. It ends when its standard input ends or its parent dies, and its copy with it. Of
-a copy that has taken more processor time than a short document it tells, once; from then on, or from the beginning when
-it is asked to, the copy gives way to everything else on the machine. A pause counts towards no limit.
+Guarantees: one reply for each request, in order, whatever happens to the copy: crashed, out of memory, out of time,
+silent, sending garbage or no longer wanted. It ends when its standard input ends or its parent dies, and its copy with
+it. It reports, once, a copy that has taken more processor time than a short document; from then on, or from the
+beginning if requested, the copy gives way to everything else on the machine. A pause counts towards no limit.
 """
 
 import gc
@@ -62,8 +62,8 @@ _OUT_OF_MEMORY = frames.failure(ExtractionOutOfMemory())
 def main() -> None:
     parent = int(sys.argv[1])
     die_with_parent(parent)
-    # A group of its own, to be killed whole, but not a session: the kernel shares the processors among sessions first
-    # (autogroup), so a document that gives way would do so to nobody else.
+    # A group of its own, to be killed as a whole, but not a session: the kernel shares the processors among sessions
+    # first (autogroup), so a document's low priority would have no effect outside its own.
     os.setpgid(0, 0)
     limits = Limits(**orjson.loads(sys.argv[2]))
     requests, responses = socket.socket(fileno=os.dup(0)), os.dup(1)
@@ -77,13 +77,13 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     confinement = retire()
-    # A change of user has made the kernel forget it.
+    # A change of user has cleared it in the kernel.
     die_with_parent(parent)
     serve(requests, responses, limits, confinement)
 
 
 def serve(requests: socket.socket, responses: int, limits: Limits, confinement: Confinement) -> None:
-    """Answer requests until there are no more."""
+    """Serve requests until there are no more."""
     confinement = _tried(confinement, limits)
     _write(responses, frames.frame(frames.ready(confinement)))
     dying: list[int] = []
@@ -106,10 +106,10 @@ def warm_up_everything() -> None:
 
 
 def _tried(confinement: Confinement, limits: Limits) -> Confinement:
-    """What of it is in force in a copy: one tries what none may do."""
+    """The layers that are in force in a copy: one tries forbidden operations."""
     if "seccomp" not in confinement.layers:
         return confinement
-    # Requests may come already, and are for later.
+    # Requests may arrive already, and must wait.
     nobody, requests = socket.socketpair()
     with nobody, requests:
         outcome = b"".join(_in_a_copy(_try_the_forbidden, None, requests, limits, confinement, []))
@@ -159,7 +159,7 @@ def _answer_and_end(
     try:
         try:
             content = memoryview(b"") if document is None else mapped(document)
-            # A copy that could write to `responses` could answer for the next document.
+            # A copy that could write to `responses` could forge the next document's result.
             confine(confinement, limits.for_document(len(content)), answers=answers, document_bytes=len(content))
         except OSError as error:
             raise ExtractionUnconfined(detail=str(error)) from error
@@ -172,7 +172,7 @@ def _answer_and_end(
 
 
 def read_document(request: bytes, limits: Limits, content: memoryview) -> Iterator[bytes]:
-    """The answer to a request, whatever the parsers do."""
+    """The reply to a request, whatever the parsers do."""
     try:
         asked = orjson.loads(request)
         extracted = extract_document(
@@ -190,14 +190,14 @@ def read_document(request: bytes, limits: Limits, content: memoryview) -> Iterat
     except MemoryError:
         yield _OUT_OF_MEMORY
     except Exception as error:  # noqa: BLE001
-        # The formats name the exceptions they know. Whatever else a parser raises, it choked on this document.
+        # The formats handle the exceptions they know. Any other one of a parser means that this document broke it.
         yield frames.failure(CorruptDocument(detail=f"{type(error).__name__}: {error}"))
 
 
 def supervise(copy: int, reading: int, requests: int, limits: Limits, dying: list[int]) -> Iterator[bytes]:
-    """Pass on what a copy answers, or find out why there is nothing. The copy is dead and reaped afterwards.
+    """Pass on what a copy sends, or find out why it sends nothing. The copy is dead and reaped afterwards.
 
-    One that is cancelled joins the `dying`: it may give way to everything else, and ends when the kernel gives it time.
+    A cancelled one joins the `dying`: it may have the lowest priority, and ends when the kernel gives it time.
     """
     answer = _Answer(copy, reading, requests, limits)
     last = b""
@@ -205,7 +205,7 @@ def supervise(copy: int, reading: int, requests: int, limits: Limits, dying: lis
         last = payload
         yield payload
     os.close(reading)
-    # Killing what has already ended changes nothing; its status is its own.
+    # Killing a copy that has already ended does not change its status.
     os.kill(copy, signal.SIGKILL)
     if answer.cancelled:
         dying.append(copy)
@@ -221,7 +221,7 @@ def supervise(copy: int, reading: int, requests: int, limits: Limits, dying: lis
 
 
 class _Answer:
-    """What comes out of a copy until its answer ends, the copy ends, or it may not go on."""
+    """The output of a copy until its result ends, the copy ends, or a limit stops it."""
 
     def __init__(self, copy: int, reading: int, requests: int, limits: Limits) -> None:
         self._copy = copy
@@ -249,7 +249,7 @@ class _Answer:
                 return
 
     def _exactly(self, size: int) -> bytes:
-        """So many bytes; none when there will not be so many."""
+        """Exactly `size` bytes; none when fewer arrive."""
         received = bytearray()
         while len(received) < size:
             piece = self._some(size - len(received))
@@ -278,7 +278,7 @@ class _Answer:
                     case frames.GO_ON:
                         self._go_on()
                     case _:
-                        # They have ended, and nobody waits for any answer.
+                        # Requests have ended, and no caller waits for a result.
                         os.kill(self._copy, signal.SIGKILL)
                         sys.exit()
                 continue
@@ -287,7 +287,7 @@ class _Answer:
             if self._short and _processor_seconds(self._copy) >= self._limits.short_seconds:
                 self._short = False
                 give_way(self._copy)
-                with suppress(OSError):  # nobody waits for the answer any more
+                with suppress(OSError):  # no caller waits for the result any more
                     os.write(self._requests, frames.TAKES_LONG)
 
     def _pause(self) -> None:
@@ -303,7 +303,7 @@ class _Answer:
 
 
 def _processor_seconds(process: int) -> float:
-    """That a child has had so far; a machine with much to do takes longer than that."""
+    """Processor time a child has had so far; on a busy machine more wall-clock time has passed."""
     if sys.platform != "linux":
         return math.inf
     # As clock_getcpuclockid(3) names the clock of a process.
@@ -311,7 +311,7 @@ def _processor_seconds(process: int) -> float:
 
 
 def _wait(reading: int, requests: int, seconds: float) -> dict[int, int]:
-    """Wait for bytes to read, a cancellation, the end of requests, or so long: then the answer is empty."""
+    """Wait for bytes to read, a cancellation or the end of requests; empty after `seconds` without any."""
     waiting = select.poll()
     waiting.register(reading, select.POLLIN)
     waiting.register(requests, select.POLLIN)
@@ -321,7 +321,7 @@ def _wait(reading: int, requests: int, seconds: float) -> dict[int, int]:
 def cause_of_delay(cpu: float, limits: Limits) -> ExtractionError:
     """Parsers never sleep: what a copy did not spend working, it waited for a processor or for the disk."""
     if cpu < limits.deadline_seconds / 2:
-        # The machine had more important things to do, which says nothing of the document.
+        # The machine was busy with other work, which says nothing about the document.
         return ExtractionInterrupted(detail=f"{cpu:.1f} s of processor time until the deadline")
     return ExtractionTimeout()
 
@@ -344,7 +344,7 @@ def _cause_of_death(status: int, usage: resource.struct_rusage, limits: Limits) 
 def _receive_request(requests: socket.socket) -> tuple[bytes, int] | None:
     header, descriptors, _, _ = socket.recv_fds(requests, frames.LENGTH.size, 1)
     while header in (frames.CANCEL, frames.PAUSE, frames.GO_ON):
-        # What that was about had been answered.
+        # It came too late: that request had its result.
         header, descriptors, _, _ = socket.recv_fds(requests, frames.LENGTH.size, 1)
     if not descriptors:
         return None
@@ -356,7 +356,7 @@ def _receive_request(requests: socket.socket) -> tuple[bytes, int] | None:
 
 
 def _reap(dying: list[int]) -> None:
-    """Copies that were killed. At most one is left, which has not ended: they still have their memory."""
+    """Reap killed copies. At most one that has not ended is left, because each still holds its memory."""
     while dying and os.waitpid(dying[0], 0 if len(dying) > 1 else os.WNOHANG) != (0, 0):
         del dying[0]
 

@@ -1,16 +1,16 @@
 """The frames between the extraction pool and its processes: four bytes of length, big-endian, then JSON.
 
-JSON and not pickle: whoever writes an answer has read an untrusted file and may no longer be running our code. An
-answer is many small frames, so that the event loop on the other side never decodes a book at once.
+JSON and not pickle: the process that writes a reply has read an untrusted file and may no longer be running our code. A
+reply is many small frames, so that the event loop on the other side never decodes a book at once.
 
     pool -> process   {"name", "declared_type", "gives_way"}, and with its first byte the descriptor of the document
-                      (SCM_RIGHTS); `CANCEL`, when nobody waits for the answer any more, which then soon ends; `PAUSE`
+                      (SCM_RIGHTS); `CANCEL`, when no caller waits for the reply any more, which then ends soon; `PAUSE`
                       and `GO_ON`, meanwhile
     process -> pool   {"layers", "missing"} once, when it is ready, then for each request any number of
                       {"chunks": [[start, end, page, text], ...]}, then {"document": {"content_type", "title"}} or
                       {"failure": {"code", "kind", "detail"}}
 
-Besides, `TAKES_LONG` comes back through the requests' socket, before the last frame, of a document that does.
+Also, `TAKES_LONG` comes back through the requests' socket, before the last frame, for a document that takes long.
 """
 
 import struct
@@ -45,7 +45,7 @@ def ready(confinement: Confinement) -> bytes:
 
 
 def request(name: str, declared_type: str, *, gives_way: bool = False) -> bytes:
-    """`gives_way`: to whatever else the machine has to do, from the beginning."""
+    """`gives_way`: to all other work of the machine, from the beginning."""
     # A name is only a hint: what JSON cannot carry is dropped from it.
     name = name.encode(errors="ignore").decode()
     return orjson.dumps({"name": name, "declared_type": declared_type, "gives_way": gives_way})
@@ -56,7 +56,7 @@ def gives_way(request: bytes) -> bool:
 
 
 def success(extracted: Extracted, chunks: Sequence[Chunk]) -> Iterator[bytes]:
-    """The payloads that tell of a document."""
+    """The payloads that describe a document."""
     pieces = ([chunk.start, chunk.end, chunk.page, chunk.text] for chunk in chunks)
     while batch := list(islice(pieces, CHUNKS)):
         yield orjson.dumps({"chunks": batch})
@@ -64,11 +64,11 @@ def success(extracted: Extracted, chunks: Sequence[Chunk]) -> Iterator[bytes]:
 
 
 def failure(error: ExtractionError) -> bytes:
-    # A parser's words may hold anything, lone surrogates included.
+    # A parser's message may hold anything, including lone surrogates.
     detail = ascii(error.detail)[1:-1][:_DETAIL_CHARACTERS]
     return orjson.dumps({"failure": {"code": error.code, "kind": error.kind, "detail": detail}})
 
 
 def is_last(payload: bytes) -> bool:
-    """Whether the answer ends with it."""
+    """Whether the reply ends with it."""
     return not payload.startswith(_MORE)

@@ -1,4 +1,4 @@
-"""A document as memory: what the process that parses it has instead of a file."""
+"""A document in memory, which the process that parses it has instead of a file."""
 
 import errno
 import io
@@ -10,7 +10,7 @@ from services.indexing.pipeline.errors import DocumentUnreadable
 
 
 def mapped(descriptor: int) -> memoryview:
-    """The file behind `descriptor`, mapped privately. The descriptor can be closed then.
+    """The file behind `descriptor`, mapped privately. The descriptor can then be closed.
 
     Raises:
         DocumentUnreadable: It is no regular file, or cannot be read.

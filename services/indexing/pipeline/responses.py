@@ -1,4 +1,4 @@
-"""What the extraction processes answer, checked: it may come from a process that a document has taken over."""
+"""Checks the replies of the extraction processes: a document may have taken over the process that sends one."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -46,7 +46,7 @@ _FRAME = TypeAdapter(_Frame)
 
 
 class Answer:
-    """Puts the frames of one answer together."""
+    """Assembles the frames of one reply."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -57,7 +57,7 @@ class Answer:
         """A frame that is not the last.
 
         Raises:
-            CorruptDocument: it is no part of an answer.
+            CorruptDocument: it is not part of a reply.
         """
         for start, end, page, text in _parsed(payload).chunks or ():
             self._add(start, end, page, text)
@@ -66,7 +66,7 @@ class Answer:
         """The document, with the last frame.
 
         Raises:
-            ExtractionError: The failure it reports, or `CorruptDocument` if it is no answer at all.
+            ExtractionError: The failure it reports, or `CorruptDocument` if it is no valid reply.
         """
         parsed = _parsed(payload)
         if parsed.failure is not None:

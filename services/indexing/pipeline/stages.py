@@ -1,11 +1,11 @@
 """One job from bytes to searchable: extract, chunk, embed, store, switch.
 
-What a stage made is kept before the next relies on it: chunks always, vectors of a large document every `_KEPT_CHUNKS`.
-Whoever takes the job over continues from there. Points are deterministic, so storing them twice is storing them once.
-The lease is checked between steps, so a cancelled or lost job stops soon and writes nothing after.
+A stage's results are kept before the next relies on them: chunks always, vectors of a large document every
+`_KEPT_CHUNKS`. A worker that takes the job over continues from there. Points are deterministic, so storing them twice
+is storing them once. The lease is checked between steps, so a cancelled or lost job stops soon and then writes nothing.
 
 A job takes long when its document takes long to read or has more than `_SHORT_CHUNKS` chunks: from then on it has a
-long place, and goes on step by step when no short one is under way.
+long place, and goes on step by step when no short job is under way.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from shared.tenancy import Database
 
 _KEPT_CHUNKS: Final = 256
 _EMBEDDED_CHUNKS: Final = 64
-# What is longer than this, nobody watches appear.
+# Clients do not watch longer documents being indexed.
 _SHORT_CHUNKS: Final = 64
 _STORED_CHUNKS: Final = 128
 
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """What the stages work with."""
+    """What the stages need."""
 
     database: Database
     content: ContentSource
@@ -60,17 +60,17 @@ class Pipeline:
 
     @asynccontextmanager
     async def transaction(self, lease: Lease) -> AsyncIterator[AsyncSession]:
-        """A transaction of the job's tenant; its events carry on the correlation of the upload."""
+        """A transaction of the job's tenant; its events carry the upload's correlation id."""
         async with self.database.tenant(lease.tenant_id) as session:
             session.info["correlation_id"] = lease.correlation_id
             yield session
 
     async def run(self, lease: Lease, share: Share) -> None:
-        """Do the whole job, or what is left of it.
+        """Do the whole job, or the rest of it.
 
         Raises:
-            JobStopped: lost, cancelled or obsolete, or to be gone on with later.
-            Exception: whatever went wrong; `jobs.failures.judge` says what it means.
+            JobStopped: lost, cancelled or obsolete, or to be continued later.
+            Exception: any other failure; `jobs.failures.judge` says what it means.
         """
         lease.check()
         self.progress.enter(lease, lease.stage)
@@ -120,7 +120,7 @@ class Pipeline:
             return await jobs.start(session, lease)
 
     async def _keep(self, lease: Lease, share: Share, chunks: Sequence[Chunk]) -> Coroutine[Any, Any, None]:
-        """Keep the chunks of a large document now, so many at a time; those of a small one beside what comes next."""
+        """Keep the chunks of a large document now, in batches; those of a small one during the next stage."""
         if len(chunks) <= _KEPT_CHUNKS:
             return self._keep_batch(lease, chunks, 0)
         for first in range(0, len(chunks), _KEPT_CHUNKS):
@@ -163,7 +163,7 @@ class Pipeline:
         return np.concatenate([*vectors, *unkept])
 
     async def _kept_vectors(self, lease: Lease) -> list[Vectors]:
-        """What a worker before made of a large document."""
+        """Vectors that a previous worker kept of a large document."""
         if lease.chunk_count is None or lease.chunk_count <= _KEPT_CHUNKS:
             return []
         async with self.transaction(lease) as session:

@@ -1,8 +1,8 @@
 """Cursors of search results: which hits of one query's ranking earlier pages have shown. They hold no authority.
 
-The next page is the best that was not shown yet, so nothing is shown twice, and nothing is left out because something
-before it went away meanwhile. A depth would slide when a hit is deleted, and scores change with the ranks and the term
-statistics around them. A hit is told by 32 bits of its point's id, which is a hash.
+The next page is the best hits not shown yet, so nothing is shown twice, and nothing is left out because an earlier hit
+was deleted meanwhile. An offset would shift when a hit is deleted, and scores change with the ranks and the term
+statistics around them. A hit is identified by 32 bits of its point's id, which is a hash.
 """
 
 import base64
@@ -25,7 +25,7 @@ _MARK_BYTES: Final = 4
 
 
 def fingerprint(*parts: object) -> bytes:
-    """What a cursor is tied to: a cursor of another query would page through another ranking."""
+    """Ties a cursor to its query: the cursor of another query would page through another ranking."""
     return hashlib.blake2b(orjson.dumps(parts), digest_size=_FINGERPRINT_BYTES).digest()
 
 
@@ -42,7 +42,7 @@ def decode(cursor: str | None, query: bytes) -> frozenset[int]:
     """Marks of the hits that were shown.
 
     Raises:
-        InvalidCursor: not given out for this query.
+        InvalidCursor: not issued for this query.
     """
     if cursor is None:
         return frozenset()

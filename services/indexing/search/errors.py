@@ -1,8 +1,8 @@
-"""What a search answers instead of results.
+"""Errors of a search.
 
 RerankUnsupported 422    no reranker is configured
 TooManySearches 429      the tenant has as many under way and waiting as it may
-SearchTooSlow 503        it was not done in time, and has been stopped
+SearchTooSlow 503        it exceeded its time limit and was stopped
 (the vector store's own VectorStoreUnavailable 503 and SearchWindowExceeded 400 reach the client as they are)
 """
 

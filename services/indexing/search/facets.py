@@ -1,7 +1,7 @@
 """Counts of metadata values over the documents of a result.
 
 Bounded: a document's metadata is walked once for all fields; after `MAX_BYTES` of metadata, or `MAX_DISTINCT` different
-values of a field, the rest does not count and the answer says so. Texts longer than `MAX_VALUE` are no facet values.
+values of a field, the rest does not count and the response says so. Texts longer than `MAX_VALUE` are no facet values.
 """
 
 import heapq
@@ -40,7 +40,7 @@ class Facets:
 def counting(documents: Sequence[Described], fields: Sequence[str]) -> Generator[None, None, Facets]:
     """For each field its values, the most frequent first. A document counts once for each value it has.
 
-    `documents` come best first, and the first count where not all do. `yield`s now and then on the way.
+    `documents` come best first; where not all of them count, the first ones do. `yield`s now and then.
     """
     counts: dict[str, Counter[_Key]] = {field: Counter() for field in fields}
     wanted: _Wanted = {field.removeprefix("metadata."): [field] for field in counts if field != CONTENT_TYPE}
@@ -66,7 +66,7 @@ def counting(documents: Sequence[Described], fields: Sequence[str]) -> Generator
 
 
 def _add(counted: Counter[_Key], found: set[_Key]) -> bool:
-    """Whether something was left out."""
+    """Returns whether something was left out."""
     for key in found:
         if key in counted or len(counted) < MAX_DISTINCT:
             counted[key] += 1
@@ -79,7 +79,7 @@ def _most_frequent(counted: Counter[_Key]) -> list[FacetValue]:
 
 
 def _walk(metadata: JsonValue, wanted: _Wanted, values: dict[str, set[_Key]]) -> Generator[None, None, None]:
-    """Scalars under dotted paths; lists stand for each of their elements, and keys may hold dots themselves."""
+    """Collects scalars under dotted paths; a list counts as each of its elements, and keys may contain dots."""
     steps = 0
     waiting: list[tuple[JsonValue, _Wanted]] = [(metadata, wanted)]
     while waiting:
@@ -106,7 +106,7 @@ def _members(value: dict[str, JsonValue], paths: _Wanted) -> Iterator[tuple[Json
 
 
 def _steps(path: str, value: dict[str, JsonValue]) -> Iterator[tuple[str, str]]:
-    """Keys of `value` that the path can begin with, each with what is left of the path after it."""
+    """Keys of `value` that the path can begin with, each with the rest of the path."""
     if len(value) <= path.count("."):
         for key in value:
             if path == key:

@@ -1,11 +1,11 @@
-"""Where the words of a query stand in a text.
+"""Where the words of a query occur in a text.
 
-A word is marked when keyword search takes it for one of the query's: both ask `vectors.keywords`, so what was found by
-a word shows that word. Beyond that words match when their light stems do, without regard to case and accents. Scripts
-written without spaces (Chinese, Japanese, Thai) match as substrings.
+A word is marked when keyword search takes it for one of the query's: both use `vectors.keywords`, so a passage found by
+a word shows that word. Words also match when their light stems do, ignoring case and accents. Scripts written without
+spaces (Chinese, Japanese, Thai) match as substrings.
 
-Bounded: a query counts with its first `MAX_TERMS` different words; a text is read once, whatever the query, for at most
-`MAX_HIGHLIGHTS` marks and no further than `MAX_TEXT`. Between two `yield`s of `marking` lies less than a millisecond.
+Bounded: only the first `MAX_TERMS` different words of a query count; a text is read once, whatever the query, for at
+most `MAX_HIGHLIGHTS` marks and up to `MAX_TEXT`. `marking` takes less than a millisecond between two `yield`s.
 """
 
 import re
@@ -27,7 +27,7 @@ _ENDINGS: Final = (
     "ing", "ies", "ied", "ers", "ed", "es", "er", "ly", "s", "e", "y",
 )  # fmt: skip
 _SHORTEST_STEM: Final = 3
-# Too common to point anybody anywhere; a query of nothing else is matched as it is.
+# Too common to be useful; a query of nothing else is matched as it is.
 _STOP_WORDS: Final = frozenset(
     re.findall(
         r"\w+",
@@ -40,7 +40,7 @@ Span = tuple[int, int]
 
 
 class Highlighter:
-    """The words of one query, ready to be looked up in texts. `model` is the one that search asks."""
+    """The words of one query, ready to be looked up in texts. `model` is the one that search uses."""
 
     def __init__(self, query: str, model: KeywordModel) -> None:
         self._model = model
@@ -51,7 +51,7 @@ class Highlighter:
         self._unspaced = [word.lower() for word in telling if _UNSPACED.search(word)]
 
     def marking(self, text: str) -> Generator[None, None, list[Span]]:
-        """Half-open ranges of characters of `text`, in order and apart; `yield`s now and then on the way."""
+        """Half-open ranges of characters of `text`, in order, without overlap; `yield`s now and then."""
         text = text[:MAX_TEXT]
         found: list[Span] = []
         for number, word in enumerate(words(text), start=1):
@@ -71,7 +71,7 @@ class Highlighter:
 
     def _substrings(self, text: str) -> Iterator[Span]:
         lowered = text.lower()
-        if len(lowered) != len(text):  # a few letters grow; then their case counts
+        if len(lowered) != len(text):  # lowering changes the length of a few letters; then case counts
             lowered = text
         for word in self._unspaced:
             start, number = lowered.find(word), 0
@@ -116,7 +116,7 @@ def _folded(word: str) -> str:
 
 
 def _apart(ordered: list[Span]) -> list[Span]:
-    """Overlapping ranges joined."""
+    """Joins overlapping ranges."""
     joined: list[Span] = []
     for start, end in ordered:
         if joined and start < joined[-1][1]:

@@ -27,7 +27,7 @@ _DESCRIBED_AT_ONCE: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`more`: whether there are hits behind it."""
+    """`more`: whether there are hits after it."""
 
     hits: list[tuple[Hit, Passage]]
     more: bool
@@ -55,17 +55,17 @@ class Ranking:
         self._depth = 0
 
     async def read_all(self) -> None:
-        """As deep as a ranking goes."""
+        """Read the ranking to its maximum depth."""
         await self._read(MAX_WINDOW)
 
     async def page(self, shown: AbstractSet[int], limit: int) -> Page:
-        """The best hits but those that were shown already."""
+        """The best hits that were not shown yet."""
         await self._read(len(shown) + limit + 1 + _SLACK)
         found: list[tuple[Hit, Passage]] = []
         met, size = set[uuid.UUID](), 0
         while True:
             fresh = [hit for hit in self._hits if hit.point_id not in met and cursors.mark(hit.point_id) not in shown]
-            # Once for no hits as well: who was admitted is told whether that still holds.
+            # Once even without hits: this checks that the caller is still admitted.
             for start in range(0, len(fresh) or 1, limit + 1 + _SLACK):
                 batch = fresh[start : start + limit + 1 + _SLACK]
                 live = await self._live(batch)
@@ -82,7 +82,7 @@ class Ranking:
             await self.read_all()
 
     async def documents(self, *, described: bool) -> list[Described]:
-        """The documents of all hits read, best first; with their metadata, as much of it as facets are counted over."""
+        """The documents of all hits read, best first; with as much of their metadata as facets are counted over."""
         versions = dict.fromkeys((hit.document_id, hit.version) for hit in self._hits)
         ids = list(dict.fromkeys(document_id for document_id, _ in versions))
         found: list[Described] = []
@@ -100,7 +100,7 @@ class Ranking:
 
     @property
     def _whole(self) -> bool:
-        """Whether there is nothing beyond what was read."""
+        """Whether the whole ranking was read."""
         return self._depth == MAX_WINDOW or len(self._hits) < self._depth
 
     async def _read(self, depth: int) -> None:

@@ -1,5 +1,5 @@
-"""Writing the answer to a search: straight to JSON, since a page may hold half a megabyte of metadata that Postgres has
-as JSON already. `services.indexing.search.schemas.SearchResponse` says what it looks like."""
+"""Writing the response to a search: straight to JSON, since a page may hold half a megabyte of metadata that Postgres
+has as JSON already. `services.indexing.search.schemas.SearchResponse` describes its shape."""
 
 import time
 from collections.abc import Generator, Sequence
@@ -15,7 +15,7 @@ from services.indexing.vectors.points import Hit
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search has found. `started`: `time.perf_counter()` when it began."""
+    """The results of a search. `started`: `time.perf_counter()` when it began."""
 
     hits: Sequence[tuple[Hit, Passage]]
     facets: Facets
@@ -24,7 +24,7 @@ class Found:
 
 
 def writing(found: Found, highlighter: Highlighter) -> Generator[None, None, bytes]:
-    """The body of the answer. `yield`s now and then on the way."""
+    """The body of the response. `yield`s now and then."""
     items = []
     for hit, passage in found.hits:
         yield

@@ -1,16 +1,16 @@
 """Search: the vector store ranks, Postgres decides what may be seen.
 
-A hit counts when its version is the live one of a document that is not deleted, in the tenant's own transaction; what
-the store still holds of other versions falls away, and the ranking is read further until the page is full. So a switch
-of versions is seen as a whole or not at all, and a deleted document never.
+A hit counts when its version is the live one of a document that is not deleted, in the tenant's own transaction; points
+of other versions that the store still holds are dropped, and the ranking is read further until the page is full. So a
+switch of versions is seen as a whole or not at all, and a deleted document never.
 
-A search may wait for its turns for seconds. Its permission is asked for before anything is worked out for it, and again
-by each statement that reads what it shows: a project deleted meanwhile is 404.
+A search may wait for its turns for seconds. Its permission is checked before any work is done for it, and again by each
+statement that reads what it shows: a project deleted meanwhile is 404.
 
 No transaction is open while the store or the embedder works: a slow one must not use up the connections.
 
 Everything is bounded, in size by the constants of `highlights`, `facets`, `filters`, `ranking` and `vectors.keywords`,
-in time by `_SECONDS`, after which nothing of a search goes on, and in its part of what searches share by `shares`.
+in time by `_SECONDS`, after which all work of a search stops, and in its use of shared resources by `shares`.
 """
 
 import asyncio
@@ -38,13 +38,13 @@ from shared.tenancy import Database
 from shared.unparsed_bodies import Unparsed
 
 _SECONDS: Final = 5.0
-# Whoever has none is refused, and first for what is wrong with the request: that takes a turn as well.
+# A caller without a tenant is refused, but errors of the request come first: parsing it takes a turn as well.
 _NO_TENANT: Final = uuid.UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchEngine:
-    """What a search works with."""
+    """What a search needs."""
 
     database: Database
     directory: ProjectDirectory
@@ -61,9 +61,9 @@ async def search(
 
     Raises:
         NotFound, Forbidden: see `ProjectDirectory.require`.
-        RerankUnsupported, InvalidCursor: the request asks for what there is not.
+        RerankUnsupported, InvalidCursor: the request asks for something that does not exist.
         TooManySearches: the tenant has too many under way.
-        Unavailable: the vector store or a neighbour cannot answer now, or not in time.
+        Unavailable: the vector store or another service cannot respond now, or not in time.
         others: see `Unparsed.parsed`.
     """
     tenant_id = principal.tenant_id or _NO_TENANT
@@ -91,7 +91,7 @@ async def _answer(
         admission = await engine.directory.admit(
             engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
         )
-    # Its model may be far away: another search of the tenant has the turn meanwhile.
+    # The model may be remote: another search of the tenant has the turn meanwhile.
     query = await _query(engine, tenant_id, request)
     async with engine.shares.turn(tenant_id):
         found = await _found(engine, tenant_id, admission, request, query, started)

@@ -1,17 +1,17 @@
-"""What searches share, and how much of it one tenant may hold.
+"""The resources that searches share, and how much of them one tenant may hold.
 
 | shared | at once | of one tenant |
 | --- | --- | --- |
 | searches that are not waiting for their query's vector, from parsing on | 32 | 1 of 68 |
 | reading from the vector store | 4 | 1 |
-| computing (facets, marks, the answer) | 1 slice of a millisecond, 0.3 ms beside other tenants | 1 |
+| computing (facets, marks, the response) | 1 slice of a millisecond, 0.3 ms beside other tenants | 1 |
 
 Guarantees: tenants take turns, so a search waits for at most one piece of each other tenant's work. A tenant that has
-several searches under way, more than others and as costly or not as many but clearly more costly ones, rests after each
-for as long as it took, while others search as well: half of a process's time is left to them at least. How many wait
-does not decide alone, since those that a costly neighbour delays pile up. Computing is off the event loop, in one
-thread that gives the interpreter back after each slice; work whose caller is gone is not continued.
-Does not guarantee: shares between the processes of the service. Each has these.
+several searches under way, more than others and as costly, or not more but clearly more costly ones, rests after each
+for as long as it took, while others search as well: at least half of a process's time is left to them. The number
+of waiting searches does not decide alone, since searches delayed by a costly tenant pile up. Computing is off the event
+loop, in one thread that releases the interpreter after each slice; work whose caller is gone is not continued.
+Does not guarantee: shares across the processes of the service. Each has its own.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ from shared.fair_semaphore import FairSemaphore
 _SEARCHES: Final = 32
 _ASKED_EACH: Final = 68
 _READS: Final = 4
-# A search against the longest one of other tenants lately, which is longer for what it is done beside.
+# Compares a search with the longest recent one of other tenants, which concurrent work has made longer.
 _COMPARABLE: Final = 0.5
 _CLEARLY_MORE: Final = 1.5
 _LATELY_SECONDS: Final = 1.0
 _SLICE_SECONDS: Final = 0.001
-# While others search as well: what they do waits for the interpreter again and again.
+# While others search as well: their work waits for the interpreter again and again.
 _SHORT_SLICE_SECONDS: Final = 0.0003
 
 T = TypeVar("T")
@@ -48,9 +48,9 @@ class SearchShares:
         self._reading = FairSemaphore(_READS, each=1)
         self._computing = FairSemaphore(1)
         self._asked: Counter[uuid.UUID] = Counter()
-        # The two tenants that asked last, and when.
+        # The two tenants that searched last, and when.
         self._lately: deque[tuple[uuid.UUID, float]] = deque(maxlen=2)
-        # How long the longest search of each tenant lately took, and when it ended; the last to end comes last.
+        # The duration of each tenant's longest recent search, and when it ended; ordered by that.
         self._longest: OrderedDict[uuid.UUID, tuple[float, float]] = OrderedDict()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="search")
 
@@ -59,10 +59,10 @@ class SearchShares:
 
     @asynccontextmanager
     async def search(self, tenant_id: uuid.UUID) -> AsyncIterator[None]:
-        """Around a whole search. Within it, `turn` is around all but waiting for its query's vector.
+        """Wraps a whole search. Within it, `turn` wraps everything except waiting for the query's vector.
 
         Raises:
-            TooManySearches: as many as may of this tenant wait already.
+            TooManySearches: the tenant has as many as it may already.
         """
         if self._asked[tenant_id] >= _ASKED_EACH:
             raise TooManySearches(retry_after=1)
@@ -79,7 +79,7 @@ class SearchShares:
 
     @asynccontextmanager
     async def turn(self, tenant_id: uuid.UUID) -> AsyncIterator[None]:
-        """Around the parts of a search in which it works."""
+        """Wraps the parts of a search in which it works."""
         clock = asyncio.get_running_loop().time
         await self._searches.enter(tenant_id)
         began = clock()
@@ -93,7 +93,7 @@ class SearchShares:
                 self._searches.leave(tenant_id)
 
     def _rest(self, tenant_id: uuid.UUID, seconds: float, now: float) -> float:
-        """Seconds after a search that took `seconds`; none unless others search as well."""
+        """Seconds to rest after a search that took `seconds`; none unless others search as well."""
         self._note(tenant_id, seconds, now)
         if not any(tenant != tenant_id and now - asked < _LATELY_SECONDS for tenant, asked in self._lately):
             return 0.0
@@ -114,7 +114,7 @@ class SearchShares:
         return self._reading.turn(tenant_id)
 
     async def compute(self, tenant_id: uuid.UUID, work: Generator[None, None, T]) -> T:
-        """What `work` returns. Between two `yield`s of it lies less than a millisecond."""
+        """The result of `work`, which takes less than a millisecond between two `yield`s."""
         loop = asyncio.get_running_loop()
         outcome: list[T] = []
         while not outcome:

@@ -6,5 +6,5 @@ settings name (factory.py makes it): Qdrant's own engine in a process of its own
 may share (embedded/), or a Qdrant server (qdrant/). Nothing outside this package imports anything but `factory`,
 `store`, `filters`, `points` and `errors`.
 
-Kept empty of imports on purpose: the shard's process starts from here and must be light.
+This file has no imports on purpose: the shard's process starts from here and must be light.
 """

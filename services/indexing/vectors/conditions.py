@@ -105,7 +105,7 @@ def _of_metadata(node: MetadataCondition) -> list[Condition]:
     bounds = _bounds(node)
     if bounds:
         instants = any(isinstance(bound, str) for bound in bounds.values())
-        # Intervals are not indexed; that the field exists is, and spares reading the payload of points without it.
+        # Intervals are not indexed; existence of the field is, and avoids reading the payload of points without it.
         conditions.append(equals("facts", metadata_terms.existence(path)))
         conditions.append({"key": f'{"instants" if instants else "numbers"}."{path}"', "range": bounds})
     return conditions

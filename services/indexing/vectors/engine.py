@@ -7,7 +7,7 @@ that carry a scope. Guarantees every engine gives:
   later `flush` has returned.
 - Writes are applied in the order they were called, each as a whole or not at all per point.
 - `search` is deterministic for unchanged data: equal scores are ordered by id, so offsets page without gap or repeat.
-- Failing, it raises VectorStoreUnavailable; what was under way may or may not have been applied.
+- On failure it raises VectorStoreUnavailable; what was under way may or may not have been applied.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ class EnginePoint(TypedDict):
 
 
 class EngineSearch(TypedDict):
-    """`corpus` is the population that keyword term statistics are taken from."""
+    """`corpus` selects the points that keyword term statistics are taken from."""
 
     where: Condition
     corpus: Condition
@@ -61,7 +61,7 @@ INDEXES: Mapping[str, IndexKind] = {
     "project_id": "uuid",
     "document_id": "uuid",
     "generation": "integer",
-    # What clean-up asks for: without an index the engine reads the payload of each point (500 against 1 ms at 20,000).
+    # Used by clean-up: without an index the engine reads the payload of each point (500 against 1 ms at 20,000).
     "version": "integer",
     "chunk_index": "integer",
     "content_type": "keyword",

@@ -1,11 +1,11 @@
 """Errors of the vector store.
 
-VectorStoreUnavailable 503   the engine cannot answer now: transient, retry with backoff
+VectorStoreUnavailable 503   the engine cannot respond now: transient, retry with backoff
 `-- VectorStoreLocked        another process holds the shard's directory
 SearchWindowExceeded 400     the page lies deeper than a ranking goes
 FilterTooExpensive 422       the filter asks too much of a project with so many passages
-InvalidPoint                 a chunk that can never be stored: permanent, a fault of whoever made it
-ScopeViolation               an engine answered with a point of another tenant or project: nothing is returned
+InvalidPoint                 a chunk that can never be stored: permanent, the caller's fault
+ScopeViolation               an engine returned a point of another tenant or project: nothing is returned
 """
 
 from typing import ClassVar
@@ -16,7 +16,7 @@ from shared.errors import InvalidRequest, Unavailable
 class VectorStoreUnavailable(Unavailable):
     """The engine is down, restarting, overloaded or failed. A write may have happened; writing again is safe.
 
-    `reason` is for logs; clients see the public sentence alone.
+    `reason` is for logs; clients see only the public sentence.
     """
 
     code: ClassVar[str] = "vector_store_unavailable"
@@ -30,7 +30,7 @@ class VectorStoreUnavailable(Unavailable):
 
 
 class VectorStoreLocked(VectorStoreUnavailable):
-    """Another process owns the shard. It stays so until that process ends."""
+    """Another process owns the shard, and does so until it ends."""
 
 
 class SearchWindowExceeded(InvalidRequest):
@@ -51,4 +51,4 @@ class InvalidPoint(ValueError):
 
 
 class ScopeViolation(RuntimeError):
-    """A point outside the facade's tenant and project came back. Always a defect; never shown to a client."""
+    """A point outside the facade's tenant and project was returned. Always a defect; never shown to a client."""

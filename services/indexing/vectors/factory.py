@@ -15,7 +15,7 @@ _CALL_SECONDS: Final = 30.0
 
 
 def store_of(settings: IndexingSettings, dimensions: int) -> VectorStore:
-    """For vectors of so many numbers; not started yet."""
+    """For vectors of this many dimensions; not started yet."""
     return VectorStore(_engine_of(settings, dimensions), dimensions=dimensions)
 
 
@@ -44,7 +44,7 @@ def _engine_of(settings: IndexingSettings, dimensions: int) -> Engine:
 
 
 def _qdrant(settings: IndexingSettings, url: str, dimensions: int) -> Engine:
-    # Its client takes two seconds and 90 MiB to import: only for who uses it.
+    # Its client takes two seconds and 90 MiB to import: only when it is used.
     from services.indexing.vectors.qdrant.engine import QdrantEngine  # noqa: PLC0415
 
     assert settings.qdrant_api_key is not None  # noqa: S101  # the settings see to it

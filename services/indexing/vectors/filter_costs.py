@@ -1,6 +1,6 @@
 """What a filter costs an engine: a weight for each point of the project, in units of about 0.03 microseconds.
 
-An embedded engine serves one call at a time, so what one tenant's filter costs is what everybody else waits.
+An embedded engine serves one call at a time, so all other tenants wait for as long as one tenant's filter takes.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _LISTED: Final = 20
 """How many values of a list weigh as much as a condition."""
 
 CHEAP: Final = 10
-"""Up to this weight a filter is for any project: ranking the points costs as much."""
+"""Up to this weight a filter is allowed in any project: ranking the points costs as much."""
 MOST: Final = 10_000_000
 """Weight times points: an interval over 100,000 passages, or fifty other conditions over 200,000. About 0.3 s."""
 

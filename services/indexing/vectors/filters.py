@@ -41,7 +41,7 @@ MAX_DEPTH: Final = 8
 MAX_NODES: Final = 200
 MAX_PREFIX: Final = 255
 # An engine looks at every point of the project for each of these: 2 to 8 microseconds a point for an interval, whose
-# values are not indexed, 0.1 for a negation. How many points there may be for that, `vectors.weights` says.
+# values are not indexed, 0.1 for a negation. `vectors.filter_costs` bounds the number of points for that.
 MAX_INTERVALS: Final = 4
 MAX_NEGATIONS: Final = 20
 MAX_LISTED: Final = 2_000
@@ -86,7 +86,7 @@ def _uuid(value: object) -> object:
 
 
 def _fraction(value: object) -> object:
-    if isinstance(value, int):  # one too large for Integer, which a float would round
+    if isinstance(value, int):  # an integer too large for Integer, which a float would round
         raise ValueError("the integer is too large")
     return value
 
@@ -96,7 +96,7 @@ Text = Annotated[StrictStr, Field(max_length=1024), AfterValidator(storable)]
 Prefix = Annotated[StrictStr, Field(min_length=1, max_length=MAX_PREFIX), AfterValidator(storable)]
 Integer = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_fraction)]
-# Nothing strict is two of these, so the first that fits is the one.
+# Strict types do not overlap, so the first that fits is the right one.
 Scalar = Annotated[Text | StrictBool | Integer | Number, Field(union_mode="left_to_right")]
 Bound = Integer | Number | Instant
 Id = Annotated[UUID, BeforeValidator(_uuid)]
@@ -192,7 +192,7 @@ _FIELDS: Final = ("document_id", "content_type", "created_at")
 
 
 def _kind(value: object) -> str | None:
-    """The tag of a node: by its combining key, else by the field it names. None is reported as a tag nobody knows."""
+    """The tag of a node: by its combining key, else by the field it names. None is reported as an unknown tag."""
     if isinstance(value, AllOf | AnyOf | Not):
         return "all" if isinstance(value, AllOf) else "any" if isinstance(value, AnyOf) else "not"
     if isinstance(value, dict):
@@ -233,7 +233,7 @@ def _children(value: object) -> Iterator[object]:
 
 
 def _bounded(value: object) -> object:
-    """Refuses what is too deep or too large before it is parsed; iterative, so depth cannot exhaust the stack."""
+    """Refuses filters that are too deep or too large before parsing; iterative, so depth cannot exhaust the stack."""
     level, nodes = [value], list[object]()
     for _ in range(MAX_DEPTH):
         nodes += level

@@ -1,8 +1,8 @@
 """Keyword vectors: BM25 term weights, without the inverse document frequency which the engine adds at search time.
 
 A chunk's weight for a term is tf (k+1) / (tf + k (1 - b + b len/avg_len)) (Robertson and Zaragoza, 2009, k 1.2,
-b 0.75). A query term weighs as often as it occurs, which matters for long queries; the first `MAX_TERMS` different
-terms count. English stemming and stop words, accents folded; other languages are matched by their exact words, in
+b 0.75). A query term's weight is how often it occurs, which matters for long queries; only the first `MAX_TERMS`
+different terms count. English stemming and stop words, accents folded; other languages match by exact words, in
 Unicode's composed form. Scripts written without spaces are not segmented.
 """
 
@@ -26,7 +26,7 @@ _REMEMBERED: Final = 8192
 
 
 def words(text: str) -> Iterator[re.Match[str]]:
-    """Where a text may be divided into terms: letters, digits and their marks, with an apostrophe and what follows."""
+    """The words of a text: letters, digits and their marks, with an apostrophe and what follows."""
     return _word().finditer(text)
 
 
@@ -62,14 +62,14 @@ class KeywordModel:
         return vector if vector.indices else None
 
     def terms_of(self, word: str) -> tuple[int, ...]:
-        """What search knows a word by; nothing for a stop word."""
+        """The terms of a word; none for a stop word."""
         return self._terms(word) if len(word) > _LONGEST_REMEMBERED else self._remembered(word)
 
     def _terms(self, word: str) -> tuple[int, ...]:
         return tuple(self._queries.embed_document(_composed(word)).indices)
 
     def _first_terms(self, text: str, weights: dict[int, float]) -> SparseVector:
-        """The terms of the first words alone."""
+        """The terms of only the first words."""
         kept: dict[int, float] = {}
         for word in words(text):
             for term in self.terms_of(word.group()):
@@ -82,5 +82,5 @@ class KeywordModel:
 
 
 def _composed(text: str) -> str:
-    """Text that looks alike is alike, however it was typed."""
+    """Normalises text, so that text that looks the same is the same however it was typed."""
     return text if unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)

@@ -1,19 +1,19 @@
 """Metadata turned into what an engine can index, whatever keys users choose.
 
-A payload index is needed for every field that is filtered on; without one the engine reads the payload of each point
+Every field that is filtered on needs a payload index; without one the engine reads the payload of each point
 (measured: 330 ms against 3 to 20 ms at 100,000 points). Users choose their own keys, so instead of one index per key
 there is one keyword index over a list of *facts*, `<path> NUL <type><value>`:
 
     {"lang": "en", "year": 2020, "draft": false}  ->  ["lang\\0e", "lang\\0sen", "year\\0e", "year\\0n2020", ...]
 
-Equality, membership, existence and prefix are exact matches or prefix matches on facts. It also keeps types apart (this
-engine compares a boolean as the integer 1) and keeps user-chosen names out of JSON paths. Intervals need values and not
-names, so numbers and dates are stored by path as well, unindexed: the one kind of condition whose time grows with the
-project (3 microseconds a point).
+Equality, membership, existence and prefix are exact matches or prefix matches on facts. Facts also keep types apart
+(this engine compares a boolean as the integer 1) and user-chosen names out of JSON paths. Intervals need values instead
+of names, so numbers and dates are stored by path as well, unindexed: the only kind of condition whose time grows with
+the project (3 microseconds a point).
 
-Every chunk carries the facts of its document as long as they are small. Larger ones are kept once, by the first chunk
-of each version (FIRST says so), and the others carry AWAY in their place: what a filter says of such documents is asked
-of their first chunks.
+Every chunk carries the facts of its document if they are small. Larger ones are kept once, by the first chunk of each
+version (marked FIRST), and the others carry AWAY instead: filters on such documents are evaluated on their first
+chunks.
 """
 
 import hashlib
@@ -32,9 +32,9 @@ MAX_FACTS = 10_000
 MAX_NESTING = 32
 
 COPIED_BYTES: Final = 1024
-"""How large facts may be that every chunk carries."""
+"""The largest size of facts that every chunk carries."""
 
-# No metadata has such a fact: paths hold no NUL, and after the first one comes a letter.
+# No metadata has such a fact: paths hold no NUL, and a letter follows the first one.
 FIRST: Final = "\x00\x00first"
 AWAY: Final = "\x00\x00away"
 
@@ -47,7 +47,7 @@ class Facts:
 
     @property
     def size(self) -> int:
-        """About how many bytes they take."""
+        """Approximate size in bytes."""
         numbers = sum(len(path) + 16 * len(values) for path, values in self.numbers.items())
         instants = sum(len(path) + 32 * len(values) for path, values in self.instants.items())
         return sum(map(len, self.facts)) + numbers + instants
@@ -69,7 +69,7 @@ def existence(path: str) -> str:
 
 
 def equality(path: str, value: str | bool | int | float) -> str:
-    """Equal values give equal facts and no others do. Numbers compare exactly: 5 and 5.0 are one value."""
+    """Only equal values give equal facts. Numbers compare exactly: 5 and 5.0 are one value."""
     if isinstance(value, bool):
         return f"{path}\x00b{int(value)}"
     if isinstance(value, str):
@@ -78,7 +78,7 @@ def equality(path: str, value: str | bool | int | float) -> str:
 
 
 def text_prefix(path: str, prefix: str) -> str:
-    """What every text fact starts with whose value starts with `prefix` (at most MAX_PREFIX characters)."""
+    """The start of every text fact whose value starts with `prefix` (at most MAX_PREFIX characters)."""
     return f"{path}\x00s{prefix}"
 
 

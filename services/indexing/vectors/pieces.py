@@ -9,13 +9,13 @@ from services.indexing.vectors.engine import Condition, Engine, EngineRecord
 from services.indexing.vectors.points import Tally
 
 SIZE: Final = 128
-"""How many points one call changes: describing so many takes an embedded engine some 20 ms."""
+"""How many points one call changes: describing that many takes an embedded engine some 20 ms."""
 
 _SCROLL: Final = 1000
 
 
 async def delete(engine: Engine, where: Condition, at_most: int | None = None) -> int:
-    """How many points were deleted; fewer than `at_most` means that none is left."""
+    """Returns how many points were deleted; fewer than `at_most` means that none is left."""
     deleted = 0
     while at_most is None or deleted < at_most:
         wanted = SIZE if at_most is None else min(SIZE, at_most - deleted)

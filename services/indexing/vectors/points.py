@@ -1,4 +1,4 @@
-"""What goes into the vector store and what comes out, in the caller's words: chunks, queries, hits."""
+"""The inputs and outputs of the vector store, in the caller's terms: chunks, queries, hits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,17 +19,17 @@ MAX_WINDOW: Final = 500
 """How deep a ranking goes: `offset + limit` of a query is at most this."""
 
 SEARCH_SECONDS: Final = 2.5
-"""How long an engine may take for a search; what is due later is not begun."""
+"""How long an engine may take for a search; after that it is not begun."""
 
 _NAMESPACE: Final = UUID("6a3c0f4e-5d0b-5b5e-9a53-0d6d0e6f7a11")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChunkPoint:
-    """One chunk of one version of a document. Tenant and project are not here: the facade stamps them.
+    """One chunk of one version of a document. Tenant and project are not here: the facade adds them.
 
-    `text` feeds the keyword vector and is not stored. `vector` need not be normalised. `generation` tells apart what
-    different embedding models wrote.
+    `text` feeds the keyword vector and is not stored. `vector` need not be normalised. `generation` tells apart the
+    points of different embedding models.
     """
 
     document_id: UUID
@@ -47,7 +47,7 @@ class ChunkPoint:
 class VectorQuery:
     """A search. `semantic` needs `vector`, `keyword` needs `text`, `hybrid` both.
 
-    With `generation` only points of that generation are searched and counted for term statistics.
+    With `generation`, only points of that generation are searched and counted for term statistics.
     """
 
     mode: Mode = "hybrid"
@@ -61,7 +61,7 @@ class VectorQuery:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A ranked chunk. `score` is a cosine (semantic), BM25 (keyword) or RRF sum (hybrid): compare within one answer."""
+    """A ranked chunk. `score` is a cosine (semantic), BM25 (keyword) or RRF sum (hybrid): compare within one result."""
 
     point_id: UUID
     document_id: UUID
@@ -84,9 +84,9 @@ class Tally:
 
 
 def point_id(tenant_id: UUID, project_id: UUID, point: ChunkPoint) -> UUID:
-    """The same chunk has the same id for ever, so writing twice is writing once.
+    """The same chunk always has the same id, so writing twice is writing once.
 
-    The project is part of it: no document id, however come by, can overwrite a point of another project.
+    The project is part of it: no document id, however obtained, can overwrite a point of another project.
     """
     name = f"{tenant_id}:{project_id}:{point.document_id}:{point.version}:{point.generation}:{point.chunk_index}"
     return uuid5(_NAMESPACE, name)

@@ -1,4 +1,4 @@
-"""The vector store as others see it: a facade for one tenant and one project, and nothing wider for searching.
+"""The vector store's public interface: a facade for one tenant and one project; nothing wider can be searched.
 
     store = EmbeddedStore(path)
     await store.start()
@@ -6,14 +6,14 @@
     await project.upsert(points)
     hits = await project.search(VectorQuery(mode="hybrid", vector=vector, text=text))
 
-Isolation. Every call of a ProjectVectors carries `must: [tenant, project, ...]` with whatever the caller asked nested
-beneath, so no filter can widen it. Points are stamped with tenant and project here; callers cannot say otherwise. What
-an engine returns is checked against both once more (ScopeViolation). Term statistics are the project's own.
+Isolation. Every call of a ProjectVectors carries `must: [tenant, project, ...]` with the caller's conditions nested
+beneath, so no filter can widen it. Tenant and project of points are set here; callers cannot override them. What an
+engine returns is checked against both once more (ScopeViolation). Term statistics are the project's own.
 
-Liveness. A point says which version of which document it is, and no more: versions are switched and documents deleted
-in Postgres, in one transaction, and the points follow later. A search may therefore return points of versions that are
-no longer or not yet live. The caller checks every hit against Postgres and asks for more (`offset`) when some
-fall away. After `delete_*` returns, no search sees the points again.
+Liveness. A point names its document and version, and no more: versions are switched and documents deleted in Postgres,
+in one transaction, and the points follow later. A search may therefore return points of versions that are no longer or
+not yet live. The caller checks every hit against Postgres and asks for more (`offset`) when some are dropped. After
+`delete_*` returns, no search sees the points again.
 
 Durability. A write that returned survives the death of every process. It survives a power cut once `flush()` has
 returned; the embedded engine also flushes by itself within seconds. What a power cut takes can be written again from
@@ -64,14 +64,14 @@ class VectorStore:
         self._dimensions = dimensions
 
     async def start(self) -> None:
-        """Opens the engine and makes what is missing in it (collection, payload indexes)."""
+        """Opens the engine and creates what is missing in it (collection, payload indexes)."""
         await self._engine.start()
 
     async def stop(self) -> None:
         await self._engine.stop()
 
     async def healthy(self) -> bool:
-        """Whether the engine answers, within two seconds."""
+        """Whether the engine responds within two seconds."""
         try:
             await self._engine.ping()
         except VectorStoreUnavailable:
@@ -83,7 +83,7 @@ class VectorStore:
         await self._engine.flush()
 
     async def optimize(self) -> None:
-        """Merges and cleans what the engine finds worth while, now. The embedded engine also does so when idle."""
+        """Merges and cleans segments now, if the engine finds it worthwhile. The embedded engine does so when idle."""
         await self._engine.optimize()
 
     def project(self, tenant_id: UUID, project_id: UUID) -> "ProjectVectors":
@@ -97,7 +97,7 @@ class VectorStore:
         return await pieces.tally(self._engine, every())
 
     async def wipe(self) -> int:
-        """Deletes every point of every tenant, and nothing makes them again; how many there were."""
+        """Deletes every point of every tenant, and nothing recreates them; returns how many there were."""
         return await pieces.delete(self._engine, every())
 
 
@@ -105,7 +105,7 @@ class EmbeddedStore(VectorStore):
     """Qdrant's engine in a child process, its data under `path`. One process at a time may have it started.
 
     `average_chunk_tokens` is what BM25 measures a chunk's length against: the mean number of words that are not stop
-    words. Changing it leaves stored weights as they are. New vectors are gathered up to `indexing_threshold_kb` before
+    words. Changing it does not change stored weights. New vectors are gathered up to `indexing_threshold_kb` before
     they are worth optimising.
     """
 
@@ -131,7 +131,7 @@ class EmbeddedStore(VectorStore):
 
 
 class TenantVectors:
-    """Everything of one tenant, for erasure alone: it can count and delete, not search."""
+    """Everything of one tenant, only for erasure: it can count and delete, not search."""
 
     __slots__ = ("_engine", "_scope")
 
@@ -143,15 +143,15 @@ class TenantVectors:
         return await self._engine.count(self._scope)
 
     async def delete_tenant(self, *, at_most: int | None = None) -> int:
-        """How many points were deleted."""
+        """Returns how many points were deleted."""
         return await pieces.delete(self._engine, self._scope, at_most)
 
 
 class ProjectVectors:
     """One project of one tenant. Made by `VectorStore.project`; cheap, so make one per request.
 
-    Writes and deletes may be repeated. `delete_*` answer how many points were deleted: with `at_most`, fewer than that
-    means that none is left. Points are deleted and described `pieces.SIZE` at a time, and others are served in between.
+    Writes and deletes may be repeated. `delete_*` return how many points were deleted: with `at_most`, fewer than that
+    means that none is left. Points are deleted and described `pieces.SIZE` at a time, with other callers in between.
     """
 
     __slots__ = ("_dimensions", "_engine", "_project_id", "_scope", "_tenant_id")
@@ -176,7 +176,8 @@ class ProjectVectors:
     async def set_metadata_after(
         self, after: UUID | None, document_id: UUID, metadata: metadata_terms.Metadata
     ) -> UUID | None:
-        """The same for `pieces.SIZE` points after the given one (None: the first); the last one, None at the end."""
+        """The same for `pieces.SIZE` points after the given one (None: from the first). Returns the last one, or None
+        at the end."""
         found, document = metadata_terms.of_metadata(metadata), equals("document_id", document_id)
         piece = await self._engine.scroll(self._within(document), after=after, limit=pieces.SIZE)
         ids = [UUID(record["id"]) for record in piece]
@@ -213,9 +214,9 @@ class ProjectVectors:
         return [self._hit(record) for record in await self._engine.search(search)]
 
     async def _condition(self, node: FilterNode) -> Condition:
-        """The filter for chunks that carry their document's facts, and the documents it finds among the others.
+        """The filter for chunks that carry their document's facts, and the matching documents among the others.
 
-        Of documents with very much metadata, `_MOST_AWAY` can be found by one filter.
+        One filter can match up to `_MOST_AWAY` documents with a lot of metadata.
 
         Raises:
             FilterTooExpensive: the engine would have to look at too much.
@@ -253,7 +254,7 @@ class ProjectVectors:
     async def delete_versions_except(
         self, document_id: UUID, versions: Collection[int], *, at_most: int | None = None
     ) -> int:
-        """Every other version of the document."""
+        """Delete every other version of the document."""
         kept = [none(equals("version", version)) for version in sorted(versions)]
         return await self._delete(equals("document_id", document_id), *kept, at_most=at_most)
 

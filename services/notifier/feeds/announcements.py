@@ -1,8 +1,8 @@
 """Telling every replica that a feed has grown: the trimmed stream `notifier.feeds`, read without a group.
 
-An announcement carries sequences and no data; whoever has subscribers of the feed reads the rows from Postgres.
-Guarantees: nothing. A lost announcement is made good by the slow poll of `services.notifier.streams.hub`.
-Fails by: dropping announcements while Redis does not answer, with one log line per failed batch.
+An announcement carries sequences and no data; a replica with subscribers of the feed reads the rows from Postgres.
+Guarantees: nothing. The slow poll of `services.notifier.streams.hub` makes up for a lost announcement.
+Fails by: dropping announcements while Redis does not respond, with one log line per failed batch.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ Wake = Callable[[FeedKey, int], None]
 
 
 class Announcer:
-    """Tells this replica at once and the others through Redis, newest sequence per project only."""
+    """Notifies this replica at once and the others through Redis, with the newest sequence per project only."""
 
     def __init__(self, redis: Redis, tell: Tell) -> None:
         self._redis = redis

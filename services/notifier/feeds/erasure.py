@@ -1,8 +1,8 @@
-"""Background work after the end of a tenant: its feeds, and what is known of its projects, go piece by piece.
+"""Background work after a tenant's deletion: its feeds, and the projection of its projects, are removed in pieces.
 
-Guarantees: everything goes, however often the process dies, a bounded number of rows a transaction. The tombstone keeps
-anything from being appended meanwhile or later.
-Fails by: trying again.
+Guarantees: everything is removed, however often the process dies, a bounded number of rows per transaction. The
+tombstone prevents appends meanwhile and later.
+Fails by: retrying.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from shared.telemetry import bind, get_logger
 from shared.tenancy import Database
 
 POLL_SECONDS: Final = 1.0
-# Who claims a tenant and dies has lost it after so long.
+# The claim of a process that dies expires after this long.
 _CLAIM: Final = timedelta(seconds=60)
 _log = get_logger(__name__)
 
@@ -38,7 +38,7 @@ async def run(database: Database) -> None:
 
 
 async def erase_one(database: Database) -> bool:
-    """Erase the next deleted tenant; whether there was one."""
+    """Erase the next deleted tenant; returns whether there was one."""
     async with database.system() as session:
         tenant_id = await _claim(session)
     if tenant_id is None:
@@ -51,7 +51,7 @@ async def erase_one(database: Database) -> bool:
 
 
 async def _claim(session: AsyncSession) -> uuid.UUID | None:
-    """The next deleted tenant that has rows left, for a while nobody else's. System access only."""
+    """Claim, for a limited time, the next deleted tenant that has rows left. System access only."""
     due = (
         select(DeletedTenant.tenant_id)
         .where(DeletedTenant.due_at <= func.now())
@@ -70,7 +70,7 @@ async def _claim(session: AsyncSession) -> uuid.UUID | None:
 
 
 async def _erase_some(database: Database, tenant_id: uuid.UUID) -> bool:
-    """Remove some rows of the tenant; with the last of them nothing is due any more, and it is true."""
+    """Remove some rows of the tenant; with the last of them clears `due_at` and returns true."""
     async with database.tenant(tenant_id) as session:
         for table in (FeedEvent, Feed, ProjectAccess, KnownProject):
             if await delete_some(session, table):

@@ -59,7 +59,7 @@ SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
 
 
 def feed_handlers(retention: Retention, announce: Announce) -> Sequence[Handler[Any]]:
-    """Handlers that append what clients may see, and leave the tombstone of a deleted tenant.
+    """Handlers that append what clients may see, and write the tombstone of a deleted tenant.
 
     Args:
         announce: called after the commit of each append; must not block.
@@ -96,7 +96,7 @@ def _new_event(event: DocumentEvent | ProjectEvent, envelope: Envelope, tracepar
 
 
 def _subject_of(event: DocumentEvent | ProjectEvent) -> uuid.UUID:
-    """What the event is about: nothing is told of a document after its deletion."""
+    """What the event is about: no event of a document is appended after its deletion."""
     if isinstance(event, DocumentEvent):
         return event.document_id
     return event.user_id if isinstance(event, ProjectMemberChanged) else event.project_id

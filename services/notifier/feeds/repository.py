@@ -26,7 +26,7 @@ class FeedKey(NamedTuple):
 
 
 class Head(NamedTuple):
-    """How far a feed goes, and from where on it is kept."""
+    """The last sequence of a feed, and the first one that is kept."""
 
     last: int
     first_kept: int
@@ -50,13 +50,13 @@ class NewEvent:
     traceparent: str | None
 
     def stored(self, sequence: int) -> "StoredEvent":
-        """As the feed tells it in which it has got this number."""
+        """The event as the feed shows it in which it has this number."""
         return StoredEvent(sequence, self.project_id, self.type, self.time, self.data, self.traceparent)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """A durable event as a feed tells it: `sequence` is its number in the feed that was asked."""
+    """A durable event as a feed shows it: `sequence` is its number in the feed that was read."""
 
     sequence: int
     project_id: uuid.UUID
@@ -67,10 +67,10 @@ class StoredEvent:
 
 
 async def next_sequences(session: AsyncSession, project_id: uuid.UUID) -> tuple[int, int]:
-    """Count both feeds on, and hold them until the transaction ends: (of the project, of the tenant).
+    """Increment both feeds and lock them until the transaction ends; returns (project's, tenant's).
 
     The lock makes sequences gapless and visible in order. The tenant's row is taken first: transactions that append to
-    several projects of a tenant wait for each other there instead of locking each other out.
+    several projects of a tenant wait for each other there instead of deadlocking.
     """
     tenant_id = tenant_of(session)
     statement = insert(Feed).values([{"feed_id": feed, "last_sequence": 1} for feed in (tenant_id, project_id)])
@@ -84,7 +84,7 @@ async def next_sequences(session: AsyncSession, project_id: uuid.UUID) -> tuple[
 
 
 async def give_back(session: AsyncSession, project_id: uuid.UUID) -> None:
-    """Undo `next_sequences` of this transaction, which still holds both rows. A feed that it began is none again."""
+    """Undo `next_sequences` of this transaction, which still locks both rows. A feed that it began is removed."""
     feeds = Feed.feed_id.in_((project_id, tenant_of(session)))
     for statement in (
         update(Feed).where(feeds).values(last_sequence=Feed.last_sequence - 1),
@@ -94,8 +94,8 @@ async def give_back(session: AsyncSession, project_id: uuid.UUID) -> None:
 
 
 async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_sequence: int) -> bool:
-    """Store the event; False, and nothing stored, when the feed holds it or the deletion of what it is about, or the
-    tenant is deleted."""
+    """Store the event. False, with nothing stored, when the feed already holds it or the deletion of its subject, or
+    when the tenant is deleted."""
     tenant_id = tenant_of(session)
     deletion = (FeedEvent.subject_id == event.subject_id) & (FeedEvent.type == DOCUMENT_DELETED)
     pointless = or_(
@@ -125,7 +125,7 @@ async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_s
 
 
 async def redact(session: AsyncSession, project_id: uuid.UUID, subject_id: uuid.UUID) -> None:
-    """Take what people wrote out of the events about a thing; that they happened, and when, stays."""
+    """Remove what people wrote from the events about a subject; that they happened, and when, stays."""
     await session.execute(
         update(FeedEvent)
         .where(FeedEvent.project_id == project_id, FeedEvent.subject_id == subject_id)
@@ -165,7 +165,7 @@ async def events_between(
 
 
 async def drop_until(session: AsyncSession, project_id: uuid.UUID, *, floor: int) -> None:
-    """Remove a project's events up to `floor`. The tenant's feed is then whole only after the newest of them."""
+    """Remove a project's events up to `floor`. The tenant's feed is then complete only after the newest of them."""
     dropped = FeedEvent.project_id == project_id, FeedEvent.sequence <= floor
     newest = await session.scalar(select(func.max(FeedEvent.tenant_sequence)).where(*dropped))
     if newest is None:
@@ -193,7 +193,7 @@ async def newest_before(session: AsyncSession, project_id: uuid.UUID, moment: da
 
 
 async def bury_tenant(session: AsyncSession) -> None:
-    """Leave its tombstone, once everything that is being appended has committed."""
+    """Write its tombstone, once all appends under way have committed."""
     held = insert(Feed).values(feed_id=tenant_of(session), last_sequence=0)
     await session.execute(
         held.on_conflict_do_update(index_elements=["tenant_id", "feed_id"], set_={"last_sequence": Feed.last_sequence})

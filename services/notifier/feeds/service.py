@@ -1,11 +1,11 @@
-"""Feeds: the durable events of a project, numbered without gaps, as every replica can tell them again.
+"""Feeds: the durable events of a project, numbered without gaps, which every replica can replay.
 
 Guarantees: sequences of a feed have no gaps and become visible in order; an event is appended once, however often it
-arrives; after a document's deletion nothing more is told of it, so that it does not rise again.
-Does not guarantee: that an event which had to be delivered twice comes before younger ones about the same document.
-Each carries its `revision`, by which a client that draws states can tell.
+arrives; after a document's deletion nothing more is appended about it, so that it does not reappear.
+Does not guarantee: that an event which had to be redelivered comes before newer ones about the same document. Each
+carries its `revision`, by which a client that displays state can order them.
 Forgets: the name of a deleted document, in every event about it.
-Keeps: the newest `keep_events` of a project, none older than `keep_for`; trimming rides on appends, so a feed in which
+Keeps: the newest `keep_events` of a project, none older than `keep_for`; trimming happens on append, so a feed in which
 nothing happens keeps what it has.
 """
 

@@ -23,7 +23,7 @@ async def ensure_known(
     *,
     asker: Hashable | None = None,
 ) -> None:
-    """Have heard of what `require` asks for; without a transaction open.
+    """Make sure that what `require` needs is known here; called without an open transaction.
 
     Raises:
         NotFound, Unavailable: as `require`.
@@ -41,7 +41,7 @@ async def require(
     Raises:
         NotFound: the project is none of the caller's.
         Forbidden: the credential may not read events.
-        Unavailable: the project's owner has not been heard of lately.
+        Unavailable: the service that owns projects has not been heard from lately.
     """
     if not key.is_tenant_wide:
         await directory.require(session, principal, project_id=key.feed_id, scope=Scope.EVENTS_READ)

@@ -1,8 +1,8 @@
-"""One client's stream: who listens to what, how far it has got, and what waits to be written.
+"""One client's stream: who follows which feed, how far it has got, and what waits to be written.
 
 Guarantees: memory is bounded by the queue; an event is written once and in order.
 Fails by: ending the stream. A queue that overflows is dropped, not thinned: the client resumes after the last id it
-has read. Only progress, which the next tick makes good, is thinned while a client is slow.
+has read. Only progress, which the next tick replaces, is thinned while a client is slow.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Connection:
         return self.visible is None or frame.project_id is None or frame.project_id in self.visible
 
     def end(self, reason: str, *, at_once: bool = False) -> None:
-        """Take no more frames and let the writer finish; `at_once` drops what waits."""
+        """Accept no more frames and let the writer finish; `at_once` drops queued frames."""
         if at_once:
             self._queue.clear()
         if self.ending is None:
@@ -83,7 +83,7 @@ class Connection:
             self._waiter.set_result(None)
 
     async def next_chunk(self) -> bytes:
-        """All that waits, as one piece; empty when the stream is to end."""
+        """All queued frames, as one piece; empty when the stream is to end."""
         while True:
             while not self._queue:
                 if self.ending is not None:

@@ -1,7 +1,7 @@
 """All open streams of this process: how many there may be, how they are kept alive, and when they end.
 
-One loop tends all of them: heartbeats for the quiet ones, an end for the old ones. It reads clocks and queues frames;
-it never waits for a client.
+One loop serves all of them: it sends heartbeats to idle ones and ends old ones. It reads clocks and queues frames; it
+never waits for a client.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from shared.auth import Principal
 
 _UNSTARTED_SECONDS = 30.0
 _MOST_TEND_SECONDS = 1.0
-# How many streams are looked after before others may do something.
+# How many streams are handled before the event loop gets a turn.
 _TENDED_AT_ONCE = 500
 
 
@@ -45,7 +45,7 @@ class Connections:
 
         Raises:
             TooManyStreams: the caller or its tenant has as many as it may.
-            StreamsExhausted: this process is full, or about to stop.
+            StreamsExhausted: this process is at its limit, or about to stop.
         """
         settings = self._settings
         if self._draining or self._count >= settings.max_streams:
@@ -85,7 +85,7 @@ class Connections:
         return list(self._by_tenant.get(tenant_id, ()))
 
     def tenants(self) -> list[uuid.UUID]:
-        """Those with a stream."""
+        """Tenants with an open stream."""
         return list(self._by_tenant)
 
     def __iter__(self) -> Iterator[Connection]:
@@ -101,7 +101,7 @@ class Connections:
         return self._frames_of_ended + sum(connection.frames for connection in self)
 
     def renew(self, within: float) -> None:
-        """Let every stream end at a random moment within so many seconds, so that its client is let in anew."""
+        """End every stream at a random moment within this many seconds, so that its client is authenticated anew."""
         now = asyncio.get_running_loop().time()
         for connection in self:
             ends_at = now + random.uniform(0, within)  # noqa: S311  # spreading load, not a secret
@@ -114,7 +114,7 @@ class Connections:
             connection.end("restarting")
 
     async def tend(self) -> None:
-        """Heartbeats and ages, until cancelled."""
+        """Send heartbeats and end old streams, until cancelled."""
         while True:
             await asyncio.sleep(min(_MOST_TEND_SECONDS, self._settings.heartbeat_seconds / 4))
             now = asyncio.get_running_loop().time()
@@ -126,7 +126,7 @@ class Connections:
     def _tend_one(self, connection: Connection, now: float) -> None:
         since = connection.writing_since
         if connection.writer is None:
-            # The client went away between the answer and its first byte.
+            # The client went away between the response and its first byte.
             if now - connection.opened_at > _UNSTARTED_SECONDS:
                 self.discard(connection)
         elif since is not None and now - since > self._settings.send_seconds:

@@ -1,4 +1,4 @@
-"""Server-Sent Events as bytes (WHATWG HTML, "Server-sent events"): one frame is encoded once, whoever receives it.
+"""Server-Sent Events as bytes (WHATWG HTML, "Server-sent events"): a frame is encoded once for all its recipients.
 
 `data` is one line of JSON, so nothing an event holds can end a frame or begin another field.
 """
@@ -68,18 +68,18 @@ def snapshot(key: FeedKey, *, sequence: int, jobs: Sequence[dict[str, Any]], com
 
 
 def reset(key: FeedKey, *, sequence: int) -> bytes:
-    """Events were missed that cannot be told again: read the state anew. Its id continues the feed after `sequence`."""
+    """Missed events cannot be replayed: the client must reload its state. The feed continues after `sequence`."""
     return _event("reset", _about(key, "reset", sequence), id=sequence)
 
 
 def greeting(*, retry_ms: int, position: int | None) -> bytes:
-    """First bytes of a stream. An id without data sets where a client resumes that has not yet seen an event."""
+    """First bytes of a stream. An id without data sets where a client that has not yet seen an event resumes."""
     identified = b"" if position is None else b"id: %d\n" % position
     return b"retry: %d\n%s\n" % (retry_ms, identified)
 
 
 def goodbye(reason: str, *, retry_ms: int) -> bytes:
-    """Last bytes of a stream that the server ends. `retry_ms` is drawn anew for each client, to spread their return."""
+    """Last bytes of a stream that the server ends. `retry_ms` is random per client, to spread their return."""
     return b": %s\nretry: %d\n\n" % (reason.encode(), random.randint(retry_ms // 2, retry_ms * 2))  # noqa: S311
 
 

@@ -1,15 +1,15 @@
-"""Live events of the feeds that somebody here listens to.
+"""Live events of the feeds that have subscribers in this process.
 
 A channel is one feed with at least one subscriber in this process. Its `position` is the sequence up to which its
-subscribers have been offered everything. When a feed is said to have grown, the rows after the position are read from
-Postgres in one short transaction, encoded once and offered to all: announcements may repeat, overtake or lie.
+subscribers have been offered everything. When a feed is announced to have grown, the rows after the position are read
+from Postgres in one short transaction, encoded once and offered to all: announcements may repeat, overtake or be wrong.
 
 Guarantees: subscribers are offered every event after the position at which they joined, in order, without a gap.
-Covers lost announcements by asking, every `poll_seconds`, how far the feeds of a tenant have come: one transaction per
+Covers lost announcements by reading, every `poll_seconds`, how far the feeds of a tenant have come: one transaction per
 tenant, paced so that many tenants make the round longer instead of the load higher. Tenants take turns at reading, and
-the polls are one of them: many busy feeds of one tenant delay its own. A frame for thousands of subscribers is offered
-to some hundreds at a time, and other work goes on in between; each of them gets its frames in order all the same.
-Fails by: waiting. While Postgres does not answer, channels keep their position and try again with backoff.
+the polls take turns as one more tenant: many busy feeds of one tenant delay only that tenant. A frame for thousands of
+subscribers is offered to some hundreds at a time, with other work in between; each still gets its frames in order.
+Fails by: waiting. While Postgres does not respond, channels keep their position and try again with backoff.
 """
 
 import asyncio
@@ -38,14 +38,14 @@ _READERS = 4
 _READERS_EACH = 2
 _POLL = "poll"
 _FRAMES_PER_TURN = 64
-# How many streams are offered a frame before others may do something.
+# How many streams are offered a frame before the event loop gets a turn.
 _OFFERED_AT_ONCE: Final = 500
 _POLL_GAP_SECONDS = 0.01
 _log = get_logger(__name__)
 
 
 class Channel:
-    """One feed as its subscribers here have been told it; the last frames may still be on their way to many of them."""
+    """One feed as offered to its subscribers here; the last frames may still be on their way to many of them."""
 
     __slots__ = ("_frames", "_offering", "grown", "key", "position", "progress", "reading", "room", "subscribers")
 
@@ -58,7 +58,7 @@ class Channel:
         self.progress = Progress(self.show)
         self._frames: deque[Frame] = deque()
         self._offering: asyncio.Task[None] | None = None
-        # Set unless so many frames are on their way that more had better wait as rows.
+        # Set unless so many frames are on their way that further events should wait as rows.
         self.room = asyncio.Event()
         self.room.set()
 
@@ -78,7 +78,7 @@ class Channel:
             self._offering = asyncio.create_task(self._offer(), name="offering frames")
 
     async def _offer(self) -> None:
-        """Who joins meanwhile is offered some frames that it has caught up with already, and does not take those."""
+        """A subscriber that joins meanwhile is offered some frames that it already has, and skips those."""
         offered = 0
         try:
             while self._frames:
@@ -114,14 +114,14 @@ class Hub:
         self._database = database
         self._poll_seconds = poll_seconds
         self._channels: dict[FeedKey, Channel] = {}
-        # However many wait: each channel does so once.
+        # Unlimited waiting: each channel waits once.
         self._readers = FairSemaphore(_READERS, each=_READERS_EACH, waiting=sys.maxsize, waiting_in_all=sys.maxsize)
 
     async def join(self, connection: Connection, catch_up: Callable[[int], Awaitable[None]]) -> None:
         """Offer live events to `connection`, from its cursor on.
 
         Args:
-            catch_up: brings the connection's cursor up to a sequence, for when the channel is ahead of it.
+            catch_up: brings the connection's cursor up to a sequence; used when the channel is ahead of it.
         """
         channel = self._channels.get(connection.key)
         if channel is None:
@@ -150,7 +150,7 @@ class Hub:
         return self._channels.get(key)
 
     def tell(self, key: FeedKey, event: StoredEvent) -> None:
-        """A feed has got this event. Shown at once when it is the next one and nobody is reading the rows before it."""
+        """A feed has got this event. Shown at once when it is the next one and no read of the rows before it runs."""
         channel = self._channels.get(key)
         if channel is None:
             return
@@ -160,7 +160,7 @@ class Hub:
             self.wake(key, event.sequence)
 
     def wake(self, key: FeedKey, sequence: int) -> None:
-        """A feed is said to have grown up to `sequence`."""
+        """A feed is announced to have grown up to `sequence`."""
         channel = self._channels.get(key)
         if channel is not None and sequence > channel.position:
             self._read_on(channel)
@@ -171,7 +171,7 @@ class Hub:
             channel.reading = asyncio.create_task(self._read(channel))
 
     async def _read(self, channel: Channel) -> None:
-        """Offer all there is after the position, again as long as the channel is said to have grown meanwhile."""
+        """Offer everything after the position, and repeat while the channel is announced to have grown meanwhile."""
         backoff = Backoff(first=0.05, most=2.0)
         try:
             while channel.grown:
@@ -197,7 +197,7 @@ class Hub:
             )
 
     async def poll(self) -> None:
-        """Look for growth that nobody announced, until cancelled."""
+        """Look for growth that was not announced, until cancelled."""
         while True:
             await asyncio.sleep(self._poll_seconds)
             for tenant_id in {key.tenant_id for key in self._channels}:
@@ -218,7 +218,7 @@ class Hub:
 async def _tell(channel: Channel, events: list[StoredEvent]) -> None:
     for number, event in enumerate(events, start=1):
         if event.sequence != channel.position + 1:
-            # Trimmed before it could be told: whoever resumes is sent a reset.
+            # Trimmed before it could be sent: clients that resume get a reset.
             for connection in channel.subscribers:
                 connection.end("history was trimmed", at_once=True)
         channel.tell(event)

@@ -1,4 +1,4 @@
-"""What Prometheus is told of the streams of one process; counted by `Connections`, read when somebody scrapes."""
+"""Prometheus metrics of the streams of one process; counted by `Connections`, read on scrape."""
 
 from collections.abc import Iterable
 

@@ -1,7 +1,7 @@
 """Thinning of progress: at most one tick per document every `INTERVAL` seconds, and always the newest.
 
-A tick that waits for its turn is dropped when something durable is told of its document: what comes after
-`document.indexed` must not look like indexing.
+A waiting tick is dropped when a durable event of its document is sent: what comes after `document.indexed` must not
+look like indexing.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ class Progress:
             self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._flush)
 
     def _flush(self) -> None:
-        """Show what has waited long enough; let go of documents of which nothing was heard since."""
+        """Show what has waited long enough; forget documents without news since."""
         self._timer = None
         now = asyncio.get_running_loop().time()
         due = [document_id for document_id, shown_at in self._shown_at.items() if now - shown_at >= INTERVAL]

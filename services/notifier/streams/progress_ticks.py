@@ -23,7 +23,7 @@ def hear(hub: Hub) -> Callable[[bytes, dict[bytes, bytes]], None]:
     def on_entry(_entry_id: bytes, fields: dict[bytes, bytes]) -> None:
         try:
             heard = orjson.loads(fields[FIELD])
-            # Most ticks are of projects nobody here listens to: those cost a look at two ids and no more.
+            # Most ticks are of projects without a subscriber here: those cost a look at two ids and no more.
             channels = _listening(hub, uuid.UUID(heard["tenant_id"]), uuid.UUID(heard["project_id"]))
             tick = ProgressTick.model_validate(heard) if channels else None
         except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -1,12 +1,12 @@
-"""The ASGI side of a stream: how it is answered, written, and given up.
+"""The ASGI side of a stream: how it is opened, written, and given up.
 
-A stream lives for minutes, and the dozen nested calls that let a request in would be kept with it: more memory than the
-stream itself. `EventStream`, the response, therefore only sends the head and leaves itself with `StreamRunner`, the
-outermost middleware, which goes on once everything inside has returned. The access log and the server span thus tell
-of the opening of a stream, not of its length.
+A stream lives for minutes, and the dozen nested calls of the middleware would be kept with it: more memory than the
+stream itself. `EventStream`, the response, therefore only sends the head and hands itself to `StreamRunner`, the
+outermost middleware, which goes on once everything inside has returned. The access log and the server span therefore
+cover the opening of a stream, not its duration.
 
 The end is seen at once when the client closes, and within `send_seconds` when it stops reading: no write has a timeout
-of its own, the loop that tends all connections cancels the writer.
+of its own, the loop that serves all connections cancels the writer.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from shared.telemetry import get_logger
 
 Write = Callable[[bytes], Awaitable[None]]
 _LEFT = "event_stream"
-# What the server itself put into the scope; the rest is the application's, and is let go.
+# What the server itself put into the scope; the rest is the application's, and is released.
 _OF_THE_SERVER = frozenset(
     {"type", "asgi", "http_version", "server", "client", "scheme", "method", "root_path", "path", "raw_path"}
     | {"query_string", "headers"}
@@ -32,7 +32,7 @@ _log = get_logger(__name__)
 
 
 class EventStream(StreamingResponse):
-    """Answers with a stream: `talk` writes until the connection ends; `hang_up` is called whatever happens."""
+    """Responds with a stream: `talk` writes until the connection ends; `hang_up` is called whatever happens."""
 
     media_type = "text/event-stream"
 
@@ -55,7 +55,7 @@ class EventStream(StreamingResponse):
 
 
 class StreamRunner:
-    """Middleware that goes on with the streams that the application leaves here."""
+    """Middleware that continues the streams that the application hands over here."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,10 +1,10 @@
-"""Ending streams whose access has gone, on every replica, within 5 s.
+"""Ending streams whose access was revoked, on every replica, within 5 s.
 
-`events.identity` and `events.projects` are read without a group, so every replica hears every revocation and ends the
-streams it concerns at once. A client may come back before the projection of access, or the gateway's cache, has
-taken note: the same streams are therefore looked at again for a minute, the projects' ones by asking the directory.
+`events.identity` and `events.projects` are read without a group, so every replica gets every revocation and ends the
+streams it concerns at once. A client may come back before the projection of access, or the gateway's cache, is
+updated: the same streams are therefore checked again for a minute, those of projects by asking the directory.
 Fails by: asking again. After a gap in `events.projects` every open stream is checked; after one in `events.identity`,
-where nobody can be asked, every stream ends within half a minute and its client is authenticated anew.
+where no service can be asked, every stream ends within half a minute and its client is authenticated anew.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ from shared.tenancy import Database
 
 RENEW_WITHIN = 30.0
 _LOOK_SECONDS = 0.25
-# How many streams are looked at before others may do something.
+# How many streams are checked before the event loop gets a turn.
 _LOOKED_AT_ONCE: Final = 500
 _ASKER: Final = "revocations"
 _ASKED_AT_ONCE: Final = 4
 _AFTER_REVOCATION: Final = (2.0,)
-# Long enough for `project.deleted` to reach those who listen.
+# Long enough for `project.deleted` to reach the subscribers.
 _AFTER_DELETION: Final = (1.0,)
 _UNTIL_SETTLED: Final = (0.25, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 _log = get_logger(__name__)
@@ -49,7 +49,7 @@ Concerns = Callable[[Connection], bool]
 
 @dataclass(slots=True)
 class _Look:
-    """Another look at the streams an event concerns: those it no longer allows end, asked of the directory or not."""
+    """A later check of the streams an event concerns: they end, with `ask` only if the directory reports a change."""
 
     at: float
     tenant_id: uuid.UUID
@@ -58,14 +58,14 @@ class _Look:
 
 
 class Revocations:
-    """Hears of lost access and ends streams."""
+    """Reads revocations and ends streams."""
 
     def __init__(self, connections: Connections, database: Database, directory: ProjectDirectory) -> None:
         self._connections = connections
         self._database = database
         self._directory = directory
         self._looks: list[_Look] = []
-        # Looks that are due, by tenant, and who takes them.
+        # Looks that are due, by tenant, and the tasks that take them.
         self._due: dict[uuid.UUID, list[_Look]] = {}
         self._at_work: dict[uuid.UUID, asyncio.Task[None]] = {}
         self._asking = FairSemaphore(_ASKED_AT_ONCE, each=1, waiting=sys.maxsize, waiting_in_all=sys.maxsize)
@@ -82,7 +82,7 @@ class Revocations:
         }
 
     def hear(self, stream: str, _entry_id: bytes, fields: dict[bytes, bytes]) -> None:
-        """With the name of either stream, a reader of it for `shared.stream_tail.follow`."""
+        """With the name of either stream bound, a reader of it for `shared.stream_tail.follow`."""
         raw = fields.get(b"event", b"")
         try:
             rule = self._rules.get(orjson.loads(raw)["type"])
@@ -105,7 +105,7 @@ class Revocations:
         credential_id = event.session_id if isinstance(event, SessionRevoked) else event.api_key_id
 
         def concerns(connection: Connection) -> bool:
-            # A session goes with its user from tenant to tenant; a key belongs to one.
+            # A session follows its user from tenant to tenant; a key belongs to one.
             anywhere = isinstance(event, SessionRevoked) or connection.key.tenant_id == envelope.tenantid
             return connection.principal.credential_id == credential_id and anywhere
 
@@ -118,7 +118,7 @@ class Revocations:
             principal = connection.principal
             return principal.user_id == event.user_id and principal.tenant_role != event.role
 
-        # A stream opened with the very role the event tells of, such as a new tenant's first, goes on.
+        # A stream opened with the role that the event reports, such as a new tenant's first, goes on.
         self._end(envelope.tenantid, has_another_role)
 
     def _on_tenant_deleted(self, event: TenantDeleted, envelope: Envelope) -> None:
@@ -164,7 +164,7 @@ class Revocations:
     # --- looking again -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look again when it is time, until cancelled. What one tenant's streams cost delays no other's."""
+        """Look again when it is time, until cancelled. One tenant's streams do not delay another's."""
         try:
             while True:
                 await asyncio.sleep(_LOOK_SECONDS)
@@ -188,7 +188,7 @@ class Revocations:
     async def _look(self, tenant_id: uuid.UUID) -> None:
         try:
             while looks := self._due.pop(tenant_id, None):
-                # Equal ones, of many events at a time, are one.
+                # Equal looks, of many events at a time, count as one.
                 wanted = dict.fromkeys((look.concerns, look.ask) for look in looks)
                 connections = self._connections.of_tenant(tenant_id)
                 doubtful: set[Connection] = set()
@@ -229,7 +229,7 @@ class Revocations:
                 connection.end("access changed", at_once=True)
 
     async def _visible(self, principal: Principal, key: FeedKey) -> frozenset[uuid.UUID] | None:
-        # With a turn of its own: clients of a tenant that ask about unknown projects delay no revocation.
+        # With a turn of its own: a tenant's clients that ask about unknown projects delay no revocation.
         async with self._asking.turn(key.tenant_id):
             await access.ensure_known(self._database, principal, self._directory, key, asker=_ASKER)
             async with self._database.tenant(key.tenant_id) as session:

@@ -1,8 +1,8 @@
-"""Opening a stream and what is said on it, from the greeting to the goodbye.
+"""Opening a stream and what is sent on it, from the greeting to the goodbye.
 
 Guarantees: after Last-Event-ID every durable event of the feed in order, each once, or an explicit `reset`; then one
-`snapshot`; then live events. Between what is replayed and what is live there is neither a gap nor a duplicate: the
-connection joins the hub first and drops what it has got already.
+`snapshot`; then live events. Between replayed and live events there is neither a gap nor a duplicate: the connection
+joins the hub first and drops what it already has.
 No database session is held while a stream is open. Access is checked before the first byte and again by
 `services.notifier.streams.revocations`.
 """
@@ -32,7 +32,7 @@ from shared.tenancy import Database
 
 RETRY_MS = 2000
 _REPLAYS = 4
-# Small enough that encoding one holds nobody up.
+# Small enough that encoding one does not block the event loop for long.
 _REPLAYED_AT_ONCE = 100
 _EVENT_ID = re.compile(r"[0-9]{1,40}", re.ASCII)
 _log = get_logger(__name__)
@@ -40,7 +40,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """What streams are made with; one per process."""
+    """What streams need; one per process."""
 
     settings: NotifierSettings
     database: Database
@@ -48,12 +48,12 @@ class Streaming:
     connections: Connections
     hub: Hub
     snapshots: Snapshots
-    # Pages of what was missed are read and encoded by one client of a tenant after the other.
+    # Pages of missed events are read and encoded for one client of a tenant after the other.
     replays: FairSemaphore = field(default_factory=lambda: FairSemaphore(_REPLAYS, each=1))
 
 
 def parse_event_id(value: str | None) -> int | None:
-    """The sequence a Last-Event-ID names; None when the client has none.
+    """The sequence a Last-Event-ID names; None when the client sends none.
 
     Raises:
         InvalidEventId: not a number.
@@ -80,7 +80,7 @@ async def open_project(
         TooManyStreams, StreamsExhausted: see `Connections.admit`.
     """
     if project_id == tenant_id:
-        # That key means the tenant's own feed, which is no project.
+        # That key means the tenant's own feed, which is not a project.
         raise NotFound
     return await _open(streaming, principal, FeedKey(tenant_id, project_id), last_event_id)
 
@@ -145,7 +145,7 @@ async def _send_snapshot(snapshots: Snapshots, connection: Connection, write: Wr
 
 
 async def _greet(connection: Connection, head: Head, last_event_id: int | None, write: Write) -> None:
-    """Say at once that the stream is open, and where it goes on."""
+    """Tell the client at once that the stream is open, and where it goes on."""
     connection.cursor = head.last if last_event_id is None else last_event_id
     position = head.last if last_event_id is None else None
     greeting = frames.greeting(retry_ms=RETRY_MS, position=position)
@@ -156,7 +156,7 @@ async def _greet(connection: Connection, head: Head, last_event_id: int | None, 
 
 
 async def _catch_up(streaming: Streaming, connection: Connection, until: int, write: Write) -> None:
-    """Send what lies between the cursor and `until`, page by page, or a reset when it was trimmed meanwhile."""
+    """Send the events between the cursor and `until`, page by page, or a reset when they were trimmed meanwhile."""
     key = connection.key
     while connection.cursor < until and connection.ending is None:
         async with streaming.replays.turn(key.tenant_id), streaming.database.tenant(key.tenant_id) as session:

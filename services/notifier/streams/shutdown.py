@@ -1,7 +1,8 @@
 """Ending streams when the process is told to stop.
 
-A server waits for open responses before it ends the lifespan, and a stream never ends by itself: so the signal is heard
-here first, and handed on to the server's own handler. Does nothing where signals cannot be set (a thread, a test).
+A server waits for open responses before it ends the lifespan, and a stream never ends by itself: so the signal is
+handled here first, then passed on to the server's own handler. Does nothing where signals cannot be set (a thread, a
+test).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Running jobs as indexing knows them, for clients that have just connected.
 
-Guarantees: a snapshot was taken after it was asked for; clients of one project that ask at about the same time share
-one request; no client waits much longer than `seconds`; a tenant with many projects leaves others their places.
+Guarantees: a snapshot is taken after it is requested; clients of one project that ask at about the same time share
+one request; no client waits much longer than `seconds`; a tenant with many projects leaves places to others.
 Fails by: an incomplete snapshot. Progress then comes with the next ticks.
 """
 
@@ -66,7 +66,7 @@ class Snapshots:
         self._not_begun: dict[FeedKey, asyncio.Task[Snapshot]] = {}
 
     async def of(self, key: FeedKey) -> Snapshot:
-        """Running jobs of a project. Indexing knows no snapshot of a whole tenant: that one is always incomplete."""
+        """Running jobs of a project. Indexing has no snapshot of a whole tenant: that one is always incomplete."""
         if key.is_tenant_wide:
             return UNKNOWN
         task = self._not_begun.get(key)
@@ -80,7 +80,7 @@ class Snapshots:
 
     async def _ask(self, key: FeedKey) -> Snapshot:
         async with self._at_once.turn(key.tenant_id):
-            # From here on the answer may be older than the next question.
+            # From here on the response may be older than the next request.
             del self._not_begun[key]
             try:
                 async with asyncio.timeout(self._seconds):

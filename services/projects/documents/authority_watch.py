@@ -1,4 +1,4 @@
-"""Bytes that take long go on only while their caller may still send or read them."""
+"""A long transfer goes on only while its caller may still send or read the bytes."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,7 +10,7 @@ from shared.errors import Unavailable
 from shared.telemetry import get_logger
 
 EVERY_SECONDS: Final = 4.0
-# Without an answer for so long, nobody knows any more whether the caller may.
+# Without a reply for this long, the caller's permission counts as unknown.
 GRACE_SECONDS: Final = 30.0
 
 Check = Callable[[], Awaitable[None]]
@@ -20,7 +20,7 @@ _log = get_logger(__name__)
 async def while_allowed(
     chunks: AsyncIterator[bytes], check: Check, *, every: float = EVERY_SECONDS, grace: float = GRACE_SECONDS
 ) -> AsyncIterator[bytes]:
-    """`chunks`, with `check` asked again every few seconds.
+    """`chunks`, with `check` called again every few seconds.
 
     Raises:
         What `check` raises; `Unavailable` only once it has raised that for `grace` seconds.

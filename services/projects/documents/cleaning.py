@@ -1,7 +1,7 @@
-"""Background work on the blob store: removing what deleted documents leave behind, and judging left-over uploads.
+"""Background work on the blob store: removing the bytes of deleted documents, and settling left-over uploads.
 
 Guarantees: the bytes of a deleted document are removed once the deletion is committed, however often that fails at
-first or the process dies; of an upload that a crash cut off, what no document claims is removed.
+first or the process dies; what an upload cut off by a crash leaves is removed unless a document claims it.
 Fails by: trying again later, each blob with its own backoff; a failure never stops the loop.
 """
 
@@ -46,7 +46,7 @@ async def run(database: Database, blobs: BlobStore, *, every_seconds: float) -> 
 
 
 async def remove_deleted(database: Database, blobs: BlobStore) -> int:
-    """Remove the blobs of deleted documents that are due; how many were tried."""
+    """Remove the blobs of deleted documents that are due; returns how many were tried."""
     async with database.system() as session:
         now = datetime.now(UTC)
         due = await repository.due_blob_deletions(session, now=now, count=BATCH)
@@ -76,7 +76,7 @@ async def remove_one(blobs: BlobStore, deletion: BlobDeletion, *, now: datetime)
 
 
 async def settle_leftovers(database: Database, blobs: BlobStore, *, older_than: timedelta) -> int:
-    """Keep the sealed blobs that a document claims, remove the others; how many were looked at."""
+    """Keep the sealed blobs that a document claims, remove the others; returns how many were looked at."""
     leftovers = await blobs.leftovers(older_than)
     by_tenant: defaultdict[object, list[BlobKey]] = defaultdict(list)
     for key in leftovers:

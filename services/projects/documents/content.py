@@ -1,8 +1,8 @@
-"""Sending a document's bytes: whole, or one range of them (RFC 9110, section 14); or, where a condition on them does
-not hold (section 13), 412 or 304.
+"""Sending a document's bytes: whole, or one range of them (RFC 9110, section 14); or 412 or 304 when a condition on
+them does not hold (section 13).
 
-What somebody uploaded never runs in a reader's browser on our origin: it is an attachment, its type is not guessed, and
-a type that browsers run is not named. Several ranges in one request are answered with the whole, as the RFC allows.
+Uploaded content never runs in a reader's browser on our origin: it is an attachment, its type is not guessed, and a
+type that browsers run is not named. A request for several ranges gets the whole document, as the RFC allows.
 """
 
 import re
@@ -61,7 +61,7 @@ class ContentResponse(StreamingResponse):
     def __init__(
         self, blob: OpenBlob, extent: _Extent, status: int, headers: Mapping[str, str], content_type: str
     ) -> None:
-        # As a header: for a media type Starlette would add a charset that nobody knows.
+        # As a header: to a media type Starlette would add a charset, which is unknown.
         length = str(extent.end - extent.start)
         complete = {**headers, "Content-Type": content_type, "Content-Length": length}
         super().__init__(blob.chunks(extent.start, extent.end), status, complete)
@@ -77,7 +77,7 @@ class ContentResponse(StreamingResponse):
 
 
 async def content_response(request: Request, document: Document, blob: OpenBlob) -> Response:
-    """The answer to a request for the bytes of `document`; takes over `blob`."""
+    """The response to a request for the bytes of `document`; takes ownership of `blob`."""
     tag = f'"{document.sha256}"'
     headers = {
         "ETag": tag,
@@ -88,7 +88,7 @@ async def content_response(request: Request, document: Document, blob: OpenBlob)
         "Content-Security-Policy": "sandbox",
         "X-Content-Type-Options": "nosniff",
     }
-    # A header tells of whole seconds.
+    # Headers carry whole seconds.
     modified = document.created_at.replace(microsecond=0)
     try:
         if not _is_wanted(request.headers, tag, modified):
@@ -107,7 +107,7 @@ async def content_response(request: Request, document: Document, blob: OpenBlob)
 
 
 def _is_wanted(headers: Headers, tag: str, modified: datetime) -> bool:
-    """Conditions in the order of RFC 9110, section 13.2.2: dates count only where there is no tag.
+    """Evaluates conditions in the order of RFC 9110, section 13.2.2: dates count only where there is no tag.
 
     Raises:
         PreconditionFailed: the client wants other content than this.
@@ -124,7 +124,7 @@ def _is_wanted(headers: Headers, tag: str, modified: datetime) -> bool:
 
 
 def _requested(headers: Headers, tag: str, modified: datetime, size: int) -> _Extent | None:
-    """The single range asked for; None for the whole, also when the header is malformed or about older content.
+    """The single range requested; None for the whole, also when the header is malformed or about older content.
 
     Raises:
         RangeNotSatisfiable: none of the bytes exist.
@@ -148,7 +148,7 @@ def _requested(headers: Headers, tag: str, modified: datetime, size: int) -> _Ex
 
 
 def _date(header: str | None) -> datetime | None:
-    """A date as headers write it; None for anything else, which is then no condition."""
+    """An HTTP date; None for anything else, which is then ignored as a condition."""
     try:
         moment = parsedate_to_datetime(header or "")
     except (ValueError, OverflowError):

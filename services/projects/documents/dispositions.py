@@ -1,6 +1,6 @@
-"""`Content-Disposition` (RFC 6266, RFC 7578): the file names that clients send in forms, and the one we answer with.
+"""`Content-Disposition` (RFC 6266, RFC 7578): the file names that clients send in forms, and the one we send back.
 
-There is no one way in which clients write a name that is not plain ASCII, so each of theirs is read:
+Clients write a name that is not plain ASCII in different ways, so each of these is read:
 
     browsers, httpx, Node    filename="größe %22x%22.txt"         UTF-8; only `"`, CR and LF are percent-encoded
     curl, Go, urllib3        filename="größe \\"x\\".txt"           UTF-8; backslash before `"` and backslash
@@ -30,7 +30,7 @@ _UNSAFE_IN_PLAIN: Final = re.compile(r'[^\x20-\x7e]|["\\%;]')
 
 
 def parse(header: bytes) -> tuple[bytes, dict[bytes, bytes]]:
-    """The disposition in lower case and its parameters as they are, unquoted; of two of one name the first counts."""
+    """The disposition in lower case and its parameters, unquoted; the first of two with the same name counts."""
     disposition, _, _ = header.partition(b";")
     parameters: dict[bytes, bytes] = {}
     for name, value in _PARAMETER.findall(header[len(disposition) :]):
@@ -60,15 +60,15 @@ def file_name(parameters: dict[bytes, bytes], *, percent_encoded: bool) -> str:
 
 
 def attachment(name: str) -> str:
-    """The header that makes a download of an answer: `name` for every client there is, and for old ones (RFC 6266,
-    appendix D) what of it is plain ASCII."""
+    """The header that makes a response a download: `name` for current clients, and its plain ASCII part for old ones
+    (RFC 6266, appendix D)."""
     without_marks = "".join(part for part in unicodedata.normalize("NFKD", name) if not unicodedata.combining(part))
     plain = _UNSAFE_IN_PLAIN.sub("_", without_marks)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _text(raw: bytes) -> str:
-    """UTF-8 where it is that; else Latin-1 as everybody means it, which is Windows-1252 (WHATWG, Encoding)."""
+    """UTF-8 if valid; else Latin-1 as used in practice, which is Windows-1252 (WHATWG, Encoding)."""
     for charset in ("utf-8", "cp1252"):
         try:
             return raw.decode(charset)
@@ -78,7 +78,7 @@ def _text(raw: bytes) -> str:
 
 
 def _extended(raw: bytes) -> str | None:
-    """`charset'language'percent-encoded` (RFC 8187); None when it is not that."""
+    """Decodes `charset'language'percent-encoded` (RFC 8187); None for any other form."""
     found = _EXTENDED.fullmatch(raw.decode("latin-1"))
     if found is None:
         return None
@@ -89,7 +89,7 @@ def _extended(raw: bytes) -> str | None:
 
 
 def _from_encoded_words(text: str) -> str:
-    """RFC 2047; as it is when it cannot be read."""
+    """Decodes RFC 2047 encoded words; unchanged when they cannot be read."""
     try:
         parts = [
             part if isinstance(part, str) else part.decode(charset or "ascii") for part, charset in decode_header(text)
@@ -100,7 +100,7 @@ def _from_encoded_words(text: str) -> str:
 
 
 def _has_encoded_letters(text: str) -> bool:
-    """Nobody calls a file `%C3%B6`; `a%20b` may well be how a file is called."""
+    """No real file is named `%C3%B6`; `a%20b` may well be a file's name."""
     decoded = _from_percents(text)
     return decoded is not None and not decoded.isascii()
 

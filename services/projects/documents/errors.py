@@ -1,4 +1,4 @@
-"""What documents refuse."""
+"""Errors of documents."""
 
 from shared.errors import Conflict, InvalidRequest, TooLarge, UnsupportedMediaType
 
@@ -37,7 +37,7 @@ class EncodedPart(UnsupportedMediaType):
 
 
 class UploadAborted(InvalidRequest):
-    """Nobody is left to read it; it ends the request without a row, a blob or a crash in the log."""
+    """The client is gone and never sees it; it ends the request without a row, a blob or a crash in the log."""
 
     code = "upload_aborted"
     detail = "The upload ended before its content was complete."

@@ -1,4 +1,4 @@
-"""What indexing tells of its jobs, in as the document's status and out as the document's own events."""
+"""Turns indexing's job events into the document's status and the document's own events."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 

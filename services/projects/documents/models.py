@@ -21,8 +21,8 @@ class Document(TenantOwned, Timestamped, Base):
     """A document and what is known of its live version.
 
     `revision` counts every change and is the sequence of the document's events. `job_id` and `job_sequence` are the
-    newest that indexing has told: older news is dropped. A deleted document stays as a tombstone without name and
-    metadata.
+    newest that indexing has reported: older events are dropped. A deleted document stays as a tombstone without name
+    and metadata.
     """
 
     __tablename__ = "documents"
@@ -68,7 +68,7 @@ class Document(TenantOwned, Timestamped, Base):
 
 
 class BlobDeletion(TenantOwned, Base):
-    """A blob to be removed, written with the deletion of its document; gone when the blob is gone from the disk."""
+    """A blob to be removed, written with the deletion of its document; deleted once the blob is gone from the disk."""
 
     __tablename__ = "blob_deletions"
     __table_args__ = (

@@ -10,11 +10,11 @@ MAX_SENT_NAME = 1024
 """As sent: with folders, and in a normal form that takes more characters."""
 UNKNOWN_TYPE = "application/octet-stream"
 
-# Control characters, surrogates, line and paragraph separators, and what turns the direction of text around.
+# Control characters, surrogates, line and paragraph separators, and characters that reverse the direction of text.
 _UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 _SEPARATOR = re.compile(r"[/\\]")
 _CONTENT_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,127}")
-# What HTTP clients declare when nobody has told them anything.
+# What HTTP clients declare by default.
 _MEANINGLESS = frozenset({"application/x-www-form-urlencoded", "binary/octet-stream", "application/unknown"})
 
 
@@ -22,9 +22,9 @@ def clean_name(raw: str, *, cut: bool = True) -> str:
     """The last part of `raw` without control characters, in NFC, at most 255 characters long (an ending is kept).
 
     Raises:
-        InvalidName: nothing is left, or it is too long and not to be cut.
+        InvalidName: nothing is left, or it is too long and cannot be cut.
     """
-    # Normalised last: what is taken out may have kept two characters apart.
+    # Normalised last: a removed character may have separated two that combine.
     name = unicodedata.normalize("NFC", _UNWANTED.sub("", raw))
     name = _SEPARATOR.split(name.rstrip("/\\ "))[-1].strip()
     if len(name) > MAX_NAME:
@@ -39,7 +39,7 @@ def clean_name(raw: str, *, cut: bool = True) -> str:
 
 
 def wanted_name(raw: str) -> str | None:
-    """The name that a document has which was uploaded as `raw`; None when no document can be called so."""
+    """The name of a document that was uploaded as `raw`; None when no document can have that name."""
     try:
         return clean_name(raw)
     except InvalidName:

@@ -49,7 +49,7 @@ async def first_with_content(
     """The oldest document of a project with this content.
 
     Args:
-        alone: until the transaction ends nobody else who asks so gets an answer for the same content.
+        alone: lock the content: other callers with `alone` wait until this transaction ends.
     """
     if alone:
         content = f"{tenant_of(session)}/{project_id}/{sha256}"
@@ -73,7 +73,7 @@ async def still_there(session: AsyncSession, document_ids: Sequence[uuid.UUID]) 
 
 
 async def due_blob_deletions(session: AsyncSession, *, now: datetime, count: int) -> Sequence[BlobDeletion]:
-    """Blobs to remove now, of all tenants, held by this transaction. System access only."""
+    """Blobs to remove now, of all tenants, locked by this transaction. System access only."""
     statement = (
         select(BlobDeletion)
         .where(BlobDeletion.next_attempt_at <= now)

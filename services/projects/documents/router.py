@@ -45,7 +45,7 @@ _FORM = {
 _UPLOAD_BODY: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}, "*/*": _BINARY}}
 }
-# Of the document's own type where no browser runs it.
+# The document's own type unless browsers run it.
 _ANY_TYPE = {"application/octet-stream": _BINARY, "*/*": _BINARY}
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": _ANY_TYPE, "description": "The bytes."},
@@ -59,7 +59,7 @@ async def _upload_request(
     metadata: Annotated[str | None, Query(max_length=65536)] = None,
     duplicates: Annotated[DuplicatesPolicy, Query()] = "link",
 ) -> UploadRequest:
-    """What the client declares about an upload; of the body nothing is read yet."""
+    """What the client declares about an upload; the body is not read yet."""
     length = request.headers.get("content-length", "")
     return UploadRequest(
         content_type=request.headers.get("content-type"),

@@ -1,4 +1,4 @@
-"""Documents: behaviour. This service owns a document's status; indexing tells it what became of its jobs.
+"""Documents: behaviour. This service owns a document's status; indexing reports the outcome of its jobs.
 
 Every change bumps the document's `revision` under a lock on its row; it is the sequence of the document's events.
 """
@@ -36,7 +36,7 @@ from shared.failpoints import failpoint
 from shared.pagination import cut_page, decode_cursor
 from shared.transactions import TenantTransactions
 
-# Up to this size asking before the bytes costs more than the bytes.
+# Up to this size checking permission before the bytes costs more than the bytes.
 SMALL_BYTES = 64 * 1024
 
 AFTER_SEAL = failpoint("upload.after_seal", "bytes durable, no row")
@@ -56,12 +56,12 @@ async def upload(
 ) -> Document:
     """Store a document. No transaction is open while its bytes arrive; they are durable before its row is written.
 
-    Permission is asked for after the last byte, and for all but small documents before the first one too. After the
-    last byte means of identity, always: a body may end long after its token was verified, here or on its way.
+    Permission is checked after the last byte, and for all but small documents before the first one too. The check after
+    the last byte always asks identity: a body may end long after its token was verified, here or on its way.
 
     Raises:
-        Unauthenticated, NotFound, Forbidden: the caller may not, or may no longer.
-        Unavailable: identity cannot say whether it still may; nothing is stored.
+        Unauthenticated, NotFound, Forbidden: the caller is not allowed to, or no longer.
+        Unavailable: identity cannot tell whether the caller still is; nothing is stored.
         QuotaExceeded: the tenant has no room for it.
         DuplicateDocument: the project has the content and the policy is `reject`.
         DocumentTooLarge, EmptyDocument, StorageFull, ...: as `upload.receive` and the blob store say.
@@ -69,7 +69,7 @@ async def upload(
     if request.content_length is None or request.content_length > SMALL_BYTES:
         async with transactions.begin() as session:
             await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
-            # What is in a form, or comes in pieces, is at least a byte: no document is empty.
+            # The size of a form or a chunked body is unknown, but at least a byte: no document is empty.
             known = 0 if request.is_form else request.content_length or 0
             await tenants.expect_room(session, quotas, size=max(1, known))
 
@@ -153,7 +153,7 @@ async def page(
     limit: int,
     cursor: str | None,
 ) -> tuple[list[Document], str | None]:
-    """Documents of a project, newest first; `name` is read as that of an upload is."""
+    """Documents of a project, newest first; `name` is normalised like that of an upload."""
     await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)
     wanted = None if name is None else wanted_name(name)
     if name is not None and wanted is None:
@@ -199,7 +199,7 @@ async def delete(
     document_id: uuid.UUID,
     if_match: str | None,
 ) -> None:
-    """Leave a tombstone, and remember that the bytes have to go."""
+    """Leave a tombstone, and record that the bytes must be removed."""
     document = await _locked(session, principal, project_id, document_id)
     check_match(if_match, document.revision)
     document.deleted_at = datetime.now(UTC)
@@ -214,7 +214,7 @@ async def delete(
 async def cancel(
     session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, document_id: uuid.UUID
 ) -> Document:
-    """Ask indexing to stop; the status follows its answer.
+    """Ask indexing to stop; the status follows its event.
 
     Raises:
         NotCancellable: there is nothing to stop.
@@ -254,8 +254,8 @@ async def content(
     project_id: uuid.UUID,
     document_id: uuid.UUID,
 ) -> tuple[Document, OpenBlob]:
-    """A document and its bytes, for a client. No transaction is open while they are sent; when they take long they end
-    soon after the document or the right to read it has gone."""
+    """A document and its bytes, for a client. No transaction is open while they are sent; a long transfer ends soon
+    after the document is deleted or the right to read it is revoked."""
 
     async def check() -> None:
         now = await authority.now(principal)
@@ -272,7 +272,7 @@ async def content(
 async def version_content(
     transactions: TenantTransactions, blobs: BlobStore, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int
 ) -> tuple[Document, OpenBlob]:
-    """The bytes of one version, for a neighbouring service. A deleted project's documents are still indexed: it may be
+    """The bytes of one version, for another service. Documents of a deleted project are still indexed, since it may be
     restored."""
     async with transactions.begin() as session:
         document = await _found(session, project_id, document_id)
@@ -291,7 +291,7 @@ async def _found(session: AsyncSession, project_id: uuid.UUID, document_id: uuid
 async def _locked(
     session: AsyncSession, principal: Principal, project_id: uuid.UUID, document_id: uuid.UUID
 ) -> Document:
-    """The document, to be changed by this transaction alone."""
+    """The document, locked by this transaction."""
     await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
     document = await repository.by_id(session, project_id=project_id, document_id=document_id, lock=True)
     if document is None:
@@ -300,7 +300,7 @@ async def _locked(
 
 
 def _identity(document: Document, principal: Principal) -> dict[str, Any]:
-    """What every event of a document says."""
+    """The fields that every event of a document has."""
     return {
         "project_id": document.project_id,
         "document_id": document.id,

@@ -1,7 +1,7 @@
-"""A document's status as its newest job has it.
+"""A document's status, from the events of its newest job.
 
 Job events come late, twice or in any order. Jobs are ordered by their time-ordered ids, events of one job by its
-revision: only what is newer than the last news counts, and nothing brings a deleted document or an older version back.
+revision: only events newer than the last one count, and none brings a deleted document or an older version back.
 """
 
 from datetime import datetime
@@ -27,7 +27,7 @@ _log = get_logger(__name__)
 
 
 async def follow_job(session: AsyncSession, event: JobNews, *, sequence: int, time: datetime) -> None:
-    """Take over what a job event says, and tell it as the document's own event.
+    """Apply a job event to the document, and publish it as the document's own event.
 
     Args:
         sequence: the job's revision.

@@ -1,8 +1,8 @@
 """Receiving one document: a raw body, or the `file` of a multipart form, streamed into a blob in one pass.
 
 Memory is constant: bytes go from the socket to `IncomingBlob.write` and nowhere else; the fields of a form are bounded.
-Limits hold while bytes arrive, of what was sent and of what it is decompressed to. A form is refused at the first thing
-wrong with it, not at its end; parts that we do not know are read and forgotten.
+Limits apply while bytes arrive, to what is sent and to what it decompresses to. A form is refused at its first error,
+not at its end; unknown parts are read and dropped.
 """
 
 from collections.abc import AsyncIterator
@@ -29,14 +29,14 @@ from shared.errors import TooLarge
 
 MAX_FIELD_BYTES = 64 * 1024
 MAX_PARTS = 64
-# What a form may hold besides the file: boundaries, part headers, fields, unknown parts, what comes after the last.
+# What a form may hold besides the file: boundaries, part headers, fields, unknown parts, what follows the last part.
 FORM_OVERHEAD_BYTES = 1024 * 1024
 
 DuplicatesPolicy = Literal["reject", "link"]
 
 _FIELDS = frozenset({b"file", b"name", b"metadata", b"duplicates"})
 _UNKNOWN = ""
-# What RFC 7578, section 4.7, tells nobody to use any more; `binary`, `8bit` and `7bit` change nothing.
+# Encodings that RFC 7578, section 4.7, deprecates; `binary`, `8bit` and `7bit` change nothing.
 _RECODED = frozenset({b"base64", b"quoted-printable"})
 
 
@@ -59,14 +59,14 @@ class UploadRequest:
 
 
 async def receive(request: UploadRequest, blob: IncomingBlob, *, limit: int) -> None:
-    """Write the document's bytes to `blob`; complete `request` with what a form says of name, type and fields.
+    """Write the document's bytes to `blob`; complete `request` with the name, type and fields of a form.
 
     Args:
         limit: the most bytes a document may have.
 
     Raises:
         DocumentTooLarge: more than `limit`, declared, received or decompressed.
-        UnsupportedContentCoding, MalformedContentCoding, ExpandsTooFar: compressed, and not as we take it.
+        UnsupportedContentCoding, MalformedContentCoding, ExpandsTooFar: compressed in a way that is not accepted.
         EmptyDocument, InvalidName, InvalidUpload, InvalidMetadata, MalformedUpload: not acceptable.
     """
     if request.name is not None:
@@ -114,7 +114,7 @@ class _Form:
 
     def __init__(self, request: UploadRequest) -> None:
         self._request = request
-        # The only client that encodes all of a name, `%20` for a space too, says who it is.
+        # The only client that percent-encodes a whole name, spaces as `%20` too, identifies itself.
         self._percent_encoded = "aiohttp/" in request.user_agent
         _, options = parse_options_header(request.content_type)
         boundary = options.get(b"boundary", b"")

@@ -1,4 +1,4 @@
-"""What projects refuse."""
+"""Errors of projects."""
 
 from shared.errors import Conflict, Forbidden, InvalidRequest
 

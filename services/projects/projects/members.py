@@ -1,11 +1,11 @@
 """Members of a project and their roles.
 
-identity says who belongs to the tenant; it is asked before each change, with no transaction open, so what is decided
-here is right with Redis away too. A role counts in the membership of the tenant it was granted in: who leaves the
-tenant loses it at once, and does not get it back by returning. Rows of those who left are removed soon after
-(`services.projects.tenants.departures`); until then they count for nothing.
+identity decides who belongs to the tenant; it is asked before each change, with no transaction open, so decisions made
+here are right without Redis too. A role counts in the membership of the tenant it was granted in: a user who leaves the
+tenant loses it at once, and does not get it back by returning. Rows of users who left are removed soon after
+(`services.projects.tenants.erasure`); until then they have no effect.
 
-A project keeps an owner who belongs to the tenant: the last one can be neither removed nor made less. When that one
+A project keeps an owner who belongs to the tenant: the last one can be neither removed nor demoted. When that owner
 leaves the tenant the project has no owner of its own, and the tenant's owners and admins act in it as they always may.
 """
 
@@ -62,7 +62,7 @@ async def put(
     Raises:
         NotATenantMember: the user does not belong to the tenant.
         GrantTooWide: the role allows more than the caller may do, or the caller's key is tied to the project.
-        LastOwner: the only owner would be one no more.
+        LastOwner: the only owner would lose that role.
     """
     numbers = await _numbers(transactions, principal, authority, project_id, user_id)
     if user_id not in numbers:
@@ -111,7 +111,7 @@ async def remove(
 
 
 def _check_grant(principal: Principal, project_id: uuid.UUID, own: ProjectRole, role: ProjectRole) -> None:
-    """Nobody passes on more than it has; a key that is tied to a project passes nothing on."""
+    """A caller cannot grant more than it has; a key that is tied to a project cannot grant anything."""
     if principal.project_id is not None or not PROJECT_ROLE_SCOPES[role] <= principal.scopes_in_project(
         project_id, own
     ):
@@ -126,7 +126,7 @@ def announce(
     *,
     actor_id: uuid.UUID | None,
 ) -> None:
-    """Tell of a member's new role, or of none; the project's row is locked."""
+    """Publish a member's new role, or its removal; the project's row is locked."""
     project.revision += 1
     event = ProjectMemberChanged(
         project_id=project.id,
@@ -145,7 +145,7 @@ async def _numbers(
     project_id: uuid.UUID,
     user_id: uuid.UUID,
 ) -> Numbers:
-    """Who of the user and the project's owners belongs to the tenant. Only who may change members gets to ask."""
+    """Which of the user and the project's owners belong to the tenant. Only callers who may change members may ask."""
     async with transactions.begin() as session:
         await authorize(session, principal, project_id=project_id, scope=Scope.MEMBERS_ADMIN)
         owners = await repository.owners(session, project_id=project_id, count=MOST_ASKED - 1)
@@ -153,8 +153,8 @@ async def _numbers(
 
 
 async def _keep_an_owner(session: AsyncSession, member: ProjectMember, numbers: Numbers) -> None:
-    """Raises LastOwner: no other owner belongs to the tenant. One who became owner since identity was asked does not
-    help: the change is then as if it had come before."""
+    """Raises LastOwner: no other owner belongs to the tenant. An owner added since identity was asked does not count:
+    the change is treated as if it had come first."""
     if member.role != "owner" or not _counts(member, numbers):
         return
     owners = await repository.owners(session, project_id=member.project_id, count=MOST_ASKED)

@@ -14,7 +14,7 @@ from shared.tenancy import TenantOwned
 
 
 class Project(TenantOwned, Timestamped, Base):
-    """A project; `deleted_at` hides it until it is restored. `revision` counts every change, of members too."""
+    """A project; `deleted_at` hides it until it is restored. `revision` counts every change, including members."""
 
     __tablename__ = "projects"
     __table_args__ = (

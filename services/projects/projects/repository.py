@@ -16,7 +16,7 @@ Position = tuple[datetime, uuid.UUID]
 
 
 class Holder(NamedTuple):
-    """Whose roles are meant: those a user holds in one of its memberships of the tenant."""
+    """Selects roles: those a user holds in one of its memberships of the tenant."""
 
     user_id: uuid.UUID | None
     membership_number: int
@@ -27,7 +27,8 @@ async def by_id(
 ) -> tuple[Project, ProjectRole | None] | None:
     """A project, deleted or not, and the holder's role in it."""
     if lock:
-        # Not against foreign keys: uploads into the project go on. By itself: the role has to be read after the wait.
+        # Does not block foreign keys: uploads into the project go on. A statement of its own: the role has to be read
+        # after the wait.
         await session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
     statement = _with_role(holder, only_members=False).where(Project.id == project_id)
     row = (await session.execute(statement)).one_or_none()
@@ -37,7 +38,7 @@ async def by_id(
 async def with_count(
     session: AsyncSession, *, project_id: uuid.UUID, holder: Holder
 ) -> tuple[Project, ProjectRole | None, int] | None:
-    """As `by_id`, with the number of documents that can be seen."""
+    """As `by_id`, with the number of visible documents."""
     statement = _with_role(holder, only_members=False).add_columns(_document_count()).where(Project.id == project_id)
     row = (await session.execute(statement)).one_or_none()
     return None if row is None else (row[0], row[1], row[2])
@@ -72,7 +73,7 @@ async def page(
 
 
 async def document_count(session: AsyncSession, *, project_id: uuid.UUID) -> int:
-    """Documents of a project that can be seen."""
+    """Number of visible documents of a project."""
     count = await session.scalar(
         select(func.count(Document.id)).where(Document.project_id == project_id, Document.deleted_at.is_(None))
     )

@@ -1,7 +1,7 @@
 """Projects and their members: behaviour.
 
-Every change, of members too, bumps the project's `revision` under a lock on its row; it is the sequence of its events,
-so that projections of access can order them.
+Every change, including members, bumps the project's `revision` under a lock on its row; it is the sequence of its
+events, so that projections of access can order them.
 """
 
 import uuid
@@ -57,7 +57,7 @@ async def authorize(
         deleted: let deleted projects be found too.
 
     Raises:
-        NotFound: no such project, or none of the caller's.
+        NotFound: no such project, or the caller has no role in it.
         Forbidden: the caller's role or credential does not give `scope` there.
     """
     found = await repository.by_id(session, project_id=project_id, holder=_holder(principal), lock=lock)
@@ -80,7 +80,7 @@ async def create(
     """A new project.
 
     Raises:
-        Forbidden: all but owners and admins of the tenant: a project's roles come after the project.
+        Forbidden: the caller is no owner or admin of the tenant: a project's own roles exist only after it.
         QuotaExceeded: the tenant has as many as it may.
     """
     principal.require(Scope.PROJECTS_WRITE)
@@ -187,10 +187,10 @@ async def restore(session: AsyncSession, principal: Principal, quotas: Quotas, *
 async def access(
     session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID | None, membership_number: int
 ) -> tuple[Project, Sequence[ProjectMember]]:
-    """A project, deleted or not, and all its members, for a neighbouring service.
+    """A project, deleted or not, and all its members, for another service.
 
     Raises:
-        NotFound: there is no such project, or the user has no role in it: refused in the same time.
+        NotFound: there is no such project, or the user has no role in it; both take the same time.
     """
     found = await repository.by_id(session, project_id=project_id, holder=Holder(user_id, membership_number))
     if found is None or (user_id is not None and found[1] is None):
@@ -207,5 +207,5 @@ async def _view(session: AsyncSession, project: Project, role: ProjectRole) -> P
 
 
 def _shown(role: ProjectRole | None) -> ProjectRole:
-    """Who may see a project without a role in it runs the tenant, and may do there what its owners may."""
+    """A caller who sees a project without a role in it is an owner or admin of the tenant, and acts as its owner."""
     return role or "owner"

@@ -1,9 +1,9 @@
-"""Background work after the end of a tenant or a membership: its rows and blobs go, its roles are taken back.
+"""Background work after the end of a tenant or a membership: removes its rows and blobs, or its roles.
 
-Guarantees: everything goes, however often the process dies; each transaction changes a bounded number of rows, so none
-runs into the limit on statements. Work is claimed for a minute; what is left then is anybody's again.
-What this never has to care about is anything new: the tombstone in `tenant_usage` keeps it from being made.
-Fails by: trying again.
+Guarantees: everything is removed, however often the process dies; each transaction changes a bounded number of rows, so
+none runs into the statement timeout. Work is claimed for a minute; any process can claim what is left then.
+Nothing new appears meanwhile: the tombstone in `tenant_usage` prevents it.
+Fails by: retrying.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ async def run(database: Database, blobs: BlobStore, *, every_seconds: float) -> 
 
 
 async def erase_one(database: Database, blobs: BlobStore) -> bool:
-    """Erase the next deleted tenant; whether there was one."""
+    """Erase the next deleted tenant; returns whether there was one."""
     async with database.system() as session:
         tenant_id = await repository.claim_erasure(session)
     if tenant_id is None:
@@ -61,7 +61,7 @@ async def _erase_rows(database: Database, tenant_id: uuid.UUID) -> int:
 
 
 async def take_back_roles(database: Database) -> bool:
-    """Remove the roles of the next user who left; whether there was one."""
+    """Remove the roles of the next user who left; returns whether there was one."""
     async with database.system() as session:
         departure = await repository.claim_departure(session)
     if departure is None:

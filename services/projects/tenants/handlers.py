@@ -1,4 +1,4 @@
-"""What identity tells of tenants and their members."""
+"""Handlers of identity's events about tenants and their members."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Tables of what a tenant uses, and of what is owed to those who left."""
+"""Tables of a tenant's usage, and of clean-up due for deleted tenants and users who left."""
 
 import uuid
 from datetime import datetime
@@ -11,8 +11,8 @@ from shared.tenancy import TenantOwned
 
 
 class TenantUsage(TenantOwned, Base):
-    """What counts against a tenant's quotas, kept with every change. Whoever adds something changes this row in the
-    same transaction, so it is also the tombstone: once `deleted_at` is set, nothing of the tenant is made any more."""
+    """What counts against a tenant's quotas, updated with every change. Every addition changes this row in the same
+    transaction, so it is also the tombstone: once `deleted_at` is set, nothing can be added to the tenant."""
 
     __tablename__ = "tenant_usage"
     __table_args__ = (PrimaryKeyConstraint("tenant_id"),)

@@ -1,4 +1,4 @@
-"""SQL of what a tenant uses, and of erasures and departures."""
+"""SQL of a tenant's usage, erasures and departures."""
 
 import uuid
 from datetime import timedelta
@@ -12,12 +12,12 @@ from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
 
-# Who claims work and dies has lost it after so long.
+# The claim of a process that dies expires after this long.
 CLAIM: Final = timedelta(seconds=60)
 
 
 async def add(session: AsyncSession, *, projects: int, documents: int, size: int) -> TenantUsage | None:
-    """Count on or back, and hold the row until the transaction ends; None without a row, or for a deleted tenant."""
+    """Add to the counters and lock the row until the transaction ends; None without a row, or for a deleted tenant."""
     return await session.scalar(
         update(TenantUsage)
         .where(TenantUsage.deleted_at.is_(None))
@@ -32,7 +32,7 @@ async def add(session: AsyncSession, *, projects: int, documents: int, size: int
 
 
 async def begin(session: AsyncSession) -> TenantUsage | None:
-    """Count what is there, this transaction's own included; None when somebody else has done so."""
+    """Count existing rows, this transaction's included; None when another transaction has done so."""
     projects = await session.scalar(select(func.count(Project.id)).where(Project.deleted_at.is_(None)))
     documents = select(func.count(Document.id), func.coalesce(func.sum(Document.size), 0))
     count, size = (await session.execute(documents.where(Document.deleted_at.is_(None)))).one()
@@ -49,7 +49,7 @@ async def used(session: AsyncSession) -> TenantUsage | None:
 
 
 async def tombstone(session: AsyncSession) -> None:
-    """Set the tombstone, once whatever is being made is committed, and note what is owed."""
+    """Set the tombstone, once additions under way have committed, and schedule the erasure."""
     gone: dict[str, Any] = {"projects": 0, "documents": 0, "bytes": 0, "deleted_at": func.now()}
     statement = insert(TenantUsage).values(**gone)
     await session.execute(
@@ -75,7 +75,7 @@ async def note_departure(session: AsyncSession, *, user_id: uuid.UUID, membershi
 
 
 async def claim_erasure(session: AsyncSession) -> uuid.UUID | None:
-    """The next deleted tenant to work on, for a while nobody else's. System access only."""
+    """Claim, for a limited time, the next deleted tenant to work on. System access only."""
     due = select(TenantErasure.tenant_id).where(TenantErasure.due_at <= func.now()).order_by(TenantErasure.due_at)
     tenant_id: uuid.UUID | None = await session.scalar(
         update(TenantErasure)
@@ -88,7 +88,7 @@ async def claim_erasure(session: AsyncSession) -> uuid.UUID | None:
 
 
 async def claim_departure(session: AsyncSession) -> Departure | None:
-    """The next user whose roles are to be removed, for a while nobody else's. System access only."""
+    """Claim, for a limited time, the next user whose roles are to be removed. System access only."""
     row = await session.scalar(
         select(Departure)
         .where(Departure.due_at <= func.now())
@@ -132,7 +132,7 @@ async def end_erasure(session: AsyncSession) -> None:
 
 
 async def erase_some(session: AsyncSession, *, count: int) -> int:
-    """Remove at most `count` rows of the tenant; how many it were. What is referred to goes last."""
+    """Remove at most `count` rows of the tenant; returns how many. Referenced rows go last."""
     linked = select(Document.id).where(Document.duplicate_of.is_not(None)).limit(count)
     unlinked = await session.scalars(
         update(Document)

@@ -1,8 +1,8 @@
-"""What a tenant may use, and the end of tenants and memberships.
+"""A tenant's quotas, and the end of tenants and memberships.
 
-Counters are kept in the transaction of each change, under a lock on the tenant's row, so that two requests at the edge
-of a quota cannot both pass. That row is locked after every other one. Content of deleted projects still counts: its
-bytes are kept until the project is restored; the project itself does not, and needs room to be restored.
+Counters are updated in the transaction of each change, under a lock on the tenant's row, so that two requests at the
+edge of a quota cannot both pass. That row is locked after every other one. Content of deleted projects still counts:
+its bytes are kept until the project is restored; the project itself does not, and needs room to be restored.
 """
 
 from dataclasses import dataclass
@@ -29,12 +29,12 @@ async def take(session: AsyncSession, quotas: Quotas, *, projects: int = 0, docu
 
     Raises:
         QuotaExceeded: there is no room for it.
-        NotFound: the tenant is deleted, and nothing of it may be made any more.
+        NotFound: the tenant is deleted, and nothing can be added to it.
     """
     taken = {"projects": projects, "documents": documents, "size": size}
     usage = await repository.add(session, **taken)
     if usage is None:
-        # The first change of this tenant counts what was there before; else somebody was faster, or the tenant is gone.
+        # The tenant's first change counts existing rows; else another request was faster, or the tenant is deleted.
         usage = await repository.begin(session) or await repository.add(session, **taken)
     if usage is None:
         raise NotFound
@@ -48,7 +48,7 @@ async def give_back(session: AsyncSession, *, projects: int = 0, documents: int 
 
 
 async def expect_room(session: AsyncSession, quotas: Quotas, *, size: int) -> None:
-    """Refuse before its bytes arrive a document that has no room now; `take` decides in the end.
+    """Refuse a document that has no room now before its bytes arrive; `take` decides in the end.
 
     Raises:
         QuotaExceeded, NotFound: as `take`.
@@ -63,14 +63,14 @@ async def expect_room(session: AsyncSession, quotas: Quotas, *, size: int) -> No
 
 
 async def forget_tenant(session: AsyncSession, event: TenantDeleted, envelope: Envelope) -> None:
-    """Nothing of the tenant is made from now on; what there is goes in batches (`erasure`)."""
+    """Nothing can be added to the tenant from now on; what exists is removed in batches (`erasure`)."""
     if event.tenant_id != envelope.tenantid:
         raise ValueError("the event names another tenant than its envelope")
     await repository.tombstone(session)
 
 
 async def note_departure(session: AsyncSession, event: MembershipChanged, envelope: Envelope) -> None:
-    """Roles of a user who left the tenant count no more already; their rows go soon (`departures`)."""
+    """Roles of a user who left the tenant no longer count already; their rows are removed soon (`erasure`)."""
     if event.tenant_id != envelope.tenantid:
         raise ValueError("the event names another tenant than its envelope")
     if event.role is None:

@@ -1,7 +1,7 @@
-"""What is taken from a process before it reads a file that a stranger uploaded.
+"""What is taken away from a process before it reads an untrusted file.
 
-Twice, and both for good: `retire` takes from the warm process, once, what neither it nor its copies need; `confine`
-takes the rest from each copy, right before it parses.
+In two steps, both irreversible: `retire` takes from the warm process, once, what neither it nor its copies need;
+`confine` takes the rest from each copy, right before it parses.
 
 | layer | taken by | takes |
 | --- | --- | --- |
@@ -10,11 +10,11 @@ takes the rest from each copy, right before it parses.
 | privileges | `retire` | capabilities, gaining any by executing a file, being traced or dumped |
 | landlock | both | files, TCP, abstract sockets; from a copy also ptrace and signals to its parent |
 | limits | `confine` | memory, time, files written, processes, new descriptors |
-| descriptors | `confine` | every one but the pipe for the answer; the document is memory by then |
+| descriptors | `confine` | every one but the pipe for the result; the document is memory by then |
 | seccomp | `confine` | every system call but those that computing takes |
 
-Guarantees: a layer that `retire` reports is in force in every copy, or the copy does not read the document. What it
-could not have is reported with the kernel's reason; `Confinement.is_sufficient` says whether that is enough.
+Guarantees: a layer that `retire` reports is in force in every copy, or the copy does not read the document. Layers that
+are missing are reported with the kernel's reason; `Confinement.is_sufficient` says whether the rest is enough.
 
 Not guaranteed: a kernel without bugs, or secrecy against a copy that measures the machine it runs on (time, load).
 """
@@ -36,7 +36,7 @@ from services.indexing.pipeline.confinement.limits import (
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """The layers in force, each with its particulars, and those that are missing, each with the reason."""
+    """The layers in force, each with its details, and those that are missing, each with the reason."""
 
     layers: dict[str, str] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Confinement:
 def retire() -> Confinement:
     """Take from this process what it does not need once everything is loaded. It must have a single thread.
 
-    Its parent's death no longer ends it afterwards: the kernel forgets that with a change of user.
+    Its parent's death no longer ends it afterwards: a change of user clears that setting in the kernel.
     """
     layers: dict[str, str] = {"limits": "memory, time, files, processes", "descriptors": "answer"}
     missing: dict[str, str] = {}
@@ -71,7 +71,7 @@ def confine(confinement: Confinement, allowed: Limits, *, answers: int, document
     """Take everything from this process but memory, time and the descriptor `answers`.
 
     Raises:
-        OSError: A layer of `confinement` cannot be had here. This process must not read the document.
+        OSError: A layer of `confinement` is not available here. This process must not read the document.
     """
     kernel.close_all_but(answers)
     if "landlock" in confinement.layers:

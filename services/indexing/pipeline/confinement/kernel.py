@@ -1,4 +1,4 @@
-"""What confinement asks of the Linux kernel and the standard library has no function for."""
+"""Linux kernel calls for confinement that the standard library lacks."""
 
 import ctypes
 import os
@@ -49,7 +49,7 @@ def call(function: str, *arguments: object) -> int:
 
 
 def close_all_but(kept: int) -> None:
-    """Close every descriptor of this process but one, those included that nobody here knows of."""
+    """Close every descriptor of this process but one, including unknown ones."""
     if kept:
         _close_range(0, kept - 1)
     _close_range(kept + 1, _HIGHEST_DESCRIPTOR)

@@ -1,8 +1,8 @@
 """Landlock (landlock(7)): a domain in which no file, TCP port, abstract socket or foreign process can be reached.
 
-A ruleset without a rule refuses whatever it handles, for the process and all it forks, for good. What is refused grows
-with the kernel's ABI: files and ptrace from 1 on, truncating from 3, TCP from 4, devices from 5, abstract Unix sockets
-and signals to processes outside of the domain from 6.
+A ruleset without a rule refuses everything it handles, permanently, for the process and all it forks. What is refused
+grows with the kernel's ABI: files and ptrace from 1 on, truncating from 3, TCP from 4, devices from 5, abstract Unix
+sockets and signals to processes outside of the domain from 6.
 """
 
 import ctypes
@@ -28,7 +28,7 @@ def abi() -> int:
     """The version the kernel knows.
 
     Raises:
-        OSError: It knows none, or a filter of the container forbids to ask.
+        OSError: It knows none, or a filter of the container forbids the query.
     """
     return kernel.system_call(kernel.LANDLOCK_CREATE_RULESET, None, 0, _VERSION)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from services.indexing.pipeline.confinement import kernel
 
-# Reading takes about a tenth of a second for each mebibyte, of the slowest format and on a slow machine perhaps two.
+# Reading takes about a tenth of a second for each mebibyte; the slowest format on a slow machine perhaps two seconds.
 _CPU_SECONDS_FOR_ANY = 15
 _CPU_SECONDS_PER_MEBIBYTE = 5
 
@@ -19,10 +19,10 @@ _CPU_SECONDS_PER_MEBIBYTE = 5
 class Limits:
     """What one document may cost.
 
-    `memory_bytes` is address space, interpreter and parsers (about 80 MB) included, the document itself not.
+    `memory_bytes` is address space, including interpreter and parsers (about 80 MB), excluding the document itself.
     `deadline_seconds` is wall-clock time from when a process takes the document, `cpu_seconds` the most processor time,
     `max_characters` and `max_chunks` the most text it may yield. A document that has taken `short_seconds` of processor
-    time takes long: whatever else the machine has to do goes first from then on.
+    time takes long: from then on all other work of the machine goes first.
     """
 
     memory_bytes: int = 1024 * 1024 * 1024
@@ -33,7 +33,7 @@ class Limits:
     short_seconds: float = 0.25
 
     def for_document(self, size: int) -> "Limits":
-        """Processor time grows with what was sent: a few kilobytes may not ask for as much as a book."""
+        """Processor time grows with the document's size: a few kilobytes may not take as much as a book."""
         allowed = _CPU_SECONDS_FOR_ANY + _CPU_SECONDS_PER_MEBIBYTE * size // 2**20
         return replace(self, cpu_seconds=min(self.cpu_seconds, allowed))
 
@@ -44,7 +44,7 @@ class Limits:
 
 
 def impose(limits: Limits, document_bytes: int) -> None:
-    """Set the limits on this process: memory, time; no file written, no process started, no descriptor made."""
+    """Set the limits on this process: memory, time; no files written, no processes started, no new descriptors."""
     _limit(resource.RLIMIT_AS, limits.memory_bytes + document_bytes)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, 0)
@@ -57,8 +57,8 @@ def impose(limits: Limits, document_bytes: int) -> None:
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when `parent` dies; exit now if it is dead already.
 
-    Linux only, and until this process changes users. Elsewhere the end of standard input, which the parent holds, does
-    the same once a document is done.
+    Linux only, and until this process changes users. Elsewhere the end of standard input, which the parent holds, has
+    the same effect once a document is done.
     """
     if sys.platform == "linux":
         kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -73,7 +73,7 @@ def volunteer_for_the_oom_killer() -> None:
 
 
 def give_way(process: int) -> None:
-    """Let everything else on the machine go before `process`, from now on."""
+    """Give everything else on the machine priority over `process`, from now on."""
     # It may have ended by now.
     with suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process, 19)

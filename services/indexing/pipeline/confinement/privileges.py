@@ -1,4 +1,4 @@
-"""Giving up who one is: user, groups, capabilities, and the sight of other processes, networks and files."""
+"""Giving up privileges: user, groups, capabilities, and the view of other processes, networks and files."""
 
 import ctypes
 import os
@@ -22,7 +22,7 @@ _NOBODY: Final = 65534
 
 
 def become_nobody() -> str:
-    """As root: become a user that owns nothing and shares its id with no process, or else `nobody`.
+    """As root: become a user that owns nothing and shares its id with no other process, or else `nobody`.
 
     Raises:
         OSError: This process is not root, or may not change users.
@@ -38,14 +38,14 @@ def become_nobody() -> str:
 
 
 def drop_capabilities() -> None:
-    """Empty every set of capabilities; none comes back.
+    """Empty every set of capabilities, irreversibly.
 
     Raises:
         OSError: The kernel refused.
     """
     with suppress(OSError):  # before Linux 4.3
         kernel.prctl(kernel.PR_CAP_AMBIENT, kernel.PR_CAP_AMBIENT_CLEAR_ALL)
-    with suppress(OSError):  # beyond the last one that the kernel knows; or not allowed, and then without effect
+    with suppress(OSError):  # beyond the last one that the kernel knows; or not allowed, and then it has no effect
         for capability in range(64):
             kernel.prctl(kernel.PR_CAPBSET_DROP, capability)
     header = struct.pack("Ii", _CAPABILITIES_VERSION_3, 0)
@@ -62,7 +62,7 @@ def enter_empty_namespaces(machine: str) -> str:
     try:
         kernel.call("unshare", emptied)
     except PermissionError:
-        # An ordinary user may, as the first inhabitant of a user namespace, where the kernel allows those.
+        # An ordinary user may, as the first process of a user namespace, where the kernel allows those.
         kernel.call("unshare", emptied | _CLONE_NEWUSER)
     _empty_file_system(machine)
     return "files, network, ipc"
@@ -75,7 +75,7 @@ def _become(user: int) -> None:
 
 
 def _empty_file_system(machine: str) -> None:
-    """Make an empty, read-only file system the root, and detach the one from before."""
+    """Make an empty, read-only file system the root, and detach the previous one."""
     kernel.call("mount", None, b"/", None, ctypes.c_ulong(_MS_REC | _MS_PRIVATE), None)
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     kernel.call("mount", b"none", b"/tmp", b"tmpfs", ctypes.c_ulong(flags), b"size=4k,mode=0555")

@@ -1,9 +1,9 @@
-"""A seccomp filter (seccomp(2)) with the system calls that computing takes, and no other.
+"""A seccomp filter (seccomp(2)) that allows only the system calls that computing takes.
 
-Parsing bytes that are in memory takes memory, time and a place to write the answer to. What opens, connects, makes a
-process or asks about one is not on the list, so it is refused, and so is what a later kernel adds. Refused means EPERM,
-because parsers ask for things they can do without, such as fonts. A call through another ABI of the processor, whose
-numbers mean something else, kills the process. No memory becomes executable that was not at the start.
+Parsing bytes that are in memory takes memory, time and a place to write the result to. Calls that open, connect, create
+a process or query one are not on the list, so they are refused, as are those that a later kernel adds. Refused means
+EPERM, because parsers ask for things they can do without, such as fonts. A call through another ABI of the processor,
+whose numbers mean something else, kills the process. No memory becomes executable that was not at the start.
 """
 
 import ctypes
@@ -49,9 +49,9 @@ _ALLOWED: Final[Mapping[str, tuple[int, int | None]]] = MappingProxyType(
         "munmap": (11, 215),
         "mremap": (25, 216),
         "madvise": (28, 233),
-        # the answer, the only open descriptor
+        # the pipe for the result, the only open descriptor
         "write": (1, 64),
-        # time and chance
+        # time and randomness
         "clock_gettime": (228, 113),
         "clock_getres": (229, 114),
         "clock_nanosleep": (230, 115),
@@ -70,7 +70,7 @@ _ALLOWED: Final[Mapping[str, tuple[int, int | None]]] = MappingProxyType(
         "gettid": (186, 178),
         "exit": (60, 93),
         "exit_group": (231, 94),
-        # how much memory there is: the C library's sort asks
+        # how much memory there is: needed by the C library's sort
         "sysinfo": (99, 179),
     }
 )
@@ -81,20 +81,20 @@ def probe() -> None:
     """Find out whether there can be a filter.
 
     Raises:
-        OSError: The kernel takes none, or there is none for this processor.
+        OSError: The kernel accepts none, or there is none for this processor.
     """
     if platform.machine() not in _ARCHITECTURES or ctypes.sizeof(ctypes.c_void_p) != 8:
         raise OSError(errno.ENOSYS, f"no filter for {platform.machine()}")
     try:
         kernel.prctl(kernel.PR_SET_SECCOMP, _MODE_FILTER, None)
     except OSError as error:
-        # The kernel takes filters, and finds none at address zero (seccomp(2)).
+        # The kernel accepts filters, and finds none at address zero (seccomp(2)).
         if error.errno != errno.EFAULT:
             raise
 
 
 def install() -> None:
-    """Filter this process, for good. Needs `no_new_privs`.
+    """Filter this process, permanently. Needs `no_new_privs`.
 
     Raises:
         OSError: The kernel refused.

@@ -1,7 +1,7 @@
-"""What can be read, and which module reads it.
+"""The supported formats, and which module reads each.
 
-`extract_document` parses bytes nobody has checked, with native parsers, in the calling process. Product code reaches it
-through `services.indexing.pipeline.extraction`, which gives every document a confined process of its own.
+`extract_document` parses unchecked bytes, with native parsers, in the calling process. Product code calls it through
+`services.indexing.pipeline.extraction`, which gives every document a confined process of its own.
 """
 
 import codecs
@@ -29,9 +29,9 @@ def extract_document(content: memoryview, *, name: str, declared_type: str, max_
 
 
 def warm_up() -> None:
-    """Make the parsers load what they load late (codecs, detection tables, fonts), from samples of our own.
+    """Make the parsers load what they load lazily (codecs, detection tables, fonts), with samples of our own.
 
-    Where documents are read nothing can be loaded any more, and a document may name any encoding.
+    The processes that read documents cannot load anything any more, and a document may name any encoding.
     """
     for module in pkgutil.iter_modules(encodings_path):
         with suppress(LookupError):  # of another operating system

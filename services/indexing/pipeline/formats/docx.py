@@ -73,7 +73,7 @@ def _read_body(archive: zipfile.ZipFile, name: str, body: Body) -> None:
             else:
                 body.end(element)
                 if element.tag == PARAGRAPH:
-                    # What has been read is let go at once: memory stays flat however long the document is.
+                    # What has been read is freed at once: memory stays flat however long the document is.
                     element.clear(keep_tail=True)
 
 

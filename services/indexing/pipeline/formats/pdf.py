@@ -45,7 +45,7 @@ def warm_up() -> None:
 
 
 def _open(content: memoryview) -> pypdfium2.PdfDocument:
-    # pdfium wants an address, which only memory that may be written gives away.
+    # pdfium needs an address, which only writable memory exposes.
     source = bytes(content) if content.readonly else (ctypes.c_char * len(content)).from_buffer(content)
     try:
         document = pypdfium2.PdfDocument(source)

@@ -1,4 +1,4 @@
-"""What a file is, told from its bytes; its name and declared type are only hints."""
+"""Detects a file's type from its bytes; its name and declared type are only hints."""
 
 import re
 import zipfile

@@ -1,4 +1,4 @@
-"""Text of unknown encoding, and the form every extracted text is brought into."""
+"""Decodes text of unknown encoding, and normalises every extracted text."""
 
 import codecs
 import re
@@ -36,7 +36,7 @@ _MARKDOWN_TITLE = re.compile(r"^#[ \t]+(\S.*)$", re.MULTILINE)
 
 
 def decode(data: bytes) -> str:
-    """Decode text whose encoding nobody told: byte-order mark, zero bytes, UTF-8, HTML's own word, then statistics.
+    """Decode text of unknown encoding: byte-order mark, zero bytes, UTF-8, HTML's declaration, then statistics.
 
     Raises:
         UnsupportedContentType: The bytes are not text.

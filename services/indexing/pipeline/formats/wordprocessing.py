@@ -8,14 +8,14 @@ from lxml import etree
 from services.indexing.pipeline.errors import DocumentTooLarge
 
 WORD = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
-# The same text again, for readers that do not know the newer markup beside it.
+# The same text again, for readers that do not support the newer markup next to it.
 _FALLBACK = "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback"
 
 PARAGRAPH = f"{WORD}p"
 _TEXT, _STYLE, _OUTLINE = f"{WORD}t", f"{WORD}pStyle", f"{WORD}outlineLvl"
 _LIST, _ROW, _CELL = f"{WORD}numPr", f"{WORD}tr", f"{WORD}tc"
 _INLINE = {f"{WORD}tab": "\t", f"{WORD}br": "\n", f"{WORD}cr": "\n", f"{WORD}noBreakHyphen": "-"}
-# Tab stops of a paragraph's formatting bear the name of the tab character.
+# Tab stops in a paragraph's formatting have the same element name as the tab character.
 _PROPERTIES = f"{WORD}pPr"
 
 BODY_TAGS = (PARAGRAPH, _TEXT, _STYLE, _OUTLINE, _LIST, _ROW, _CELL, _PROPERTIES, _FALLBACK, *_INLINE)

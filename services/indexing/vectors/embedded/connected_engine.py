@@ -35,9 +35,9 @@ C = TypeVar("C", bound=Caller)
 
 
 class ConnectedEngine(Generic[C]):
-    """Whoever inherits keeps `_use` supplied with connections while it is started.
+    """Subclasses call `_use` with every new connection while they are started.
 
-    `away` tells, in an error, why there is none.
+    `away` says, in an error, why there is none.
     """
 
     def __init__(self, *, call_timeout: float, away: str) -> None:
@@ -96,7 +96,7 @@ class ConnectedEngine(Generic[C]):
                 await self._upsert(points[start : start + _FRAME_POINTS])
 
     async def _upsert(self, points: Sequence[EnginePoint]) -> None:
-        """Frames of points with very much metadata are taken apart."""
+        """Frames of points with a lot of metadata are split."""
         try:
             await self._ask("upsert", points=points)
         except FrameTooLarge as error:
@@ -111,7 +111,7 @@ class ConnectedEngine(Generic[C]):
             await self._ask("set_payload", where=where, payload=payload)
 
     async def delete(self, where: Condition) -> int:
-        """Given up on soon, and then not done later: whoever deletes keeps others from writing meanwhile."""
+        """Has a short deadline, after which it is not done: a deletion blocks other writers meanwhile."""
         async with self._writing:
             until = time.monotonic() + min(_DELETE_SECONDS, self._call_timeout)
             deleted: int = await self.call("delete", {"where": where}, until)
@@ -127,7 +127,7 @@ class ConnectedEngine(Generic[C]):
         return count
 
     async def scroll(self, where: Condition, *, after: UUID | None, limit: int) -> list[EngineRecord]:
-        # As text: drivers of databases have UUIDs of their own.
+        # As text: database drivers have UUID types of their own.
         last = None if after is None else str(after)
         records: list[EngineRecord] = await self._ask("scroll", where=where, after=last, limit=limit)
         return records

@@ -15,7 +15,7 @@ STREAM_LIMIT: Final = 2**20
 
 
 class Connection:
-    """Concurrent calls share the stream; each has an id and a deadline. `peer` names the other end in errors."""
+    """Concurrent calls share the stream; each has an id and a deadline. `peer` names the peer in errors."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class Connection:
         return not self._closed
 
     async def greeted(self) -> Any:
-        """What the other end says first; from then on calls are possible.
+        """The peer's greeting; from then on calls are possible.
 
         Raises:
-            VectorStoreLocked, VectorStoreUnavailable: it says why it cannot serve.
-            IncompleteReadError, ConnectionError: it left without a word.
+            VectorStoreLocked, VectorStoreUnavailable: the peer says why it cannot serve.
+            IncompleteReadError, ConnectionError: the peer disconnected without a greeting.
         """
         reply = await self._read()
         if "error" in reply:
@@ -53,7 +53,7 @@ class Connection:
         return reply.get("ok")
 
     async def call(self, op: str, args: Mapping[str, Any], until: float) -> Any:
-        """What the operation answers, as JSON; `until` is on `time.monotonic`'s clock.
+        """The operation's result, as JSON; `until` is on `time.monotonic`'s clock.
 
         Raises:
             VectorStoreUnavailable: failure, death or deadline.
@@ -82,13 +82,13 @@ class Connection:
         return answer["ok"]
 
     async def ended(self) -> None:
-        """Returns once the other end has closed, or this one."""
+        """Returns once either end has closed."""
         if self._receiving is not None:
             await asyncio.wait([self._receiving])
         self._writer.close()
 
     def finish(self) -> None:
-        """Asks for nothing more; what was asked for is still answered."""
+        """Makes no more requests; those under way still get their replies."""
         if not self._closed:
             self._writer.write_eof()
 
@@ -97,7 +97,7 @@ class Connection:
         self._writer.close()
 
     async def _read(self) -> wire.Reply:
-        """Raises ConnectionError also for what no honest peer sends."""
+        """Raises ConnectionError also for frames that break the protocol."""
         try:
             reply: wire.Reply = orjson.loads(await wire.read_body(self._reader, self._max_frame))
         except (wire.FrameTooLarge, orjson.JSONDecodeError) as error:
@@ -112,7 +112,7 @@ class Connection:
                 if waiting is not None and not waiting.done():
                     waiting.set_result(reply)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the other end is gone, which is how it always ends
+            pass  # the peer is gone, which is how every connection ends
         finally:
             self._closed = True
             for waiting in self._waiting.values():

@@ -5,8 +5,8 @@
 - Concurrent calls share one socket (connected_engine.py).
 - When the child dies, calls in flight fail with VectorStoreUnavailable and the child is started again, at once and then
   with exponential backoff. A call made meanwhile waits for it for a short time.
-- One process owns the directory: a second start waits `lock_timeout` for the first to go, then raises
-  VectorStoreLocked. Roles scaled apart into several processes share the engine (served.py, shared.py) or use a Qdrant
+- One process owns the directory: a second start waits `lock_timeout` for the first to end, then raises
+  VectorStoreLocked. Roles that run in separate processes share the engine (served.py, shared.py) or use a Qdrant
   server.
 - The child cannot outlive this process, nor the thread that started it: start from the main thread.
 """

@@ -1,9 +1,9 @@
 """Qdrant's JSON filter grammar, as far as `conditions.py` speaks it, as objects of the embedded engine.
 
-Strict: what it does not know is an error, never an ignored condition, because an ignored condition widens a filter.
+Strict: an unknown condition is an error and never ignored, because an ignored condition widens a filter.
 """
 
-from __future__ import annotations  # some of the engine's type names exist in its stubs alone
+from __future__ import annotations  # some of the engine's type names exist only in its stubs
 
 from typing import Any, cast
 from uuid import UUID

@@ -7,7 +7,7 @@ from services.indexing.vectors.embedded.serving import EngineServer
 
 
 class ServedEngine(EmbeddedEngine):
-    """Restarts of the shard's process stay invisible to callers: their connections are with this process."""
+    """Restarts of the shard's process are invisible to callers: their connections are with this process."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class ServedEngine(EmbeddedEngine):
         self._server = EngineServer(self, listen, dimensions=dimensions)
 
     async def start(self) -> None:
-        """Raises VectorStoreUnavailable also when there can be no socket."""
+        """Raises VectorStoreUnavailable also when the socket cannot be created."""
         await super().start()
         try:
             await self._server.start()

@@ -2,12 +2,12 @@
 
     SharedEngine (shared.py) ---- socket ---- EngineServer ---- the owner's engine
 
-Guarantees: one caller's requests are forwarded in the order they were sent and answered when the owner's engine has
-answered; nothing is forwarded after its caller gave up or left. Callers take turns, reads apart from writes, so that
-nobody waits behind another's flood and no search behind a batch. What breaks the protocol ends that connection alone.
+Guarantees: one caller's requests are forwarded in the order they were sent, and replied to when the owner's engine has
+replied; nothing is forwarded after its caller gave up or left. Callers take turns, reads apart from writes, so that no
+caller waits behind another's flood and no search behind a batch. A violation of the protocol ends only that connection.
 Bounded: connections, frames, requests under way for each.
-Does not guarantee: any protection against who may open the socket. That is for the file system: it is made for its
-owner alone, and so is its folder when it is made here.
+Does not guarantee: any protection against processes that may open the socket. That is up to the file system: the socket
+is accessible to its owner only, and so is its folder when it is made here.
 Fails by: closing connections. Callers find the next owner by themselves.
 """
 
@@ -39,7 +39,7 @@ _LAST_ANSWERS_SECONDS: Final = 5.0
 
 
 class Called(Protocol):
-    """What is served."""
+    """The engine that is served."""
 
     async def call(self, op: str, args: dict[str, Any], until: float) -> Any: ...
 
@@ -49,7 +49,7 @@ class ProtocolViolation(Exception):
 
 
 class EngineServer:
-    """Serves `engine` at `path` between `start` and `stop`. `dimensions` is told to who connects."""
+    """Serves `engine` at `path` between `start` and `stop`. `dimensions` is part of the greeting."""
 
     def __init__(self, engine: Called, path: Path, *, dimensions: int, connections: int = _CONNECTIONS) -> None:
         self.engine = engine
@@ -64,21 +64,21 @@ class EngineServer:
         self._inode = 0
 
     async def start(self) -> None:
-        """Takes the place of whatever socket is there: whoever may start has become the engine's owner before.
+        """Replaces any existing socket: a process that starts this already owns the engine.
 
         Raises:
-            VectorStoreUnavailable: there can be no socket at this path.
+            VectorStoreUnavailable: the socket cannot be created at this path.
         """
         try:
             listener = await asyncio.to_thread(_bind, self._path)
             self._inode = (await asyncio.to_thread(self._path.stat)).st_ino
         except OSError as error:
             raise VectorStoreUnavailable(f"cannot listen at {self._path}: {error}") from error
-        self._open = True  # before it listens: somebody may be waiting already
+        self._open = True  # before it listens: a caller may be waiting already
         self._server = await asyncio.start_unix_server(self._serve, sock=listener, limit=STREAM_LIMIT)
 
     async def stop(self) -> None:
-        """Takes no more requests, answers those under way, and closes. Safe to call twice."""
+        """Takes no more requests, replies to those under way, and closes. Safe to call twice."""
         server, self._server = self._server, None
         self._open = False
         if server is None:
@@ -89,7 +89,7 @@ class EngineServer:
             await asyncio.wait([asyncio.create_task(caller.finish()) for caller in self._callers])
 
     def _remove(self) -> None:
-        """Unless a successor's socket is there already."""
+        """Remove the socket unless a successor's is there already."""
         with contextlib.suppress(FileNotFoundError):
             if self._path.stat().st_ino == self._inode:
                 self._path.unlink()
@@ -106,7 +106,7 @@ class EngineServer:
         try:
             await caller.converse()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # it left, which is how it always ends
+            pass  # the caller left, which is how every connection ends
         except (ProtocolViolation, wire.FrameTooLarge) as error:
             _log.warning("vector_caller_refused", reason=str(error))
         finally:
@@ -127,7 +127,7 @@ class _Caller:
         self._finishing = False
 
     async def converse(self) -> None:
-        """Until the stream ends, the protocol is broken, or `finish` ends the reading."""
+        """Serve until the stream ends, the protocol is broken, or `finish` ends the reading."""
         try:
             await asyncio.wait([self._reading])
         finally:
@@ -148,7 +148,7 @@ class _Caller:
         self._room.release()
 
     async def finish(self) -> None:
-        """Reads nothing more; what is under way is answered, for a while."""
+        """Reads nothing more; requests under way still get replies, for a limited time."""
         self._finishing = True
         self._reading.cancel()
         if self._under_way:
@@ -156,7 +156,7 @@ class _Caller:
         self._close()
 
     def left(self) -> None:
-        """It asks for nothing more. Had it wanted answers, it would have stayed."""
+        """The caller disconnected: it does not wait for the replies under way."""
         if not self._finishing:
             self._close()
 
@@ -178,7 +178,7 @@ class _Caller:
                 self._writer.write(frame)
                 await self._writer.drain()
         except (TimeoutError, ConnectionError):
-            self._writer.transport.abort()  # it reads no answers
+            self._writer.transport.abort()  # it reads no replies
 
     async def _forward(self, request: wire.Request) -> wire.Reply:
         until = min(request["until"], time.monotonic() + _LONGEST_CALL_SECONDS)
@@ -200,7 +200,7 @@ def _request(body: bytes) -> wire.Request:
 
 
 def _bind(path: Path) -> socket.socket:
-    """A socket bound at `path`, for its owner alone from the first moment: nobody can connect before it listens."""
+    """A socket bound at `path`, accessible to its owner only from the start: connecting fails before it listens."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
 """The embedded engine itself: one Qdrant shard in a directory, owned by one process.
 
 Dense vectors are compared exactly (recall 1.0): building a graph holds the interpreter for minutes (142 s at 100,000
-points), an exact hybrid search of so many points takes 16 ms. Segments are small so that no single optimisation takes
-long (about half a second) and memory stays low. More than that is for a Qdrant server.
+points), while an exact hybrid search of that many points takes 16 ms. Segments are small so that no single optimisation
+takes long (about half a second) and memory stays low. Larger data needs a Qdrant server.
 """
 
-from __future__ import annotations  # some of the engine's type names exist in its stubs alone
+from __future__ import annotations  # some of the engine's type names exist only in its stubs
 
 import fcntl
 import os
@@ -78,7 +78,7 @@ class Shard:
         self._shard.update(edge.UpdateOperation.set_payload_by_filter(filter_of(where), payload))
 
     def delete(self, where: JsonObject) -> int:
-        """How many points there were. Nothing runs between counting and deleting: there is one thread."""
+        """Returns how many points there were. Nothing runs between counting and deleting: there is one thread."""
         found = self.count(where)
         if found:
             self._shard.update(edge.UpdateOperation.delete_points_by_filter(filter_of(where)))
@@ -98,13 +98,13 @@ class Shard:
         limit: int,
         offset: int,
     ) -> list[Record]:
-        """Every ranking goes to the same depth whatever the page: a deeper one could reorder the pages before."""
+        """Every ranking goes to the same depth whatever the page: a deeper one could reorder earlier pages."""
         queries = []
         if vector is not None:
             queries.append(self._query(edge.Query.Nearest(vector, _DENSE), where, None))
         terms = None if text is None else self._model.of_query(text)
         if terms is not None:
-            # Term statistics of the scope alone: those of the whole shard would tell of other tenants' words.
+            # Term statistics of the scope only: those of the whole shard would reveal other tenants' words.
             statistics = edge.SearchParams(idf=edge.IdfParams(corpus=filter_of(corpus)))
             queries.append(self._query(edge.Query.Nearest(terms, _KEYWORDS), where, statistics))
         if not queries:
@@ -147,7 +147,7 @@ class Shard:
         self._shard.flush()
 
     def optimize(self) -> None:
-        """Merges and cleans segments where the engine finds it worth while; returns at once where it does not."""
+        """Merges and cleans segments where the engine finds it worthwhile; returns at once where it does not."""
         self._shard.optimize()
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ def _record(record: edge.Record, score: float) -> Record:
 
 
 def _lock(path: Path, timeout: float) -> int:
-    """Waits for a predecessor that is still dying; the lock falls with the process, so it cannot be left behind."""
+    """Waits for a predecessor that is still ending; the kernel releases the lock with its process, so none is stale."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     deadline = time.monotonic() + timeout
     while True:
@@ -186,7 +186,7 @@ def _lock(path: Path, timeout: float) -> int:
 
 
 def _open(home: Path, config: edge.EdgeConfig) -> edge.EdgeShard:
-    """The shard in `home`, made if it is not there. A shard half made by a killed process is never mistaken for one."""
+    """The shard in `home`, created if missing. A shard half created by a killed process is never mistaken for one."""
     shard, fresh = home / "shard", home / "shard.new"
     if not shard.exists():
         shutil.rmtree(fresh, ignore_errors=True)

@@ -63,12 +63,12 @@ class ShardConnection:
         return await self._connection.call(op, args, until)
 
     async def ended(self) -> int:
-        """Waits for the end of the process; its exit status."""
+        """Waits for the end of the process; returns its exit status."""
         await self._connection.ended()
         return await self._process.wait()
 
     async def close(self) -> None:
-        """What was asked for is still answered by the process, which then flushes and ends; killed if it does not."""
+        """The process replies to requests under way, then flushes and ends; it is killed if it does not."""
         self._connection.finish()
         try:
             async with asyncio.timeout(_CLOSE_SECONDS):

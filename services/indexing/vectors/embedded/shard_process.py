@@ -1,13 +1,13 @@
 """The process that owns the embedded shard: `python -m ...vectors.shard_process <socket> <parent> <options>`.
 
 The engine holds the interpreter during its calls, so it lives here and not beside an event loop. One thread: receive
-what has arrived, answer one request, repeat. Reads go before writes, though a write is never passed over more than
-`_READS_BEFORE_WRITE` times; writes keep their order. Idle moments are for flushing and optimising; under steady load
+what has arrived, serve one request, repeat. Reads go before writes, though a write is never passed over more than
+`_READS_BEFORE_WRITE` times; writes keep their order. Idle time is used for flushing and optimising; under steady load
 both happen anyway, at bounded intervals.
 
 It ends when its parent does: the kernel kills it (Linux), and everywhere the closed socket ends it. It ignores SIGINT
-and SIGTERM, which a terminal or a supervisor sends to the whole group: its parent stops it when the last request is
-answered. Killed at any line it loses nothing it has acknowledged, thanks to the engine's write-ahead log.
+and SIGTERM, which a terminal or a supervisor sends to the whole group: its parent stops it after the last reply. Killed
+at any line it loses nothing it has acknowledged, thanks to the engine's write-ahead log.
 """
 
 import ctypes
@@ -48,7 +48,7 @@ class ShardServer:
         self._open = True
 
     def serve(self) -> None:
-        """Until the other side closes; what it had asked for by then is still done."""
+        """Serve until the peer closes; requests received by then are still done."""
         self._reply({"id": wire.GREETING, "ok": os.getpid()})
         while self._open or self._reads or self._writes:
             self._receive()
@@ -71,7 +71,7 @@ class ShardServer:
     def _read(self) -> bytes:
         try:
             return self._connection.recv(2**20)
-        except ConnectionResetError:  # the other side closed without reading all replies
+        except ConnectionResetError:  # the peer closed without reading all replies
             return b""
 
     def _timeout(self) -> float | None:
@@ -86,7 +86,7 @@ class ShardServer:
         return self._writes.popleft() if self._writes else None
 
     def _answer(self, request: wire.Request) -> wire.Reply:
-        """Once its caller has given up, a request is refused: whatever is asked after that comes after it."""
+        """Refuses a request whose caller has given up, so that it is not applied after later ones."""
         operation = request["op"]
         try:
             if operation not in wire.READS | wire.WRITES:
@@ -118,7 +118,7 @@ class ShardServer:
             self._written = 0
 
     def _upkeep(self, operation: str) -> bool:
-        """A failure (a full disk) is told and tried again later; answering goes on meanwhile."""
+        """A failure (a full disk) is reported and retried later; requests are still served meanwhile."""
         try:
             getattr(self._shard, operation)()
         except Exception as error:  # noqa: BLE001  # the engine raises plain Exception
@@ -130,7 +130,7 @@ class ShardServer:
         try:
             self._connection.sendall(wire.encode(reply))
         except (BrokenPipeError, ConnectionResetError):
-            return  # nobody waits for it any more; what they had sent is still read to its end
+            return  # no caller waits for it any more; requests already sent are still read to the end
 
 
 def die_with(parent: int) -> None:

@@ -1,7 +1,7 @@
 """An engine that another process of the service owns and serves (serving.py), used through its Unix socket.
 
-Guarantees what every engine does (engine.py), and besides: it starts whether or not the owner is there, and finds the
-owner again whenever it returns. Stopping it leaves the owner alone.
+Guarantees what every engine does (engine.py), and also: it starts whether or not the owner is there, and finds the
+owner again whenever it returns. Stopping it does not affect the owner.
 Does not guarantee: reaching other machines. Processes on several need a Qdrant server.
 Fails by: VectorStoreUnavailable, at once for calls under way when the owner dies, after a short wait for those made
 while it is away.

@@ -1,11 +1,11 @@
-"""How the service and the shard's process talk, and processes that share an engine: frames of JSON, multiplexed by id.
+"""The protocol with the shard's process, and between processes that share an engine: JSON frames, multiplexed by id.
 
 A frame is a four-byte big-endian length and that many bytes of JSON. A request is `{"id", "op", "args", "until"}`, its
 reply `{"id", "ok"}` or `{"id", "error", "kind"}`. Replies come in any order. Before anything else the serving side
-sends one reply with the id 0: it is open and serving, or why it cannot be.
+sends one reply with the id 0: that it is open and serving, or why it cannot be.
 
-`until` is when the caller gives up, on the clock that all processes of a machine share. What is due later is not done:
-a write that was stuck must not come after those that others made meanwhile.
+`until` is when the caller gives up, on the clock that all processes of a machine share. After it a request is not done:
+a write that was stuck must not be applied after those that others made meanwhile.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ HEADER: Final = struct.Struct("!I")
 
 class Reply(TypedDict, total=False):
     id: int
-    ok: Any  # whatever the operation answers
+    ok: Any  # whatever the operation returns
     error: str
     kind: ErrorKind
 
@@ -42,7 +42,7 @@ class Request(TypedDict):
 
 
 class FrameTooLarge(ValueError):
-    """A peer announced a frame no honest peer sends."""
+    """A peer announced a frame larger than the protocol allows."""
 
 
 def encode(message: Request | Reply, most: int | None = None) -> bytes:

@@ -1,7 +1,7 @@
-"""The collection on a Qdrant server: one for all tenants, made by whichever process comes first.
+"""The collection on a Qdrant server: one for all tenants, created by whichever process comes first.
 
 No graph over everything (`m: 0`) but one within each tenant and project (`payload_m: 16`); their indexes exist before
-the first point, or there would be none. Everything here may be done by several processes at once, and again.
+the first point, or there would be no graph. Everything here may be done by several processes at once, and repeatedly.
 """
 
 import re
@@ -17,7 +17,7 @@ DENSE: Final = "dense"
 KEYWORDS: Final = "keywords"
 
 _OLDEST: Final = (1, 19)
-"""Before it, term statistics are those of all tenants and prefixes match nothing, both without a word."""
+"""Before it, term statistics are those of all tenants and prefixes match nothing, both without an error."""
 _PARTITIONS: Final = frozenset({"tenant_id", "project_id"})
 
 
@@ -30,7 +30,7 @@ async def check_version(client: AsyncQdrantClient) -> None:
 
 
 async def ensure(client: AsyncQdrantClient, name: str, *, dimensions: int, create: bool) -> None:
-    """The collection is there with all its indexes, made if `create` allows.
+    """Make sure that the collection exists with all its indexes; it is created if `create` allows.
 
     Raises:
         VectorStoreUnavailable: it is missing, or not ours.
@@ -55,7 +55,7 @@ async def _create(client: AsyncQdrantClient, name: str, dimensions: int) -> None
             hnsw_config=models.HnswConfigDiff(m=0, payload_m=16),
         )
     except RpcError:
-        # Another process was faster, in whatever words the server says so.
+        # Another process was faster, however the server words that error.
         if not await client.collection_exists(name):
             raise
 

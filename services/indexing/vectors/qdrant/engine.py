@@ -1,13 +1,13 @@
 """A Qdrant server as the engine, over gRPC.
 
-Guarantees what every engine does (engine.py). It starts whether or not the server is there, and makes the collection
-when it first finds none. Term statistics are those of the corpus that a search names, which takes Qdrant 1.19: an older
+Guarantees what every engine does (engine.py). It starts whether or not the server is there, and creates the collection
+when it first finds none. Term statistics are those of the corpus that a search names, which needs Qdrant 1.19: an older
 server would ignore that, so it is not used at all.
 Does not guarantee: exact neighbours (the server builds graphs); equal keyword scores where the collection has several
-shards, each of which counts terms for itself; that what `flush` follows survives a power cut, since the server writes
-to the platter when it sees fit; that a write given up on is not done later, by a server that was frozen.
-Fails by: VectorStoreUnavailable, whatever the client raises. A collection that was there and is gone is not made again
-while the process lives: no answer is better than one from an empty store. A restart makes it anew.
+shards, each of which counts terms for itself; that writes before a `flush` survive a power cut, since the server writes
+to disk on its own schedule; that a write given up on is not done later, by a server that was frozen.
+Fails by: VectorStoreUnavailable, whatever the client raises. A collection that was there and is gone is not created
+again while the process lives: an error is better than results from an empty store. A restart creates it again.
 """
 
 import asyncio
@@ -45,14 +45,14 @@ _PING_SECONDS: Final = 2.0
 _RECONNECT_SECONDS: Final = 2.0
 _PING_RECONNECT_SECONDS: Final = 0.5
 _FAILURES: Final = (RpcError, QdrantException, OSError, ValueError)
-"""ValueError: what the client makes of an answer it does not understand."""
+"""ValueError: raised by the client for a reply it does not understand."""
 _CHANNEL: Final = {
     # Without these a channel waits up to two minutes before it tries again, and half a minute with an old address.
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 500,
     "grpc.max_reconnect_backoff_ms": 2_000,
     "grpc.dns_min_time_between_resolutions_ms": 1_000,
-    # A server that vanished without a word is found out.
+    # Detects a server that vanished silently.
     "grpc.keepalive_time_ms": 20_000,
     "grpc.keepalive_timeout_ms": 5_000,
 }
@@ -90,7 +90,7 @@ class QdrantEngine:
         if self._preparing is not None:
             raise RuntimeError("already started")
         with warnings.catch_warnings():
-            # That a key is sent without TLS: between containers of one private network it is.
+            # Ignored: that the key is sent without TLS, as it is between containers of one private network.
             warnings.filterwarnings("ignore", "Api key is used with an insecure connection")
             self._client = AsyncQdrantClient(
                 host=self._host,
@@ -118,7 +118,7 @@ class QdrantEngine:
             await client.close()
 
     async def _prepare(self, client: AsyncQdrantClient) -> None:
-        """Keeps `_prepared` true to the server: set while the collection is there and ours."""
+        """Keeps `_prepared` in step with the server: set while the collection is there and ours."""
         backoff, seen = Backoff(first=0.1, most=2.0), False
         while True:
             try:
@@ -166,7 +166,7 @@ class QdrantEngine:
         except TimeoutError as error:
             raise VectorStoreUnavailable(f"{what} was not answered in {seconds:g} s") from error
         except asyncio.CancelledError as error:
-            # The client also says so when it was closed meanwhile; only a caller that is cancelled may see it.
+            # The client also raises this when it was closed meanwhile; only a cancelled caller may see it.
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise
@@ -208,7 +208,7 @@ class QdrantEngine:
             await client.set_payload(self._collection, dict(payload), filter_of(where), wait=True)
 
     async def delete(self, where: Condition) -> int:
-        """How many points there were a moment before. Deleted is also what came since."""
+        """Returns how many points there were just before. Points added since are deleted too."""
         async with self._writing, self._asking("delete") as client:
             chosen = filter_of(where)
             found = await client.count(self._collection, chosen, exact=True)
@@ -227,14 +227,14 @@ class QdrantEngine:
             return await self._page(client, ranking, search["offset"], search["limit"])
 
     def _queries(self, search: EngineSearch) -> list[models.QueryRequest]:
-        """Every ranking goes to the same depth whatever the page: a deeper one could reorder the pages before."""
+        """Every ranking goes to the same depth whatever the page: a deeper one could reorder earlier pages."""
         where = filter_of(search["where"])
         queries = []
         if search["vector"] is not None:
             queries.append(_query(search["vector"], DENSE, where, None))
         terms = None if search["text"] is None else self._keywords.of_query(search["text"])
         if terms is not None:
-            # Term statistics of the scope alone: those of the collection would tell of other tenants' words.
+            # Term statistics of the scope only: those of the collection would reveal other tenants' words.
             statistics = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(search["corpus"])))
             vector = models.SparseVector(indices=list(terms.indices), values=list(terms.values))
             queries.append(_query(vector, KEYWORDS, where, statistics))
@@ -243,7 +243,7 @@ class QdrantEngine:
     async def _page(
         self, client: AsyncQdrantClient, ranking: list[Ranked], offset: int, limit: int
     ) -> list[EngineRecord]:
-        """What was deleted between ranking and reading never was in the ranking: the page is made again without it."""
+        """Points deleted between ranking and reading do not count: the page is built again without them."""
         while page := ranking[offset : offset + limit]:
             ids: list[models.ExtendedPointId] = [str(UUID(int=point)) for point, _ in page]
             found = await client.retrieve(self._collection, ids, with_payload=_IDENTITY, with_vectors=False)
@@ -271,11 +271,11 @@ class QdrantEngine:
             return [_record(record, 0.0) for record in records]
 
     async def flush(self) -> None:
-        """Nothing to ask for: the server flushes by itself, within seconds, and has its write-ahead log until then."""
+        """Nothing to do: the server flushes by itself, within seconds, and has its write-ahead log until then."""
         await self.ping()
 
     async def optimize(self) -> None:
-        """Nothing to ask for: the server optimises by itself."""
+        """Nothing to do: the server optimises by itself."""
         await self.ping()
 
 

@@ -1,6 +1,6 @@
 """The filter grammar, as far as `conditions.py` speaks it, as models of the Qdrant client.
 
-As strict as for the embedded engine (embedded/filters.py): what it does not know is an error, and never left out.
+As strict as for the embedded engine (embedded/filters.py): an unknown condition is an error, and never left out.
 """
 
 from typing import Any
