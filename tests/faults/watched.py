@@ -74,4 +74,12 @@ async def assert_invariants(stack: Stack, *, dead_letters: Collection[object] = 
     """Nothing moves any more, and every invariant holds, over all that was ever done to the stack."""
     async with checker(stack) as check:
         report = await check.after(expected_dead_letters=dead_letters, within=stretched(within))
-    assert not report.violations, report
+    assert not report.violations, f"{report}\n\n{_last_warnings(stack)}"
+
+
+def _last_warnings(stack: Stack, count: int = 40) -> str:
+    """Of the services' log, for whoever looks into a failure: its folder is gone by then."""
+    lines = (stack.home.folder / "system.log").read_text(encoding="utf-8").splitlines()
+    return "\n".join(
+        [line for line in lines if '"level":"info"' not in line and '"level":"debug"' not in line][-count:]
+    )
