@@ -80,6 +80,5 @@ async def assert_invariants(stack: Stack, *, dead_letters: Collection[object] = 
 def _last_warnings(stack: Stack, count: int = 40) -> str:
     """Of the services' log, for whoever looks into a failure: its folder is gone by then."""
     lines = (stack.home.folder / "system.log").read_text(encoding="utf-8").splitlines()
-    return "\n".join(
-        [line for line in lines if '"level":"info"' not in line and '"level":"debug"' not in line][-count:]
-    )
+    usual = ('"level":"info"', '"level":"debug"')
+    return "\n".join([line for line in lines if not any(level in line for level in usual)][-count:])
