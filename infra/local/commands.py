@@ -22,6 +22,9 @@ def dev() -> None:
 # Tests of the whole system. Their coverage is not measured: coverage is for a part's own tests.
 _WHOLE_SYSTEM = ("tests/faults", "tests/flows", "tests/isolation")
 
+# Where tests have the marks `long` and `containers`: collecting all others takes as long as some of them.
+_LONG = ("tests/faults", "tests/isolation", "tests/infra/test_redis_acl.py")
+_IN_CONTAINERS = ("tests/infra", "tests/support")
 _MEASURING = (
     "tests/isolation/test_timing.py",
     "tests/faults/test_resources.py",
@@ -49,9 +52,9 @@ def test() -> None:
         # Two at a time, for they mostly wait for frozen or stopped processes; what measures time comes after, alone.
         long = (sys.executable, "-m", "pytest", "-m", "long and not containers")
         side_by_side = ("-n", "2", "--dist", "loadfile", *(f"--ignore={path}" for path in _MEASURING))
-        sys.exit(_call(*long, *side_by_side, *sys.argv[2:]) or _call(*long, *_MEASURING, *sys.argv[2:]))
+        sys.exit(_call(*long, *side_by_side, *_chosen(_LONG)) or _call(*long, *_MEASURING, *sys.argv[2:]))
     if sys.argv[1:2] == ["--containers"]:
-        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *sys.argv[2:]))
+        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *_chosen(_IN_CONTAINERS)))
     if sys.argv[1:] and sys.argv[1] != "--coverage":
         sys.exit(_call(sys.executable, "-m", "pytest", *sys.argv[1:]))
     # By file, since a file's tests share expensive setup; in the order of the tree, which has long ones early.
@@ -65,6 +68,12 @@ def test() -> None:
     if sys.argv[1:2] == ["--coverage"]:
         sys.exit(_call(*chosen, parts, *side_by_side, "--cov", "--cov-report=term", *others, *sys.argv[2:]))
     sys.exit(_call(*chosen, parts, *side_by_side, *others) or _call(*chosen, systems, *side_by_side, *_WHOLE_SYSTEM))
+
+
+def _chosen(folders: tuple[str, ...]) -> list[str]:
+    """The arguments after the option; `folders` as well, unless they name files themselves."""
+    arguments = sys.argv[2:]
+    return arguments if any(Path(item.partition("::")[0]).exists() for item in arguments) else [*folders, *arguments]
 
 
 def lint() -> None:

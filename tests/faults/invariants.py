@@ -167,6 +167,9 @@ class Checker:
             except ResponseError as error:
                 if "no such key" not in str(error):
                     raise
+                # The relay publishes again what Redis has lost, but may not have noticed yet.
+                if await self._postgres.fetchval("SELECT EXISTS (SELECT FROM events WHERE producer = $1)", producer):
+                    found.append(Violation("I7", f"{stream} is gone", []))
                 continue
             for consumer in consumers:
                 group = groups.get(consumer)

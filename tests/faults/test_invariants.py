@@ -238,6 +238,14 @@ async def test_what_is_pending_unread_or_without_a_group_is_found(watched: Watch
     assert not await redis_found(watched)
 
 
+async def test_a_stream_that_redis_has_lost_is_found_until_it_is_there_again(watched: Watched) -> None:
+    stream, redis = stream_of("projects"), watched.redis
+    await redis.rename(stream, "elsewhere")
+    assert f"{stream} is gone" in await redis_found(watched)
+    await redis.rename("elsewhere", stream)
+    assert not await redis_found(watched)
+
+
 async def test_a_stream_entry_of_a_foreign_tenant_is_found(watched: Watched) -> None:
     event_id = await watched.postgres.fetchval("SELECT id FROM indexing.outbox LIMIT 1")
     stream, envelope = stream_of("indexing"), {"id": str(event_id), "tenantid": str(uuid.uuid4())}

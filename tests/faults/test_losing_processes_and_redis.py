@@ -13,7 +13,7 @@ from tests.support.sse import Transcript, resuming
 from tests.support.system import Json, System, create_project, search, settled, upload
 
 COUNT = 50
-NOTES = [note(number, size=1500 + 700 * (number % 7)) for number in range(COUNT)]
+NOTES = [note(number, size=500 + 400 * (number % 7)) for number in range(COUNT)]
 
 Fault = Callable[[System], Awaitable[None]]
 
