@@ -61,7 +61,7 @@ def test_isolation_is_a_marked_part_of_the_tests(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("mark", "folders"), [("long", commands._LONG), ("containers", commands._IN_CONTAINERS)])
 def test_what_has_a_mark_is_where_its_command_looks(mark: str, folders: tuple[str, ...]) -> None:
-    marked = {path for path in (ROOT / "tests").rglob("*.py") if f"pytest.mark.{mark}\n" in path.read_text("utf-8")}
+    marked = {path for path in (ROOT / "tests").rglob("*.py") if f"pytest.mark.{mark}" in path.read_text("utf-8")}
     assert marked
     assert {path for path in marked if not any(path.is_relative_to(ROOT / folder) for folder in folders)} == set()
 

@@ -23,7 +23,7 @@ async def make(client: httpx.AsyncClient) -> None:
     await _made(client, "/v1/invitations", {"email": "guest@example.test", "role": "member"})
     deleted = await create_project(client, "deleted")
     await upload(client, deleted, "hidden.txt", note(500))
-    (await client.delete(f"/v1/projects/{deleted}")).raise_for_status()
+    await _delete(client, f"/v1/projects/{deleted}")
     project = await create_project(client, "kept")
     for number in range(NOTES):
         await upload(client, project, f"note-{number}.txt", note(number, size=4000))
@@ -32,7 +32,7 @@ async def make(client: httpx.AsyncClient) -> None:
     await upload(client, project, "nothing.bin", bytes(range(256)) * 8, "application/octet-stream")
     documents = await settled(client, project, NOTES + 3, within=180)
     gone = next(item for item in documents if item["name"] == "note-3.txt")
-    (await client.delete(f"/v1/projects/{project}/documents/{gone['id']}")).raise_for_status()
+    await _delete(client, f"/v1/projects/{project}/documents/{gone['id']}")
 
 
 async def seen(client: httpx.AsyncClient) -> dict[str, Json]:
@@ -44,7 +44,7 @@ async def seen(client: httpx.AsyncClient) -> dict[str, Json]:
         "keys": await _items(client, "/v1/api-keys"),
         "invitations": await _items(client, "/v1/invitations"),
         "projects": await _items(client, "/v1/projects"),
-        "deleted projects": await _items(client, "/v1/projects?deleted=true"),
+        "deleted projects": await _items(client, "/v1/projects?status=deleted"),
     }
     for project in found["projects"]:
         path = f"/v1/projects/{project['id']}"
@@ -63,7 +63,7 @@ async def seen(client: httpx.AsyncClient) -> dict[str, Json]:
 
 async def go_on(client: httpx.AsyncClient) -> None:
     """Restore what was deleted, add to what there is, and find it."""
-    (deleted,) = await _items(client, "/v1/projects?deleted=true")
+    (deleted,) = await _items(client, "/v1/projects?status=deleted")
     (await client.post(f"/v1/projects/{deleted['id']}/restore")).raise_for_status()
     assert len(await settled(client, deleted["id"], 1)) == 1
     (kept,) = [item for item in await _items(client, "/v1/projects") if item["name"] == "kept"]
@@ -99,6 +99,11 @@ async def _read(client: httpx.AsyncClient, path: str) -> Json:
     response = await client.get(path)
     response.raise_for_status()
     return response.json()
+
+
+async def _delete(client: httpx.AsyncClient, path: str) -> None:
+    tag = (await client.get(path)).headers["ETag"]
+    (await client.delete(path, headers={"If-Match": tag})).raise_for_status()
 
 
 async def _items(client: httpx.AsyncClient, path: str) -> list[Json]:
