@@ -23,7 +23,8 @@ def dev() -> None:
 _WHOLE_SYSTEM = ("tests/faults", "tests/flows", "tests/isolation")
 
 # Where tests have the marks `long` and `containers`: collecting all others takes as long as some of them.
-_LONG = ("tests/faults", "tests/isolation", "tests/infra/test_redis_acl.py")
+# The longest first, so that both processes end at about the same time.
+_LONG = ("tests/isolation", "tests/faults/test_soak.py", "tests/faults", "tests/infra/test_redis_acl.py")
 _IN_CONTAINERS = ("tests/infra", "tests/support")
 _MEASURING = (
     "tests/isolation/test_timing.py",
@@ -48,22 +49,25 @@ def test() -> None:
     if sys.argv[1:2] == ["--isolation"]:
         # In one process: the matrix is counted in memory.
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", *sys.argv[2:]))
+    # By file, since a file's tests share expensive setup, and in the order given.
+    side_by_side = ("--dist", "loadfile", "--no-loadscope-reorder")
     if sys.argv[1:2] == ["--long"]:
         # Two at a time, for they mostly wait for frozen or stopped processes; what measures time comes after, alone.
         long = (sys.executable, "-m", "pytest", "-m", "long and not containers")
-        side_by_side = ("-n", "2", "--dist", "loadfile", *(f"--ignore={path}" for path in _MEASURING))
-        sys.exit(_call(*long, *side_by_side, *_chosen(_LONG)) or _call(*long, *_MEASURING, *sys.argv[2:]))
+        others = [f"--ignore={path}" for path in _MEASURING]
+        sys.exit(
+            _call(*long, "-n2", *side_by_side, *others, *_chosen(_LONG)) or _call(*long, *_MEASURING, *sys.argv[2:])
+        )
     if sys.argv[1:2] == ["--containers"]:
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *_chosen(_IN_CONTAINERS)))
     if sys.argv[1:] and sys.argv[1] != "--coverage":
         sys.exit(_call(sys.executable, "-m", "pytest", *sys.argv[1:]))
-    # By file, since a file's tests share expensive setup; in the order of the tree, which has long ones early.
+    # In the order of the tree, which has long ones early.
     chosen = (sys.executable, "-m", "pytest", "-m", "not long and not containers")
-    side_by_side = ("--dist", "loadfile", "--no-loadscope-reorder")
     alone = os.environ.get("QUARRY_TEST_SERVERS") == "external"
     cores = min(4, os.cpu_count() or 1)
-    # One more than there are cores, for these tests wait much of their time; whole systems do not.
-    parts, systems = ("-n1", "-n1") if alone else (f"-n{cores + 1}", f"-n{cores}")
+    # Twice as many as there are cores, for these tests wait half of their time; whole systems do not.
+    parts, systems = ("-n1", "-n1") if alone else (f"-n{2 * cores}", f"-n{cores}")
     others = [f"--ignore={folder}" for folder in _WHOLE_SYSTEM]
     if sys.argv[1:2] == ["--coverage"]:
         sys.exit(_call(*chosen, parts, *side_by_side, "--cov", "--cov-report=term", *others, *sys.argv[2:]))
