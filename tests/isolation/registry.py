@@ -236,7 +236,7 @@ MEMORY: Final = (
     Store(
         r"services\.indexing\.lately\.Lately\._when",
         "when a document of a tenant took long; says only whose places are counted together",
-        "tests/services/indexing/jobs/test_places.py",
+        "tests/services/indexing/jobs/test_worker_places.py",
     ),
     Store(
         r"services\.indexing\.search\.shares\.SearchShares\._(asked|longest)",
@@ -322,7 +322,7 @@ MEMORY: Final = (
     Store(
         r"shared\.invalidations\.projected_copies\.Projection\._behind",
         "by tenant, applied in its own transaction; while a tenant has an entry, its copies alone are not used",
-        "tests/shared/test_projection.py::test_what_cannot_be_applied_for_one_tenant_keeps_its_copies_alone_from_use",
+        "tests/shared/test_projected_copies.py::test_what_cannot_be_applied_for_one_tenant_keeps_its_copies_alone_from_use",
     ),
     Store(
         r"services\.indexing\.documents\.cleanup\.Cleaner\._at_work",

@@ -287,13 +287,13 @@ MUTATIONS = (
         "request-json-unparsed",
         "a body that its route parses itself is bounded before that",
         replace("shared/unparsed_bodies.py", "        json_bodies.require_bounds(self._body)\n", ""),
-        ["tests/shared/test_unparsed.py::test_the_answer_is_the_same"],
+        ["tests/shared/test_unparsed_bodies.py::test_the_answer_is_the_same"],
     ),
     Mutation(
         "request-unparsed-loop",
         "others have the event loop between two bodies that are parsed",
         replace("shared/unparsed_bodies.py", "            await asyncio.sleep(0)\n", "            pass\n"),
-        ["tests/shared/test_unparsed.py::test_others_have_the_event_loop_before_the_next_one_is_parsed"],
+        ["tests/shared/test_unparsed_bodies.py::test_others_have_the_event_loop_before_the_next_one_is_parsed"],
     ),
     Mutation(
         "request-errors",

@@ -136,7 +136,7 @@ MUTATIONS = (
             ".where(VectorChange.id == change.id)",
         ),
         [
-            "tests/services/indexing/documents/test_changes.py"
+            "tests/services/indexing/documents/test_vector_changes.py"
             "::test_a_change_that_grew_meanwhile_stays_owed_and_begins_again"
         ],
     ),
@@ -148,13 +148,13 @@ MUTATIONS = (
             "    await documents.begin(session, lease.document_id)\n",
             "",
         ),
-        ["tests/services/indexing/documents/test_changes.py::test_no_version_begins_while_points_are_deleted"],
+        ["tests/services/indexing/documents/test_vector_changes.py::test_no_version_begins_while_points_are_deleted"],
     ),
     Mutation(
         "vectors-filter-weight",
         "a filter asks an engine for so much and no more",
         replace(_STORE, "if weighs > CHEAP and weighs * await self.count() > MOST:", "if False:"),
-        ["tests/services/indexing/vectors/test_weights.py::test_an_engine_is_not_asked_for_more_than_the_bound"],
+        ["tests/services/indexing/vectors/test_filter_costs.py::test_an_engine_is_not_asked_for_more_than_the_bound"],
     ),
     Mutation(
         "vectors-missing-id",
@@ -466,7 +466,7 @@ MUTATIONS = (
         "shares-long-jobs-steps",
         "a long job goes on when no short one is under way",
         replace(f"{_HERE}/jobs/worker_places.py", "async with self._places.long_steps.piece():", "if True:"),
-        ["tests/services/indexing/jobs/test_places.py::test_a_long_job_goes_on_when_no_short_one_is_under_way"],
+        ["tests/services/indexing/jobs/test_worker_places.py::test_a_long_job_goes_on_when_no_short_one_is_under_way"],
     ),
     Mutation(
         "shares-extraction-processor",
@@ -490,7 +490,7 @@ MUTATIONS = (
             "if not lease.long_running and lease.tenant_id not in self.took_long:",
             "if not lease.long_running:",
         ),
-        ["tests/services/indexing/jobs/test_places.py::test_what_tenants_of_long_jobs_send_is_not_urgent"],
+        ["tests/services/indexing/jobs/test_worker_places.py::test_what_tenants_of_long_jobs_send_is_not_urgent"],
     ),
     Mutation(
         "shares-extraction-long",
