@@ -7,7 +7,9 @@ _TESTS = "tests/shared/test_invalidations.py"
 _TOLD = f"{_TESTS}::test_whoever_was_answered_finds_it_in_every_holder"
 _SILENT = f"{_TESTS}::test_a_holder_that_does_not_answer_is_waited_for_until_it_may_not_use_its_copies"
 _LATER = f"{_TESTS}::test_what_a_durable_holder_missed_is_told_to_the_next_of_its_service"
-_APART = "tests/shared/test_projected_copies.py::test_what_cannot_be_applied_for_one_tenant_keeps_its_copies_alone_from_use"
+_APART = (
+    "tests/shared/test_projected_copies.py::test_what_cannot_be_applied_for_one_tenant_keeps_its_copies_alone_from_use"
+)
 
 MUTATIONS = (
     Mutation(
