@@ -37,8 +37,8 @@ _SYSTEM_STATEMENT_SECONDS: Final = 31.0
 # One listens, one settles waits, the others serve polls.
 _LEASE_CONNECTIONS: Final = 4
 _OUTAGE_CLASSES: Final = frozenset({"08", "40", "53", "55", "57", "58"})
-_READ_ONLY, _IDLE_IN_TRANSACTION = "25006", "25P03"
-_OUTAGE_STATES: Final = frozenset({_READ_ONLY, _IDLE_IN_TRANSACTION})
+_READ_ONLY, _IDLE_IN_TRANSACTION, _TRANSACTION_TOO_LONG = "25006", "25P03", "25P04"
+_OUTAGE_STATES: Final = frozenset({_READ_ONLY, _IDLE_IN_TRANSACTION, _TRANSACTION_TOO_LONG})
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

@@ -26,7 +26,9 @@ class Access(StrEnum):
 
 # Limits that hold for every connection of a role, whatever its pool sets. Migrations may run long, but must not queue
 # behind a lock: all others would queue behind them. A request that waits for a lock or a statement ends while its
-# client still waits for it; `shared.db` gives a silent server a second more.
+# client still waits for it; `shared.db` gives a silent server a second more. A transaction ends even when its client
+# stands still between preparing a statement and running it: Postgres does not count that as idle, and rows stay locked.
+_TRANSACTION = "1min"
 LIMITS: Mapping[Access, Mapping[str, str]] = {
     Access.OWNER: {
         "statement_timeout": "0",
@@ -37,11 +39,13 @@ LIMITS: Mapping[Access, Mapping[str, str]] = {
         "statement_timeout": "4s",
         "lock_timeout": "1500ms",
         "idle_in_transaction_session_timeout": "30s",
+        "transaction_timeout": _TRANSACTION,
     },
     Access.SYSTEM: {
         "statement_timeout": "30s",
         "lock_timeout": "1500ms",
         "idle_in_transaction_session_timeout": "30s",
+        "transaction_timeout": _TRANSACTION,
     },
 }
 

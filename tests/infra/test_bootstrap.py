@@ -12,6 +12,7 @@ from infra.local.stack import Stack
 from infra.postgres.bootstrap import bootstrap
 from infra.postgres.roles import LIMITS, Access, all_roles, role_name
 from shared.topology import SERVICES
+from tests.support.polling import eventually
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +68,21 @@ async def test_a_role_is_bound_to_its_own_schema_and_limits(cluster: Stack, acce
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute("SET ROLE projects_owner")
     await connection.close()
+
+
+async def test_a_client_that_stands_still_before_it_runs_a_statement_holds_no_lock_for_ever(cluster: Stack) -> None:
+    """A frozen process may have prepared a statement and not run it: to Postgres that is no idle transaction."""
+    still, other = await connect(cluster, "projects"), await connect(cluster, "projects")
+    await still.execute("SET transaction_timeout = '500ms'")
+    await still.execute("BEGIN; SELECT pg_advisory_xact_lock(7)")
+    await still.prepare("SELECT 1")
+    assert not await other.fetchval("SELECT pg_try_advisory_lock(7)")
+
+    async def free() -> bool:
+        return bool(await other.fetchval("SELECT pg_try_advisory_lock(7)"))
+
+    await eventually(free, within=10)
+    await other.close()
 
 
 async def test_tables_and_functions_of_the_owner_are_nobody_elses_until_granted(cluster: Stack) -> None:
