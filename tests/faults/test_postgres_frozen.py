@@ -45,7 +45,8 @@ async def test_a_frozen_database_is_503_in_time_and_all_goes_on_after_it(
         await eventually(lambda: _works(owner, path), within=stretched(RECOVERY_SECONDS))
         await watched.upload(2)
         await watched.all_indexed(within=stretched(RECOVERY_SECONDS))
-        watched.assert_told_once_in_order()
+        # An event whose handler met the frozen database comes again, behind those that followed it.
+        watched.assert_told_once_in_order(late=True)
     await assert_invariants(hasty.stack)
     print("\nPostgres frozen", *readings, sep="\n  ")
     for reading in readings:
