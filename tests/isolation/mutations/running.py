@@ -134,7 +134,7 @@ def _copy(folder: Path) -> None:
     for name in _COPIED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, folder / name)
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, folder / name)
 
@@ -154,7 +154,9 @@ def _failures(report: Path) -> list[tuple[str, str]]:
 
 def _environment() -> dict[str, str]:
     """Without what belongs to a test run around this one: its coverage is not of this copy."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST_"))}
+    # Bytecode of one mutation would pass for that of the next, when both are as long and of the same second.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST_"))}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _model_folder() -> dict[str, str]:

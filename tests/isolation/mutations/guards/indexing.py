@@ -298,7 +298,9 @@ MUTATIONS = (
     Mutation(
         "search-slices",
         "computing of one tenant gives way to another's",
-        replace(f"{_HERE}/search/shares.py", "_SLICE_SECONDS: Final = 0.001", "_SLICE_SECONDS: Final = 1.0"),
+        replace(
+            f"{_HERE}/search/shares.py", "_SHORT_SLICE_SECONDS: Final = 0.0003", "_SHORT_SLICE_SECONDS: Final = 5.0"
+        ),
         [
             "tests/services/indexing/search/test_shares.py::"
             "test_endless_work_of_one_tenant_takes_turns_and_stops_when_its_caller_is_gone"
