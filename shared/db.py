@@ -196,7 +196,11 @@ class _Connection(asyncpg.Connection):
         super().__init__(protocol, transport, *args)
         keepalive.watch(transport.get_extra_info("socket"))
 
-    def transaction(self, **_: Any) -> _Transaction:  # type: ignore[override]  # all that SQLAlchemy's adapter uses
+    def transaction(  # type: ignore[override]  # what SQLAlchemy's adapter asks for, and all of a transaction it uses
+        self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
+    ) -> _Transaction:
+        if isolation not in (None, "read_committed") or readonly or deferrable:
+            raise NotImplementedError("transactions are as the server's default makes them")
         begin, self.first_statement = f"BEGIN; {self.first_statement}", ""
         return _Transaction(self, begin)
 

@@ -80,3 +80,10 @@ async def test_a_server_that_has_vanished_is_noticed(stack: Stack, settings: Sam
             assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
             assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == keepalive.IDLE_SECONDS
         await engines.dispose()
+
+
+async def test_another_kind_of_transaction_is_refused_instead_of_silently_not_given(database: Database) -> None:
+    async with database.engines.runtime.connect() as connection:
+        await connection.execution_options(isolation_level="SERIALIZABLE")
+        with pytest.raises(NotImplementedError):
+            await connection.scalar(text("SELECT 1"))
