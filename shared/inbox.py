@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from shared.db import Model
-from shared.tenancy import TenantOwned
+from shared.tenancy import INSERTS_ONLY, TenantOwned
 
 Effect = tuple[uuid.UUID, str]
 """What is applied once: an event's id and the name of a handler."""
@@ -37,7 +37,7 @@ _CLAIM: Final = text(
     "INSERT INTO inbox (event_id, handler) "
     "SELECT * FROM unnest(CAST(:events AS uuid[]), CAST(:handlers AS text[])) "
     "ON CONFLICT DO NOTHING RETURNING event_id, handler"
-).execution_options(tenant_guard="inserts only: Postgres stamps the tenant and its policy checks it")
+).execution_options(tenant_guard=INSERTS_ONLY)
 
 
 async def claim(session: AsyncSession, effects: Iterable[Effect]) -> set[Effect]:

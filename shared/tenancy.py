@@ -18,9 +18,10 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import Connection, Uuid, event, text
+from sqlalchemy import Connection, Table, Uuid, event, inspect, text
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.orm import (
     Mapped,
@@ -38,6 +39,7 @@ from shared.invalidations import recording
 from shared.invalidations.recording import Recorded
 
 TENANT_SETTING: Final = "app.tenant_id"
+INSERTS_ONLY: Final = "inserts only: Postgres stamps the tenant and its policy checks it"
 CURRENT_TENANT: Final = "nullif(current_setting('app.tenant_id', true), '')::uuid"
 
 # Every table that is read or written across tenants, and why. Migrations refuse to open any other, and a catalogue
@@ -220,6 +222,14 @@ class Database:
         elif self._wait is not None:
             for item in unsettled:
                 await self._wait(item)
+
+
+def inserting(model: type[TenantOwned]) -> Insert:
+    """An INSERT into a tenant's table past the ORM, which takes four times as long; for statements that run often.
+
+    A conflict is with a row of the same tenant: every key begins with it.
+    """
+    return insert(cast("Table", inspect(model).local_table)).execution_options(tenant_guard=INSERTS_ONLY)
 
 
 def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    Executable,
     Integer,
     Select,
     Text,
@@ -22,26 +23,49 @@ from sqlalchemy import (
     literal,
     select,
 )
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents.models import Chunk, DeletedTenant, Document, EmbeddedBatch, VectorChange
 from shared.project_access import OF_PROJECT, Admission, admitted
-from shared.tenancy import tenant_of
+from shared.tenancy import inserting, tenant_of
 
-_LOCKS: Final = "takes a lock and reads no row"
-_CHUNK_COLUMNS: Final = tuple(column for column in inspect(Chunk).columns if column.server_default is None)
+_LOCK, _LOCK_SHARED = (
+    select(take(func.hashtextextended(bindparam("name", type_=Text()), 0))).execution_options(
+        tenant_guard="takes a lock and reads no row"
+    )
+    for take in (func.pg_advisory_xact_lock, func.pg_advisory_xact_lock_shared)
+)
+_TOMBSTONE: Final = select(DeletedTenant.tenant_id)
+
+
+_OF_DOCUMENT: Final = Document.document_id == bindparam("document_id", type_=Uuid())
+_BY_ID: Final = select(Document).where(_OF_DOCUMENT)
+_LOCKED: Final = {
+    shared: _BY_ID.with_for_update(read=shared).execution_options(populate_existing=True) for shared in (False, True)
+}
 
 
 async def locked(session: AsyncSession, document_id: uuid.UUID, *, shared: bool = False) -> Document | None:
     """The document, locked until the transaction ends. Every transaction locks it before its jobs."""
-    document: Document | None = await session.scalar(
-        select(Document)
-        .where(Document.document_id == document_id)
-        .with_for_update(read=shared)
-        .execution_options(populate_existing=True)
-    )
+    document: Document | None = await session.scalar(_LOCKED[shared], {"document_id": document_id})
     return document
+
+
+_FROM_EVENT: Final = ("project_id", "version", "name", "content_type", "metadata", "sequence", "created_at")
+
+
+def _upsert() -> Insert:
+    statement = inserting(Document).values({name: bindparam(f"new_{name}") for name in ("document_id", *_FROM_EVENT)})
+    new, old = statement.excluded, statement.table.c
+    return statement.on_conflict_do_update(
+        index_elements=["tenant_id", "document_id"],
+        set_={name: new[name] for name in _FROM_EVENT},
+        where=(old.sequence < new.sequence) & ~old.deleted,
+    )
+
+
+_UPSERT: Final = _upsert()
 
 
 async def upsert_from_event(
@@ -57,30 +81,18 @@ async def upsert_from_event(
     created_at: datetime,
 ) -> Document:
     """Store the facts of an upload, unless newer ones are stored; returns the current row, locked."""
-    statement = insert(Document).values(
-        document_id=document_id,
-        project_id=project_id,
-        version=version,
-        name=name,
-        content_type=content_type,
-        attributes=metadata,
-        sequence=sequence,
-        created_at=created_at,
-    )
-    new = statement.excluded
     await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant_id", "document_id"],
-            set_={
-                "version": new.version,
-                "name": new.name,
-                "content_type": new.content_type,
-                "metadata": new["metadata"],
-                "sequence": new.sequence,
-                "created_at": new.created_at,
-            },
-            where=(Document.sequence < new.sequence) & ~Document.deleted,
-        )
+        _UPSERT,
+        {
+            "new_document_id": document_id,
+            "new_project_id": project_id,
+            "new_version": version,
+            "new_name": name,
+            "new_content_type": content_type,
+            "new_metadata": metadata,
+            "new_sequence": sequence,
+            "new_created_at": created_at,
+        },
     )
     document = await locked(session, document_id)
     assert document is not None  # noqa: S101  # written above, in this transaction
@@ -118,24 +130,16 @@ async def tombstone(
 
 async def tenant_exists(session: AsyncSession) -> bool:
     """Whether the tenant is not deleted; if so, it cannot be deleted until this transaction ends."""
-    await session.execute(
-        select(func.pg_advisory_xact_lock_shared(_tenant_lock(session))).execution_options(tenant_guard=_LOCKS)
-    )
-    return await session.scalar(select(DeletedTenant.tenant_id)) is None
+    await _lock(session, _LOCK_SHARED, f"indexing:tenant:{tenant_of(session)}")
+    return await session.scalar(_TOMBSTONE) is None
 
 
 async def bury_tenant(session: AsyncSession) -> None:
     """Leave its tombstone, once all transactions that found the tenant to exist have ended."""
-    await session.execute(
-        select(func.pg_advisory_xact_lock(_tenant_lock(session))).execution_options(tenant_guard=_LOCKS)
-    )
+    await _lock(session, _LOCK, f"indexing:tenant:{tenant_of(session)}")
     await session.execute(
         insert(DeletedTenant).values(deleted_at=func.now()).on_conflict_do_nothing(index_elements=["tenant_id"])
     )
-
-
-def _tenant_lock(session: AsyncSession) -> Any:
-    return func.hashtextextended(f"indexing:tenant:{tenant_of(session)}", 0)
 
 
 async def enqueue_vector_change(
@@ -162,41 +166,47 @@ async def enqueue_vector_change(
 
 async def keep_from_beginning(session: AsyncSession, document_id: uuid.UUID) -> None:
     """Block versions of the document from beginning until the transaction ends; it sees all that have begun."""
-    await session.execute(
-        select(func.pg_advisory_xact_lock(_beginning(session, document_id))).execution_options(tenant_guard=_LOCKS)
-    )
+    await _lock(session, _LOCK, _beginning(session, document_id))
 
 
 async def begin(session: AsyncSession, document_id: uuid.UUID) -> None:
     """Wait for transactions that keep versions from beginning. Comes before every other lock."""
-    await session.execute(
-        select(func.pg_advisory_xact_lock_shared(_beginning(session, document_id))).execution_options(
-            tenant_guard=_LOCKS
-        )
-    )
+    await _lock(session, _LOCK_SHARED, _beginning(session, document_id))
 
 
-def _beginning(session: AsyncSession, document_id: uuid.UUID) -> Any:
-    return func.hashtextextended(f"indexing:beginning:{tenant_of(session)}:{document_id}", 0)
+def _beginning(session: AsyncSession, document_id: uuid.UUID) -> str:
+    return f"indexing:beginning:{tenant_of(session)}:{document_id}"
+
+
+async def _lock(session: AsyncSession, lock: Executable, name: str) -> None:
+    await session.execute(lock, {"name": name})
 
 
 async def by_id(session: AsyncSession, document_id: uuid.UUID) -> Document | None:
-    document: Document | None = await session.scalar(select(Document).where(Document.document_id == document_id))
+    document: Document | None = await session.scalar(_BY_ID, {"document_id": document_id})
     return document
 
 
 # --- chunks ----------------------------------------------------------------------------------------------------------
 
 
+_CHUNK_COLUMNS: Final = tuple(column for column in inspect(Chunk).columns if column.server_default is None)
+
+
+def _add_chunks() -> Insert:
+    # An array per column, not parameters per row: those took most of the time for a book's many rows.
+    arrays = (bindparam(f"all_{column.name}", type_=ARRAY(column.type)) for column in _CHUNK_COLUMNS)
+    rows = func.unnest(*arrays).table_valued(*_CHUNK_COLUMNS).render_derived()
+    return inserting(Chunk).from_select([column.name for column in _CHUNK_COLUMNS], select(*rows.c))
+
+
+_ADD_CHUNKS: Final = _add_chunks()
+
+
 async def add_chunks(session: AsyncSession, chunks: Sequence[dict[str, Any]]) -> None:
     """Rows with a value for each of `_CHUNK_COLUMNS`."""
-    # An array per column, not parameters per row: those took most of the time for a book's many rows.
-    arrays = (
-        bindparam(None, [chunk[column.name] for chunk in chunks], ARRAY(column.type), unique=True)
-        for column in _CHUNK_COLUMNS
-    )
-    rows = func.unnest(*arrays).table_valued(*_CHUNK_COLUMNS).render_derived()
-    await session.execute(insert(Chunk).from_select([column.name for column in _CHUNK_COLUMNS], select(*rows.c)))
+    arrays = {f"all_{column.name}": [chunk[column.name] for chunk in chunks] for column in _CHUNK_COLUMNS}
+    await session.execute(_ADD_CHUNKS, arrays)
 
 
 async def chunks_from(

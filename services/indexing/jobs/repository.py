@@ -3,38 +3,48 @@
 import uuid
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
-from sqlalchemy import select, tuple_, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import SQLColumnExpression, bindparam, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.dml import ReturningInsert, ReturningUpdate
 
 from services.indexing.documents.models import Document
 from services.indexing.jobs.errors import LeaseLost
 from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.models import RUNNING, UNFINISHED, Job
 from shared.events.indexing import Stage
+from shared.tenancy import inserting
+
+
+@cache
+def _add(*names: str) -> ReturningInsert[uuid.UUID]:
+    statement = inserting(Job).values({name: bindparam(f"new_{name}") for name in names})
+    return statement.on_conflict_do_nothing(index_elements=["tenant_id", "document_id", "version"]).returning(
+        statement.table.c.id
+    )
 
 
 async def add(session: AsyncSession, **values: Any) -> uuid.UUID | None:
     """Insert the job of a version; None when it has one."""
     job_id: uuid.UUID | None = await session.scalar(
-        insert(Job)
-        .values(**values)
-        .on_conflict_do_nothing(index_elements=["tenant_id", "document_id", "version"])
-        .returning(Job.id)
+        _add(*values), {f"new_{name}": value for name, value in values.items()}
     )
     return job_id
 
 
+_LOCKED: Final = (
+    select(Job)
+    .where(Job.document_id == bindparam("document_id"), Job.version == bindparam("version"))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+
+
 async def locked(session: AsyncSession, document_id: uuid.UUID, version: int) -> Job | None:
     """The job of a version, locked until the transaction ends."""
-    job: Job | None = await session.scalar(
-        select(Job)
-        .where(Job.document_id == document_id, Job.version == version)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
+    job: Job | None = await session.scalar(_LOCKED, {"document_id": document_id, "version": version})
     return job
 
 
@@ -69,18 +79,32 @@ async def request_stop(session: AsyncSession) -> None:
     )
 
 
+@cache
+def _advance(*names: str) -> ReturningUpdate[int]:
+    return (
+        update(Job)
+        .where(Job.id == bindparam("job_id"), Job.fencing_token == bindparam("token"), Job.state.in_(RUNNING))
+        .values(revision=Job.revision + bindparam("events"), **{name: bindparam(f"new_{name}") for name in names})
+        .returning(Job.revision)
+        .execution_options(synchronize_session=False)
+    )
+
+
 async def advance(session: AsyncSession, lease: Lease, *, events: int = 0, **changes: Any) -> int:
     """Change the leased job; returns its revision, which grows by `events`.
+
+    Args:
+        changes: new values of columns, or expressions.
 
     Raises:
         LeaseLost: a newer lease exists, or the job is over.
     """
+    expressions = {name: value for name, value in changes.items() if isinstance(value, SQLColumnExpression)}
+    values = {f"new_{name}": value for name, value in changes.items() if name not in expressions}
+    statement = _advance(*(name for name in changes if name not in expressions))
     revision: int | None = await session.scalar(
-        update(Job)
-        .where(Job.id == lease.job_id, Job.fencing_token == lease.token, Job.state.in_(RUNNING))
-        .values(revision=Job.revision + events, **changes)
-        .returning(Job.revision)
-        .execution_options(synchronize_session=False)
+        statement.values(**expressions) if expressions else statement,
+        {"job_id": lease.job_id, "token": lease.token, "events": events, **values},
     )
     if revision is None:
         raise LeaseLost

@@ -46,7 +46,8 @@ async def enqueue(
     uploaded_at: datetime,
 ) -> None:
     """Create one job per version, however often it is requested; unfinished jobs of older versions are stopped."""
-    await stop_unfinished(session, document_id, before_version=version)
+    if version > 1:
+        await stop_unfinished(session, document_id, before_version=version)
     await repository.add(
         session,
         project_id=project_id,

@@ -4,14 +4,15 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ARRAY, Text, cast, delete, exists, func, literal, or_, select, update
+from sqlalchemy import ARRAY, Text, Uuid, bindparam, cast, column, delete, exists, func, inspect, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.dml import ReturningInsert
 
 from services.notifier.feeds.models import DOCUMENT_DELETED, DeletedTenant, Feed, FeedEvent
-from shared.tenancy import tenant_of
+from shared.tenancy import inserting, tenant_of
 
 
 class FeedKey(NamedTuple):
@@ -66,6 +67,18 @@ class StoredEvent:
     traceparent: str | None
 
 
+def _next_sequences() -> ReturningInsert[*tuple[Any, ...]]:
+    feeds = func.unnest(bindparam("feeds", type_=ARRAY(Uuid()))).table_valued(column("feed_id", Uuid()))
+    statement = inserting(Feed).from_select(["feed_id", "last_sequence"], select(feeds.render_derived().c.feed_id, 1))
+    feed = statement.table.c
+    return statement.on_conflict_do_update(
+        index_elements=["tenant_id", "feed_id"], set_={"last_sequence": feed.last_sequence + 1}
+    ).returning(feed.feed_id, feed.last_sequence)
+
+
+_NEXT_SEQUENCES: Final = _next_sequences()
+
+
 async def next_sequences(session: AsyncSession, project_id: uuid.UUID) -> tuple[int, int]:
     """Increment both feeds and lock them until the transaction ends; returns (project's, tenant's).
 
@@ -73,12 +86,7 @@ async def next_sequences(session: AsyncSession, project_id: uuid.UUID) -> tuple[
     several projects of a tenant wait for each other there instead of deadlocking.
     """
     tenant_id = tenant_of(session)
-    statement = insert(Feed).values([{"feed_id": feed, "last_sequence": 1} for feed in (tenant_id, project_id)])
-    rows = await session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["tenant_id", "feed_id"], set_={"last_sequence": Feed.last_sequence + 1}
-        ).returning(Feed.feed_id, Feed.last_sequence)
-    )
+    rows = await session.execute(_NEXT_SEQUENCES, {"feeds": [tenant_id, project_id]})
     sequences = {row.feed_id: row.last_sequence for row in rows}
     return sequences[project_id], sequences[tenant_id]
 
@@ -93,35 +101,46 @@ async def give_back(session: AsyncSession, project_id: uuid.UUID) -> None:
         await session.execute(statement, execution_options={"synchronize_session": False})
 
 
-async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_sequence: int) -> bool:
-    """Store the event. False, with nothing stored, when the feed already holds it or the deletion of its subject, or
-    when the tenant is deleted."""
-    tenant_id = tenant_of(session)
-    deletion = (FeedEvent.subject_id == event.subject_id) & (FeedEvent.type == DOCUMENT_DELETED)
+# What an event is inserted with; `tenant_id` and `appended_at` are Postgres's.
+_GIVEN: Final = tuple(column for column in inspect(FeedEvent).columns if column.server_default is None)
+
+
+def _add() -> ReturningInsert[*tuple[Any, ...]]:
+    given = {column.name: bindparam(f"new_{column.name}", type_=column.type) for column in _GIVEN}
+    tenant_id = bindparam("tenant", type_=Uuid())
+    deletion = (FeedEvent.subject_id == given["subject_id"]) & (FeedEvent.type == DOCUMENT_DELETED)
     pointless = or_(
         exists(FeedEvent.event_id).where(
             FeedEvent.tenant_id == tenant_id,
-            or_(FeedEvent.event_id == event.event_id, (FeedEvent.project_id == event.project_id) & deletion),
+            or_(FeedEvent.event_id == given["event_id"], (FeedEvent.project_id == given["project_id"]) & deletion),
         ),
         exists(DeletedTenant.tenant_id).where(DeletedTenant.tenant_id == tenant_id),
     )
+    values = select(*given.values()).where(~pointless)
+    statement = inserting(FeedEvent).from_select(list(given), values, include_defaults=False)
+    return statement.returning(statement.table.c.sequence)
+
+
+_ADD: Final = _add()
+
+
+async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_sequence: int) -> bool:
+    """Store the event. False, with nothing stored, when the feed already holds it or the deletion of its subject, or
+    when the tenant is deleted."""
     row = {
-        FeedEvent.project_id: event.project_id,
-        FeedEvent.sequence: sequence,
-        FeedEvent.tenant_sequence: tenant_sequence,
-        FeedEvent.event_id: event.event_id,
-        FeedEvent.type: event.type,
-        FeedEvent.time: event.time,
-        FeedEvent.subject_id: event.subject_id,
-        FeedEvent.revision: event.revision,
-        FeedEvent.data: event.data,
-        FeedEvent.traceparent: event.traceparent,
+        "project_id": event.project_id,
+        "sequence": sequence,
+        "tenant_sequence": tenant_sequence,
+        "event_id": event.event_id,
+        "type": event.type,
+        "time": event.time,
+        "subject_id": event.subject_id,
+        "revision": event.revision,
+        "data": event.data,
+        "traceparent": event.traceparent,
     }
-    values = select(*(literal(value, column.type) for column, value in row.items())).where(~pointless)
-    stored = await session.scalar(
-        insert(FeedEvent).from_select(list(row), values, include_defaults=False).returning(FeedEvent.sequence)
-    )
-    return stored is not None
+    values = {f"new_{name}": value for name, value in row.items()}
+    return await session.scalar(_ADD, {"tenant": tenant_of(session), **values}) is not None
 
 
 async def redact(session: AsyncSession, project_id: uuid.UUID, subject_id: uuid.UUID) -> None:

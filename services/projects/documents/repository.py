@@ -3,23 +3,29 @@
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import Text, bindparam, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import BlobDeletion, Document, DocumentStatus
 from shared.tenancy import tenant_of
+
+_BY_ID: Final = select(Document).where(
+    Document.project_id == bindparam("project_id"),
+    Document.id == bindparam("document_id"),
+    Document.deleted_at.is_(None),
+)
+_BY_ID_LOCKED: Final = _BY_ID.with_for_update(key_share=True)
 
 
 async def by_id(
     session: AsyncSession, *, project_id: uuid.UUID, document_id: uuid.UUID, lock: bool = False
 ) -> Document | None:
     """A document that is not deleted."""
-    statement = select(Document).where(
-        Document.project_id == project_id, Document.id == document_id, Document.deleted_at.is_(None)
+    return await session.scalar(
+        _BY_ID_LOCKED if lock else _BY_ID, {"project_id": project_id, "document_id": document_id}
     )
-    return await session.scalar(statement.with_for_update(key_share=True) if lock else statement)
 
 
 async def page_for_project(
@@ -43,6 +49,21 @@ async def page_for_project(
     return (await session.scalars(statement)).all()
 
 
+_LOCK_CONTENT: Final = select(
+    func.pg_advisory_xact_lock(func.hashtextextended(bindparam("content", type_=Text()), 0))
+).execution_options(tenant_guard="takes a lock and reads no row")
+_FIRST_WITH_CONTENT: Final = (
+    select(Document.id)
+    .where(
+        Document.project_id == bindparam("project_id"),
+        Document.sha256 == bindparam("sha256"),
+        Document.deleted_at.is_(None),
+    )
+    .order_by(Document.created_at, Document.id)
+    .limit(1)
+)
+
+
 async def first_with_content(
     session: AsyncSession, *, project_id: uuid.UUID, sha256: str, alone: bool
 ) -> uuid.UUID | None:
@@ -52,15 +73,8 @@ async def first_with_content(
         alone: lock the content: other callers with `alone` wait until this transaction ends.
     """
     if alone:
-        content = f"{tenant_of(session)}/{project_id}/{sha256}"
-        lock = select(func.pg_advisory_xact_lock(func.hashtextextended(content, 0)))
-        await session.execute(lock.execution_options(tenant_guard="takes a lock and reads no row"))
-    found: uuid.UUID | None = await session.scalar(
-        select(Document.id)
-        .where(Document.project_id == project_id, Document.sha256 == sha256, Document.deleted_at.is_(None))
-        .order_by(Document.created_at, Document.id)
-        .limit(1)
-    )
+        await session.execute(_LOCK_CONTENT, {"content": f"{tenant_of(session)}/{project_id}/{sha256}"})
+    found: uuid.UUID | None = await session.scalar(_FIRST_WITH_CONTENT, {"project_id": project_id, "sha256": sha256})
     return found
 
 

@@ -3,9 +3,9 @@
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from sqlalchemy import ScalarSelect, Select, func, select, tuple_
+from sqlalchemy import BigInteger, ScalarSelect, Select, Uuid, bindparam, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import Document
@@ -22,6 +22,35 @@ class Holder(NamedTuple):
     membership_number: int
 
 
+def _with_role(*, only_members: bool) -> Select[Project, ProjectRole | None]:
+    return select(Project, ProjectMember.role).join(
+        ProjectMember,
+        (ProjectMember.tenant_id == Project.tenant_id)
+        & (ProjectMember.project_id == Project.id)
+        & (ProjectMember.user_id == bindparam("user_id", type_=Uuid()))
+        & (ProjectMember.membership_number == bindparam("membership_number", type_=BigInteger())),
+        isouter=not only_members,
+    )
+
+
+def _document_count() -> ScalarSelect[int]:
+    return (
+        select(func.count(Document.id))
+        .where(
+            Document.tenant_id == Project.tenant_id,
+            Document.project_id == Project.id,
+            Document.deleted_at.is_(None),
+        )
+        .correlate(Project)
+        .scalar_subquery()
+    )
+
+
+_LOCK: Final = select(Project.id).where(Project.id == bindparam("project_id")).with_for_update(key_share=True)
+_BY_ID: Final = _with_role(only_members=False).where(Project.id == bindparam("project_id"))
+_WITH_COUNT: Final = _BY_ID.add_columns(_document_count())
+
+
 async def by_id(
     session: AsyncSession, *, project_id: uuid.UUID, holder: Holder, lock: bool = False
 ) -> tuple[Project, ProjectRole | None] | None:
@@ -29,9 +58,8 @@ async def by_id(
     if lock:
         # Does not block foreign keys: uploads into the project go on. A statement of its own: the role has to be read
         # after the wait.
-        await session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
-    statement = _with_role(holder, only_members=False).where(Project.id == project_id)
-    row = (await session.execute(statement)).one_or_none()
+        await session.execute(_LOCK, {"project_id": project_id})
+    row = (await session.execute(_BY_ID, {"project_id": project_id, **holder._asdict()})).one_or_none()
     return None if row is None else (row[0], row[1])
 
 
@@ -39,8 +67,7 @@ async def with_count(
     session: AsyncSession, *, project_id: uuid.UUID, holder: Holder
 ) -> tuple[Project, ProjectRole | None, int] | None:
     """As `by_id`, with the number of visible documents."""
-    statement = _with_role(holder, only_members=False).add_columns(_document_count()).where(Project.id == project_id)
-    row = (await session.execute(statement)).one_or_none()
+    row = (await session.execute(_WITH_COUNT, {"project_id": project_id, **holder._asdict()})).one_or_none()
     return None if row is None else (row[0], row[1], row[2])
 
 
@@ -60,7 +87,7 @@ async def page(
         only_members: leave out those without a role.
     """
     statement = (
-        _with_role(holder, only_members=only_members)
+        _with_role(only_members=only_members)
         .add_columns(_document_count())
         .where(Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None))
     )
@@ -69,7 +96,7 @@ async def page(
     if after is not None:
         statement = statement.where(tuple_(Project.created_at, Project.id) < after)
     statement = statement.order_by(Project.created_at.desc(), Project.id.desc()).limit(count)
-    return [(row[0], row[1], row[2]) for row in await session.execute(statement)]
+    return [(row[0], row[1], row[2]) for row in await session.execute(statement, holder._asdict())]
 
 
 async def document_count(session: AsyncSession, *, project_id: uuid.UUID) -> int:
@@ -101,27 +128,3 @@ async def owners(session: AsyncSession, *, project_id: uuid.UUID, count: int) ->
     """Owners of a project, of this and earlier memberships of the tenant, the newest first."""
     statement = select(ProjectMember).where(ProjectMember.project_id == project_id, ProjectMember.role == "owner")
     return (await session.scalars(statement.order_by(ProjectMember.updated_at.desc()).limit(count))).all()
-
-
-def _with_role(holder: Holder, *, only_members: bool) -> Select[Project, ProjectRole | None]:
-    return select(Project, ProjectMember.role).join(
-        ProjectMember,
-        (ProjectMember.tenant_id == Project.tenant_id)
-        & (ProjectMember.project_id == Project.id)
-        & (ProjectMember.user_id == holder.user_id)
-        & (ProjectMember.membership_number == holder.membership_number),
-        isouter=not only_members,
-    )
-
-
-def _document_count() -> ScalarSelect[int]:
-    return (
-        select(func.count(Document.id))
-        .where(
-            Document.tenant_id == Project.tenant_id,
-            Document.project_id == Project.id,
-            Document.deleted_at.is_(None),
-        )
-        .correlate(Project)
-        .scalar_subquery()
-    )

@@ -4,7 +4,7 @@ import uuid
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,19 +16,22 @@ from services.projects.tenants.models import Departure, TenantErasure, TenantUsa
 CLAIM: Final = timedelta(seconds=60)
 
 
+_ADD: Final = (
+    update(TenantUsage)
+    .where(TenantUsage.deleted_at.is_(None))
+    .values(
+        projects=func.greatest(0, TenantUsage.projects + bindparam("more_projects")),
+        documents=func.greatest(0, TenantUsage.documents + bindparam("more_documents")),
+        bytes=func.greatest(0, TenantUsage.bytes + bindparam("more_bytes")),
+    )
+    .returning(TenantUsage)
+    .execution_options(synchronize_session=False, populate_existing=True)
+)
+
+
 async def add(session: AsyncSession, *, projects: int, documents: int, size: int) -> TenantUsage | None:
     """Add to the counters and lock the row until the transaction ends; None without a row, or for a deleted tenant."""
-    return await session.scalar(
-        update(TenantUsage)
-        .where(TenantUsage.deleted_at.is_(None))
-        .values(
-            projects=func.greatest(0, TenantUsage.projects + projects),
-            documents=func.greatest(0, TenantUsage.documents + documents),
-            bytes=func.greatest(0, TenantUsage.bytes + size),
-        )
-        .returning(TenantUsage)
-        .execution_options(synchronize_session=False, populate_existing=True)
-    )
+    return await session.scalar(_ADD, {"more_projects": projects, "more_documents": documents, "more_bytes": size})
 
 
 async def begin(session: AsyncSession) -> TenantUsage | None:
