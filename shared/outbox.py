@@ -8,8 +8,9 @@ Fails by: `BacklogFull`, for requests only, while too many events wait for the r
 """
 
 import uuid
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from sqlalchemy import BigInteger, Identity, Index, text
@@ -21,7 +22,7 @@ from shared.events.envelope import Envelope, Event, source_of
 from shared.events.subscriptions import holders_of
 from shared.invalidations import recording
 from shared.telemetry import current_traceparent
-from shared.tenancy import TenantOwned, backlog_of, tenant_of
+from shared.tenancy import INSERTS_ONLY, TenantOwned, backlog_of, before_commit, tenant_of
 
 
 class OutboxEvent(TenantOwned, Identified, Model):
@@ -44,6 +45,32 @@ class OutboxEvent(TenantOwned, Identified, Model):
     data: Mapped[dict[str, Any]]
     published_at: Mapped[datetime | None]
     entry_id: Mapped[str | None]
+
+
+@dataclass(slots=True)
+class _Unwritten:
+    """A row of the transaction under way; Postgres gives it `id` and `time`. `data` is JSON."""
+
+    tenant_id: uuid.UUID
+    type: str
+    subject: str
+    sequence: int
+    traceparent: str | None
+    correlation_id: str | None
+    causation_id: str | None
+    data: str
+    id: uuid.UUID | None = None
+    time: datetime | None = None
+
+
+# All at once and past the ORM, which takes four times as long. Rows come back in the order of the arrays.
+_INSERT: Final = text(
+    "INSERT INTO outbox (tenant_id, type, subject, sequence, traceparent, correlation_id, causation_id, data) "
+    "SELECT * FROM unnest(CAST(:tenant_id AS uuid[]), CAST(:type AS text[]), CAST(:subject AS text[]), "
+    "CAST(:sequence AS bigint[]), CAST(:traceparent AS text[]), CAST(:correlation_id AS text[]), "
+    "CAST(:causation_id AS text[]), CAST(:data AS jsonb[])) RETURNING id, time"
+).execution_options(tenant_guard=INSERTS_ONLY)
+_GIVEN: Final = ("tenant_id", "type", "subject", "sequence", "traceparent", "correlation_id", "causation_id", "data")
 
 
 def entry_of(row: Any) -> bytes:
@@ -96,7 +123,7 @@ def publish(session: AsyncSession, event: Event, *, sequence: int, tenant_id: uu
     """
     if session.info.get("for_request"):
         backlog_of(session).refuse_when_full()
-    row = OutboxEvent(
+    row = _Unwritten(
         tenant_id=tenant_id or tenant_of(session),
         type=event.type,
         subject=event.subject,
@@ -104,9 +131,18 @@ def publish(session: AsyncSession, event: Event, *, sequence: int, tenant_id: uu
         traceparent=current_traceparent(),
         correlation_id=session.info.get("correlation_id"),
         causation_id=session.info.get("causation_id"),
-        data=event.model_dump(mode="json"),
+        data=event.model_dump_json(),
     )
-    session.add(row)
+    if not (rows := session.info.setdefault("outbox", [])):
+        before_commit(session, _write)
+    rows.append(row)
     session.info["outbox_written"] = True
     if consumers := holders_of(event.type):
         recording.add(session, recording.Pending(row.tenant_id, consumers, lambda: entry_of(row)))
+
+
+async def _write(session: AsyncSession) -> None:
+    rows: list[_Unwritten] = session.info.pop("outbox")
+    columns = {name: [getattr(row, name) for row in rows] for name in _GIVEN}
+    for row, written in zip(rows, await session.execute(_INSERT, columns), strict=True):
+        row.id, row.time = written

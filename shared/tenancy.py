@@ -196,6 +196,8 @@ class Database:
         try:
             yield session
             announces = session.info.get("outbox_written", False)
+            for write in session.info.get("before_commit", ()):
+                await write(session)
             recorded = await recording.record(session)
             await (BEFORE_EVENTS if announces else BEFORE_COMMIT).reach()
             await session.commit()
@@ -230,6 +232,11 @@ def inserting(model: type[TenantOwned]) -> Insert:
     A conflict is with a row of the same tenant: every key begins with it.
     """
     return insert(cast("Table", inspect(model).local_table)).execution_options(tenant_guard=INSERTS_ONLY)
+
+
+def before_commit(session: AsyncSession, write: Callable[[AsyncSession], Awaitable[None]]) -> None:
+    """Await `write` as one of the last steps of the session's transaction."""
+    session.info.setdefault("before_commit", []).append(write)
 
 
 def after_commit(session: AsyncSession, callback: Callable[[], None]) -> None:

@@ -28,7 +28,7 @@ _NEWEST: Final = text("SELECT COALESCE(max(position), 0) FROM invalidations").ex
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """An invalidation of a transaction under way. `entry` is called after the flush, when ids are known."""
+    """An invalidation of a transaction under way. `entry` is called once events are written, when ids are known."""
 
     tenant_id: uuid.UUID
     consumers: frozenset[str]
