@@ -12,7 +12,7 @@ from tests.faults.soak import Outcomes, soak
 from tests.faults.systems import proxied_system
 
 SEED = 5
-SECONDS = 40.0
+SECONDS = 30.0
 
 
 @pytest.mark.long
