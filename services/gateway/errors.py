@@ -7,7 +7,7 @@ from shared.errors import Forbidden, InvalidRequest, QuarryError
 
 class CrossSite(Forbidden):
     code = "cross_site_refused"
-    detail = "This request comes from a site that may not act for the signed-in user."
+    detail = "This request comes from a site that is not allowed to act for the signed-in user."
 
 
 class CsrfTokenWrong(Forbidden):
@@ -17,7 +17,7 @@ class CsrfTokenWrong(Forbidden):
 
 class OriginRefused(Forbidden):
     code = "origin_refused"
-    detail = "This origin is not on the list of those that may call the API from a browser."
+    detail = "This origin is not allowed to call the API from a browser."
 
 
 class MethodNotAllowed(InvalidRequest):
@@ -39,7 +39,7 @@ class BodyTimeout(QuarryError):
 class AddressTooLong(InvalidRequest):
     status = 414
     code = "address_too_long"
-    detail = "The address is longer than allowed."
+    detail = "The URL is longer than allowed."
 
 
 class HeadersTooLarge(InvalidRequest):
@@ -51,13 +51,13 @@ class HeadersTooLarge(InvalidRequest):
 class BadUpstreamResponse(QuarryError):
     status = 502
     code = "bad_upstream_answer"
-    detail = "A part of Quarry gave an answer that makes no sense."
+    detail = "A service of Quarry sent an invalid response."
 
 
 class UpstreamTimeout(QuarryError):
     status = 504
     code = "upstream_timeout"
-    detail = "A part of Quarry did not answer in time."
+    detail = "A service of Quarry did not respond in time."
 
 
 class ClientGone(Exception):

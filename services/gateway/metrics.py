@@ -28,9 +28,9 @@ class GatewayMetrics(Instruments):
 
     def __init__(self) -> None:
         super().__init__("gateway")
-        self._passed = self.counter("upstream_answers", "Answers of a service.", "upstream", "route", "status")
+        self._passed = self.counter("upstream_answers", "Responses of a service.", "upstream", "route", "status")
         self._passed_seconds = self.histogram(
-            "upstream_seconds", "Seconds until a service's answer began.", "upstream", "route"
+            "upstream_seconds", "Seconds until a service's response began.", "upstream", "route"
         )
 
     def passed(self, upstream: str, route: str, status: str, seconds: float) -> None:
@@ -70,9 +70,9 @@ class RuntimeReadings(Readings):
 
     def collect(self) -> Iterable[Metric]:
         runtime = self._runtime
-        in_flight = _gauge("requests_in_flight", "Short requests and transfers under way.", "upstream")
-        waiting = _gauge("requests_waiting", "Requests that wait for a replica to answer.", "upstream")
-        replicas = _gauge("replicas", "Known replicas of a service by the state of their breaker.", "upstream", "state")
+        in_flight = _gauge("requests_in_flight", "Short requests and transfers in progress.", "upstream")
+        waiting = _gauge("requests_waiting", "Requests waiting for a replica that responds.", "upstream")
+        replicas = _gauge("replicas", "Known replicas of a service by circuit breaker state.", "upstream", "state")
         for upstream in runtime.upstreams.values():
             in_flight.add_metric(["gateway", upstream.name], upstream.in_flight)
             waiting.add_metric(["gateway", upstream.name], upstream.waiting)
@@ -82,17 +82,19 @@ class RuntimeReadings(Readings):
                 replicas.add_metric(["gateway", upstream.name, state.value], states.count(state))
         streams = _gauge("sse_open", "Open event streams.")
         streams.add_metric(["gateway"], runtime.load_shedder.streams)
-        entries = _gauge("token_cache_entries", "Remembered answers of identity about credentials.")
+        entries = _gauge("token_cache_entries", "Entries in the token cache.")
         entries.add_metric(["gateway"], len(runtime.cache))
-        lookups = _counter("token_cache_lookups", "Credentials looked for among the remembered answers.", "outcome")
+        lookups = _counter("token_cache_lookups", "Lookups in the token cache.", "outcome")
         lookups.add_metric(["gateway", "hit"], runtime.cache.hits)
         lookups.add_metric(["gateway", "miss"], runtime.cache.misses)
-        limited = _counter("rate_limited", "Requests refused because a limit was used up.", "limit")
+        limited = _counter("rate_limited", "Requests refused by a rate limit.", "limit")
         for name, number in runtime.gate.limited.items():
             limited.add_metric(["gateway", name], number)
-        connections = _gauge("client_connections", "Open connections of clients.")
+        connections = _gauge("client_connections", "Open client connections.")
         connections.add_metric(["gateway"], len(runtime.connections))
-        shed = _counter("client_connections_shed", "Connections closed or refused because there were too many.", "how")
+        shed = _counter(
+            "client_connections_shed", "Client connections closed or refused because there were too many.", "how"
+        )
         shed.add_metric(["gateway", "closed"], runtime.connections.closed)
         shed.add_metric(["gateway", "refused"], runtime.connections.refused)
         return in_flight, waiting, replicas, streams, entries, lookups, limited, connections, shed

@@ -107,7 +107,7 @@ async def _check_redis(redis: Redis) -> None:
     try:
         await redis.ping()
     except (RedisError, OSError) as error:
-        raise RuntimeError("does not answer") from error
+        raise RuntimeError("does not respond") from error
 
 
 async def _check_identity(identity: Upstream, settings: GatewaySettings) -> None:
@@ -126,6 +126,6 @@ async def _check_identity(identity: Upstream, settings: GatewaySettings) -> None
         ) as whole:
             healthy = whole.status == 200
     except QuarryError as error:
-        raise RuntimeError("does not answer") from error
+        raise RuntimeError("does not respond") from error
     if not healthy:
-        raise RuntimeError("does not answer")
+        raise RuntimeError("does not respond")

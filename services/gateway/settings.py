@@ -101,7 +101,7 @@ class GatewaySettings(ServiceSettings):
     @classmethod
     def _no_wildcard(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
         if any("*" in origin for origin in origins):
-            raise ValueError("origins are listed one by one; there is no wildcard")
+            raise ValueError("wildcards are not supported; list each origin")
         return origins
 
     @property

@@ -18,12 +18,12 @@ from shared.errors import QuarryError, RateLimited, Unavailable
 
 class TooManyAtOnce(RateLimited):
     code = "too_many_at_once"
-    detail = "Too many requests of this client are under way."
+    detail = "This client has too many requests in progress; wait for some to finish."
 
 
 class TooMuchAtOnce(RateLimited):
     code = "too_much_at_once"
-    detail = "Too much of what this client sends is under way."
+    detail = "This client's request bodies take up too much memory at once; wait for some requests to finish."
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Memory:
             if self._held.get(holder, 0) + count > self._share:
                 raise TooMuchAtOnce(retry_after=1)
             if self.taken + count > self._most:
-                raise Unavailable("There is no room for more request bodies.", retry_after=1)
+                raise Unavailable("The gateway has no memory left for request bodies right now.", retry_after=1)
             own += count
             self.taken += count
             self._held[holder] = self._held.get(holder, 0) + count

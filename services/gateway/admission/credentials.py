@@ -48,7 +48,7 @@ def find(request: ClientRequest) -> Credential:
         return _checked("api_key" if value.startswith(API_KEY_PREFIX) else "bearer", value)
     sessions = session_cookies(request)
     if len(sessions) > 1:
-        raise InvalidRequest("The session cookie is given twice.")
+        raise InvalidRequest("The session cookie is sent more than once.")
     if not sessions:
         raise Unauthenticated
     return _checked("session", sessions[0])

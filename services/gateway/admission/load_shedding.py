@@ -33,12 +33,12 @@ _OF_STRANGERS: Final = 1 / 8
 
 class TooManyTransfers(RateLimited):
     code = "too_many_transfers"
-    detail = "Too many uploads and downloads of this tenant are under way."
+    detail = "This tenant has too many uploads and downloads in progress; wait for some to finish."
 
 
 class TooManyStreams(RateLimited):
     code = "too_many_streams"
-    detail = "Too many event streams of this tenant are open."
+    detail = "This tenant has too many open event streams; close some first."
 
 
 @dataclass(frozen=True, slots=True)

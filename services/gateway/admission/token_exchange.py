@@ -84,7 +84,7 @@ class TokenExchange:
             if not self._cache.outdated(answer):
                 return answer
             answer = None
-        raise Unavailable("The credential is being changed.", retry_after=1)
+        raise Unavailable("What this credential allows is changing right now; try again shortly.", retry_after=1)
 
     async def renewed(self, credential: Credential, exchange: Exchange) -> Exchange:
         """`exchange`, or a new one if it is outdated.
@@ -129,7 +129,7 @@ class TokenExchange:
             ):
                 answer = _understand(told.status, told.whole, asked_at, generation)
         except (UpstreamTimeout, BadUpstreamResponse, TimeoutError) as error:
-            raise Unavailable("Identity cannot be reached to check credentials.", retry_after=1) from error
+            raise Unavailable("The identity service cannot be reached to check credentials.", retry_after=1) from error
         self._cache.put(fingerprint, answer)
         return answer
 
@@ -156,7 +156,7 @@ def _understand(status: int, body: bytes, asked_at: float, generation: int) -> E
     except (ValueError, ValidationError) as error:
         # The response may hold tokens, so none of it is logged.
         reason = f"identity answered {status}, not understood: {type(error).__name__}"
-        raise Unavailable("Identity cannot check credentials now.", retry_after=1) from ValueError(reason)
+        raise Unavailable("The identity service cannot check credentials now.", retry_after=1) from ValueError(reason)
     lifetime = answer.expires_in - min(EXPIRY_MARGIN_SECONDS, answer.expires_in / 4)
     return Exchange(
         principal=Principal(

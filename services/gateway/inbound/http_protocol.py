@@ -144,7 +144,7 @@ class GuardedProtocol(HttpToolsProtocol):
         elif self._answer_under_way() and self.cycle.response_started:
             self.transport.close()
         else:
-            self._refuse(self._reason or InvalidRequest("This is not a request that HTTP/1.1 knows."))
+            self._refuse(self._reason or InvalidRequest("This is not a valid HTTP/1.1 request."))
 
     def on_message_begin(self) -> None:
         if self._answer_under_way():

@@ -31,5 +31,5 @@ class UntrustedProxies:
         _log.warning(
             "forwarded_for_not_believed",
             peer=peer,
-            hint="if this is a proxy of yours, list it in QUARRY_GATEWAY_TRUSTED_PROXIES: its clients count as one",
+            hint="if it is your proxy, list it in QUARRY_GATEWAY_TRUSTED_PROXIES; until then its clients count as one",
         )

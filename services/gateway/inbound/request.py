@@ -98,7 +98,7 @@ def read(scope: Scope, trusted_proxies: tuple[Network, ...]) -> ClientRequest:
     if len(headers) > MAX_HEADERS or sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER_BYTES:
         raise HeadersTooLarge
     if not _QUERY.match(query):
-        raise InvalidRequest("The query has characters that must be percent-encoded.")
+        raise InvalidRequest("The query contains characters that must be percent-encoded.")
     _refuse_ambiguous_headers(headers)
     has_body, length = _framing(headers)
     return ClientRequest(
@@ -121,7 +121,7 @@ def _decoded(raw_path: bytes) -> str:
     except UnicodeDecodeError as error:
         raise InvalidRequest("The path is not valid UTF-8.") from error
     if _BAD_SEGMENT.search(path):
-        raise InvalidRequest("The path has empty, '.' or '..' segments or control characters.")
+        raise InvalidRequest("The path contains empty, '.' or '..' segments or control characters.")
     return path
 
 
@@ -130,10 +130,10 @@ def _refuse_ambiguous_headers(headers: tuple[tuple[bytes, bytes], ...]) -> None:
     for name, value in headers:
         if name in _SINGLE:
             if name in seen:
-                raise InvalidRequest(f"The header {name.decode('ascii')} is given twice.")
+                raise InvalidRequest(f"The header {name.decode('ascii')} is sent more than once.")
             seen.add(name)
         if b"\r" in value or b"\n" in value or b"\0" in value:
-            raise InvalidRequest("A header has control characters.")
+            raise InvalidRequest("A header contains control characters.")
 
 
 def _framing(headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bool, int | None]:

@@ -59,7 +59,7 @@ class ProductDocument:
                 if time.monotonic() >= self._next_fetch:
                     await self._fetch_all()
         if missing := [name for name in self._upstreams if name not in self._known]:
-            raise Unavailable(f"Not all of Quarry has started yet: {', '.join(missing)}.", retry_after=RETRY_SECONDS)
+            raise Unavailable(f"Services not started yet: {', '.join(missing)}.", retry_after=RETRY_SECONDS)
 
     async def _fetch_all(self) -> None:
         found = await asyncio.gather(*(self._fetch(upstream) for upstream in self._upstreams.values()))

@@ -24,12 +24,17 @@ _FRAMEWORKS_OWN: Final = frozenset({"HTTPValidationError", "ValidationError"})
 
 _SECURITY_SCHEMES: Final = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key (`qk_...`) or an access token."},
-    "session": {"type": "apiKey", "in": "cookie", "name": SESSION_COOKIE, "description": "A signed-in browser."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": SESSION_COOKIE,
+        "description": "A signed-in browser's session.",
+    },
     "csrf": {
         "type": "apiKey",
         "in": "header",
         "name": "X-CSRF-Token",
-        "description": "With a session, on everything that changes something: the value of the CSRF cookie.",
+        "description": "The value of the CSRF cookie; required with a session on every unsafe method.",
     },
 }
 

@@ -256,7 +256,7 @@ def _named(service: str, error: Exception | None) -> QuarryError:
     if isinstance(error, aiohttp.ClientResponseError):
         return BadUpstreamResponse()
     if isinstance(error, aiohttp.ClientPayloadError):
-        return BadUpstreamResponse(f"The {service} service broke off its answer.")
+        return BadUpstreamResponse(f"The {service} service broke off its response.")
     if isinstance(error, TimeoutError) and not _never_connected(error):
         return UpstreamTimeout()
     return Unavailable(f"The {service} service cannot be reached.", retry_after=1)

@@ -19,7 +19,7 @@ async def test_it_starts_without_its_neighbours_and_says_so_without_addresses(st
         assert answer.status == 503
         text = await answer.text()
     assert "127.0.0.1" not in text
-    assert text.count("does not answer") == 2
+    assert text.count("does not respond") == 2
 
 
 async def test_head_on_the_gateways_own_pages(gateway: Gateway) -> None:
