@@ -83,12 +83,12 @@ async def _run(settings: IdentitySettings, wanted: Wanted) -> Bootstrapped:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m services.identity.bootstrap", description="Make the first user, tenant and API key."
+        prog="python -m services.identity.bootstrap", description="Create the first user, tenant and API key."
     )
     parser.add_argument("--tenant", required=True, help="name of the tenant")
-    parser.add_argument("--owner-email", required=True, help="address of the user who owns it")
+    parser.add_argument("--owner-email", required=True, help="e-mail address of its owner")
     parser.add_argument("--key-name", default="dev", help="name of the API key")
-    parser.add_argument("--keep-key", action="store_true", help="do not replace a key of that name")
+    parser.add_argument("--keep-key", action="store_true", help="keep an existing key of that name")
     given = parser.parse_args()
     wanted = Wanted(given.tenant, given.owner_email, given.key_name, given.keep_key)
     with contextlib.redirect_stdout(sys.stderr):

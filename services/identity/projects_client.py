@@ -38,5 +38,5 @@ class Projects:
         if status == 404:
             return False
         if status != 200:
-            raise Unavailable("The projects service cannot answer now.", retry_after=1)
+            raise Unavailable("The projects service cannot respond now.", retry_after=1)
         return bool(orjson.loads(body)["status"] == "active")

@@ -32,7 +32,7 @@ def is_secure_url(url: str) -> bool:
 
 def _secure_url(url: str) -> str:
     if not is_secure_url(url):
-        raise ValueError("must be an https address (http only on loopback)")
+        raise ValueError("must be an https URL (http is allowed only on loopback)")
     return url.rstrip("/")
 
 

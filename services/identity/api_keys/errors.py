@@ -5,15 +5,15 @@ from shared.errors import Forbidden, InvalidRequest
 
 class ScopesTooWide(Forbidden):
     code = "scopes_too_wide"
-    detail = "A key cannot have scopes that its maker does not have."
+    detail = "An API key cannot have scopes that its creator does not have."
 
 
 class ExpiryInvalid(InvalidRequest):
     code = "expiry_invalid"
-    detail = "expires_at must be in the future, and no later than the expiry of the key that makes this one."
+    detail = "expires_at must be in the future, and no later than the expiry of the key that creates this one."
 
 
 class ProjectUnknown(InvalidRequest):
     status = 422
     code = "project_unknown"
-    detail = "project_id is no project of this tenant."
+    detail = "project_id is not a project of this tenant."

@@ -32,7 +32,8 @@ async def create_api_key(
     settings: Settings,
     body: ApiKeyCreate,
 ) -> ApiKeyCreated:
-    """Make a key. The answer is the only place where it is shown. A key made with a key ends with that one."""
+    """Create an API key. Only this response contains the key itself. A key created with another key stops working when
+    that one does."""
     row, key = await service.create(session, principal, projects, **dict(body), settings=settings)
     shown = ApiKeyOut.model_validate(row, from_attributes=True)
     return ApiKeyCreated(**shown.model_dump(), key=key)
@@ -40,5 +41,5 @@ async def create_api_key(
 
 @router.delete("/{key_id}", status_code=204)
 async def revoke_api_key(session: TenantSession, principal: CurrentPrincipal, key_id: uuid.UUID) -> None:
-    """Revoke a key, and with it the keys made with it and the invitations it sent."""
+    """Revoke a key, and with it the keys that were created and the invitations that were sent with it."""
     await service.revoke(session, principal, key_id=key_id)

@@ -11,8 +11,7 @@ from shared.http import Input, Moment, one_line
 
 
 class ApiKeyCreate(Input):
-    """`scopes` must be among the maker's own. `project_id` limits the key to one project
-    of the tenant."""
+    """`scopes` must be among the caller's own. `project_id` limits the key to one project of the tenant."""
 
     name: Annotated[str, Field(min_length=1, max_length=100), AfterValidator(one_line)]
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=len(Scope), fail_fast=True)]
@@ -21,7 +20,8 @@ class ApiKeyCreate(Input):
 
 
 class ApiKeyOut(BaseModel):
-    """A key as listed; `prefix` is how it begins. It ends with the key it was made with, `created_by_key`."""
+    """An API key without its secret; `prefix` is how the key begins. It stops working when the key it was created with,
+    `created_by_key`, does."""
 
     id: uuid.UUID
     name: str
@@ -36,6 +36,6 @@ class ApiKeyOut(BaseModel):
 
 
 class ApiKeyCreated(ApiKeyOut):
-    """The only answer that holds the key itself."""
+    """The only response that contains the key itself."""
 
     key: str

@@ -127,7 +127,7 @@ async def store(
 
 def _user_of(principal: Principal) -> uuid.UUID:
     if principal.user_id is None:
-        raise Forbidden("Only a user can make a key.")
+        raise Forbidden("Only a user can create an API key.")
     return principal.user_id
 
 

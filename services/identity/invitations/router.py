@@ -1,4 +1,4 @@
-"""`/v1/invitations`: into the active tenant, and accepting one into another."""
+"""`/v1/invitations`: to the active tenant, and accepting one to another."""
 
 import uuid
 from typing import Annotated, Any
@@ -32,14 +32,14 @@ async def list_invitations(
 async def invite(
     session: TenantSession, principal: CurrentPrincipal, settings: Settings, body: InvitationCreate
 ) -> InvitationCreated:
-    """Invite a person by e-mail address. The answer is the only place where the token is shown."""
+    """Invite a person by e-mail address. Only this response contains the token."""
     row, token = await service.create(session, principal, email=body.email, role=body.role, settings=settings)
     return InvitationCreated(**_facts(row), token=token)
 
 
 @router.delete("/{invitation_id}", status_code=204)
 async def revoke_invitation(session: TenantSession, principal: CurrentPrincipal, invitation_id: uuid.UUID) -> None:
-    """Withdraw an invitation."""
+    """Revoke an invitation."""
     await service.revoke(session, principal, invitation_id=invitation_id)
 
 
@@ -47,7 +47,7 @@ async def revoke_invitation(session: TenantSession, principal: CurrentPrincipal,
 async def accept_invitation(
     transactions: AnyTransactions, caller: SignedInUser, settings: Settings, token: Token
 ) -> TenantRoleOut:
-    """Join the tenant. Activate it to work in it."""
+    """Accept an invitation: join its tenant. Activate the tenant to work in it."""
     tenant = await service.accept(transactions, caller, token=token, settings=settings)
     return TenantRoleOut.model_validate(tenant, from_attributes=True)
 

@@ -11,15 +11,15 @@ from shared.http import Input, one_line
 
 
 class InvitationCreate(Input):
-    """`email` is the address that the one who accepts must have verified."""
+    """`email` must be a verified address of the user who accepts."""
 
     email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), AfterValidator(one_line)]
     role: TenantRole = "member"
 
 
 class InvitationOut(BaseModel):
-    """An invitation that is still open or has expired, but was neither accepted nor revoked. It ends when who sent it,
-    or the key it was sent with, may no longer give the role."""
+    """An invitation that is still open or has expired, but was neither accepted nor revoked. It becomes invalid when
+    its sender, or the key it was sent with, may no longer grant the role."""
 
     id: uuid.UUID
     email: str
@@ -32,6 +32,6 @@ class InvitationOut(BaseModel):
 
 
 class InvitationCreated(InvitationOut):
-    """The only answer that holds the token. Hand it to the invited person."""
+    """The only response that contains the token. Pass it on to the invited person."""
 
     token: str

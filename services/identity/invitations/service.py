@@ -39,7 +39,7 @@ async def create(
     key = await grants.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
     await grants.check_role(session, principal, role)
     if principal.user_id is None:
-        raise Forbidden("Only a user can invite.")
+        raise Forbidden("Only a user can send invitations.")
     email = users.normalized_email(email)
     await repository.revoke_pending_of(session, email)
     if (used := await repository.count_open(session)) >= settings.max_invitations_per_tenant:

@@ -5,12 +5,12 @@ from shared.errors import Conflict, Forbidden
 
 class LastOwner(Conflict):
     code = "last_owner"
-    detail = "A tenant needs an owner: make another member owner first."
+    detail = "A tenant needs an owner; make another member an owner first."
 
 
 class OwnersOnly(Forbidden):
     code = "owners_only"
-    detail = "Only an owner can make, change or remove an owner."
+    detail = "Only an owner can add, change or remove an owner."
 
 
 class AlreadyMember(Conflict):
@@ -20,4 +20,4 @@ class AlreadyMember(Conflict):
 
 class GrantTooWide(Forbidden):
     code = "grant_too_wide"
-    detail = "The role comes with scopes that your key does not have."
+    detail = "The role includes scopes that your API key does not have."

@@ -40,7 +40,7 @@ async def check_grantor(session: AsyncSession, principal: Principal, scope: Scop
     """
     principal.require(scope)
     if principal.user_id is None:
-        raise Forbidden("Only a user passes something on.")
+        raise Forbidden("Only a user can grant access to others.")
     if await tenants.active(session) is None:
         raise NotFound
     membership = await repository.present(session, principal.user_id)

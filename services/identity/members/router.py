@@ -32,14 +32,14 @@ async def list_members(
 async def change_role(
     session: TenantSession, principal: CurrentPrincipal, user_id: uuid.UUID, body: RoleChange
 ) -> MemberOut:
-    """Give a member another role."""
+    """Change a member's role."""
     member = await service.change_role(session, principal, user_id=user_id, role=body.role)
     return MemberOut.model_validate(member, from_attributes=True)
 
 
 @router.delete("/{user_id}", status_code=204)
 async def remove_member(session: TenantSession, principal: CurrentPrincipal, user_id: uuid.UUID) -> None:
-    """Remove a member, or leave the tenant oneself. The member's API keys of this tenant end too."""
+    """Remove a member, or leave the tenant yourself. The member's API keys for this tenant are revoked as well."""
     await service.remove(session, principal, user_id=user_id)
 
 
@@ -47,11 +47,11 @@ async def remove_member(session: TenantSession, principal: CurrentPrincipal, use
 async def membership_for_a_service(
     session: TenantSession, _caller: MembershipReader, user_id: uuid.UUID
 ) -> MembershipOut:
-    """Whether a user belongs to the tenant, for a service that is about to give the user something in it."""
+    """Whether a user belongs to the tenant, for a service that is about to grant the user something in it."""
     return MembershipOut.model_validate(await service.membership(session, user_id=user_id), from_attributes=True)
 
 
 @internal_router.post("")
 async def current_members(session: TenantSession, _caller: MembershipReader, body: MembersAsked) -> CurrentMembers:
-    """Who of some users belongs to a tenant now."""
+    """Which of some users belong to the tenant now."""
     return CurrentMembers(numbers=await service.membership_numbers(session, user_ids=body.user_ids))

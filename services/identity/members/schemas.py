@@ -15,13 +15,13 @@ class RoleChange(Input):
 
 
 class MembersAsked(Input):
-    """Users of whom another service wants to know whether they belong to a tenant."""
+    """Users about whom another service asks whether they belong to a tenant."""
 
     user_ids: list[uuid.UUID] = Field(max_length=MOST_ASKED, fail_fast=True)
 
 
 class CurrentMembers(BaseModel):
-    """Those of them who do, and the numbers of their memberships."""
+    """The users who belong to the tenant, with their membership numbers."""
 
     numbers: dict[uuid.UUID, int]
 
@@ -37,7 +37,7 @@ class MemberOut(BaseModel):
 
 
 class MembershipOut(BaseModel):
-    """A membership as other services know it; `revision` is the sequence of the `MembershipChanged` that told of it."""
+    """A membership for other services; `revision` is the sequence of the `MembershipChanged` that announced it."""
 
     user_id: uuid.UUID
     role: TenantRole

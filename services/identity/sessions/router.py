@@ -31,7 +31,7 @@ async def logout(
 async def list_sessions(
     session: SystemSession, caller: SignedInUser, settings: Settings, limit: Limit = 50, cursor: Cursor = None
 ) -> Page[SessionOut]:
-    """Where the caller is signed in, oldest first."""
+    """The caller's sessions, oldest first."""
     rows = await service.page(session, caller, limit=limit, after=decode_cursor(cursor), settings=settings)
     shown, following = cut_page(rows, limit, lambda row: (row.created_at, row.id))
     items = [
@@ -52,5 +52,5 @@ async def list_sessions(
 async def revoke_session(
     session: SystemSession, caller: SignedInUser, settings: Settings, session_id: uuid.UUID
 ) -> None:
-    """Sign out somewhere: end one of the caller's sessions."""
+    """End one of the caller's sessions."""
     await service.revoke(session, caller, session_id=session_id, settings=settings)

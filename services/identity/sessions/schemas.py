@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 
 class SessionOut(BaseModel):
-    """One place where the caller is signed in. `current` is the session this request came with."""
+    """A session of the caller. `current` is true for the session that this request came with."""
 
     id: uuid.UUID
     user_agent: str

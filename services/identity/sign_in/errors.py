@@ -30,12 +30,12 @@ class LoginStateInvalid(SignInFailed):
 
 class ProviderRefused(SignInFailed):
     code = "provider_refused"
-    detail = "The sign-in provider did not let you in; start again."
+    detail = "The sign-in provider refused the sign-in; start again."
 
 
 class IdTokenInvalid(SignInFailed):
     code = "id_token_invalid"
-    detail = "The sign-in provider's answer cannot be trusted; start again."
+    detail = "The sign-in provider's response could not be verified; start again."
 
 
 class ProviderUnavailable(Unavailable):

@@ -29,7 +29,7 @@ UserAgent = Annotated[str, Header(include_in_schema=False)]
 
 @router.get("/providers")
 async def list_providers(providers: ConfiguredProviders) -> ProvidersOut:
-    """Ways to sign in."""
+    """The sign-in providers."""
     return ProvidersOut(
         items=[
             ProviderOut(name=client.name, display_name=client.display_name, login_path=f"/auth/login/{client.name}")
@@ -47,7 +47,7 @@ async def login(
     return_to: str = "/",
     browser: LoginCookie = None,
 ) -> RedirectResponse:
-    """Send the browser to the provider; afterwards it comes back to `return_to`."""
+    """Redirect the browser to the provider; after the sign-in it is redirected to `return_to`."""
     started = await service.begin(
         transactions, providers, provider=provider, return_to=return_to, browser=browser, settings=settings
     )
@@ -67,7 +67,7 @@ async def callback(
     former_session: SessionCookie = None,
     user_agent: UserAgent = "",
 ) -> RedirectResponse:
-    """Where the provider sends the browser back to. Sets the session cookie."""
+    """The provider redirects the browser here after the sign-in. Sets the session cookie."""
     done = await service.complete(
         transactions,
         providers,

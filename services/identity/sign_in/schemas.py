@@ -9,7 +9,7 @@ from services.identity.sign_in.service import Callback
 
 
 class ProviderOut(BaseModel):
-    """A way to sign in; `login_path` takes `return_to`."""
+    """A sign-in provider; `login_path` accepts the query parameter `return_to`."""
 
     name: str
     display_name: str

@@ -28,7 +28,7 @@ async def create_tenant(
     settings: Settings,
     body: TenantInput,
 ) -> TenantOut:
-    """Make a tenant and own it. Activate it to work in it."""
+    """Create a tenant; the caller becomes its owner. Activate it to work in it."""
     tenant = await service.create(transactions, owner_id=caller.user_id, name=body.name, settings=settings)
     return _shown(response, principal, tenant)
 
@@ -47,7 +47,7 @@ async def list_tenants(
 async def get_tenant(
     response: Response, session: SystemSession, principal: CurrentPrincipal, tenant_id: uuid.UUID
 ) -> TenantOut:
-    """One tenant of the caller's, with its `ETag`."""
+    """One of the caller's tenants, with its `ETag`."""
     return _shown(response, principal, await service.get(session, principal, tenant_id=tenant_id))
 
 
@@ -69,7 +69,7 @@ async def rename_tenant(
 async def delete_tenant(
     session: TenantSession, principal: CurrentPrincipal, tenant_id: uuid.UUID, if_match: IfMatch = None
 ) -> None:
-    """Delete the active tenant; owners only. It is gone for its members at once."""
+    """Delete the active tenant; owners only. All members lose access at once."""
     await service.delete(session, principal, tenant_id=tenant_id, if_match=if_match)
 
 
@@ -81,7 +81,7 @@ async def activate_tenant(
     settings: Settings,
     tenant_id: uuid.UUID,
 ) -> TenantOut:
-    """Make this the tenant the browser session works in."""
+    """Make this the active tenant of the browser session."""
     tenant = await service.activate(session, principal, caller, tenant_id=tenant_id, settings=settings)
     return _out(principal, tenant, active_id=tenant_id)
 

@@ -15,7 +15,7 @@ class TenantInput(Input):
 
 
 class TenantOut(BaseModel):
-    """A tenant the caller belongs to. `active`: the one the caller's credential works in."""
+    """A tenant the caller belongs to. `active` is true for the tenant that the caller's credential works in."""
 
     id: uuid.UUID
     name: str

@@ -53,7 +53,9 @@ async def check_quota(session: AsyncSession, user_id: uuid.UUID, *, settings: Id
     recent = await repository.made_since(session, user_id, datetime.now(UTC) - _HOUR)
     if len(recent) >= settings.max_new_tenants_per_hour:
         wait = recent[-settings.max_new_tenants_per_hour] + _HOUR - datetime.now(UTC)
-        raise RateLimited("You have made too many tenants lately.", retry_after=wait.total_seconds())
+        raise RateLimited(
+            "You have created too many tenants recently; try again later.", retry_after=wait.total_seconds()
+        )
 
 
 async def create_as(
@@ -88,7 +90,7 @@ async def all_of(
         Forbidden: the caller is a service.
     """
     if principal.user_id is None:
-        raise Forbidden("A service belongs to no tenant.")
+        raise Forbidden("Only users belong to tenants; services do not.")
     only = None if principal.kind is PrincipalKind.SESSION else principal.tenant_id
     return await repository.of_user(session, principal.user_id, only=only, after=after, limit=limit)
 
@@ -122,7 +124,7 @@ async def delete(session: AsyncSession, principal: Principal, *, tenant_id: uuid
     tenant = await _for_change(session, principal, tenant_id, if_match)
     membership = await members.present(session, principal.user_id) if principal.user_id is not None else None
     if principal.tenant_role != "owner" or membership is None or membership.role != "owner":
-        raise Forbidden("Only an owner can delete a tenant.")
+        raise Forbidden("Only an owner can delete the tenant.")
     tenant.deleted_at = datetime.now(UTC)
     tenant.revision += 1
     publish(session, TenantDeleted(tenant_id=tenant.tenant_id), sequence=tenant.revision)
@@ -145,7 +147,7 @@ async def _for_change(
     session: AsyncSession, principal: Principal, tenant_id: uuid.UUID, if_match: str | None
 ) -> Tenant:
     if tenant_id != principal.tenant_id:
-        raise NotFound("There is nothing here, or it is not your active tenant.")
+        raise NotFound("The tenant does not exist, or is not your active tenant.")
     principal.require(Scope.TENANT_ADMIN)
     tenant = await repository.active(session)
     if tenant is None:

@@ -43,13 +43,13 @@ async def authority(
 
 @router.post("/service-token")
 async def service_token(caller: CallingService, body: ServiceTokenRequest, issuer: Issuer) -> ServiceToken:
-    """A token for a service that speaks for one tenant."""
+    """A token with which a service calls another, about one tenant or about the installation."""
     return service.service_token(caller, audience=body.audience, tenant_id=body.tenant_id, issuer=issuer)
 
 
 @router.post("/operator-token")
 async def operator_token(caller: CallingService, body: OperatorTokenRequest, issuer: Issuer) -> ServiceToken:
-    """A token for an operator, about no tenant."""
+    """A token for an operator; it gives no access to any tenant's data."""
     return service.operator_token(caller, audience=body.audience, issuer=issuer)
 
 

@@ -43,7 +43,7 @@ class AcceptedCredential(Input):
 
 
 class Authority(BaseModel):
-    """`claims` of a token that the credential would get now; null when it does not speak for the tenant asked about."""
+    """`claims` of the token that the credential would get now; null when its tenant is not the one asked about."""
 
     counts: bool
     claims: dict[str, Any] | None

@@ -30,7 +30,7 @@ async def exchange(
         Unauthenticated: the credential is not valid.
     """
     if caller != "gateway":
-        raise Forbidden("Only the gateway exchanges credentials.")
+        raise Forbidden("Only the gateway can exchange credentials.")
     if credential.credential_type == "session":
         principal = await sessions.principal_of(session, credential.credential, settings=settings)
     elif credential.credential_type == "api_key":
@@ -94,7 +94,7 @@ def service_token(caller: str, *, audience: Audience, tenant_id: uuid.UUID | Non
         Forbidden: the caller may call nothing there, or is an operator, who has a route of its own.
     """
     if caller == OPERATOR:
-        raise Forbidden("An operator's tokens are about no tenant.")
+        raise Forbidden("An operator cannot get a service token; use /internal/operator-token.")
     return _token(f"service:{caller}", caller, audience, tenant_id, issuer)
 
 
@@ -105,7 +105,7 @@ def operator_token(caller: str, *, audience: Audience, issuer: TokenIssuer) -> S
         Forbidden: the caller did not prove to be an operator.
     """
     if caller != OPERATOR:
-        raise Forbidden("Only operators get this token.")
+        raise Forbidden("Only an operator can get this token.")
     return _token(OPERATOR, OPERATOR, audience, None, issuer)
 
 
@@ -114,7 +114,7 @@ def _token(
 ) -> ServiceToken:
     operations = operations_of(caller, audience, installation_wide=tenant_id is None)
     if not operations:
-        raise Forbidden("This service has nothing to ask there.")
+        raise Forbidden("This caller has no permissions for that audience.")
     principal = Principal(
         kind=PrincipalKind.SERVICE,
         subject=subject,

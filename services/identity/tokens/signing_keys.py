@@ -94,7 +94,7 @@ class KeyRing:
         try:
             opened = jwe.decrypt_compact(row.private_jwk, self._encryption_key, algorithms=list(_ENCRYPTION.values()))
         except JoseError as error:
-            raise SettingsError("QUARRY_IDENTITY_ENCRYPTION_KEY does not open the signing keys stored") from error
+            raise SettingsError("QUARRY_IDENTITY_ENCRYPTION_KEY cannot decrypt the stored signing keys") from error
         private = OKPKey.import_key(orjson.loads(opened.plaintext or b""))
         if opened.protected.get("kid") != row.kid:
             raise SettingsError(f"the signing key {row.kid} is stored under another key's id")

@@ -16,7 +16,7 @@ async def describe(session: AsyncSession, principal: Principal) -> Me:
         Forbidden: the caller is a service.
     """
     if principal.user_id is None:
-        raise Forbidden("This is about a user, and a service is none.")
+        raise Forbidden("Only a user can read this; the caller is a service.")
     user = await service.by_id(session, principal.user_id)
     mine = await tenants.all_of(session, principal)
     shown = [TenantRoleOut(id=item.id, name=item.name, role=item.role) for item in mine]

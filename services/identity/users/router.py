@@ -12,5 +12,5 @@ router = APIRouter(prefix="/v1/me", tags=["Me"])
 
 @router.get("")
 async def get_me(session: SystemSession, principal: CurrentPrincipal) -> Me:
-    """The caller, its tenants and scopes."""
+    """The caller, with its tenants and scopes."""
     return await me.describe(session, principal)

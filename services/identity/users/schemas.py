@@ -24,7 +24,7 @@ class TenantRoleOut(BaseModel):
 
 
 class CredentialOut(BaseModel):
-    """What the caller came with."""
+    """The credential of this request."""
 
     kind: PrincipalKind
     id: uuid.UUID | None
@@ -32,8 +32,8 @@ class CredentialOut(BaseModel):
 
 
 class Me(BaseModel):
-    """The caller. `tenant` is the active one. `scopes` are what the credential allows at most with the role in it; a
-    plain member's role in each project narrows them further."""
+    """The caller. `tenant` is the active tenant. `scopes` are the most that the credential and the role in that tenant
+    allow; a plain member's role in each project narrows them further."""
 
     user: UserOut
     tenant: TenantRoleOut | None
