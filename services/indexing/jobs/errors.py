@@ -40,4 +40,4 @@ class JobNotFound(NotFound):
 
 class NotFailed(Conflict):
     code: ClassVar[str] = "not_failed"
-    detail: ClassVar[str] = "Only failed work can be tried again."
+    detail: ClassVar[str] = "Only failed work can be redriven."

@@ -50,7 +50,7 @@ def judge(error: BaseException) -> Failure:
     elif isinstance(error, Unavailable):
         failure = Failure(Verdict.OUTAGE, error.code, error.public_detail, type(error).__name__)
     elif _is_outage(error):
-        reason = "Indexing waits for a part of Quarry that cannot answer right now."
+        reason = "Indexing is waiting for a part of Quarry that is unavailable right now."
         failure = Failure(Verdict.OUTAGE, "unavailable", reason, type(error).__name__)
     else:
         reason = "Something went wrong while indexing the document."
@@ -74,7 +74,7 @@ def exhausted(attempts: int, last: Failure | None, stage: str | None) -> Failure
     if last is not None:
         reason = f"Indexing was tried {attempts} times without success. {last.reason}"
         return Failure(Verdict.PERMANENT, "too_many_attempts", reason, last.detail or last.code)
-    reason = f"Indexing was tried {attempts} times and never came to an end."
+    reason = f"Indexing was tried {attempts} times and never finished."
     return Failure(Verdict.PERMANENT, "too_many_attempts", reason, f"interrupted while {stage or 'waiting'}")
 
 

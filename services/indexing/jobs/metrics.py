@@ -43,15 +43,15 @@ class JobMetrics:
     def __init__(self, metrics: Instruments) -> None:
         self._service = metrics.service
         self._stages = metrics.histogram(
-            "job_stage_seconds", "Seconds that jobs spent in a stage.", "stage", buckets=_STAGE_SECONDS
+            "job_stage_seconds", "Seconds that jobs spend in a stage.", "stage", buckets=_STAGE_SECONDS
         )
-        self._ended = metrics.counter("jobs_ended", "Jobs that a worker has let go of.", "outcome")
+        self._ended = metrics.counter("jobs_ended", "Jobs that a worker has stopped working on, by outcome.", "outcome")
         self._searchable = metrics.histogram(
-            "upload_to_searchable_seconds", "Seconds from an upload to its first search.", buckets=_SEARCHABLE_SECONDS
+            "upload_to_searchable_seconds", "Seconds from an upload until search finds it.", buckets=_SEARCHABLE_SECONDS
         )
         self._searchable.labels(self._service)
-        self._slots = metrics.gauge("job_slots", "Jobs that the worker makes at a time at most.")
-        self._busy = metrics.gauge("job_slots_busy", "Jobs that the worker makes now.")
+        self._slots = metrics.gauge("job_slots", "Maximum number of jobs the worker runs at a time.")
+        self._busy = metrics.gauge("job_slots_busy", "Jobs the worker is running.")
 
     @contextmanager
     def stage(self, stage: Stage) -> Iterator[None]:
@@ -89,7 +89,7 @@ def queue_source(system: AsyncEngine) -> Source:
         )
 
     families = {
-        "quarry_jobs": ("Jobs that have not ended.", ("state",)),
-        "quarry_job_queue_age_seconds": ("How long the oldest job that nobody works on has been due, 0 without.", ()),
+        "quarry_jobs": ("Unfinished jobs.", ("state",)),
+        "quarry_job_queue_age_seconds": ("Seconds the oldest waiting job has been due, 0 if there is none.", ()),
     }
     return Source("jobs", families, read)

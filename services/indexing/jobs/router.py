@@ -37,7 +37,7 @@ async def list_jobs(
 async def read_progress(
     project_id: uuid.UUID, directory: Directory, session: TenantSession, principal: CurrentPrincipal
 ) -> Progress:
-    """How far the running jobs are."""
+    """Progress of the running jobs."""
     return await views.running(session, principal, directory, project_id=project_id)
 
 
@@ -63,12 +63,12 @@ async def redrive(
     principal: CurrentPrincipal,
     wake: Wake,
 ) -> JobOut:
-    """Try a failed job again."""
+    """Retry a failed job."""
     after_commit(session, wake)
     return await views.redrive(session, principal, directory, project_id=project_id, job_id=job_id)
 
 
 @internal_router.get("/progress")
 async def progress_for_a_service(project_id: uuid.UUID, session: TenantSession, _caller: ProgressReader) -> Progress:
-    """How far the running jobs are, for the service that tells its clients."""
+    """Progress of the running jobs, for the service that streams it to clients."""
     return await views.running_in(session, project_id=project_id)

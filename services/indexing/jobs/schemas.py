@@ -16,7 +16,7 @@ class JobError(BaseModel):
 
 
 class JobOut(BaseModel):
-    """An indexing job. `error` is why it failed, or why it waits to be tried again."""
+    """An indexing job. `error` is why it failed, or why it is waiting for a retry."""
 
     id: uuid.UUID
     document_id: uuid.UUID
@@ -33,7 +33,7 @@ class JobOut(BaseModel):
 
 
 class JobProgress(BaseModel):
-    """How far a running job is, at most one heartbeat old."""
+    """Progress of a running job, at most one heartbeat old."""
 
     job_id: uuid.UUID
     document_id: uuid.UUID
@@ -46,13 +46,13 @@ class JobProgress(BaseModel):
 
 
 class Progress(BaseModel):
-    """One snapshot of the jobs that run in a project."""
+    """A snapshot of the jobs running in a project."""
 
     jobs: list[JobProgress]
 
 
 class DeadLetterOut(BaseModel):
-    """Work that failed for good, with what is known about why. `id` is the job's."""
+    """A job that failed permanently, with evidence of why. `id` is the id of the job."""
 
     id: uuid.UUID
     document_id: uuid.UUID

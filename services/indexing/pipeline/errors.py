@@ -116,7 +116,7 @@ class ExtractionUnconfined(ExtractionError):
     def __str__(self) -> str:
         return (
             f"{self.sentence} Missing: {self.detail}. "
-            "With QUARRY_INDEXING_EXTRACTION_CONFINEMENT=best_effort they are read there nevertheless."
+            "Set QUARRY_INDEXING_EXTRACTION_CONFINEMENT=best_effort to read them anyway."
         )
 
 

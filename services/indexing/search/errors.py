@@ -14,14 +14,14 @@ from shared.errors import InvalidRequest, RateLimited, Unavailable
 class RerankUnsupported(InvalidRequest):
     status: ClassVar[int] = 422
     code: ClassVar[str] = "rerank_unsupported"
-    detail: ClassVar[str] = "This installation has no reranker; send rerank false."
+    detail: ClassVar[str] = "This installation has no reranker; set rerank to false."
 
 
 class TooManySearches(RateLimited):
     code: ClassVar[str] = "too_many_searches"
-    detail: ClassVar[str] = "Too many searches at once; wait for some to be answered."
+    detail: ClassVar[str] = "Too many searches at once; wait for some to finish."
 
 
 class SearchTooSlow(Unavailable):
     code: ClassVar[str] = "search_too_slow"
-    detail: ClassVar[str] = "The search took too long and was stopped; ask for less, or try again shortly."
+    detail: ClassVar[str] = "The search took too long and was stopped; narrow it, or try again shortly."

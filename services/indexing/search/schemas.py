@@ -13,7 +13,7 @@ FacetField = Annotated[str, Field(pattern=r'^(?:metadata\.[^\x00-\x1f\x7f"\\]{1,
 
 
 class SearchRequest(Input):
-    """What to look for. `facets` are counted over the best hits, as deep as a ranking goes."""
+    """A search. `facets` are counted over the best hits only, as many as a ranking contains."""
 
     query: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(storable)]
     mode: Literal["hybrid", "semantic", "keyword"] = "hybrid"
@@ -44,16 +44,16 @@ class SearchItem(BaseModel):
 
 
 class FacetValue(BaseModel):
-    """`count` documents with this value."""
+    """A value of a facet, and the number of documents that have it."""
 
     value: JsonValue
     count: int
 
 
 class SearchResponse(BaseModel):
-    """A page may hold fewer items than `limit` and still have a `next_cursor`, when they are large.
+    """A page of large items may contain fewer than `limit` of them and still have a `next_cursor`.
 
-    `facets_partial`: there was more metadata than facets are counted over; the best hits' were.
+    `facets_partial`: there was too much metadata to count all of it; only that of the best hits was counted.
     """
 
     items: list[SearchItem]

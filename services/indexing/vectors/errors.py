@@ -20,7 +20,7 @@ class VectorStoreUnavailable(Unavailable):
     """
 
     code: ClassVar[str] = "vector_store_unavailable"
-    detail: ClassVar[str] = "Search cannot answer right now; try again shortly."
+    detail: ClassVar[str] = "Search is unavailable right now; try again shortly."
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(retry_after=1)
@@ -35,14 +35,14 @@ class VectorStoreLocked(VectorStoreUnavailable):
 
 class SearchWindowExceeded(InvalidRequest):
     code: ClassVar[str] = "search_window_exceeded"
-    detail: ClassVar[str] = "The page lies deeper than results go; narrow the query instead."
+    detail: ClassVar[str] = "The page is beyond the last result that can be returned; narrow the query instead."
 
 
 class FilterTooExpensive(InvalidRequest):
     status: ClassVar[int] = 422
     code: ClassVar[str] = "filter_too_expensive"
     detail: ClassVar[str] = (
-        "The filter has too many conditions for a project of this size; use fewer, above all fewer intervals."
+        "The filter has too many conditions for a project of this size; use fewer, especially fewer ranges."
     )
 
 

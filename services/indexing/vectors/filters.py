@@ -68,7 +68,7 @@ def _instant(value: object) -> object:
         return value.astimezone(UTC)
     parsed = parse_instant(value) if isinstance(value, str) else None
     if parsed is None:
-        raise ValueError("expected an RFC 3339 date or date-time with its offset")
+        raise ValueError("expected an RFC 3339 date, or date-time with an offset")
     return parsed
 
 
@@ -120,7 +120,7 @@ class _Condition(_Node):
 
 
 class MetadataCondition(_Condition):
-    """On a value of the document's own metadata."""
+    """A condition on a value of the document's metadata."""
 
     field: Annotated[str, Field(pattern=r'^metadata\.[^\x00-\x1f\x7f"\\]{1,200}$', examples=["metadata.lang"])]
     eq: Scalar | None = None
@@ -143,7 +143,7 @@ class MetadataCondition(_Condition):
     def _bounds_of_one_kind(self) -> Self:
         bounds = [bound for bound in (self.gt, self.gte, self.lt, self.lte) if bound is not None]
         if len({isinstance(bound, datetime) for bound in bounds}) > 1:
-            raise ValueError("an interval is of numbers or of dates, not of both")
+            raise ValueError("the bounds of a range must be all numbers or all dates")
         return self
 
 
@@ -238,24 +238,24 @@ def _bounded(value: object) -> object:
     for _ in range(MAX_DEPTH):
         nodes += level
         if len(nodes) > MAX_NODES:
-            raise ValueError(f"a filter has at most {MAX_NODES} conditions")
+            raise ValueError(f"a filter may have at most {MAX_NODES} conditions")
         level = [child for node in level for child in _children(node)]
         if not level:
             _check_costs([node for node in nodes if isinstance(node, dict)])
             return value
-    raise ValueError(f"a filter is at most {MAX_DEPTH} levels deep")
+    raise ValueError(f"a filter may be at most {MAX_DEPTH} levels deep")
 
 
 def _check_costs(nodes: list[dict[str, object]]) -> None:
     intervals = sum(1 for node in nodes if not _INTERVAL.isdisjoint(node) and node.get("field") != "created_at")
     if intervals > MAX_INTERVALS:
-        raise ValueError(f"a filter has at most {MAX_INTERVALS} intervals of metadata")
+        raise ValueError(f"a filter may have at most {MAX_INTERVALS} ranges of metadata")
     negations = sum(("not" in node) + ("ne" in node) + (node.get("exists") is False) for node in nodes)
     if negations > MAX_NEGATIONS:
-        raise ValueError(f"a filter has at most {MAX_NEGATIONS} negations")
+        raise ValueError(f"a filter may have at most {MAX_NEGATIONS} negations")
     lists = [node.get(key) for node in nodes for key in ("in", "in_")]
     if sum(len(listed) for listed in lists if isinstance(listed, list)) > MAX_LISTED:
-        raise ValueError(f"the lists of a filter hold at most {MAX_LISTED} values")
+        raise ValueError(f"the lists of a filter may contain at most {MAX_LISTED} values")
 
 
 AllOf.model_rebuild()
