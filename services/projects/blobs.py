@@ -54,12 +54,12 @@ _log = get_logger(__name__)
 class StorageFull(QuarryError):
     status = 507
     code = "storage_full"
-    detail = "There is no room left to store documents."
+    detail = "There is no space left to store documents."
 
 
 class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
-    detail = "The document store cannot answer right now; try again shortly."
+    detail = "The document store is unavailable right now; try again shortly."
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ MAX_DEPTH = 8
 class InvalidMetadata(InvalidRequest):
     status = 422
     code = "invalid_metadata"
-    detail = "The metadata is not acceptable."
+    detail = "The metadata is not valid."
 
 
 def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def check_metadata(value: dict[str, Any]) -> dict[str, Any]:
     try:
         size = len(orjson.dumps(value))
     except TypeError as error:
-        raise ValueError("metadata holds a number beyond 64 bits or text that is not Unicode") from error
+        raise ValueError("metadata contains a number beyond 64 bits or text that is not valid Unicode") from error
     if size > MAX_BYTES:
         raise ValueError(f"metadata is larger than {MAX_BYTES} bytes")
     return value
@@ -73,6 +73,6 @@ Metadata = Annotated[dict[str, Any], AfterValidator(check_metadata)]
 
 def _check_scalar(value: object) -> None:
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("metadata holds a number that is not finite")
+        raise ValueError("metadata contains a number that is not finite")
     if isinstance(value, str) and "\0" in value:
-        raise ValueError("metadata holds a NUL character")
+        raise ValueError("metadata contains a NUL character")

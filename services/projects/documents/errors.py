@@ -28,12 +28,12 @@ class InvalidUpload(InvalidRequest):
 
 class MalformedUpload(InvalidRequest):
     code = "malformed_upload"
-    detail = "The body is not the multipart form it is declared to be."
+    detail = "The body is not a valid multipart form."
 
 
 class EncodedPart(UnsupportedMediaType):
     code = "unsupported_transfer_encoding"
-    detail = "Send the parts of a form as they are, without `Content-Transfer-Encoding`."
+    detail = "Send the parts of the form unencoded, without `Content-Transfer-Encoding`."
 
 
 class UploadAborted(InvalidRequest):
@@ -55,7 +55,7 @@ class NotCancellable(Conflict):
 
 class NotRetryable(Conflict):
     code = "not_retryable"
-    detail = "Only a document whose indexing failed or was cancelled can be tried again."
+    detail = "Only a document whose indexing failed or was cancelled can be retried."
 
 
 class RangeNotSatisfiable(InvalidRequest):

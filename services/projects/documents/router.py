@@ -49,7 +49,7 @@ _UPLOAD_BODY: dict[str, Any] = {
 _ANY_TYPE = {"application/octet-stream": _BINARY, "*/*": _BINARY}
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": _ANY_TYPE, "description": "The bytes."},
-    206: {"content": _ANY_TYPE, "description": "The range of the bytes asked for."},
+    206: {"content": _ANY_TYPE, "description": "The requested range of the bytes."},
 }
 
 
@@ -100,13 +100,13 @@ async def upload_document(
     upload: Upload,
     response: Response,
 ) -> DocumentOut:
-    """Upload a document: a form with the part `file`, or the bytes as they are with `?name=`.
+    """Upload a document: a multipart form with a part named `file`, or the raw bytes with `?name=`.
 
-    Either may come with `Content-Encoding: gzip`; what is stored is what was compressed. In a form the parts may have
-    any order, and others than those named are ignored.
+    Either may be sent with `Content-Encoding: gzip`; the decompressed content is stored. The parts of a form may come
+    in any order, and unknown parts are ignored.
 
-    `duplicates` says what happens to content the project has already: `link` (the default) stores and indexes it as a
-    document of its own whose `duplicate_of` names the first one; `reject` answers 409 `duplicate_document`.
+    `duplicates` decides what happens to content that the project already has: `link` (the default) stores and indexes
+    it as a separate document whose `duplicate_of` is the first one; `reject` responds with 409 `duplicate_document`.
     """
     document = await service.upload(
         transactions, principal, authority, blobs, quotas, project_id=project_id, request=upload, limit=limit
@@ -126,8 +126,8 @@ async def list_documents(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[DocumentOut]:
-    """Documents of a project, newest first; `sha256` matches exactly, and so does `name` when it is read as that of an
-    upload is: in any normal form, without its folders."""
+    """Documents of a project, newest first. `sha256` and `name` match exactly, after `name` is normalized as for an
+    upload: to Unicode NFC, without folders."""
     documents, next_cursor = await service.page(
         session,
         principal,
@@ -164,7 +164,7 @@ async def update_document(
     response: Response,
     if_match: IfMatch = None,
 ) -> DocumentOut:
-    """Change name or metadata; `metadata` is replaced as a whole. `If-Match` is optional."""
+    """Change the name or metadata; `metadata` is replaced as a whole. `If-Match` is optional."""
     changes = body.model_dump(exclude_unset=True)
     document = await service.update(
         session,
@@ -185,7 +185,7 @@ async def delete_document(
     document_id: uuid.UUID,
     if_match: IfMatch = None,
 ) -> None:
-    """Delete a document for good. It is gone from view at once, its bytes shortly after."""
+    """Delete a document permanently. It disappears at once; its bytes are removed shortly after."""
     await service.delete(session, principal, project_id=project_id, document_id=document_id, if_match=if_match)
 
 
@@ -197,7 +197,7 @@ async def cancel_document(
     document_id: uuid.UUID,
     response: Response,
 ) -> DocumentOut:
-    """Ask for indexing to stop; the status becomes `cancelled` when it has, unless it had just finished."""
+    """Cancel indexing. The status becomes `cancelled` when indexing has stopped, unless it had just finished."""
     document = await service.cancel(session, principal, project_id=project_id, document_id=document_id)
     return _answer(response, document)
 
@@ -210,7 +210,7 @@ async def retry_document(
     document_id: uuid.UUID,
     response: Response,
 ) -> DocumentOut:
-    """Index a failed or cancelled document again."""
+    """Retry indexing of a failed or cancelled document."""
     document = await service.retry(session, principal, project_id=project_id, document_id=document_id)
     return _answer(response, document)
 
@@ -225,7 +225,7 @@ async def document_content(
     document_id: uuid.UUID,
     request: Request,
 ) -> Response:
-    """The bytes as they were uploaded; takes `Range`, `If-Range`, and conditions on `ETag` and `Last-Modified`."""
+    """The bytes as uploaded; supports `Range`, `If-Range`, and conditions on `ETag` and `Last-Modified`."""
     document, blob = await service.content(
         transactions, principal, authority, blobs, project_id=project_id, document_id=document_id
     )

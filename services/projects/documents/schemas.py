@@ -24,7 +24,7 @@ Name = Annotated[str, Field(min_length=1, max_length=MAX_SENT_NAME), AfterValida
 
 
 class DocumentPatch(Input):
-    """Only what is sent changes; `metadata` is replaced as a whole. The defaults are never applied."""
+    """Only the fields sent are changed; `metadata` is replaced as a whole. The defaults are never applied."""
 
     name: Name = ""
     metadata: Metadata = Field(default_factory=dict)
@@ -38,7 +38,7 @@ class DocumentError(BaseModel):
 
 
 class DocumentOut(BaseModel):
-    """`duplicate_of` names the oldest document of the project with the same content when this one was uploaded."""
+    """`duplicate_of` is the oldest document of the project that had the same content when this one was uploaded."""
 
     id: uuid.UUID
     project_id: uuid.UUID

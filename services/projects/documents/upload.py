@@ -99,7 +99,7 @@ async def _receive_form(request: UploadRequest, blob: IncomingBlob, limit: int) 
         for piece in form.take():
             await _store(blob, piece, limit)
         if received - blob.size > FORM_OVERHEAD_BYTES:
-            raise DocumentTooLarge("The form holds too much besides its file.")
+            raise DocumentTooLarge("The form contains too much besides its file.")
     form.finish()
 
 
@@ -218,4 +218,4 @@ def _policy(value: str) -> DuplicatesPolicy:
         return "reject"
     if value == "link":
         return "link"
-    raise InvalidUpload("`duplicates` is `link` or `reject`.")
+    raise InvalidUpload("`duplicates` must be `link` or `reject`.")

@@ -5,7 +5,7 @@ from shared.errors import Conflict, Forbidden, InvalidRequest
 
 class LastOwner(Conflict):
     code = "last_owner"
-    detail = "A project keeps at least one owner; make somebody else an owner first."
+    detail = "A project needs at least one owner; make another member an owner first."
 
 
 class NotATenantMember(InvalidRequest):
@@ -16,4 +16,4 @@ class NotATenantMember(InvalidRequest):
 
 class GrantTooWide(Forbidden):
     code = "grant_too_wide"
-    detail = "A role is given by who may do all that it allows, and by no key that is tied to a project."
+    detail = "To grant a role you need all of its scopes, and a credential that is not limited to one project."

@@ -61,7 +61,7 @@ async def list_projects(
 async def get_project(
     session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, response: Response
 ) -> ProjectOut:
-    """One project, with the `ETag` that changing it needs."""
+    """One project, with the `ETag` required to change or delete it."""
     return _answer(response, await service.get(session, principal, project_id=project_id))
 
 
@@ -74,7 +74,7 @@ async def update_project(
     response: Response,
     if_match: IfMatch = None,
 ) -> ProjectOut:
-    """Change what is sent; `metadata` is replaced as a whole."""
+    """Change the fields sent; `metadata` is replaced as a whole."""
     changes = body.model_dump(exclude_unset=True)
     view = await service.update(session, principal, project_id=project_id, if_match=if_match, changes=changes)
     return _answer(response, view)
@@ -84,7 +84,7 @@ async def update_project(
 async def delete_project(
     session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, if_match: IfMatch = None
 ) -> None:
-    """Delete a project. It is gone from view at once and can be restored."""
+    """Delete a project. It disappears at once and can be restored."""
     await service.delete(session, principal, project_id=project_id, if_match=if_match)
 
 
@@ -96,7 +96,7 @@ async def restore_project(
     project_id: uuid.UUID,
     response: Response,
 ) -> ProjectOut:
-    """Bring a deleted project back, with its documents and members."""
+    """Restore a deleted project with its documents and members."""
     return _answer(response, await service.restore(session, principal, quotas, project_id=project_id))
 
 
@@ -109,7 +109,7 @@ async def list_members(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[MemberOut]:
-    """Who has a role in the project. Owners and admins of the tenant need none and are not listed."""
+    """Users with a role in the project. Owners and admins of the tenant need none and are not listed."""
     found, next_cursor = await members.page(
         transactions, principal, authority, project_id=project_id, limit=limit, cursor=cursor
     )
@@ -125,7 +125,7 @@ async def put_member(
     user_id: uuid.UUID,
     body: MemberPut,
 ) -> MemberOut:
-    """Give a member of the tenant a role in the project; 422 `not_a_tenant_member` for anybody else."""
+    """Give a member of the tenant a role in the project; 422 `not_a_tenant_member` for anyone else."""
     member = await members.put(
         transactions, principal, authority, project_id=project_id, user_id=user_id, role=body.role
     )
@@ -140,7 +140,7 @@ async def remove_member(
     project_id: uuid.UUID,
     user_id: uuid.UUID,
 ) -> None:
-    """Take a user's role in the project away."""
+    """Remove a user's role in the project."""
     await members.remove(transactions, principal, authority, project_id=project_id, user_id=user_id)
 
 
@@ -152,7 +152,7 @@ async def project_access(
     user_id: uuid.UUID | None = None,
     membership_number: int = 1,
 ) -> AccessOut:
-    """Status and members of a project, for a projection that has not heard of it yet, or not of that user's role."""
+    """Status and members of a project, for a projection that does not know the project or the user's role yet."""
     project, roles = await service.access(
         session, project_id=project_id, user_id=user_id, membership_number=membership_number
     )

@@ -33,7 +33,7 @@ class ProjectCreate(Input):
 
 
 class ProjectPatch(Input):
-    """Only what is sent changes; `metadata` is replaced as a whole. The defaults are never applied."""
+    """Only the fields sent are changed; `metadata` is replaced as a whole. The defaults are never applied."""
 
     name: Name = ""
     description: Description = ""
@@ -91,7 +91,7 @@ class AccessMember(BaseModel):
 
 
 class AccessOut(BaseModel):
-    """For neighbouring services: what their projection of a project's access starts from."""
+    """For other services: the initial state of their projection of the project access."""
 
     project_id: uuid.UUID
     status: Literal["active", "deleted"]

@@ -85,7 +85,7 @@ async def create(
     """
     principal.require(Scope.PROJECTS_WRITE)
     if principal.user_id is None:
-        raise Forbidden("A project needs a user as its owner.")
+        raise Forbidden("Only a user can create a project.")
     project = Project(name=name, description=description, custom_metadata=metadata, revision=1)
     session.add(project)
     await session.flush()
