@@ -5,7 +5,7 @@ from shared.errors import InvalidRequest, RateLimited, Unavailable
 
 class InvalidEventId(InvalidRequest):
     code = "invalid_event_id"
-    detail = "Last-Event-ID is not an id that an event stream gives out."
+    detail = "Last-Event-ID is not a valid id of an event."
 
 
 class TooManyStreams(RateLimited):

@@ -22,7 +22,7 @@ async def _streaming(request: Request) -> Streaming:
 async def _last_event_id(
     header: Annotated[str | None, Header(alias="Last-Event-ID")] = None,
     query: Annotated[
-        str | None, Query(alias="last_event_id", description="For clients that cannot set the header.")
+        str | None, Query(alias="last_event_id", description="For clients that cannot set the Last-Event-ID header.")
     ] = None,
 ) -> int | None:
     """Where to resume. The header is newer than the address, which a browser repeats when it reconnects."""
@@ -54,7 +54,7 @@ async def project_events(
     tenant_id: ActiveTenant,
     last_event_id: LastEventId,
 ) -> EventStream:
-    """What happens in one project."""
+    """Stream the events of one project."""
     return await service.open_project(
         streaming, principal, tenant_id=tenant_id, project_id=project_id, last_event_id=last_event_id
     )
@@ -64,8 +64,8 @@ async def project_events(
 async def tenant_events(
     streaming: StreamingDependency, principal: CurrentPrincipal, tenant_id: ActiveTenant, last_event_id: LastEventId
 ) -> EventStream:
-    """What happens in all projects of the active tenant that the caller may see.
+    """Stream the events of all projects in the active tenant that the caller may see.
 
-    Ids grow, and are without gaps only for those who may see every project.
+    Ids increase; they are gapless only for callers who may see every project.
     """
     return await service.open_tenant(streaming, principal, tenant_id=tenant_id, last_event_id=last_event_id)
