@@ -115,7 +115,7 @@ class Principal:
             Forbidden: the caller is not a service, or its token does not name the operation.
         """
         if self.kind is not PrincipalKind.SERVICE or operation not in self.operations:
-            raise Forbidden("This is not among the operations of your token.")
+            raise Forbidden("Your token does not allow this operation.")
 
     def scopes_in_project(self, project_id: uuid.UUID, role: ProjectRole | None) -> frozenset[Scope]:
         """What the principal may do in one project, given its role there; empty when it may not know the project."""
@@ -241,7 +241,9 @@ class TokenVerifier:
             document = orjson.loads(body)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             if not self._keys:
-                raise Unavailable("Identity cannot be reached to check credentials.", retry_after=1) from error
+                raise Unavailable(
+                    "The identity service cannot be reached to check credentials.", retry_after=1
+                ) from error
             return
         self._next_fetch = now + self._REFRESH_SECONDS
         self._keys = {key["kid"]: KeySet.import_key_set({"keys": [key]}) for key in document["keys"]}
@@ -253,7 +255,7 @@ def principal_from(claims: dict[str, Any]) -> Principal:
     parts = claims["scope"].split()
     if kind is PrincipalKind.SERVICE:
         if not _OF_CLIENTS.isdisjoint(claims):
-            raise ValueError("a service acts for nobody")
+            raise ValueError("claims of a client in a service's token")
         return Principal(
             kind=kind,
             subject=claims["sub"],
@@ -313,7 +315,7 @@ class ServiceTokens:
                 raise ValueError(f"status {status}")
             body = orjson.loads(answer)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Unavailable("Identity cannot be reached.", retry_after=1) from error
+            raise Unavailable("The identity service cannot be reached.", retry_after=1) from error
         if len(self._cache) >= self._MOST_CACHED:
             self._cache.pop(next(iter(self._cache)))
         self._cache[audience, tenant_id] = (body["token"], loop.time() + max(0.0, body["expires_in"] - 30))

@@ -69,5 +69,7 @@ class Authority:
                 raise ValueError(f"status {status}")
             answer: dict[str, Any] = orjson.loads(body)
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise Unavailable("Identity cannot be reached to check the credential.", retry_after=1) from error
+            raise Unavailable(
+                "The identity service cannot be reached to check the credential.", retry_after=1
+            ) from error
         return answer

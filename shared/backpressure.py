@@ -26,7 +26,7 @@ _log = get_logger(__name__)
 
 class BacklogFull(Unavailable):
     code = "backlog_full"
-    detail = "Too many changes wait to be passed on; try again shortly."
+    detail = "Too many changes are waiting to be published; try again shortly."
 
 
 class Backlog:

@@ -25,7 +25,7 @@ _FREE_MEMBERS: Final = 16
 
 class UnsupportedContentCoding(UnsupportedMediaType):
     code = "unsupported_content_encoding"
-    detail = "The body may be sent as it is, or with `Content-Encoding: gzip`."
+    detail = "Send the body uncompressed, or with `Content-Encoding: gzip`."
 
     def __init__(self, detail: str | None = None) -> None:
         super().__init__(detail)
@@ -34,11 +34,11 @@ class UnsupportedContentCoding(UnsupportedMediaType):
 
 class MalformedContentCoding(InvalidRequest):
     code = "malformed_content_encoding"
-    detail = "The body is not the gzip stream it is declared to be, or not all of it."
+    detail = "The body is not a valid gzip stream, or is incomplete."
 
 
 class ExpandsTooFar(TooLarge):
-    detail = f"The body grows more than {MAX_RATIO} times when it is decompressed."
+    detail = f"The body expands more than {MAX_RATIO} times when decompressed."
 
 
 def is_compressed(header: str | None) -> bool:
@@ -108,5 +108,5 @@ class _Gunzip:
     def _next_member(self) -> None:
         self._members += 1
         if self._members > _FREE_MEMBERS + self._received // _MEMBER_BYTES:
-            raise MalformedContentCoding("The gzip stream is made of too many members.")
+            raise MalformedContentCoding("The gzip stream has too many members.")
         self._member, self._begun = zlib.decompressobj(_GZIP), False

@@ -245,7 +245,7 @@ def _give_up_on_silence(context: ExceptionContext) -> OperationalError | None:
         driver.terminate()
     context.is_disconnect = True
     return OperationalError(
-        context.statement, None, ConnectionError("Postgres does not answer"), connection_invalidated=True
+        context.statement, None, ConnectionError("Postgres does not respond"), connection_invalidated=True
     )
 
 

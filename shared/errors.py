@@ -63,14 +63,14 @@ class QuotaExceeded(Forbidden):
     code = "quota_exceeded"
 
     def __init__(self, quota: str, *, limit: int, used: int, detail: str | None = None) -> None:
-        super().__init__(detail or f"The quota {quota} is {limit}, of which {used} are used.")
+        super().__init__(detail or f"The quota {quota} is {limit}, and {used} of it is already used.")
         self.members = {"quota": quota, "limit": limit, "used": used}
 
 
 class NotFound(QuarryError):
     status = 404
     code = "not_found"
-    detail = "There is nothing here, or it is not yours to see."
+    detail = "The resource does not exist, or you have no access to it."
 
 
 class Conflict(QuarryError):
@@ -94,13 +94,13 @@ class TooLarge(QuarryError):
 class UnsupportedMediaType(QuarryError):
     status = 415
     code = "unsupported_media_type"
-    detail = "The body is of a kind that is not taken here."
+    detail = "The media type of the body is not supported here."
 
 
 class PreconditionRequired(QuarryError):
     status = 428
     code = "precondition_required"
-    detail = "Send the ETag you read in an If-Match header."
+    detail = "Send the ETag of the resource in the If-Match header."
 
 
 class RateLimited(QuarryError):
@@ -112,4 +112,4 @@ class RateLimited(QuarryError):
 class Unavailable(QuarryError):
     status = 503
     code = "unavailable"
-    detail = "This part of Quarry cannot answer right now; try again shortly."
+    detail = "This part of Quarry is unavailable right now; try again shortly."

@@ -69,7 +69,7 @@ class FairSemaphore:
             self._take(caller)
             return
         if self._waiting >= self._most_waiting_in_all or len(self._queues.get(caller, ())) >= self._most_waiting:
-            raise Unavailable("Too many requests wait for the same.", retry_after=1)
+            raise Unavailable("Too many requests are waiting for the same resource; try again shortly.", retry_after=1)
         place = asyncio.get_running_loop().create_future()
         self._queues.setdefault(caller, deque()).append(place)
         self._waiting += 1

@@ -45,14 +45,14 @@ Families = Mapping[str, tuple[str, tuple[str, ...]]]
 """Metrics by name: a sentence on each, and its labels besides the service."""
 
 _FAMILIES: Final[Families] = {
-    "quarry_dead_letters_open": ("Dead letters not redriven.", ("handler",)),
-    "quarry_outbox_unpublished": ("Committed events the relay has not published.", ()),
-    "quarry_outbox_oldest_seconds": ("Age of the oldest unpublished event, 0 without one.", ()),
+    "quarry_dead_letters_open": ("Dead letters not redriven yet.", ("handler",)),
+    "quarry_outbox_unpublished": ("Committed events not published yet.", ()),
+    "quarry_outbox_oldest_seconds": ("Age of the oldest unpublished event, 0 if there is none.", ()),
     "quarry_stream_entries": ("Entries in a stream.", ("stream",)),
-    "quarry_stream_unread": ("Entries the service's group has not been given.", ("stream",)),
-    "quarry_stream_pending": ("Entries given to the service's group and not acknowledged.", ("stream",)),
-    "quarry_stream_pending_oldest_seconds": ("Age of the oldest pending entry, 0 without one.", ("stream",)),
-    "quarry_source_up": ("1 where the last reading for metrics succeeded.", ("source",)),
+    "quarry_stream_unread": ("Entries not delivered to the service's group yet.", ("stream",)),
+    "quarry_stream_pending": ("Entries delivered to the service's group, not acknowledged yet.", ("stream",)),
+    "quarry_stream_pending_oldest_seconds": ("Age of the oldest pending entry, 0 if there is none.", ("stream",)),
+    "quarry_source_up": ("1 if the last reading for metrics succeeded.", ("source",)),
 }
 
 

@@ -75,7 +75,7 @@ def few_unknown_fields(value: Any, model: type[BaseModel]) -> Any:
     """
     most = len(model.model_fields) + MAX_SHOWN_ERRORS
     if isinstance(value, dict) and len(value) > most:
-        raise ValueError(f"there are {len(value)} fields, and only {len(model.model_fields)} are known")
+        raise ValueError(f"there are {len(value)} fields, but only {len(model.model_fields)} are known")
     return value
 
 
@@ -92,7 +92,7 @@ def one_line(value: str) -> str:
 
 def _written_as_a_time(value: Any) -> Any:
     if not isinstance(value, datetime) and not (isinstance(value, str) and _TIME.match(value)):
-        raise ValueError("expected a date and time as RFC 3339 writes them")
+        raise ValueError("expected an RFC 3339 date and time")
     return value
 
 
@@ -180,7 +180,7 @@ class FieldErrors:
     def of(self, error: QuarryError) -> QuarryError:
         """`error`, with these field errors added."""
         if self.count > len(self._named):
-            error.public_detail += f" The first {len(self._named)} of {self.count} errors are named."
+            error.public_detail += f" Only the first {len(self._named)} of {self.count} errors are listed."
         error.errors = self._named
         return error
 
@@ -245,7 +245,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     for item in error.errors():
         found.add(item["loc"], item["msg"])
     return problem_of(
-        request, found.of(_status_error(422, "validation_failed", "The request does not fit the schema."))
+        request, found.of(_status_error(422, "validation_failed", "The request does not match the schema."))
     )
 
 

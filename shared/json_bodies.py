@@ -97,7 +97,7 @@ async def _bounded(pieces: AsyncIterator[bytes], most_bytes: int) -> AsyncIterat
 
 
 def _too_large(most_bytes: int) -> TooLarge:
-    return TooLarge(f"A body of this route has at most {most_bytes} bytes.")
+    return TooLarge(f"The body of this request may have at most {most_bytes} bytes.")
 
 
 def _require_json(content_type: str) -> None:
@@ -127,7 +127,7 @@ def require_bounds(body: bytes) -> None:
         depth += 1
         values += len(level)
         if values > MAX_VALUES:
-            raise TooLarge(f"A body has at most {MAX_VALUES} values.")
+            raise TooLarge(f"The body may have at most {MAX_VALUES} values.")
         if depth > MAX_DEPTH:
             raise NestedTooDeeply
         containers = [item for item in level if isinstance(item, dict | list)]

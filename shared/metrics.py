@@ -43,9 +43,9 @@ class Instruments:
         self.service = service
         self._registry = CollectorRegistry()
         self._readings: list[Readings] = []
-        self._requests = self.counter("http_requests", "Answered requests.", "method", "route", "status")
+        self._requests = self.counter("http_requests", "Requests by status.", "method", "route", "status")
         self._request_seconds = self.histogram(
-            "http_request_seconds", "Seconds until an answer began.", "method", "route"
+            "http_request_seconds", "Seconds until the response began.", "method", "route"
         )
 
     def counter(self, name: str, documentation: str, *labels: str) -> Counter:
@@ -89,10 +89,10 @@ class Metrics(Instruments):
     def __init__(self, service: str) -> None:
         super().__init__(service)
         self._handled = self.counter("events_handled", "Events whose effect is committed.", "handler")
-        self._failed = self.counter("events_failed", "Attempts of a handler that failed.", "handler")
-        self._handler_seconds = self.histogram("handler_seconds", "Seconds a handler took per event.", "handler")
+        self._failed = self.counter("events_failed", "Failed attempts of a handler.", "handler")
+        self._handler_seconds = self.histogram("handler_seconds", "Seconds a handler takes per event.", "handler")
         self._quarantined = self.counter("dead_letters", "Dead letters stored.", "handler")
-        self._redriven = self.counter("redrives", "Dead letters tried again.", "handler", "outcome")
+        self._redriven = self.counter("redrives", "Dead letters redriven.", "handler", "outcome")
         self._published = self.counter("events_published", "Events the relay added to the stream.")
         self._leading = self.gauge("relay_leading", "1 where this process leads the relay.")
         self._published.labels(service)

@@ -27,14 +27,14 @@ Name = Annotated[str | None, Query(max_length=200)]
 
 
 class RedriveAll(Input):
-    """Which open dead letters; without a filter all of them."""
+    """Which open dead letters to redrive; all of them without a filter."""
 
     handler: str | None = Field(default=None, max_length=200)
     event_type: str | None = Field(default=None, max_length=200)
 
 
 class Requested(BaseModel):
-    """How many redrives were asked for by this request."""
+    """How many redrives this request has requested."""
 
     requested: int
 
@@ -68,14 +68,14 @@ async def read_dead_letter(letter_id: uuid.UUID, session: SystemSession) -> Deta
 
 @router.post("/{letter_id}/redrive", status_code=202)
 async def redrive_dead_letter(letter_id: uuid.UUID, session: SystemSession) -> Summary:
-    """Ask for one to be tried again; one that was redriven stays as it is."""
+    """Request a redrive of one dead letter; one that was redriven already stays as it is."""
     await redrive.request(session, [letter_id])
     return dead_letters.summary_of(await _existing(session, letter_id))
 
 
 @router.post("/redrive", status_code=202)
 async def redrive_dead_letters(session: SystemSession, body: RedriveAll) -> Requested:
-    """Ask for many to be tried again."""
+    """Request a redrive of many dead letters."""
     wanted = Wanted(open_only=True, event_type=body.event_type, handler=body.handler)
     return Requested(requested=len(await redrive.request_all(session, wanted)))
 

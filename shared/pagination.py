@@ -21,11 +21,11 @@ Cursor = Annotated[str | None, Query(max_length=512)]
 
 class InvalidCursor(InvalidRequest):
     code = "invalid_cursor"
-    detail = "The cursor is not one that this list has given out."
+    detail = "The cursor is not one that this list returned."
 
 
 class Page(BaseModel, Generic[T]):
-    """A list answer: `{"items": [...], "next_cursor": null}`."""
+    """One page of a list. `next_cursor` is null on the last page."""
 
     items: list[T]
     next_cursor: str | None

@@ -305,7 +305,7 @@ class ProjectDirectory:
         if status == 404:
             raise NotFound
         if status != 200:
-            raise Unavailable("The projects service cannot answer now.", retry_after=1)
+            raise Unavailable("The projects service cannot respond now.", retry_after=1)
         return _Access.model_validate_json(body)
 
 

@@ -35,7 +35,7 @@ _HEAD: Final = "head_request"
 class MethodNotAllowed(InvalidRequest):
     status = 405
     code = "method_not_allowed"
-    detail = "This method is not known here; the header Allow names those that are."
+    detail = "This method is not allowed here; the Allow header lists those that are."
 
     def __init__(self, allow: str) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class MethodNotAllowed(InvalidRequest):
 class QueryNotUnderstood(InvalidRequest):
     status = 422
     code = "validation_failed"
-    detail = "The query does not fit the route."
+    detail = "The query parameters are not valid for this route."
 
 
 def wants_body(scope: Scope) -> bool:
@@ -107,9 +107,9 @@ def check_query(query_string: bytes, known: Mapping[str, bool]) -> None:
     found = FieldErrors()
     for name, count in Counter(name for name, _ in pairs).items():
         if name not in known:
-            found.add(("query", name), "this parameter is not known here")
+            found.add(("query", name), "unknown query parameter")
         elif count > 1 and not known[name]:
-            found.add(("query", name), "this parameter may be there only once")
+            found.add(("query", name), "this parameter may be given only once")
     if found.count:
         raise found.of(QueryNotUnderstood())
 

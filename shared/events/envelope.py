@@ -148,7 +148,7 @@ class Envelope(BaseModel):
         try:
             return event_class.model_validate(self.data)
         except ValidationError as error:
-            raise Undecodable(f"{self.type} does not fit its schema: {error.error_count()} problems") from error
+            raise Undecodable(f"{self.type} does not match its schema: {error.error_count()} errors") from error
 
 
 class Undecodable(ValueError):

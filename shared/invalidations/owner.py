@@ -108,7 +108,7 @@ class Owner:
             async with asyncio.timeout(LEASE_SECONDS + 2 * MARGIN_SECONDS):
                 await waiter.settled
         except TimeoutError as error:
-            raise Unavailable("The change is stored, but not yet known to all of the system.", retry_after=2) from error
+            raise Unavailable("The change is stored, but some services do not know it yet.", retry_after=2) from error
         finally:
             with suppress(ValueError):
                 self._waiters.remove(waiter)
@@ -160,7 +160,7 @@ class Owner:
             )
             row = renewed.one_or_none()
         if row is None:
-            raise Forbidden("The holder has given its lease back, or is another consumer's.")
+            raise Forbidden("The holder has released its lease, or belongs to another consumer.")
         return int(row.acknowledged)
 
     async def _past_deadly(self, holder: uuid.UUID, consumer: str, position: int) -> int:

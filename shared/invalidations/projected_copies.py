@@ -167,4 +167,4 @@ class _Applying:
 
 async def _check(lease: Holder) -> None:
     if not lease.current:
-        raise Unready("the owner of what is remembered here does not answer")
+        raise Unready("the service that owns the copies kept here does not respond")

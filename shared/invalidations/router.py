@@ -15,7 +15,8 @@ router = APIRouter(prefix=PATH, include_in_schema=False, dependencies=[operation
 
 
 class LeaseRequest(Input):
-    """A holder asks for its lease. `acknowledged`: up to where it has applied everything; `wait`: for news."""
+    """A holder's request for its lease. `acknowledged`: the position up to which it has applied everything; `wait`: for
+    new invalidations."""
 
     holder: uuid.UUID
     durable: bool
@@ -33,7 +34,7 @@ class LeaseChanges(BaseModel):
 
 
 class Released(BaseModel):
-    """The lease is gone."""
+    """The lease is released."""
 
     released: bool
 
@@ -54,7 +55,7 @@ Consumer = Annotated[str, Depends(_consumer)]
 
 @router.post("/lease")
 async def lease(body: LeaseRequest, consumer: Consumer, owner: CurrentOwner) -> LeaseChanges:
-    """Extend the caller's lease and say what has become untrue, waiting a moment for it."""
+    """Extend the caller's lease and return new invalidations, waiting briefly for some."""
     changes = await owner.renew(body.holder, consumer, body.acknowledged, durable=body.durable, wait=body.wait)
     return LeaseChanges(
         position=changes.position, entries=list(changes.entries), more=changes.more, forgotten=changes.forgotten
@@ -63,6 +64,6 @@ async def lease(body: LeaseRequest, consumer: Consumer, owner: CurrentOwner) -> 
 
 @router.post("/release")
 async def release(body: LeaseRequest, consumer: Consumer, owner: CurrentOwner) -> Released:
-    """The caller uses no copies any more."""
+    """Release the lease: the caller does not use its copies any more."""
     await owner.release(body.holder, consumer)
     return Released(released=True)
