@@ -14,8 +14,8 @@ from shared.events.envelope import producer_of
 Json = dict[str, Any]
 
 _DESCRIPTION: Final = (
-    "What the services of Quarry tell each other on Redis Streams. Every event is a CloudEvent in JSON, delivered at "
-    "least once, in no order to rely on; `docs/events.md` says what is promised."
+    "The events that Quarry's services exchange over Redis Streams. Every event is a CloudEvent in JSON, delivered at "
+    "least once, in no guaranteed order; `docs/events.md` lists the guarantees."
 )
 _CLOUD_EVENT: Final = "application/cloudevents+json"
 
@@ -62,7 +62,7 @@ def _channel(stream: str, entries: Sequence[Message]) -> Json:
     kept = (
         "Entries stay until every consumer group has acknowledged them."
         if events
-        else "Trimmed by length; an entry nobody read in time is gone."
+        else "Trimmed by length; an entry that is not read in time is lost."
     )
     return {
         "address": stream,
@@ -87,7 +87,7 @@ def _operations(told: Sequence[Message]) -> Json:
             }
         for service in _those(message.followed_by for message in entries):
             wanted = [message for message in entries if service in message.followed_by]
-            summary = f"Every process of {service} follows {stream}."
+            summary = f"Every process of {service} reads {stream} without a consumer group."
             found[f"{service}.follow.{stream}"] = {
                 **_operation("receive", stream, wanted, summary),
                 "x-consumer-group": None,

@@ -12,7 +12,7 @@ from shared.redis_clients import PROGRESS_STREAM, stream_of
 
 PREAMBLE: Final = Path(__file__).with_name("preamble.md")
 _NOTE: Final = "<!-- Made by `uv run contracts`: edit shared/events/ or infra/contracts/preamble.md instead. -->"
-_NOBODY: Final = "nobody"
+_NONE: Final = "none"
 
 
 def page(told: Sequence[Message]) -> str:
@@ -38,7 +38,7 @@ def _streams_table(told: Sequence[Message]) -> str:
             )
             for producer in PRODUCERS
         ),
-        (f"`{PROGRESS_STREAM}`", _names(PROGRESS_WRITERS), _names(()), _names(PROGRESS_FOLLOWERS), "1, no event"),
+        (f"`{PROGRESS_STREAM}`", _names(PROGRESS_WRITERS), _names(()), _names(PROGRESS_FOLLOWERS), "1, not an event"),
     ]
     return _table(rows)
 
@@ -68,7 +68,7 @@ def _fields_table(schema: Schema) -> str:
     required = set(schema.get("required", ()))
     rows = [("field", "type", "meaning")]
     for name, field in schema["properties"].items():
-        optional = "" if name in required else ", may be missing"
+        optional = "" if name in required else ", optional"
         rows.append((f"`{name}`", f"{type_of(field)}{optional}", field["description"]))
     return _table(rows)
 
@@ -87,7 +87,7 @@ def type_of(field: Schema) -> str:
 
 
 def _names(services: Sequence[str]) -> str:
-    return ", ".join(services) or _NOBODY
+    return ", ".join(services) or _NONE
 
 
 def _table(rows: Sequence[Sequence[Any]]) -> str:

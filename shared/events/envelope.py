@@ -17,7 +17,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 NO_TENANT: Final = uuid.UUID(int=0)
-"""`tenantid` of what concerns a user who works in no tenant: no tenant has it."""
+"""`tenantid` of an event about a user without an active tenant: no tenant has this id."""
 
 TYPE_PATTERN = re.compile(r"^(?P<producer>[a-z]+)\.(?P<name>[a-z_.]+)\.v(?P<version>[1-9][0-9]*)$")
 _REGISTRY: dict[str, type["Event"]] = {}
@@ -55,15 +55,15 @@ class Envelope(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     specversion: Literal["1.0"] = "1.0"
-    """Version of CloudEvents."""
+    """CloudEvents version."""
     id: uuid.UUID
-    """The event itself, a uuid7: the same however often it is delivered. Consumers remember it."""
+    """Id of the event, a uuid7; the same on every delivery. Consumers store it to detect duplicates."""
     source: str
-    """The service that says so, `/quarry/<service>`."""
+    """The service that published it, `/quarry/<service>`."""
     type: str
-    """What happened and in which version of its schema, `<service>.<noun>.<verb>.v<n>`."""
+    """What happened, and the version of its schema: `<service>.<noun>.<verb>.v<n>`."""
     subject: str
-    """The aggregate it happened to; which field of `data` that is depends on the type."""
+    """Id of the aggregate it happened to; which field of `data` holds it depends on the type."""
     time: datetime
     """When it happened, in UTC."""
     datacontenttype: Literal["application/json"] = "application/json"
@@ -71,15 +71,15 @@ class Envelope(BaseModel):
     tenantid: uuid.UUID
     """The tenant it belongs to. Never taken from `data`."""
     sequence: int = Field(ge=0)
-    """Version of the aggregate after the change. What is not newer than what a consumer has seen of it is old news."""
+    """Version of the aggregate after the change. Consumers ignore an event no newer than the last one applied."""
     traceparent: str | None = None
     """The trace it belongs to (W3C Trace Context)."""
     correlationid: str | None = None
-    """The request at the beginning of it all, its `X-Request-ID`."""
+    """`X-Request-ID` of the request that started the chain of events."""
     causationid: str | None = None
-    """The event whose handling brought this one about."""
+    """Id of the event whose handling caused this one."""
     data: dict[str, Any]
-    """The facts, as the schema of the type has them."""
+    """The payload, in the schema of the type."""
 
     @classmethod
     def wrap(

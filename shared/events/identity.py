@@ -9,11 +9,11 @@ TenantRole = Literal["owner", "admin", "member"]
 
 
 class TenantCreated(Event):
-    """A tenant exists, with its first owner.
+    """A tenant was created, with its first owner.
 
-    Sent: once, with the transaction that makes the tenant. The owner's `MembershipChanged` follows.
+    Sent: once, in the transaction that creates the tenant. The owner's `MembershipChanged` follows.
 
-    For: whoever keeps something per tenant from its beginning. No service of Quarry needs it yet.
+    For: consumers that keep state for a tenant from its creation. No service of Quarry needs it yet.
     """
 
     type: ClassVar[str] = "identity.tenant.created.v1"
@@ -22,19 +22,19 @@ class TenantCreated(Event):
     tenant_id: uuid.UUID
     """The new tenant."""
     name: str
-    """Its name as first given."""
+    """Its name at creation."""
     owner_id: uuid.UUID
-    """The user who made it."""
+    """The user who created it."""
 
 
 class TenantDeleted(Event):
-    """A tenant is gone for its members.
+    """A tenant was deleted; its members have no access any more.
 
     Sent: once, when an owner deletes the tenant.
 
-    For: whoever holds something of the tenant. Cached tokens are dropped and open streams end. Projects, indexing and
-    the notifier leave a tombstone, so that nothing is made for it any more, and then erase in pieces: projects,
-    documents and their bytes; jobs, chunks and vectors; feeds.
+    For: every service that holds data of the tenant. Cached tokens are dropped and open streams end. Projects, indexing
+    and the notifier leave a tombstone, so that nothing is created for the tenant any more, and then erase its data in
+    batches: projects, documents and their bytes; jobs, chunks and vectors; feeds.
     """
 
     type: ClassVar[str] = "identity.tenant.deleted.v1"
@@ -47,9 +47,9 @@ class TenantDeleted(Event):
 class MembershipChanged(Event):
     """A user joined a tenant, got another role, or left.
 
-    Sent: at every change of a membership, the first owner's included.
+    Sent: on every change of a membership, including the first owner's.
 
-    For: whoever holds what was decided by the old role: cached tokens are dropped, open streams end.
+    For: every service that holds decisions based on the old role: cached tokens are dropped, open streams end.
     """
 
     type: ClassVar[str] = "identity.membership.changed.v1"
@@ -58,43 +58,43 @@ class MembershipChanged(Event):
     tenant_id: uuid.UUID
     """The tenant of the membership."""
     user_id: uuid.UUID
-    """Whose membership it is."""
+    """The user whose membership it is."""
     role: TenantRole | None
-    """The role from now on; null for a user who left."""
+    """The role after the change; null for a user who left."""
     membership_number: int = 1
-    """Which of the user's memberships of this tenant it is; grows when a user who left comes back."""
+    """Which of the user's memberships of this tenant it is; increases when a user who left joins again."""
 
 
 class SessionRevoked(Event):
-    """A browser session no longer counts in the envelope's tenant.
+    """A browser session is no longer valid in the envelope's tenant.
 
-    Sent: when a session is signed out, revoked or pushed out by a newer one, and when its active tenant changes. For a
-    session without an active tenant the envelope names the nil UUID, which is no tenant's.
+    Sent: when a session is signed out, revoked or displaced by a newer one, and when its active tenant changes. For a
+    session without an active tenant, `tenantid` is the nil UUID, which no tenant has.
 
-    For: whoever holds something that session obtained: cached tokens are dropped, open streams end.
+    For: every service that holds something obtained with the session: cached tokens are dropped, open streams end.
     """
 
     type: ClassVar[str] = "identity.session.revoked.v1"
     subject_field: ClassVar[str] = "session_id"
 
     session_id: uuid.UUID
-    """The session; internal tokens of it carry this as their credential."""
+    """The session; its internal tokens carry this as their credential id."""
     user_id: uuid.UUID
-    """Whose session it was."""
+    """The user whose session it was."""
 
 
 class ApiKeyRevoked(Event):
-    """An API key no longer counts.
+    """An API key is no longer valid.
 
-    Sent: once per key, when it is revoked or its maker leaves the tenant. A key that expires announces nothing.
+    Sent: once per key, when it is revoked or its creator leaves the tenant; not when it expires.
 
-    For: whoever holds something that key obtained: cached tokens are dropped, open streams end.
+    For: every service that holds something obtained with the key: cached tokens are dropped, open streams end.
     """
 
     type: ClassVar[str] = "identity.api_key.revoked.v1"
     subject_field: ClassVar[str] = "api_key_id"
 
     api_key_id: uuid.UUID
-    """The key; internal tokens of it carry this as their credential."""
+    """The key; its internal tokens carry this as their credential id."""
     user_id: uuid.UUID
-    """Who made it."""
+    """The user who created it."""

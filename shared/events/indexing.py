@@ -12,26 +12,26 @@ Stage = Literal["queued", "extracting", "chunking", "embedding", "storing", "ind
 
 
 class JobEvent(Event):
-    """What every event of one indexing job says. The envelope's `sequence` is the job's revision, which only grows."""
+    """The fields of every event of a job. The envelope's `sequence` is the job's revision, which only grows."""
 
     subject_field: ClassVar[str] = "job_id"
 
     job_id: uuid.UUID
-    """The job. A retry is the same job, further on in its revisions."""
+    """The job. A retry is the same job with a higher revision."""
     project_id: uuid.UUID
     """The document's project."""
     document_id: uuid.UUID
     """The document being indexed."""
     version: int = Field(ge=1)
-    """Which version of the document."""
+    """The version of the document."""
 
 
 class JobStarted(JobEvent):
-    """A worker has begun with the job.
+    """A worker has started the job.
 
-    Sent: once each time the job was queued, by the first worker to take it; not again when another takes over.
+    Sent: once each time the job is queued, by the first worker to take it; not again when another worker takes over.
 
-    For: projects, which owns the document's status and tells clients in its own words.
+    For: projects, which owns the document's status and announces it to clients with an event of its own.
     """
 
     type: ClassVar[str] = "indexing.job.started.v1"
@@ -40,53 +40,53 @@ class JobStarted(JobEvent):
 class JobCompleted(JobEvent):
     """The version's chunks are stored and live: search finds them.
 
-    Sent: with the transaction that makes the version the one search uses.
+    Sent: in the transaction that switches search to the version.
 
-    For: projects, which owns the document's status and tells clients in its own words.
+    For: projects, which owns the document's status and announces it to clients with an event of its own.
     """
 
     type: ClassVar[str] = "indexing.job.completed.v1"
 
     chunk_count: int = Field(ge=0)
-    """How many chunks search may find; 0 for a document without text."""
+    """Number of chunks that search can find; 0 for a document without text."""
 
 
 class JobFailed(JobEvent):
-    """The job is over without success.
+    """The job has failed permanently.
 
-    Sent: at a permanent error, or when no attempts are left. Attempts that will be repeated announce nothing.
+    Sent: on a permanent error, or when no attempts are left; not for an attempt that will be retried.
 
-    For: projects, which owns the document's status and tells clients in its own words.
+    For: projects, which owns the document's status and announces it to clients with an event of its own.
     """
 
     type: ClassVar[str] = "indexing.job.failed.v1"
 
     code: str
-    """The error for programs, in snake_case."""
+    """Error code for programs, in snake_case."""
     reason: str
-    """The error as a sentence for people; holds no content of the document."""
+    """Error message for people; contains nothing of the document's content."""
     attempts: int = Field(ge=1)
-    """How often it was tried."""
+    """Number of attempts."""
 
 
 class JobCancelled(JobEvent):
     """The job was stopped before it finished.
 
-    Sent: when a request to cancel is carried out, at once for a waiting job, at the next step of a running one; also
-    when a deleted or replaced version makes the job pointless.
+    Sent: when a cancellation takes effect: at once for a waiting job, at the next step of a running one; also when the
+    version was deleted or replaced.
 
-    For: projects, which owns the document's status and tells clients in its own words.
+    For: projects, which owns the document's status and announces it to clients with an event of its own.
     """
 
     type: ClassVar[str] = "indexing.job.cancelled.v1"
 
 
 class ProgressTick(BaseModel):
-    """How far a running job is. Not an event: no envelope, never stored, may be lost.
+    """Progress of a running job. Not an event: it has no envelope, is never stored and may be lost.
 
-    Sent: by the worker that has the job, at most 10 a second per document, to a stream that is trimmed by length.
+    Sent: by the worker that runs the job, at most 10 a second per document, to a stream that is trimmed by length.
 
-    For: every notifier replica, which reads all of them and shows them to the clients that watch.
+    For: every notifier replica, which reads all of them and sends them to the clients that are connected.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
@@ -100,16 +100,16 @@ class ProgressTick(BaseModel):
     job_id: uuid.UUID
     """The job."""
     stage: Stage
-    """What the job is at."""
+    """The current stage of the job."""
     percent: int = Field(ge=0, le=100)
-    """How far the whole job is."""
+    """Progress of the whole job."""
     done: int = Field(ge=0)
-    """How far the stage is, in `unit`."""
+    """Progress of the stage, in `unit`."""
     total: int = Field(ge=0)
-    """The whole of the stage, in `unit`; 0 while unknown."""
+    """Size of the stage, in `unit`; 0 while unknown."""
     unit: Literal["bytes", "pages", "chunks"]
     """What `done` and `total` count."""
     time: datetime
-    """When it was so, in UTC."""
+    """When the progress was measured, in UTC."""
     traceparent: str | None = None
     """The trace the job belongs to (W3C Trace Context)."""

@@ -14,38 +14,38 @@ Lane = Literal["interactive", "bulk"]
 
 
 class ProjectEvent(Event):
-    """What every event of one project says. The envelope's `sequence` is the project's revision."""
+    """The fields of every event of a project. The envelope's `sequence` is the project's revision."""
 
     subject_field: ClassVar[str] = "project_id"
 
     project_id: uuid.UUID
     """The project."""
     actor_id: uuid.UUID | None = None
-    """The user whose request caused it; null when none did."""
+    """The user whose request caused the event; null if no user's request did."""
 
 
 class ProjectCreated(ProjectEvent):
-    """A project exists; its creator is its first owner.
+    """A project was created; its creator is its first owner.
 
-    Sent: once, with the transaction that makes the project.
+    Sent: once, in the transaction that creates the project.
 
-    For: projections of who may see what. The first owner is told here, not in an event of the member.
+    For: projections of project access. The first owner is announced here, not by a `ProjectMemberChanged`.
     """
 
     type: ClassVar[str] = "projects.project.created.v1"
 
     name: str
-    """Its name as first given."""
+    """Its name at creation."""
     owner_id: uuid.UUID
     """Its first owner."""
     membership_number: int = 1
-    """The owner's membership of the tenant in which the role counts."""
+    """The owner's membership of the tenant for which the role is valid."""
 
 
 class ProjectUpdated(ProjectEvent):
-    """Name, description or metadata changed; who may see the project did not.
+    """The name, description or metadata changed; access to the project did not.
 
-    Sent: at every change of those.
+    Sent: on every such change.
 
     For: clients, through the project's feed.
     """
@@ -53,26 +53,26 @@ class ProjectUpdated(ProjectEvent):
     type: ClassVar[str] = "projects.project.updated.v1"
 
     name: str
-    """The name from now on, changed or not."""
+    """The name after the change, whether or not it changed."""
 
 
 class ProjectDeleted(ProjectEvent):
-    """A project is gone from view at once; it may be restored.
+    """A project was deleted. It is hidden at once and can be restored.
 
-    Sent: at each deletion, so again after a restoration. Its documents announce nothing of their own.
+    Sent: on each deletion, so again after a restoration. No events are sent for its documents.
 
-    For: projections of who may see what, which hide the project; clients, through the project's feed.
+    For: projections of project access, which hide the project; clients, through the project's feed.
     """
 
     type: ClassVar[str] = "projects.project.deleted.v1"
 
 
 class ProjectRestored(ProjectEvent):
-    """A deleted project is back, with its documents and members.
+    """A deleted project was restored, with its documents and members.
 
-    Sent: at each restoration.
+    Sent: on each restoration.
 
-    For: projections of who may see what, which show the project again.
+    For: projections of project access, which show the project again.
     """
 
     type: ClassVar[str] = "projects.project.restored.v1"
@@ -81,23 +81,23 @@ class ProjectRestored(ProjectEvent):
 class ProjectMemberChanged(ProjectEvent):
     """A user got a role in a project, or lost it.
 
-    Sent: at every change of a project's members after its creation.
+    Sent: on every change of a project's members after its creation.
 
-    For: projections of who may see what; clients, through the project's feed.
+    For: projections of project access; clients, through the project's feed.
     """
 
     type: ClassVar[str] = "projects.member.changed.v1"
 
     user_id: uuid.UUID
-    """Whose role it is."""
+    """The user whose role it is."""
     role: ProjectRole | None
-    """The role from now on; null once removed."""
+    """The role after the change; null if it was removed."""
     membership_number: int = 1
-    """The user's membership of the tenant in which the role counts; it says nothing in a later one."""
+    """The user's membership of the tenant for which the role is valid; in a later membership it is not."""
 
 
 class DocumentEvent(Event):
-    """What every event of one document says. The envelope's `sequence` is the document's revision."""
+    """The fields of every event of a document. The envelope's `sequence` is the document's revision."""
 
     subject_field: ClassVar[str] = "document_id"
 
@@ -106,9 +106,9 @@ class DocumentEvent(Event):
     document_id: uuid.UUID
     """The document."""
     version: int = Field(ge=1)
-    """The version it is about, which is the newest when it happens."""
+    """The version the event is about, the newest one at the time."""
     actor_id: uuid.UUID | None = None
-    """The user whose request caused it; null when none did."""
+    """The user whose request caused the event; null if no user's request did."""
 
 
 class DocumentUploaded(DocumentEvent):
@@ -116,7 +116,7 @@ class DocumentUploaded(DocumentEvent):
 
     Sent: once per version, when all of its bytes are in the blob store.
 
-    For: indexing, which makes a job of it; clients, through the project's feed.
+    For: indexing, which queues a job for it; clients, through the project's feed.
     """
 
     type: ClassVar[str] = "projects.document.uploaded.v1"
@@ -126,21 +126,21 @@ class DocumentUploaded(DocumentEvent):
     content_type: str
     """The media type as declared by the client; indexing looks at the bytes itself."""
     size: int = Field(ge=0)
-    """Bytes."""
+    """Size in bytes."""
     sha256: str
     """Hash of the bytes, in hexadecimal."""
     metadata: dict[str, Any]
-    """What the client said of the document; search can filter by it."""
+    """Metadata given by the client; search can filter by it."""
     lane: Lane
-    """Which lane of work it goes into: `interactive` before `bulk`."""
+    """The lane of its job: `interactive` goes before `bulk`."""
     created_at: datetime
-    """When the document was made, in UTC."""
+    """When the document was created, in UTC."""
 
 
 class DocumentIndexing(DocumentEvent):
-    """A worker has begun to index the version.
+    """A worker has started to index the version.
 
-    Sent: when the owner of the status has taken note, so a read after it agrees.
+    Sent: in the transaction that stores the new status, so a later read returns it.
 
     For: clients, through the project's feed.
     """
@@ -148,13 +148,13 @@ class DocumentIndexing(DocumentEvent):
     type: ClassVar[str] = "projects.document.indexing.v1"
 
     job_id: uuid.UUID
-    """The job of indexing."""
+    """The indexing job."""
 
 
 class DocumentIndexed(DocumentEvent):
-    """The version is stored and can be found by search, from this moment on.
+    """The version is indexed: search finds it from now on.
 
-    Sent: when the owner of the status has taken note, so a read after it agrees.
+    Sent: in the transaction that stores the new status, so a later read returns it.
 
     For: clients, through the project's feed.
     """
@@ -162,15 +162,15 @@ class DocumentIndexed(DocumentEvent):
     type: ClassVar[str] = "projects.document.indexed.v1"
 
     job_id: uuid.UUID
-    """The job of indexing."""
+    """The indexing job."""
     chunk_count: int = Field(ge=0)
-    """How many chunks search may find; 0 for a document without text."""
+    """Number of chunks that search can find; 0 for a document without text."""
 
 
 class DocumentFailed(DocumentEvent):
-    """Indexing gave up on the version.
+    """Indexing of the version has failed permanently.
 
-    Sent: when the owner of the status has taken note, so a read after it agrees.
+    Sent: in the transaction that stores the new status, so a later read returns it.
 
     For: clients, through the project's feed.
     """
@@ -178,17 +178,17 @@ class DocumentFailed(DocumentEvent):
     type: ClassVar[str] = "projects.document.failed.v1"
 
     job_id: uuid.UUID
-    """The job of indexing."""
+    """The indexing job."""
     code: str
-    """The error for programs, in snake_case."""
+    """Error code for programs, in snake_case."""
     reason: str
-    """The error as a sentence for people; holds no content of the document."""
+    """Error message for people; contains nothing of the document's content."""
 
 
 class DocumentCancelled(DocumentEvent):
-    """Indexing of the version was stopped on request.
+    """Indexing of the version was cancelled on request.
 
-    Sent: when the owner of the status has taken note, so a read after it agrees.
+    Sent: in the transaction that stores the new status, so a later read returns it.
 
     For: clients, through the project's feed.
     """
@@ -196,24 +196,24 @@ class DocumentCancelled(DocumentEvent):
     type: ClassVar[str] = "projects.document.cancelled.v1"
 
     job_id: uuid.UUID | None = None
-    """The job of indexing; null when there was none yet."""
+    """The indexing job; null if there was none yet."""
 
 
 class DocumentCancelRequested(DocumentEvent):
-    """Somebody asked to stop indexing the version.
+    """A client requested that indexing of the version be cancelled.
 
-    Sent: at each request while the version waits or is being indexed.
+    Sent: on each request while the version is waiting or being indexed.
 
-    For: indexing, which answers with `indexing.job.cancelled`, or has finished.
+    For: indexing, which responds with `indexing.job.cancelled` unless the job has already finished.
     """
 
     type: ClassVar[str] = "projects.document.cancel_requested.v1"
 
 
 class DocumentRetryRequested(DocumentEvent):
-    """Somebody asked to index a failed or cancelled version again.
+    """A client requested a retry of a failed or cancelled version.
 
-    Sent: at each such request; the document's status is `queued` again by then.
+    Sent: on each such request; the document's status is `queued` again by then.
 
     For: indexing, which queues the version's job again.
     """
@@ -222,27 +222,27 @@ class DocumentRetryRequested(DocumentEvent):
 
 
 class DocumentUpdated(DocumentEvent):
-    """Name or metadata changed; the content did not.
+    """The name or metadata changed; the content did not.
 
-    Sent: at every change of those.
+    Sent: on every such change.
 
-    For: indexing, whose search answers with both and filters by the metadata; clients, through the project's feed.
+    For: indexing, whose search returns both and filters by the metadata; clients, through the project's feed.
     """
 
     type: ClassVar[str] = "projects.document.updated.v1"
 
     name: str
-    """The name from now on, changed or not."""
+    """The name after the change, whether or not it changed."""
     metadata: dict[str, Any]
-    """The metadata from now on, changed or not."""
+    """The metadata after the change, whether or not it changed."""
 
 
 class DocumentDeleted(DocumentEvent):
-    """A document is gone from view at once; nothing brings it back.
+    """A document was deleted. It is hidden at once and cannot be restored.
 
-    Sent: once, with the transaction that leaves the tombstone.
+    Sent: once, in the transaction that leaves the tombstone.
 
-    For: every store, to remove what it holds of the document; clients, through the project's feed.
+    For: every service that stores data of the document, to remove it; clients, through the project's feed.
     """
 
     type: ClassVar[str] = "projects.document.deleted.v1"
