@@ -1,6 +1,6 @@
 
-# Added to infra/docker/Dockerfile by the Tiltfile: an image whose source may be replaced while it runs. Tilt unpacks
-# changed files with tar, as the account of the container.
+# Appended to infra/docker/Dockerfile by the Tiltfile: an image whose source can be replaced in running containers. Tilt
+# unpacks changed files with tar, as the container's user.
 FROM runtime AS live
 USER root
 COPY --from=dependencies /usr/bin/tar /usr/bin/tar

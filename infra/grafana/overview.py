@@ -35,7 +35,7 @@ _SERVED = Row(
         Panel(
             "Requests",
             [Query(_rate("quarry_http_requests_total", "service"), "{{service}}")],
-            "A second. The gateway's are clients'; those of the others come from it and from each other.",
+            "Per second. The gateway's come from clients, the other services' from the gateway and each other.",
             unit="reqps",
         ),
         Panel(
@@ -43,14 +43,14 @@ _SERVED = Row(
             [
                 Query(_share("quarry_http_requests_total", '{status="5xx"}', by="service"), "{{service}}"),
             ],
-            "Share of answers with a status of 500 and above.",
+            "Share of responses with a 5xx status.",
             unit="percentunit",
             warn=0.01,
         ),
         Panel(
-            "Time to answer, p95",
+            "Response time, p95",
             [Query(_quantile(0.95, "quarry_http_request_seconds", "service"), "{{service}}")],
-            "Until an answer begins. Clients are promised half a second for what is no transfer.",
+            "Until the response begins. The service level is half a second for anything but transfers.",
             unit="s",
             warn=0.5,
         ),
@@ -62,7 +62,7 @@ _SERVED = Row(
                     "{{service}} {{method}} {{route}}",
                 )
             ],
-            "Of the chosen services.",
+            "For the selected services.",
             unit="reqps",
         ),
         Panel(
@@ -77,13 +77,13 @@ _SERVED = Row(
                     "{{service}} {{route}} {{status}}",
                 )
             ],
-            "Of the chosen services. `aborted`: the client left before the answer began.",
+            "For the selected services. `aborted`: the client disconnected before the response began.",
             unit="reqps",
         ),
         Panel(
-            "Time to answer by route, p95",
+            "Response time by route, p95",
             [Query(_quantile(0.95, "quarry_http_request_seconds", "service, route", _OF), "{{service}} {{route}}")],
-            "Of the chosen services.",
+            "For the selected services.",
             unit="s",
         ),
     ],
@@ -93,29 +93,29 @@ _GATEWAY = Row(
     "Gateway",
     [
         Panel(
-            "Time the services took, p95",
+            "Upstream response time, p95",
             [Query(_quantile(0.95, "quarry_upstream_seconds", "upstream"), "{{upstream}}")],
-            "As the gateway sees it, waiting for a replica and trying again included.",
+            "Of each service as the gateway sees it, including the wait for a replica and retries.",
             unit="s",
             warn=0.5,
         ),
         Panel(
             "Replicas",
             [Query("min by (upstream, state) (quarry_replicas)", "{{upstream}} {{state}}")],
-            "Found by DNS. `closed` ones work, `open` ones are set aside because they did not answer.",
+            "Found in DNS, by circuit breaker state: `closed` ones get requests; `open` ones failed and get none.",
         ),
         Panel(
-            "Under way",
+            "In progress",
             [
                 Query("sum by (upstream) (quarry_requests_in_flight)", "{{upstream}}"),
                 Query("sum by (upstream) (quarry_requests_waiting)", "{{upstream}} waiting"),
             ],
-            "Short requests and transfers; `waiting` are those for which no replica answers at the moment.",
+            "Short requests and transfers; `waiting` are those for which no replica responds at the moment.",
         ),
         Panel(
             "Rate limited",
             [Query(_rate("quarry_rate_limited_total", "limit"), "{{limit}}")],
-            "Requests refused because an address, a user or a tenant has used up its limit.",
+            "Requests refused because an address, a user or a tenant exceeded its limit.",
             unit="reqps",
         ),
         Panel(
@@ -123,7 +123,7 @@ _GATEWAY = Row(
             [
                 Query(_share("quarry_token_cache_lookups_total", '{outcome="hit"}'), "hits"),
             ],
-            "Share of requests whose credential identity did not have to be asked about.",
+            "Share of lookups that needed no request to identity.",
             unit="percentunit",
         ),
     ],
@@ -135,36 +135,36 @@ _EVENTS = Row(
         Panel(
             "Outbox lag",
             [Query("max by (service) (quarry_outbox_oldest_seconds)", "{{service}}")],
-            "Age of the oldest committed event that is not on its stream yet.",
+            "Age of the oldest committed event that is not published yet.",
             unit="s",
             warn=60,
         ),
         Panel(
             "Unpublished",
             [Query("max by (service) (quarry_outbox_unpublished)", "{{service}}")],
-            "Committed events that wait for the relay.",
+            "Committed events waiting for the relay.",
         ),
         Panel(
             "Relay leader",
             [Query("max by (service) (quarry_relay_leading)", "{{service}}")],
-            "1 where a process publishes; 0 for longer than a second or two means that nobody does.",
+            "1 while a process of the service publishes; 0 for more than a second or two means that none does.",
         ),
         Panel(
             "Pending",
             [Query("max by (service, stream) (quarry_stream_pending_oldest_seconds)", "{{service}} {{stream}}")],
-            "Age of the oldest entry that a service was given and has not acknowledged.",
+            "Age of the oldest entry delivered to a service and not acknowledged yet.",
             unit="s",
             warn=120,
         ),
         Panel(
             "Unread",
             [Query("max by (service, stream) (quarry_stream_unread)", "{{service}} {{stream}}")],
-            "Entries that a service has not been given yet.",
+            "Entries not delivered to a service yet.",
         ),
         Panel(
             "Dead letters",
             [Query("max by (service, handler) (quarry_dead_letters_open)", "{{service}} {{handler}}")],
-            "Not redriven. `dead-letters list` says more.",
+            "Not redriven yet. `dead-letters list` shows them.",
             warn=1,
         ),
         Panel(
@@ -173,13 +173,13 @@ _EVENTS = Row(
                 Query(_rate("quarry_events_handled_total", "service"), "{{service}}"),
                 Query(_rate("quarry_events_failed_total", "service"), "{{service}} failed"),
             ],
-            "Events a second, and attempts that failed.",
+            "Events and failed attempts per second.",
             unit="cps",
         ),
         Panel(
             "Time to handle, p95",
             [Query(_quantile(0.95, "quarry_handler_seconds", "handler"), "{{handler}}")],
-            "For each event.",
+            "Per event.",
             unit="s",
         ),
     ],
@@ -194,73 +194,78 @@ _INDEXING = Row(
                 Query(_quantile(0.5, "quarry_upload_to_searchable_seconds"), "p50"),
                 Query(_quantile(0.95, "quarry_upload_to_searchable_seconds"), "p95"),
             ],
-            "Until an upload can be found. A second is promised for a note; large documents take longer.",
+            "Until search finds the upload. The service level is a second for a note; large documents take longer.",
             unit="s",
             warn=1,
         ),
         Panel(
             "Queue age",
             [Query("max(quarry_job_queue_age_seconds)", "oldest")],
-            "How long the oldest job that nobody works on has been due.",
+            "How long the oldest waiting job has been due.",
             unit="s",
             warn=60,
         ),
         Panel(
             "Jobs",
             [Query("max by (state) (quarry_jobs)", "{{state}}")],
-            "That have not ended.",
+            "Unfinished jobs.",
             stacked=True,
         ),
         Panel(
             "Slots",
             [Query("sum(quarry_job_slots_busy)", "busy"), Query("sum(quarry_job_slots)", "all")],
-            "Jobs that all workers make now, and could make at a time.",
+            "Jobs that all workers are running, and the most they can run.",
         ),
         Panel(
             "Time in a stage, p95",
             [Query(_quantile(0.95, "quarry_job_stage_seconds", "stage"), "{{stage}}")],
-            "Of stages that were finished.",
+            "Of finished stages.",
             unit="s",
         ),
         Panel(
             "Ended",
             [Query(_rate("quarry_jobs_ended_total", "outcome"), "{{outcome}}")],
-            "`postponed` will be tried again; `lost` were taken over by another worker.",
+            "`postponed` jobs will be retried; `lost` ones were taken over by another worker.",
             unit="cps",
         ),
     ],
 )
 
 _STREAMS = Row(
-    "Event streams of clients",
+    "Event streams",
     [
         Panel(
             "Open",
             [Query("sum by (service) (quarry_sse_open)", "{{service}}")],
-            "At the gateway and at the notifier: lasting differences are streams that nobody reads.",
+            "At the gateway and at the notifier; a lasting difference means streams that no client reads.",
         ),
         Panel(
-            "Frames", [Query(_rate("quarry_sse_frames_total"), "written")], "A second, heartbeats included.", unit="cps"
+            "Frames",
+            [Query(_rate("quarry_sse_frames_total"), "written")],
+            "Per second, including heartbeats.",
+            unit="cps",
         ),
         Panel(
             "Ended",
             [Query(_rate("quarry_sse_ended_total", "reason"), "{{reason}}")],
-            "`gone` are clients that left; `too_slow` and `stuck` were cut off and resume.",
+            "`gone`: the client disconnected; `too_slow` and `stuck`: it was cut off and resumes.",
             unit="cps",
         ),
     ],
 )
 
 _SOURCES = Row(
-    "What this board knows",
+    "Sources of this board",
     [
         Panel(
-            "Scraped", [Query('min by (container) (up{job="quarry"})', "{{container}}")], "0 where one does not answer."
+            "Scraped",
+            [Query('min by (container) (up{job="quarry"})', "{{container}}")],
+            "0 if a process does not respond.",
         ),
         Panel(
             "Read",
             [Query("min by (service, source) (quarry_source_up)", "{{service}} {{source}}")],
-            "0 where a service cannot read Postgres or Redis for its metrics.",
+            "0 if a service cannot read Postgres or Redis for its metrics.",
         ),
     ],
 )
