@@ -101,10 +101,10 @@ def _end(_number: int, _frame: FrameType | None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m infra.serve", description="Run one service.")
     parser.add_argument("service", choices=SERVICES)
-    parser.add_argument("--roles", help="what this process does, of http, events and jobs (default: the settings')")
+    parser.add_argument("--roles", help="roles of this process: http, events, jobs (default: from the settings)")
     parser.add_argument("--host", default="0.0.0.0", help="address to listen on (default: all)")  # noqa: S104
     parser.add_argument("--port", type=int, default=os.environ.get("QUARRY_PORT", PORT), help="(default: %(default)s)")
-    parser.add_argument("--factory", help="module:function that makes another application than the service's")
+    parser.add_argument("--factory", help="module:function that creates an application to run instead of the service's")
     return parser
 
 

@@ -156,9 +156,9 @@ def _example(golden: Path, name: str) -> Mapping[str, Any]:
     try:
         example: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ContractError(f"{name} has no golden file {path.name}: a complete one, as it travels") from error
+        raise ContractError(f"{name} has no golden file {path.name}: a complete event, as it is sent") from error
     except json.JSONDecodeError as error:
-        raise ContractError(f"{path.name} is no JSON: {error}") from error
+        raise ContractError(f"{path.name} is not JSON: {error}") from error
     return example
 
 

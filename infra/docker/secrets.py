@@ -108,29 +108,33 @@ def write(folder: Path, *, dev_issuer: str | None = None) -> list[str]:
     for name, make in made().items():
         if not (folder / name).exists():
             _put(folder / name, make())
-            said.append(f"made {name}")
+            said.append(f"created {name}")
     found = {name: (folder / name).read_text(encoding="utf-8").strip() for name in made()}
     if empty := sorted(name for name, value in found.items() if not value):
-        raise SecretsError(f"{folder / empty[0]} is empty: delete it to make a new one")
+        raise SecretsError(f"{folder / empty[0]} is empty: delete it to have a new one created")
     if dev_issuer and (providers := _with_dev_provider(found["identity_providers"], dev_issuer)):
         _put(folder / "identity_providers", providers)
-        said.append("identity_providers now has the development sign-in")
+        said.append("added the development sign-in to identity_providers")
     for name, value in derive(found).items():
         path = folder / name
         if not path.exists():
             _put(path, value)
-            said.append(f"made {name}")
+            said.append(f"created {name}")
         elif path.read_text(encoding="utf-8").strip() != value.strip():
             _put(path, value)
-            said.append(f"brought {name} up to date")
+            said.append(f"updated {name}")
     return said
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="secrets", description="Make the secrets of docker-compose.yml.")
+    parser = argparse.ArgumentParser(prog="secrets", description="Create the secrets of docker-compose.yml.")
     parser.add_argument("--folder", type=Path, default=Path(os.environ.get("QUARRY_SECRETS") or FOLDER))
     parser.add_argument(
-        "--dev", nargs="?", const=DEV_ISSUER, metavar="ISSUER", help="tell identity of the development sign-in"
+        "--dev",
+        nargs="?",
+        const=DEV_ISSUER,
+        metavar="ISSUER",
+        help="add the development sign-in to identity's providers",
     )
     given = parser.parse_args(arguments)
     try:
@@ -167,7 +171,7 @@ def _database_url_of(service: str, access: Access) -> str:
 def _password(name: str, found: Mapping[str, str]) -> str:
     password = urlsplit(found[name]).password
     if not password:
-        raise SecretsError(f"{name} holds no password")
+        raise SecretsError(f"{name} contains no password")
     return unquote(password)
 
 

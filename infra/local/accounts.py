@@ -48,8 +48,8 @@ def server_account() -> Account | None:
             return Account(entry.pw_uid, entry.pw_gid)
         time.sleep(0.1)
     raise AccountError(
-        f"PostgreSQL does not run as root, and the system account {ACCOUNT!r} cannot be made ({problem}). "
-        "Make it by hand, or run as an ordinary user."
+        f"PostgreSQL does not run as root, and the system account {ACCOUNT!r} cannot be created ({problem}). "
+        "Create it manually, or run as an ordinary user."
     )
 
 

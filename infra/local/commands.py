@@ -43,7 +43,7 @@ def test() -> None:
     """
     if sys.argv[1:2] == ["--system"]:
         if not sys.argv[2:]:
-            sys.exit("usage: test --system URL [arguments of pytest]")
+            sys.exit("usage: test --system URL [pytest arguments]")
         os.environ["QUARRY_TEST_SYSTEM_URL"] = sys.argv[2]
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "system", "tests/flows", *sys.argv[3:]))
     if sys.argv[1:2] == ["--isolation"]:

@@ -66,7 +66,7 @@ async def run(environ: Mapping[str, str], console: Console, root: Path = ROOT) -
 def _wanted_port(environ: Mapping[str, str]) -> int:
     value = environ.get("QUARRY_GATEWAY_PORT") or str(_GATEWAY_PORT)
     if not value.isdigit() or not 0 < int(value) < 65536:
-        raise StackError(f"QUARRY_GATEWAY_PORT is not a port: {value!r}")
+        raise StackError(f"QUARRY_GATEWAY_PORT is not a valid port: {value!r}")
     return int(value)
 
 
@@ -79,7 +79,7 @@ def _on_interrupt(stack: Stack, work: "asyncio.Future[None]", console: Console) 
             stack.kill()
             return
         asked = True
-        console.say("stopping; once more to stop without waiting")
+        console.say("stopping; interrupt again to stop without waiting")
         work.cancel()
 
     for number in _STOP_SIGNALS:
@@ -91,7 +91,7 @@ async def _serve(stack: Stack, console: Console, wanted_port: int) -> None:
     console.say(f"starting PostgreSQL, Redis and the sign-in provider in {stack.home.folder}")
     async with stack:
         if stack.ports["gateway"] != wanted_port:
-            console.say(f"port {wanted_port} is taken: the gateway listens on {stack.ports['gateway']}")
+            console.say(f"port {wanted_port} is in use: the gateway listens on {stack.ports['gateway']}")
         if await stack.migrate(only_if_needed=True):
             console.say("migrations applied")
         services = {name: stack.service(name) for name in SERVICES}
@@ -113,7 +113,7 @@ async def _reload(root: Path, supervised: Mapping[str, Supervised], console: Con
             for name in names:
                 supervised[name].restart()
     except OSError as error:
-        console.say(f"changes are not watched, restart by hand: {error}")
+        console.say(f"files are not watched for changes, restart manually: {error}")
 
 
 async def _welcome(stack: Stack, services: Mapping[str, ServiceProcess], console: Console, began: float) -> None:
@@ -173,6 +173,6 @@ async def _make_tenant(stack: Stack) -> Mapping[str, object]:
     # Its log lines come first; the last line holds the key and is not printed.
     answers = [json.loads(line) for line in process.log if line.startswith('{"') and '"api_key"' in line]
     if status != 0 or not answers:
-        raise ProcessError(f"the tenant {DEV_TENANT!r} cannot be made (status {status}):\n{process.tail(30)}")
+        raise ProcessError(f"the tenant {DEV_TENANT!r} cannot be created (status {status}):\n{process.tail(30)}")
     answer: Mapping[str, object] = answers[-1]
     return answer

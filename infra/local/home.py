@@ -106,7 +106,9 @@ class Home:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 holder = os.read(handle, 32).decode("ascii", errors="replace").strip()
-                raise HomeBusyError(f"a stack already runs in {self.folder} (process {holder or 'unknown'})") from error
+                raise HomeBusyError(
+                    f"a stack is already running in {self.folder} (process {holder or 'unknown'})"
+                ) from error
             os.ftruncate(handle, 0)
             os.write(handle, f"{os.getpid()}\n".encode("ascii"))
             yield

@@ -90,7 +90,9 @@ def _challenge_of(verifier: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m infra.local.oidc", description="OpenID provider for development")
-    parser.add_argument("--host", default=HOST, help="in a container, whose port is published on loopback only")
+    parser.add_argument(
+        "--host", default=HOST, help="address to listen on; in a container, publish its port on loopback only"
+    )
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--user", action="append", default=[], help="claims of a user as a JSON object with 'sub'")
     arguments = parser.parse_args()

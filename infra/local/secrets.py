@@ -62,7 +62,7 @@ class SecretStore:
         mode = stat.S_IMODE(path.stat().st_mode)
         if mode & 0o077:
             raise SecretsError(
-                f"{path} is readable by others (mode {mode:04o}): chmod 600, or delete it to make a new one"
+                f"{path} is readable by others (mode {mode:04o}): run chmod 600, or delete it to have a new one created"
             )
         return path.read_text(encoding="utf-8")
 

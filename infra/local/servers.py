@@ -152,7 +152,9 @@ class PostgresServer:
         try:
             connection = await asyncpg.connect(self.admin_dsn(), timeout=5.0)
         except asyncpg.InvalidPasswordError as error:
-            raise ProcessError(f"{self._cluster.data} was made with another password than the secrets hold") from error
+            raise ProcessError(
+                f"{self._cluster.data} was created with a password other than the one in the secrets"
+            ) from error
         except (OSError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError):
             return False
         await connection.close()
@@ -295,5 +297,5 @@ async def _until(ready: Callable[[], Awaitable[bool]], process: Process, deadlin
         if not process.running:
             raise ProcessError(f"{process.name} ended with status {process.returncode}:\n{process.tail()}")
         if time.monotonic() > deadline:
-            raise ProcessError(f"{process.name} does not answer:\n{process.tail()}")
+            raise ProcessError(f"{process.name} does not respond:\n{process.tail()}")
         await asyncio.sleep(_POLL)

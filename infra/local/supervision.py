@@ -84,7 +84,7 @@ class Supervised:
         if self._attempts is not None and self._failures >= self._attempts:
             raise ProcessError(problem)
         pause = min(_FIRST_PAUSE * 2 ** (self._failures - 1), _LONGEST_PAUSE)
-        self._say(f"{problem}; starting again in {pause:g} s")
+        self._say(f"{problem}; restarting in {pause:g} s")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._asked.wait(), pause)
         self._asked.clear()

@@ -45,15 +45,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.command == "redrive" and bool(given.ids) == given.all:
-        parser.error("redrive: name dead letters, or say --all")
+        parser.error("redrive: give the ids of dead letters, or --all")
     if given.command == "redrive" and given.ids and (given.type or given.handler):
-        parser.error("redrive: --type and --handler go with --all")
+        parser.error("redrive: --type and --handler require --all")
     try:
         return asyncio.run(_run(given))
     except (StackError, OSError) as error:
         print(error, file=sys.stderr)
     except SQLAlchemyError as error:
-        print(f"{error_name(str(error))}: is the database there, and migrated (`migrate`)?", file=sys.stderr)
+        print(f"{error_name(str(error))}: does the database exist, and is it migrated (`migrate`)?", file=sys.stderr)
     return FAILED
 
 
@@ -71,7 +71,7 @@ def _chosen(engines: Mapping[str, AsyncEngine], service: str | None) -> Mapping[
     if service is None:
         return engines
     if service not in engines:
-        raise StackError(f"there is no database of a service {service!r}, only of {', '.join(engines)}")
+        raise StackError(f"there is no database of a service {service!r}; choose from {', '.join(engines)}")
     return {service: engines[service]}
 
 
@@ -107,7 +107,7 @@ async def _show(engines: Mapping[str, AsyncEngine], given: argparse.Namespace) -
                 row = {"service": service, **dead_letters.detail_of(letter).model_dump(mode="json")}
                 _print_detail(row, as_json=given.json)
                 return 0
-    print(f"{given.id} is no dead letter", file=sys.stderr)
+    print(f"there is no dead letter {given.id}", file=sys.stderr)
     return FAILED
 
 
@@ -179,9 +179,9 @@ def _print_outcomes(rows: Sequence[Row], *, as_json: bool) -> None:
     }
     print(", ".join(f"{number} {name}" for name, number in counts.items() if number) or "nothing to redrive")
     if counts["failed"]:
-        print("`show` tells the whole reason")
+        print("`show ID` prints the full reason")
     if counts["waiting"]:
-        print("what waits is performed when the service runs with the role `events`")
+        print("waiting redrives are performed by the service when it runs with the role `events`")
 
 
 def _print_detail(row: Row, *, as_json: bool) -> None:
@@ -217,20 +217,24 @@ def _print_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dead-letters", description="Events that could not be handled.")
+    parser = argparse.ArgumentParser(prog="dead-letters", description="Dead letters: events that could not be handled.")
     commands = parser.add_subparsers(dest="command", required=True)
-    listing = commands.add_parser("list", help="without payloads, newest first")
+    listing = commands.add_parser("list", help="list dead letters without payloads, newest first")
     _add_filters(listing)
     which = listing.add_mutually_exclusive_group()
-    which.add_argument("--open", action="store_true", help="those not redriven (the default)")
-    which.add_argument("--all", action="store_true", help="redriven ones as well")
-    listing.add_argument("--limit", type=_positive, default=200, help="at most so many (200)")
-    showing = commands.add_parser("show", help="one with its reason and payload, which may hold a tenant's data")
+    which.add_argument("--open", action="store_true", help="only those not redriven (default)")
+    which.add_argument("--all", action="store_true", help="include redriven ones")
+    listing.add_argument("--limit", type=_positive, default=200, help="maximum number of dead letters (default 200)")
+    showing = commands.add_parser(
+        "show", help="show one with its reason and payload, which may contain a tenant's data"
+    )
     showing.add_argument("id", type=uuid.UUID)
-    redriving = commands.add_parser("redrive", help="have running services try again, and wait for the outcome")
+    redriving = commands.add_parser(
+        "redrive", help="have running services retry dead letters, and wait for the outcome"
+    )
     redriving.add_argument("ids", nargs="*", type=uuid.UUID, metavar="ID")
-    redriving.add_argument("--all", action="store_true", help="all open ones that the filters leave")
-    redriving.add_argument("--wait", type=_seconds, default=30.0, metavar="SECONDS", help="at most so long (30)")
+    redriving.add_argument("--all", action="store_true", help="all open dead letters that match the filters")
+    redriving.add_argument("--wait", type=_seconds, default=30.0, metavar="SECONDS", help="maximum wait (default 30)")
     _add_filters(redriving)
     for command in (listing, showing, redriving):
         command.add_argument("--json", action="store_true")
@@ -239,8 +243,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_filters(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--service")
-    parser.add_argument("--type", help="of event, e.g. projects.document.uploaded.v1")
-    parser.add_argument("--handler", help="`decode` for what could not be read")
+    parser.add_argument("--type", help="event type, e.g. projects.document.uploaded.v1")
+    parser.add_argument("--handler", help="handler name; `decode` for entries that could not be decoded")
 
 
 def _positive(text: str) -> int:

@@ -43,7 +43,9 @@ async def system_databases(environ: Mapping[str, str]) -> AsyncIterator[SystemDa
     from infra.local.stack import make_postgres  # noqa: PLC0415
 
     if not home.postgres.is_dir():
-        raise StackError(f"there is no database in {home.folder}: `dev` makes one, QUARRY_HOME names another folder")
+        raise StackError(
+            f"there is no database in {home.folder}: `dev` creates one, QUARRY_HOME selects another folder"
+        )
     postgres = make_postgres(home, environ)
     urls = {name: database_url(home, postgres, name, Access.SYSTEM) for name in migrated_services(home.root)}
     async with _engines(urls) as engines:

@@ -46,7 +46,7 @@ def render(passwords: Mapping[str, str]) -> str:
     """
     unfit = [user for user in USERS if len(passwords.get(user, "")) < _SHORTEST]
     if unfit:
-        raise AclError(f"no password, or one of less than {_SHORTEST} characters, for {', '.join(unfit)}")
+        raise AclError(f"no password, or one of fewer than {_SHORTEST} characters, for {', '.join(unfit)}")
     lines = [f"user default off {_EVERYTHING}", _line(OPERATOR, passwords[OPERATOR], _EVERYTHING)]
     lines += [_line(service, passwords[service], _rights(service)) for service in SERVICES]
     return "\n".join([*lines, ""])

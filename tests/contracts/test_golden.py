@@ -98,7 +98,7 @@ def test_an_event_without_a_golden_file_cannot_be_documented(tmp_path: Path) -> 
     for path in GOLDEN.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / f"{JobFailed.type}.json").write_text("{")
-    with pytest.raises(ContractError, match="is no JSON"):
+    with pytest.raises(ContractError, match="is not JSON"):
         messages(tmp_path)
     (tmp_path / f"{JobFailed.type}.json").unlink()
     with pytest.raises(ContractError, match=r"indexing\.job\.failed\.v1 has no golden file"):

@@ -195,7 +195,7 @@ async def test_an_unknown_letter_is_said_to_be_none(
 ) -> None:
     unknown = uuid.uuid4()
     assert await run(environment, "show", unknown) == FAILED
-    assert f"{unknown} is no dead letter" in capsys.readouterr().err
+    assert f"there is no dead letter {unknown}" in capsys.readouterr().err
 
 
 # --- redrive ---------------------------------------------------------------------------------------------------------

@@ -102,12 +102,12 @@ async def test_whatever_is_killed_comes_back_and_changes_are_loaded(project: Pat
         taken.listen()
         port = taken.getsockname()[1]
         session = Session(project, QUARRY_GATEWAY_PORT=str(port))
-        await session.wait_for(f"port {port} is taken: the gateway listens on ")
+        await session.wait_for(f"port {port} is in use: the gateway listens on ")
     async with running(session):
         assert str(port) not in session.told()["gateway_url"]
         former = await session.ask("projects", "/pid")
         await session.ask("projects", "/die")
-        await session.wait_for(f"projects ended with status {-signal.SIGKILL}; starting again in 0.5 s")
+        await session.wait_for(f"projects ended with status {-signal.SIGKILL}; restarting in 0.5 s")
 
         async def new_process() -> bool:
             return await session.ask("projects", "/pid") not in (None, former)
@@ -118,7 +118,7 @@ async def test_whatever_is_killed_comes_back_and_changes_are_loaded(project: Pat
             p for p in psutil.process_iter() if p.pid in leftovers(session.home) and p.name() == "redis-server"
         )
         redis.kill()
-        await session.wait_for("redis ended with status -9; starting again")
+        await session.wait_for("redis ended with status -9; restarting")
 
         others = await session.ask("gateway", "/pid")
         source = project / "services" / "identity" / "main.py"
@@ -138,14 +138,14 @@ async def test_a_second_one_in_the_same_folder_is_refused(project: Path) -> None
     with home.lock():
         session = Session(project)
         assert await session.result == 1
-    assert f"a stack already runs in {home.folder} (process {os.getpid()})" in session.out.getvalue()
+    assert f"a stack is already running in {home.folder} (process {os.getpid()})" in session.out.getvalue()
 
 
 @pytest.mark.parametrize("value", ["http", "0", "65536"])
 async def test_a_port_that_is_none_is_refused(project: Path, value: str) -> None:
     session = Session(project, QUARRY_GATEWAY_PORT=value)
     assert await session.result == 1
-    assert session.out.getvalue() == f"quarry   | QUARRY_GATEWAY_PORT is not a port: {value!r}\n"
+    assert session.out.getvalue() == f"quarry   | QUARRY_GATEWAY_PORT is not a valid port: {value!r}\n"
 
 
 async def test_a_server_that_cannot_start_ends_it_with_a_reason(project: Path) -> None:
@@ -162,7 +162,7 @@ async def test_a_tenant_that_cannot_be_made_ends_it_with_a_reason(project: Path)
     (project / "services" / "identity" / "bootstrap.py").write_text("import sys; sys.exit('no such table')")
     session = Session(project)
     assert await asyncio.wait_for(session.result, 60) == 1
-    assert "the tenant 'dev' cannot be made (status 1):\nquarry   |     no such table" in session.out.getvalue()
+    assert "the tenant 'dev' cannot be created (status 1):\nquarry   |     no such table" in session.out.getvalue()
     assert not (session.home / "dev.json").exists()
 
 
@@ -182,7 +182,7 @@ async def test_it_waits_for_a_broken_service_and_ends_when_told_twice(
     for pid in leftovers(session.home):
         os.kill(pid, signal.SIGSTOP)
     os.kill(os.getpid(), signal.SIGTERM)
-    await session.wait_for("once more to stop without waiting")
+    await session.wait_for("interrupt again to stop without waiting")
     assert await session.interrupt() == 0
 
 

@@ -52,7 +52,7 @@ def test_what_is_missing_is_added_and_what_is_there_is_kept(made: Path) -> None:
     (made / "redis_users.acl").unlink()
     before = contents(made)
     said = secrets.write(made)
-    assert said == ["made projects_database_url", "brought database_passwords up to date", "made redis_users.acl"]
+    assert said == ["created projects_database_url", "updated database_passwords", "created redis_users.acl"]
     after = contents(made)
     del before["database_passwords"]
     assert {name: after[name] for name in before} == before
@@ -105,7 +105,7 @@ def test_rights_that_a_new_version_gives_reach_an_old_folder(made: Path) -> None
     current = accounts.read_text()
     accounts.chmod(0o600)
     accounts.write_text("user default off\n")
-    assert secrets.write(made) == ["brought redis_users.acl up to date"]
+    assert secrets.write(made) == ["updated redis_users.acl"]
     assert accounts.read_text() == current
 
 
@@ -120,7 +120,7 @@ def test_the_development_sign_in_is_added_to_the_providers_there_are(made: Path)
     path.chmod(0o600)
     path.write_text(json.dumps(known))
     said = secrets.write(made, dev_issuer="http://localhost:9999")
-    assert said == ["identity_providers now has the development sign-in"]
+    assert said == ["added the development sign-in to identity_providers"]
     assert secrets.write(made, dev_issuer="http://localhost:9999") == []
     google, dev = json.loads(path.read_text())
     assert google == known[0]
@@ -132,7 +132,7 @@ def test_the_development_sign_in_is_added_to_the_providers_there_are(made: Path)
     ("name", "content", "said"),
     [
         ("projects_secret", "", "projects_secret is empty"),
-        ("projects_database_url", "postgresql+asyncpg://projects@postgres/quarry", "holds no password"),
+        ("projects_database_url", "postgresql+asyncpg://projects@postgres/quarry", "contains no password"),
         ("gateway_redis_url", "redis://gateway:short@redis:6379/0", "less than 32 characters, for gateway"),
     ],
 )
@@ -158,7 +158,7 @@ def test_the_command_tells_names_and_no_values(tmp_path: Path, monkeypatch: pyte
     command = [sys.executable, "-m", "infra.docker.secrets", "--dev"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
     assert f"secrets are in {folder}" in done.stdout
-    assert "made gateway_secret" in done.stdout
+    assert "created gateway_secret" in done.stdout
     values = [value for name, value in contents(folder).items() if name != "identity_providers"]
     assert not any(value in done.stdout + done.stderr for value in values)
 

@@ -123,7 +123,7 @@ async def test_nobody_connects_without_a_password(shared: Stack) -> None:
 
 
 async def test_a_second_stack_in_the_same_folder_is_refused(shared: Stack) -> None:
-    with pytest.raises(HomeBusyError, match=f"a stack already runs in .* \\(process {os.getpid()}\\)"):
+    with pytest.raises(HomeBusyError, match=f"a stack is already running in .* \\(process {os.getpid()}\\)"):
         await quick(Home(shared.home.folder)).start()
     assert shared.postgres.process.running
 
@@ -184,14 +184,14 @@ async def test_data_of_other_secrets_is_refused(new_home: NewHome) -> None:
     async with quick(new_home()):
         pass
     (new_home().secrets.folder / "postgres_password").unlink()
-    with pytest.raises(ProcessError, match="was made with another password than the secrets hold"):
+    with pytest.raises(ProcessError, match="was created with a password other than the one in the secrets"):
         await quick(new_home()).start()
 
 
 async def test_a_server_that_does_not_answer_in_time_is_stopped(shared: Stack) -> None:
     redis = RedisServer(shared.home.redis, shared.home.folder, environment=os.environ)
     redis.process.argv = ["/bin/sleep", "60"]
-    with pytest.raises(ProcessError, match="redis does not answer"):
+    with pytest.raises(ProcessError, match="redis does not respond"):
         await redis.start(within=0.1)
     assert not redis.process.running
 
@@ -240,7 +240,7 @@ async def test_as_root_postgres_runs_as_an_account_without_rights(
     assert isinstance(shared.postgres, PostgresServer)
     assert stat.S_IMODE(shared.postgres.sockets.stat().st_mode) == 0o700
     monkeypatch.setattr(accounts, "ACCOUNT", "no such account!")
-    with pytest.raises(AccountError, match="Make it by hand, or run as an ordinary user"):
+    with pytest.raises(AccountError, match="Create it manually, or run as an ordinary user"):
         accounts.server_account()
     monkeypatch.setenv("PATH", str(folder))
     with pytest.raises(AccountError, match="there is no useradd"):

@@ -50,7 +50,7 @@ async def test_a_killed_process_is_started_again(short_pauses: None) -> None:
         first = await eventually(lambda: pid_other_than(process, None))
         process.kill()
         await eventually(lambda: pid_other_than(process, first))
-        assert said == [f"test ended with status {-signal.SIGKILL}; starting again in 0.01 s"]
+        assert said == [f"test ended with status {-signal.SIGKILL}; restarting in 0.01 s"]
 
 
 async def test_pauses_grow_with_every_failure_in_a_row(short_pauses: None) -> None:
@@ -80,7 +80,7 @@ async def test_a_request_ends_a_pause(monkeypatch: pytest.MonkeyPatch, folder: P
     code = f"import pathlib, sys, time; pathlib.Path({str(folder / 'fixed')!r}).exists() or sys.exit(1); time.sleep(60)"
     async with supervising(code) as (process, supervised, said):
         await eventually(lambda: _at_least(said, 1))
-        assert said == ["test ended with status 1; starting again in 500 s"]
+        assert said == ["test ended with status 1; restarting in 500 s"]
         (folder / "fixed").touch()
         former = process.pid
         supervised.restart()

@@ -171,7 +171,7 @@ async def _started(process: ContainerProcess, ready: Callable[[], Awaitable[bool
             if not process.running:
                 raise ProcessError(f"{process.name} ended with status {process.returncode}:\n{process.tail()}")
             if time.monotonic() > deadline:
-                raise ProcessError(f"{process.name} does not answer:\n{process.tail()}")
+                raise ProcessError(f"{process.name} does not respond:\n{process.tail()}")
             await asyncio.sleep(_POLL)
     except BaseException:
         await process.stop()
