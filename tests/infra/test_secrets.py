@@ -133,7 +133,7 @@ def test_the_development_sign_in_is_added_to_the_providers_there_are(made: Path)
     [
         ("projects_secret", "", "projects_secret is empty"),
         ("projects_database_url", "postgresql+asyncpg://projects@postgres/quarry", "contains no password"),
-        ("gateway_redis_url", "redis://gateway:short@redis:6379/0", "less than 32 characters, for gateway"),
+        ("gateway_redis_url", "redis://gateway:short@redis:6379/0", "fewer than 32 characters, for gateway"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named(made: Path, name: str, content: str, said: str) -> None:

@@ -236,7 +236,7 @@ async def test_as_root_postgres_runs_as_an_account_without_rights(
     assert psutil.Process(shared.postgres.process.pid).uids().effective == owner.pw_uid
     assert owner.pw_shell.endswith("nologin")
     assert stat.S_IMODE(module_folder.stat().st_mode) == 0o701
-    assert any(f"may now pass through {module_folder}" in line for line in shared.postgres.process.log)
+    assert any(f"can now pass through {module_folder}" in line for line in shared.postgres.process.log)
     assert isinstance(shared.postgres, PostgresServer)
     assert stat.S_IMODE(shared.postgres.sockets.stat().st_mode) == 0o700
     monkeypatch.setattr(accounts, "ACCOUNT", "no such account!")

@@ -9,38 +9,38 @@ _CLAIMS = f"{_TESTS}::test_a_wrong_claim_is_refused"
 MUTATIONS = (
     Mutation(
         "token-audience",
-        "a token counts for the service it was made for",
+        "a token is valid only for the service it was issued for",
         replace(_AUTH, '                aud={"essential": True, "value": self._audience},\n', ""),
         [_CLAIMS],
     ),
     Mutation(
         "token-issuer",
-        "identity alone issues tokens",
+        "only identity issues tokens",
         replace(_AUTH, '                iss={"essential": True, "value": ISSUER},\n', ""),
         [_CLAIMS],
     ),
     Mutation(
         "token-remembered",
-        "a token that was accepted once ends as well",
+        "a cached token expires as well",
         replace(_AUTH, "remembered is not None and time.time() < remembered[1]", "remembered is not None"),
         [f"{_TESTS}::test_a_token_that_was_accepted_once_is_refused_once_it_has_expired"],
     ),
-    Mutation("token-expiry", "a token ends", replace(_AUTH, "leeway=LEEWAY_SECONDS,", "leeway=10**10,"), [_CLAIMS]),
+    Mutation("token-expiry", "a token expires", replace(_AUTH, "leeway=LEEWAY_SECONDS,", "leeway=10**10,"), [_CLAIMS]),
     Mutation(
         "token-expiry-required",
-        "a token without an end does not count",
+        "a token without an expiry is not valid",
         replace(_AUTH, '                exp={"essential": True},\n', ""),
         [_CLAIMS],
     ),
     Mutation(
         "token-type",
-        "a JWT made for something else is no internal token",
+        "a JWT of another type is not an internal token",
         replace(_AUTH, 'if decoded.header.get("typ") != TOKEN_TYPE or "crit"', 'if "crit"'),
         [f"{_TESTS}::test_a_token_of_another_type_is_refused"],
     ),
     Mutation(
         "token-critical",
-        "a token that demands what nobody understands is refused",
+        "a token with unknown critical headers is refused",
         replace(_AUTH, ' or "crit" in decoded.header:', ":"),
         ["tests/shared/test_guards.py::test_a_signed_token_with_an_unknown_critical_header_is_refused"],
     ),
@@ -60,19 +60,19 @@ MUTATIONS = (
     ),
     Mutation(
         "token-size",
-        "an absurd token is refused unread",
+        "an oversized token is refused unread",
         replace(_AUTH, "if len(token) > MAX_TOKEN_BYTES:", "if False:"),
         ["tests/shared/test_guards.py::test_an_absurd_token_is_refused_unread"],
     ),
     Mutation(
         "token-keys-flood",
-        "invented key ids do not make a service ask identity each time",
+        "unknown key ids do not cause a request to identity each time",
         replace(_AUTH, "if now < self._next_fetch:", "if False:"),
         [f"{_TESTS}::test_invented_key_ids_do_not_flood_identity"],
     ),
     Mutation(
         "token-service-cache",
-        "a service's token is kept for the tenant it speaks for",
+        "a service's token is cached for its tenant only",
         (
             Change(_AUTH, "self._cache.get((audience, tenant_id))", "self._cache.get((audience, uuid.UUID(int=0)))"),
             Change(_AUTH, "self._cache[audience, tenant_id] =", "self._cache[audience, uuid.UUID(int=0)] ="),
@@ -81,25 +81,25 @@ MUTATIONS = (
     ),
     Mutation(
         "role-hidden",
-        "a project that is none of the caller's does not exist for it",
+        "a project without access does not exist for the caller",
         replace(_AUTH, "        if not scopes:\n            raise NotFound\n", ""),
         [f"{_TESTS}::test_a_role_and_a_credential_together_decide"],
     ),
     Mutation(
         "role-scope",
-        "a role allows what belongs to it",
+        "a role allows only its own scopes",
         replace(_AUTH, "        if scope not in scopes:\n            raise Forbidden\n", ""),
         [f"{_TESTS}::test_a_role_and_a_credential_together_decide"],
     ),
     Mutation(
         "role-limit",
-        "a credential's scopes cut down what the role allows",
+        "a credential's scopes limit what the role allows",
         replace(_AUTH, "return self.limit & PROJECT_ROLE_SCOPES[role]", "return PROJECT_ROLE_SCOPES[role]"),
         [f"{_TESTS}::test_a_role_and_a_credential_together_decide"],
     ),
     Mutation(
         "role-admin-limit",
-        "a credential's scopes cut down what an administrator may do",
+        "a credential's scopes limit what an administrator may do",
         replace(
             _AUTH,
             "        if self.is_tenant_admin:\n            return self.limit\n",
@@ -109,19 +109,19 @@ MUTATIONS = (
     ),
     Mutation(
         "role-admin",
-        "members are no administrators",
+        "plain members are not administrators",
         replace(_AUTH, 'return self.tenant_role in ("owner", "admin")', "return self.tenant_role is not None"),
         [f"{_TESTS}::test_tenant_wide_permission_is_for_its_admins"],
     ),
     Mutation(
         "role-tied",
-        "a credential of one project opens no other",
+        "a credential limited to one project gives no access to others",
         replace(_AUTH, "if self.project_id not in (None, project_id):", "if False:"),
         [f"{_TESTS}::test_a_credential_of_one_project_opens_no_other"],
     ),
     Mutation(
         "role-tied-tenant",
-        "a credential of one project does nothing to the tenant",
+        "a credential limited to one project cannot change the tenant",
         replace(
             _AUTH,
             "if not self.is_tenant_admin or scope not in self.limit or self.project_id is not None:",
@@ -131,7 +131,7 @@ MUTATIONS = (
     ),
     Mutation(
         "role-tenant-scope",
-        "a credential's scopes hold for the tenant as a whole too",
+        "a credential's scopes also limit tenant-wide operations",
         replace(
             _AUTH,
             "if not self.is_tenant_admin or scope not in self.limit or self.project_id is not None:",
@@ -141,7 +141,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projection-role",
-        "services that do not own a project ask for the caller's role in it",
+        "services that do not own a project check the caller's role in it",
         replace(
             "shared/project_access.py",
             "        principal.require_in_project(scope, project_id, self.role)",
@@ -161,13 +161,13 @@ MUTATIONS = (
     ),
     Mutation(
         "projection-deleted",
-        "a deleted project is open to nobody",
+        "nobody has access to a deleted project",
         replace("shared/project_access.py", "        if not self.active:\n", "        if self.active is None:\n"),
         ["tests/shared/test_guards.py::test_a_deleted_project_is_closed_in_every_projection"],
     ),
     Mutation(
         "projection-order",
-        "late news of a role does not undo newer news",
+        "a late event about a role does not overwrite a newer one",
         replace("shared/project_access.py", "WHERE project_access.sequence < excluded.sequence", ""),
         ["tests/shared/test_guards.py::test_late_news_gives_no_access_back"],
     ),
@@ -179,7 +179,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projection-tenant",
-        "a neighbour is asked about a project with a token of the session's tenant",
+        "the projects service is asked about a project with a token of the session's tenant",
         replace(
             "shared/project_access.py",
             'self._tokens.token("projects", tenant_id)',
@@ -189,7 +189,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projection-asking",
-        "a tenant that asks about unknown projects leaves turns to others",
+        "requests about unknown projects take turns by tenant",
         replace("shared/project_access.py", "each=ASKED_EACH, ", ""),
         [
             "tests/shared/test_project_access.py::"
@@ -204,7 +204,7 @@ MUTATIONS = (
     ),
     Mutation(
         "http-request-id",
-        "a request id of unsafe form is replaced",
+        "an unsafe request id is replaced",
         replace(
             "shared/http.py", "if not (self._trust_request_id and REQUEST_ID.match(request_id)):", "if not request_id:"
         ),
@@ -218,7 +218,7 @@ MUTATIONS = (
     ),
     Mutation(
         "service-door",
-        "services get in by internal routes alone, and clients by no internal route",
+        "services can call internal routes only, and clients cannot call them",
         replace(
             "shared/http.py",
             "if (principal.kind is PrincipalKind.SERVICE) is not path.startswith(INTERNAL_PATHS):",
@@ -228,7 +228,7 @@ MUTATIONS = (
     ),
     Mutation(
         "service-operation",
-        "a service does what its token names",
+        "a service can do only what its token names",
         replace(
             "shared/auth.py",
             "if self.kind is not PrincipalKind.SERVICE or operation not in self.operations:",
@@ -244,13 +244,13 @@ MUTATIONS = (
     ),
     Mutation(
         "service-table",
-        "identity gives a service no token for what it has nothing to ask",
+        "identity issues no token to a service without permissions for the audience",
         replace("services/identity/tokens/service.py", "    if not operations:\n", "    if False:\n"),
         ["tests/services/identity/test_tokens.py::test_a_service_gets_no_token_for_what_it_has_nothing_to_ask"],
     ),
     Mutation(
         "service-installation-wide",
-        "a token of one tenant is good for nothing about the installation",
+        "a token for one tenant gives no installation-wide rights",
         replace(
             "shared/service_permissions.py",
             "allowed & INSTALLATION_WIDE if installation_wide else allowed - INSTALLATION_WIDE",
@@ -263,13 +263,13 @@ MUTATIONS = (
     ),
     Mutation(
         "request-query",
-        "a query says nothing that its route does not know",
+        "query parameters unknown to the route are refused",
         replace("shared/request_rules.py", "        if name not in known:", "        if False:"),
         ["tests/shared/test_http.py::test_unknown_and_repeated_query_parameters_are_refused"],
     ),
     Mutation(
         "request-json-size",
-        "a JSON body has a size",
+        "the size of a JSON body is limited",
         replace(
             "shared/json_bodies.py",
             "        if size > most_bytes:\n            raise _too_large(most_bytes)\n        if chunk:",
@@ -279,25 +279,25 @@ MUTATIONS = (
     ),
     Mutation(
         "request-json-values",
-        "a JSON body has so many values and no more",
+        "the number of values in a JSON body is limited",
         replace("shared/json_bodies.py", "if values > MAX_VALUES:", "if False:"),
         ["tests/shared/test_http.py::test_a_body_is_bounded_before_anything_is_made_of_it"],
     ),
     Mutation(
         "request-json-unparsed",
-        "a body that its route parses itself is bounded before that",
+        "a body that its route parses itself is limited first",
         replace("shared/unparsed_bodies.py", "        json_bodies.require_bounds(self._body)\n", ""),
         ["tests/shared/test_unparsed_bodies.py::test_the_answer_is_the_same"],
     ),
     Mutation(
         "request-unparsed-loop",
-        "others have the event loop between two bodies that are parsed",
+        "the event loop is free between parsing two bodies",
         replace("shared/unparsed_bodies.py", "            await asyncio.sleep(0)\n", "            pass\n"),
         ["tests/shared/test_unparsed_bodies.py::test_others_have_the_event_loop_before_the_next_one_is_parsed"],
     ),
     Mutation(
         "request-errors",
-        "a client is told a few of its errors, and the number of the others",
+        "a response lists a few of the errors, and the number of all",
         replace("shared/http.py", "if self.count <= MAX_SHOWN_ERRORS:", "if True:"),
         ["tests/shared/test_http.py::test_a_client_reads_only_so_much_about_its_errors"],
     ),
@@ -309,7 +309,7 @@ MUTATIONS = (
     ),
     Mutation(
         "request-expansion",
-        "a compressed body grows so many times and no more",
+        "the expansion of a compressed body is limited",
         replace(
             "shared/content_coding.py", "if self._made > max(FREE_BYTES, MAX_RATIO * self._received):", "if False:"
         ),

@@ -19,7 +19,7 @@ MUTATIONS = (
     ),
     Mutation(
         "events-producer",
-        "an event counts on its producer's stream alone",
+        "an event is accepted only on its producer's stream",
         replace(
             "shared/events/envelope.py",
             'if stream != f"events.{producer}" or envelope.source != source_of(envelope.type):',
@@ -32,7 +32,7 @@ MUTATIONS = (
     ),
     Mutation(
         "events-source",
-        "an event counts when it says that its producer sent it",
+        "an event is accepted only with its producer as source",
         replace(
             "shared/events/envelope.py",
             'if stream != f"events.{producer}" or envelope.source != source_of(envelope.type):',
@@ -45,7 +45,7 @@ MUTATIONS = (
     ),
     Mutation(
         "events-producer-streams",
-        "a stream of the notifier ends by an event of its producer's stream alone",
+        "the notifier ends streams only on events from their producer's stream",
         replace(
             "services/notifier/streams/revocations.py",
             "Envelope.from_stream(raw, stream)",
@@ -55,7 +55,7 @@ MUTATIONS = (
     ),
     Mutation(
         "events-shared-session",
-        "what one event has loaded is not what the next one sees",
+        "objects loaded for one event are not reused for the next",
         replace(
             "shared/handlers.py",
             "        session.expunge_all()\n        _log.debug",
@@ -65,7 +65,7 @@ MUTATIONS = (
     ),
     Mutation(
         "events-version",
-        "an event in a version nobody knows is quarantined, not guessed at",
+        "an event of an unknown version is quarantined",
         replace(
             "shared/delivery.py",
             '            raise Undecodable(f"unknown version: {envelope.type}")\n',
@@ -86,19 +86,19 @@ MUTATIONS = (
     ),
     Mutation(
         "events-logged-reason",
-        "what a dead letter's reason quotes is not logged",
+        "content quoted in a dead letter's reason is not logged",
         replace("shared/delivery.py", "failure = error_name(reason)", "failure = reason"),
         ["tests/shared/test_guards.py::test_what_a_poisoned_entry_holds_is_not_logged"],
     ),
     Mutation(
         "redis-default-user",
-        "nobody gets into Redis without a name and a password",
+        "Redis requires a user name and a password",
         replace("infra/redis/acl.py", '[f"user default off {', '[f"user default on nopass {'),
         [f"{_ACL}::test_nobody_else_gets_in"],
     ),
     Mutation(
         "redis-subscribers",
-        "a subscriber writes nothing to a stream it reads",
+        "a subscriber cannot write to a stream it reads",
         replace(
             "infra/redis/rights.py", '("xack", "xclaim", "xautoclaim",', '("xadd", "xack", "xclaim", "xautoclaim",'
         ),
@@ -106,7 +106,7 @@ MUTATIONS = (
     ),
     Mutation(
         "redis-followers",
-        "a follower reads, and nothing else",
+        "a follower can only read",
         replace(
             "infra/redis/rights.py",
             'return Grant(stream, "R", ("xread", "xrevrange"))',
@@ -116,13 +116,13 @@ MUTATIONS = (
     ),
     Mutation(
         "redis-gateway-keys",
-        "the gateway's script reaches the state of limits alone",
+        "the gateway's script can access only the state of limits",
         replace("infra/redis/rights.py", 'Grant("gateway:limit:*", "RW"', 'Grant("*", "RW"'),
         [_ALLOWED, f"{_ACL}::test_a_script_of_the_gateway_reaches_no_further_than_the_gateway"],
     ),
     Mutation(
         "redis-server-commands",
-        "no service may do what concerns the whole server",
+        "no service can run server-wide commands",
         replace("infra/redis/rights.py", 'CONNECTION: Final = ("ping",', 'CONNECTION: Final = ("flushall", "ping",'),
         [f"{_ACL}::test_no_service_may_do_what_concerns_the_whole_server"],
     ),

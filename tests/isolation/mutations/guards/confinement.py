@@ -19,7 +19,7 @@ MUTATIONS = (
     ),
     Mutation(
         "confinement-seccomp",
-        "a document's process makes the system calls on a list, and no other",
+        "a document's process can make only the system calls on an allowlist",
         replace(_CONFINE, "        seccomp.install()\n", "        pass\n"),
         [_HOSTILE],
     ),
@@ -31,7 +31,7 @@ MUTATIONS = (
     ),
     Mutation(
         "confinement-signals",
-        "a document's process signals itself alone",
+        "a document's process can signal only itself",
         replace(_SECCOMP, "_instruction(_EQUAL, process, matched=1)", "_instruction(_AT_LEAST, 0, matched=1)"),
         [_LAYERS],
     ),
@@ -43,7 +43,7 @@ MUTATIONS = (
     ),
     Mutation(
         "confinement-landlock",
-        "Landlock refuses files, TCP, abstract sockets, tracing and signals by itself",
+        "Landlock alone refuses files, TCP, abstract sockets, tracing and signals",
         replace(
             f"{_HERE}/confinement/landlock.py",
             "        kernel.system_call(kernel.LANDLOCK_RESTRICT_SELF, descriptor, 0)\n",
@@ -53,25 +53,25 @@ MUTATIONS = (
     ),
     Mutation(
         "confinement-network",
-        "a document's process is in a network of its own, by itself enough",
+        "a document's process has its own network namespace, sufficient by itself",
         replace(_PRIVILEGES, "_CLONE_NEWNS | _CLONE_NEWNET | _CLONE_NEWIPC", "_CLONE_NEWNS | _CLONE_NEWIPC"),
         [_LAYERS],
     ),
     Mutation(
         "confinement-files",
-        "a document's process is in an empty file system, by itself enough",
+        "a document's process has an empty file system, sufficient by itself",
         replace(_PRIVILEGES, "    _empty_file_system(machine)\n    return", "    return"),
         [_LAYERS],
     ),
     Mutation(
         "confinement-user",
-        "under root a document's process is a user who owns nothing",
+        "when started as root, a document's process runs as a user who owns nothing",
         replace(_PRIVILEGES, "    os.setresuid(user, user, user)\n", ""),
         [f"{_TESTS}::test_as_root_a_document_is_read_as_nobody_who_owns_anything"],
     ),
     Mutation(
         "confinement-required",
-        "no document is read where the kernel gives less than is required",
+        "no document is read if the kernel offers less confinement than required",
         replace(
             f"{_HERE}/extraction.py",
             "            if required and not started.confinement.is_sufficient:",

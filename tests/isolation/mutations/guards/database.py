@@ -43,7 +43,7 @@ MUTATIONS = (
     ),
     Mutation(
         "session-core-text",
-        "text as a statement is refused unless it says why it is safe",
+        "textual SQL is refused unless it states why it is safe",
         replace(
             "shared/tenancy.py",
             '    elif not (state.is_orm_statement or state.execution_options.get("tenant_guard")):',
@@ -69,13 +69,13 @@ MUTATIONS = (
     ),
     Mutation(
         "session-unused",
-        "the tenant of a transaction that never began is not that of the connection's next one",
+        "the tenant of a transaction that never began does not apply to the next one on the connection",
         replace("shared/db.py", '        driver.first_statement = ""\n', ""),
         [f"{_TENANCY}::test_the_tenant_of_a_transaction_that_never_began_is_forgotten"],
     ),
     Mutation(
         "session-fallback",
-        "a session without a tenant has none to fall back on",
+        "a session without a tenant has no default one",
         replace(
             "shared/tenancy.py",
             '        raise TenantMismatch("this session is bound to no tenant")',
@@ -85,13 +85,13 @@ MUTATIONS = (
     ),
     Mutation(
         "database-policy-read",
-        "policies: rows that are read are the bound tenant's",
+        "policies: only the bound tenant's rows can be read",
         replace(_MIGRATIONS, _POLICY, _POLICY.replace("USING (tenant_id = (SELECT {CURRENT_TENANT}))", "USING (true)")),
         [f"{_REACH}[notifier.feeds]"],
     ),
     Mutation(
         "database-policy-write",
-        "policies: rows that are written are the bound tenant's",
+        "policies: only the bound tenant's rows can be written",
         replace(
             _MIGRATIONS,
             _POLICY,
@@ -101,7 +101,7 @@ MUTATIONS = (
     ),
     Mutation(
         "database-policy-role",
-        "policies are for the runtime role alone",
+        "policies apply to the runtime role only",
         replace(
             _MIGRATIONS,
             'f"CREATE POLICY tenant_isolation ON %(table)s TO %(runtime)s "',
@@ -111,19 +111,19 @@ MUTATIONS = (
     ),
     Mutation(
         "database-enable",
-        "Row Level Security is on",
+        "Row Level Security is enabled",
         replace(_MIGRATIONS, _ENABLED, _FORCED),
         [f"{_REACH}[notifier.feeds]"],
     ),
     Mutation(
         "database-force",
-        "Row Level Security holds for a table's owner too",
+        "Row Level Security is forced on a table's owner too",
         replace(_MIGRATIONS, _FORCED, _FORCED.partition("\n        ")[2]),
         [f"{_SQL}::test_an_owner_is_held_by_the_policies_too"],
     ),
     Mutation(
         "database-system-role",
-        "access across tenants is for the system role alone",
+        "only the system role has access across tenants",
         replace(
             _MIGRATIONS,
             "CREATE POLICY system_access ON %(table)s TO %(system)s",
@@ -139,13 +139,13 @@ MUTATIONS = (
     ),
     Mutation(
         "database-version-table",
-        "Alembic's own table is closed",
+        "Alembic's own table is not accessible",
         replace(_MIGRATIONS, 'sa.text("ALTER TABLE alembic_version ENABLE ROW LEVEL SECURITY")', 'sa.text("SELECT 1")'),
         [f"{_CATALOGUE}::test_the_table_of_migrations_is_closed"],
     ),
     Mutation(
         "database-unique-key",
-        "unique keys contain the tenant, so that a conflict tells nothing",
+        "unique keys contain the tenant, so that a conflict reveals nothing",
         replace(
             "services/notifier/migrations/versions/0001_feeds.py",
             'sa.UniqueConstraint("tenant_id", "event_id", name=',
@@ -155,7 +155,7 @@ MUTATIONS = (
     ),
     Mutation(
         "database-invalidation-positions",
-        "no position is chosen among those that holders of copies acknowledge",
+        "positions of invalidations cannot be chosen by the writer",
         replace(
             _MIGRATIONS,
             'isolate("invalidations", privileges=f"SELECT, INSERT ({_OF_INVALIDATIONS})")',
@@ -165,13 +165,13 @@ MUTATIONS = (
     ),
     Mutation(
         "database-outbox-positions",
-        "no position is chosen among those that the relay goes by",
+        "positions of the outbox cannot be chosen by the writer",
         replace(_MIGRATIONS, '"REVOKE INSERT ON %(table)s FROM %(runtime)s"', '"SELECT 1"'),
         [f"{_REACH}[identity.outbox]"],
     ),
     Mutation(
         "database-users-policy",
-        "a tenant reads the names of its own members alone",
+        "a tenant can read the names of its own members only",
         replace(
             "services/identity/migrations/versions/0001_identity.py",
             '"USING (id IN (SELECT user_id FROM memberships WHERE role IS NOT NULL))"',
@@ -181,7 +181,7 @@ MUTATIONS = (
     ),
     Mutation(
         "database-users-columns",
-        "of a member a tenant reads id, name and address",
+        "a tenant can read only id, name and e-mail address of a member",
         replace(
             "services/identity/migrations/versions/0001_identity.py",
             "GRANT SELECT (id, name, email) ON users",
@@ -197,7 +197,7 @@ MUTATIONS = (
     ),
     Mutation(
         "database-temporary",
-        "nobody makes temporary tables, which would stand in front of real ones",
+        "no role can create temporary tables, which would shadow real ones",
         replace(
             "infra/postgres/bootstrap.py", '"REVOKE ALL ON DATABASE %I FROM PUBLIC"', '"COMMENT ON DATABASE %I IS NULL"'
         ),
@@ -215,13 +215,13 @@ MUTATIONS = (
     ),
     Mutation(
         "database-powerful-role",
-        "a service refuses to run as a role that could step over the policies",
+        "a service refuses to run as a role that can bypass the policies",
         replace("shared/db.py", "if row.rolsuper or row.rolbypassrls or row.owns:", "if False:"),
         [f"{_TENANCY}::test_a_role_that_owns_its_tables_may_not_serve"],
     ),
     Mutation(
         "database-logged-values",
-        "the values of a statement stay out of the log line of its error",
+        "an error is logged without the values of its statement",
         replace("shared/db.py", "hide_parameters=True", "hide_parameters=False"),
         ["tests/shared/test_guards.py::test_an_error_of_sql_is_told_without_the_values"],
     ),

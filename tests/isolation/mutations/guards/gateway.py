@@ -8,7 +8,7 @@ _TESTS = "tests/services/gateway"
 MUTATIONS = (
     Mutation(
         "gateway-headers",
-        "of a client's headers those on a list pass, and no other",
+        "only the client headers on an allowlist are passed on",
         replace(
             f"{_HERE}/inbound/headers.py", "if name in _INWARDS and name not in nominated", "if name not in nominated"
         ),
@@ -16,7 +16,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-connection",
-        "what Connection lists is for this hop only",
+        "headers listed in Connection are not passed on",
         replace(
             f"{_HERE}/inbound/headers.py",
             "if name in _INWARDS and name not in nominated and",
@@ -36,19 +36,19 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-cookies-out",
-        "services set cookies only where people sign in",
+        "only the sign-in routes can set cookies",
         replace(f"{_HERE}/inbound/headers.py", 'if name == b"set-cookie" and not cookies:', "if False:"),
         [f"{_TESTS}/test_guards.py::test_no_service_sets_a_cookie_where_nobody_signs_in"],
     ),
     Mutation(
         "gateway-cors-upstream",
-        "a service's own word on origins is dropped",
+        "CORS headers of a service are dropped",
         replace(f"{_HERE}/inbound/headers.py", ' or name.startswith(b"access-control-"):', ":"),
         [f"{_TESTS}/inbound/test_headers.py::test_what_a_service_says_about_its_connection_and_itself_stays_inside"],
     ),
     Mutation(
         "gateway-fingerprint",
-        "a token is remembered for the whole credential it was given for",
+        "a token is cached by the whole credential",
         replace(
             f"{_HERE}/admission/credentials.py", r'f"{self.type}\0{self.value}"', r'f"{self.type}\0{self.value[:6]}"'
         ),
@@ -56,7 +56,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-fingerprint-type",
-        "the same value as another kind of credential is another credential",
+        "the same value as another type of credential is another cache entry",
         replace(f"{_HERE}/admission/credentials.py", r'f"{self.type}\0{self.value}"', 'f"{self.value}"'),
         ["tests/services/gateway/test_guards.py::test_one_kind_of_credential_is_not_remembered_as_another"],
     ),
@@ -68,7 +68,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-expiry",
-        "a remembered token is forgotten before it ends",
+        "a cached token is dropped before it expires",
         replace(
             f"{_HERE}/admission/token_cache.py", "return self._clock() < entry.usable_until and (", "return True and ("
         ),
@@ -76,13 +76,13 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-lease",
-        "nothing remembered counts without the lease of identity",
+        "cached tokens are not used without identity's lease",
         replace(f"{_HERE}/admission/token_cache.py", "(isinstance(entry, Refused) or self.current())", "True"),
         [f"{_TESTS}/admission/test_token_cache.py::test_an_entry_is_not_used_without_the_lease_of_identity"],
     ),
     Mutation(
         "gateway-generation",
-        "an answer asked for before a revocation of its own is not kept",
+        "an exchange that began before a revocation of its subject is not cached",
         replace(
             f"{_HERE}/admission/token_cache.py", "if isinstance(entry, Exchange) and self.outdated(entry):", "if False:"
         ),
@@ -92,13 +92,13 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-shared-question",
-        "a request does not share an answer that was asked for before a revocation it has to see",
+        "a request does not share an exchange that began before a revocation it must respect",
         replace(f"{_HERE}/admission/token_exchange.py", "if not self._cache.outdated(answer):", "if True:"),
         [f"{_TESTS}/admission/test_revocations.py::test_an_answer_outdated_on_its_way_is_asked_for_again"],
     ),
     Mutation(
         "gateway-renewed",
-        "what a credential is worth is asked again when a request was long on its way to a service",
+        "a credential is exchanged again when a request took long to reach a service",
         replace(
             f"{_HERE}/admission/token_exchange.py",
             "if self._cache.outdated(exchange) else exchange",
@@ -123,7 +123,7 @@ MUTATIONS = (
     *(
         Mutation(
             f"gateway-revoked-{what.replace('_', '-')}",
-            f"a revocation ({what}) drops what was remembered",
+            f"a revocation by {what} drops cached tokens",
             replace(f"{_HERE}/admission/revocations.py", f"self._cache.revoke(event.{what})", "pass"),
             [f"{_TESTS}/admission/test_revocations.py::test_a_revoked_credential_has_stopped_counting"],
         )
@@ -131,7 +131,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-revocation-unreadable",
-        "an event that cannot be read may be a revocation",
+        "an event that cannot be read is treated as a revocation",
         replace(
             f"{_HERE}/admission/revocations.py",
             "reason=str(error))\n            self.forget()\n",
@@ -159,13 +159,13 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-cross-site",
-        "another site does not act for a signed-in user",
+        "another site cannot act for a signed-in user",
         replace(f"{_HERE}/admission/gate.py", "if origin is None or origin.lower() not in self._origins:", "if False:"),
         [f"{_TESTS}/admission/test_browsers.py::test_another_site_may_not_act_for_the_user"],
     ),
     Mutation(
         "gateway-cross-site-sign-out",
-        "another site does not sign a user out",
+        "another site cannot sign a user out",
         replace(
             f"{_HERE}/admission/gate.py",
             "            if credentials.session_cookies(request):\n                self._refuse_cross_site(request)\n",
@@ -175,7 +175,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-cors",
-        "an origin that is not listed may not read answers",
+        "an origin that is not listed cannot read responses",
         replace(
             f"{_HERE}/response_headers.py", "if origin not in self._origins or origin is None:", "if origin is None:"
         ),
@@ -193,7 +193,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-limit-key",
-        "a limit is counted for each subject by itself",
+        "limits are counted per subject",
         replace(
             f"{_HERE}/admission/rate_limits.py",
             'return f"gateway:limit:{limit.name}:{subject}"',
@@ -213,7 +213,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-limit-guessing",
-        "guessing credentials counts",
+        "invalid credentials are rate limited",
         replace(
             f"{_HERE}/admission/gate.py",
             "            await self._count_stranger(self._guesses, address, admission)\n",
@@ -233,7 +233,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-forwarded",
-        "only a trusted proxy says who the client is",
+        "only a trusted proxy can set the client's address",
         replace(
             f"{_HERE}/inbound/request.py",
             'hops = [peer, *(hop.strip(OWS) for hop in reversed(forwarded.split(",")) if hop.strip(OWS))]',
@@ -243,7 +243,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-ipv6",
-        "one subscriber's IPv6 addresses are one client",
+        "an IPv6 subscriber's addresses count as one client",
         replace(f"{_HERE}/inbound/request.py", "IPv6Network((parsed, 64)", "IPv6Network((parsed, 128)"),
         [f"{_TESTS}/admission/test_rate_limits.py::test_one_ipv6_subscriber_is_one_client"],
     ),
@@ -265,7 +265,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-framing",
-        "a body with two lengths is refused",
+        "a body with an ambiguous length is refused",
         replace(
             f"{_HERE}/inbound/request.py",
             'if length is not None or coding.strip(b" \\t").lower() != b"chunked":',
@@ -275,7 +275,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-duplicates",
-        "a header of which there may be one is there once",
+        "a header that must be unique is not repeated",
         replace(f"{_HERE}/inbound/request.py", "            if name in seen:", "            if False:"),
         [f"{_TESTS}/inbound/test_headers.py::test_two_values_where_one_counts_are_refused"],
     ),
@@ -291,7 +291,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-pipelining",
-        "a second request on the heels of the first is not taken",
+        "a pipelined request is not accepted",
         replace(
             f"{_HERE}/inbound/http_protocol.py", "        if self._answer_under_way():\n            raise _Stop\n", ""
         ),
@@ -312,13 +312,13 @@ MUTATIONS = (
         for name, guard, change, test in (
             (
                 "idle",
-                "a connection on which nothing is asked ends, whatever trickles in",
+                "a connection without a complete request is closed, even if bytes trickle in",
                 replace(f"{_HERE}/inbound/http_protocol.py", "        self._wait(IDLE_SECONDS)\n", "        pass\n"),
                 "test_line_ends_do_not_keep_a_connection",
             ),
             (
                 "drain",
-                "the rest of a body that was answered is not waited for",
+                "the gateway does not wait for the rest of a body after the response",
                 replace(
                     f"{_HERE}/inbound/http_protocol.py", "            self._wait(DRAIN_SECONDS)\n", "            pass\n"
                 ),
@@ -326,7 +326,7 @@ MUTATIONS = (
             ),
             (
                 "framing",
-                "what surrounds a body is bounded",
+                "chunk framing and trailers are limited",
                 replace(
                     f"{_HERE}/inbound/http_protocol.py",
                     "if self._framing_bytes > MAX_FRAMING_BYTES + MAX_FRAMING_PER_BYTE * self._body_bytes:",
@@ -346,7 +346,7 @@ MUTATIONS = (
             ),
             (
                 "share",
-                "an address has a share of the connections that wait",
+                "the number of idle connections per address is limited",
                 replace(f"{_HERE}/inbound/connections.py", "if len(own) > self._most_waiting:", "if False:"),
                 "test_an_address_has_so_many_waiting_connections_and_the_oldest_goes",
             ),
@@ -354,13 +354,13 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-address-length",
-        "an address is bounded before it reaches the application",
+        "the length of a URL is limited before it reaches the application",
         replace(f"{_HERE}/inbound/http_protocol.py", "if len(self.url) > MAX_TARGET_BYTES:", "if False:"),
         [f"{_TESTS}/inbound/test_wire.py::test_an_address_that_is_too_long_is_told_as_every_error_is"],
     ),
     Mutation(
         "gateway-cookie-form",
-        "a cookie whose name only looks like ours is not ours",
+        "a cookie whose name only resembles ours is not accepted",
         replace(
             f"{_HERE}/inbound/request.py",
             'parts = (part.strip(OWS) for header in self.all(b"cookie") for part in header.split(";"))',
@@ -370,13 +370,13 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-trace",
-        "a client does not say which trace it is",
+        "a client cannot set the trace id",
         replace(f"{_HERE}/main.py", "continue_trace=False, ", ""),
         [f"{_TESTS}/inbound/test_headers.py::test_a_client_does_not_say_which_trace_it_is"],
     ),
     Mutation(
         "gateway-log-share",
-        "strangers share the access log",
+        "anonymous clients share the access log",
         replace(f"{_HERE}/access_log_limits.py", "if not (share.take(now) and self._all.take(now)):", "if False:"),
         [f"{_TESTS}/test_access_log.py"],
     ),
@@ -385,13 +385,13 @@ MUTATIONS = (
         for name, guard, change, test in (
             (
                 "bodies",
-                "a body is there before a service is asked",
+                "a body is received before the service is called",
                 replace(f"{_HERE}/proxy/app.py", "if body.present and route.flow is not Flow.TRANSFER:", "if False:"),
                 "test_bodies_that_do_not_come_take_no_connection_to_a_service",
             ),
             (
                 "holder",
-                "a tenant has a share of what a service can do",
+                "a tenant has a share of a service's capacity",
                 replace(
                     f"{_HERE}/admission/concurrency_limits.py",
                     " and self.held_by(holder) < self._bounds.share * times",
@@ -401,7 +401,7 @@ MUTATIONS = (
             ),
             (
                 "turns",
-                "those who wait for a service take turns by tenant",
+                "requests waiting for a service take turns by tenant",
                 replace(
                     f"{_HERE}/admission/concurrency_limits.py", "            self._queues.move_to_end(holder)\n", ""
                 ),
@@ -419,7 +419,7 @@ MUTATIONS = (
             ),
             (
                 "strangers",
-                "bodies of strangers leave places and memory to tenants",
+                "bodies without a credential leave places and memory to tenants",
                 replace(
                     f"{_HERE}/admission/load_shedding.py",
                     "return (self.bodies, self.memory) if holder.verified else "
@@ -430,7 +430,7 @@ MUTATIONS = (
             ),
             (
                 "exchanges",
-                "an address has a share of the questions to identity",
+                "token exchanges per address are limited",
                 replace(
                     f"{_HERE}/admission/gate.py",
                     "asking = Bounds(EXCHANGES, EXCHANGES_PER_ADDRESS,",
@@ -440,7 +440,7 @@ MUTATIONS = (
             ),
             (
                 "known",
-                "guesses at an address lock out no credential that has counted before",
+                "invalid credentials from an address do not lock out credentials that were valid before",
                 replace(f"{_HERE}/admission/gate.py", "known = fingerprint in self._known", "known = False"),
                 "test_who_guesses_at_an_address_locks_out_no_credential_that_has_counted_before",
             ),
@@ -448,7 +448,7 @@ MUTATIONS = (
     ),
     Mutation(
         "gateway-internal-routes",
-        "internal endpoints are nobody's path",
+        "internal endpoints are not reachable through the gateway",
         replace(
             f"{_HERE}/routes.py",
             '    _route(r"/auth/.+", "identity", access=Access.ANONYMOUS),\n',

@@ -15,7 +15,7 @@ _ID_TOKEN = f"{_SIGN_IN}::test_an_id_token_for_somebody_or_something_else_is_ref
 MUTATIONS = (
     Mutation(
         "identity-cookie-secure",
-        "cookies travel over HTTPS alone",
+        "cookies are sent over HTTPS only",
         replace(f"{_HERE}/sessions/cookies.py", "secure=True", "secure=False"),
         [f"{_SIGN_IN}::test_cookies_are_bound_to_this_host_and_out_of_reach"],
     ),
@@ -27,7 +27,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-cookie-site",
-        "cookies do not come along with another site's requests",
+        "cookies are not sent with cross-site requests",
         replace(f"{_HERE}/sessions/cookies.py", 'samesite="lax"', 'samesite="none"'),
         [f"{_SIGN_IN}::test_cookies_are_bound_to_this_host_and_out_of_reach"],
     ),
@@ -39,25 +39,25 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-session-revoked",
-        "a session that was ended no longer counts",
+        "an ended session is not valid",
         replace(f"{_HERE}/sessions/repository.py", "        BrowserSession.revoked_at.is_(None),\n", ""),
         [f"{_SESSIONS}::test_a_person_signs_out_elsewhere"],
     ),
     Mutation(
         "identity-session-expiry",
-        "a session ends however busy it is",
+        "a session expires even when it is in use",
         replace(f"{_HERE}/sessions/repository.py", "        BrowserSession.expires_at > func.now(),\n", ""),
         [f"{_SESSIONS}::test_a_session_ends_however_busy_it_is"],
     ),
     Mutation(
         "identity-session-idle",
-        "an idle session ends",
+        "an idle session expires",
         replace(f"{_HERE}/sessions/repository.py", "        BrowserSession.last_seen_at > func.now() - idle,\n", ""),
         [f"{_SESSIONS}::test_an_idle_session_ends"],
     ),
     Mutation(
         "identity-session-owner",
-        "nobody ends the session of somebody else",
+        "a user can end only their own sessions",
         replace(
             f"{_HERE}/sessions/repository.py",
             "BrowserSession.id == session_id, BrowserSession.user_id == user_id, _counts(idle)",
@@ -67,7 +67,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-session-list",
-        "a person sees its own sessions alone",
+        "a user sees only their own sessions",
         replace(
             f"{_HERE}/sessions/repository.py",
             '"""A user\'s sessions that count, oldest first; one more than `limit` if there is one."""\n'
@@ -80,13 +80,13 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-session-membership",
-        "a session speaks in a tenant while its user belongs to it",
+        "a session is valid in a tenant only while its user is a member",
         replace(f"{_HERE}/sessions/repository.py", "            Membership.role.is_not(None),\n", ""),
         [f"{_TESTS}/test_members.py::test_a_removed_member_sees_nothing_and_may_return"],
     ),
     Mutation(
         "identity-session-limit",
-        "a user has so many sessions and no more",
+        "the number of a user's sessions is limited",
         replace(f"{_HERE}/sessions/service.py", "    for oldest in await", "    for oldest in [] and await"),
         [f"{_SESSIONS}::test_the_oldest_session_ends_beyond_the_limit"],
     ),
@@ -112,7 +112,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-key-revoked",
-        "a revoked key no longer counts",
+        "a revoked key is not valid",
         replace(
             f"{_HERE}/api_keys/repository.py",
             "    .where(\n        ApiKey.revoked_at.is_(None),\n",
@@ -122,7 +122,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-key-expiry",
-        "an expired key no longer counts",
+        "an expired key is not valid",
         replace(
             f"{_HERE}/api_keys/repository.py",
             "        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),\n        Membership.role",
@@ -132,7 +132,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-key-membership",
-        "a key counts while its maker is a member",
+        "a key is valid only while its creator is a member",
         replace(f"{_HERE}/api_keys/repository.py", "        Membership.role.is_not(None),\n", ""),
         [f"{_KEYS}::test_a_key_without_a_membership_does_not_count"],
     ),
@@ -144,13 +144,13 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-key-scopes",
-        "a key gives no more than its maker's credential has",
+        "a key cannot have scopes that its creator's credential lacks",
         replace(f"{_HERE}/api_keys/service.py", "if not set(scopes) <= principal.limit:", "if False:"),
         [f"{_KEYS}::test_a_key_cannot_give_more_than_it_has"],
     ),
     Mutation(
         "identity-key-outliving",
-        "a key does not outlive the key that made it",
+        "a key does not outlive the key it was created with",
         replace(
             f"{_HERE}/api_keys/service.py",
             "maker.expires_at is not None and (expires_at is None or expires_at > maker.expires_at):",
@@ -160,13 +160,13 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-key-leaving",
-        "who leaves a tenant loses its keys there",
+        "a user who leaves a tenant loses their keys there",
         replace(f"{_HERE}/members/service.py", "    await api_keys.revoke_all_of(session, user_id=user_id)\n", ""),
         [f"{_KEYS}::test_a_key_ends_when_its_maker_leaves_and_stays_ended"],
     ),
     Mutation(
         "identity-key-one-tenant",
-        "a key sees the tenant it was made in, not its maker's others",
+        "a key sees only its own tenant, not its creator's others",
         replace(
             f"{_HERE}/tenants/service.py",
             "only = None if principal.kind is PrincipalKind.SESSION else principal.tenant_id",
@@ -176,7 +176,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-person",
-        "an API key does nothing that needs a person",
+        "an API key cannot do what needs a signed-in user",
         replace(
             f"{_HERE}/http.py",
             "if principal.kind is not PrincipalKind.SESSION or principal.user_id is None or",
@@ -186,7 +186,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-tenants-of-user",
-        "a user sees the tenants it belongs to",
+        "a user sees only the tenants they belong to",
         replace(
             f"{_HERE}/tenants/repository.py",
             "    statement = _of_user().where(Membership.user_id == user_id)\n",
@@ -196,13 +196,13 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-tenant-active",
-        "a tenant is changed by who works in it",
+        "only the active tenant can be changed",
         replace(f"{_HERE}/tenants/service.py", "    if tenant_id != principal.tenant_id:\n", "    if False:\n"),
         [f"{_TESTS}/test_tenants.py::test_an_own_tenant_that_is_not_active_is_only_looked_at"],
     ),
     Mutation(
         "identity-tenant-delete",
-        "owners alone delete a tenant",
+        "only owners can delete a tenant",
         replace(
             f"{_HERE}/tenants/service.py",
             '    if principal.tenant_role != "owner" or membership is None or membership.role != "owner":\n',
@@ -212,7 +212,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-owners-only",
-        "owners alone make, change and remove owners",
+        "only owners can add, change and remove owners",
         replace(
             f"{_HERE}/members/service.py",
             'if role == "owner" and (caller is None or caller.role != "owner"):',
@@ -232,7 +232,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-members-insight",
-        "a key without the scope, or tied to a project, sees no members",
+        "a key without the scope, or limited to a project, cannot list members",
         replace(
             f"{_HERE}/members/service.py",
             "    if Scope.MEMBERS_ADMIN not in principal.limit or principal.project_id is not None:\n        raise Forbidden\n",
@@ -242,7 +242,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-invitation-email",
-        "an invitation is for the address it names, verified",
+        "an invitation is only for the verified address it names",
         replace(
             f"{_HERE}/invitations/service.py",
             "if not user.email_verified or user.email != invitation.email:",
@@ -252,7 +252,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-invitation-once",
-        "an invitation counts once, and not once revoked",
+        "an invitation can be accepted once, and not after it was revoked",
         replace(
             f"{_HERE}/invitations/repository.py",
             "_PENDING = (Invitation.accepted_at.is_(None), Invitation.revoked_at.is_(None))",
@@ -268,7 +268,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-service-secret",
-        "a service proves itself by its secret",
+        "a service authenticates with its secret",
         replace(
             f"{_HERE}/http.py",
             "if not hmac.compare_digest(given.encode(), expected.encode()) or not expected or",
@@ -278,19 +278,19 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-service-unknown",
-        "a name nobody has proves nothing, whatever its secret",
+        "an unknown service name never authenticates",
         replace(f"{_HERE}/http.py", " or not expected or", " or"),
         [f"{_TESTS}/test_tokens.py::test_a_service_must_prove_itself"],
     ),
     Mutation(
         "identity-operator-token",
-        "no service passes for an operator",
+        "a service cannot act as an operator",
         replace(f"{_HERE}/tokens/service.py", "    if caller != OPERATOR:\n", "    if False:\n"),
         [f"{_TESTS}/test_operator_tokens.py::test_no_service_passes_for_an_operator"],
     ),
     Mutation(
         "identity-operator-tenant",
-        "an operator speaks for no tenant",
+        "an operator's token is for no tenant",
         replace(f"{_HERE}/tokens/service.py", "    if caller == OPERATOR:\n", "    if False:\n"),
         [f"{_TESTS}/test_operator_tokens.py::test_an_operator_speaks_for_no_tenant"],
     ),
@@ -302,7 +302,7 @@ MUTATIONS = (
     ),
     Mutation(
         "identity-published-keys",
-        "of the signing keys the public half is published",
+        "only the public half of signing keys is published",
         replace(
             f"{_HERE}/tokens/signing_keys.py",
             "dict(private.as_dict(private=False))",
@@ -312,13 +312,13 @@ MUTATIONS = (
     ),
     Mutation(
         "sign-in-browser",
-        "a sign-in ends in the browser that began it",
+        "a sign-in must end in the browser that began it",
         replace(f"{_HERE}/sign_in/repository.py", "            LoginState.browser_hash == browser_hash,\n", ""),
         [f"{_SIGN_IN}::test_a_callback_in_another_browser_is_refused"],
     ),
     Mutation(
         "sign-in-provider",
-        "a sign-in ends with the provider it began with",
+        "a sign-in must end with the provider it began with",
         replace(f"{_HERE}/sign_in/repository.py", "            LoginState.provider == provider,\n", ""),
         ["tests/services/identity/test_guards.py::test_a_sign_in_does_not_end_with_another_provider"],
     ),
@@ -330,7 +330,7 @@ MUTATIONS = (
     ),
     Mutation(
         "sign-in-once",
-        "a callback counts once",
+        "a callback can be used once",
         replace(
             f"{_HERE}/sign_in/repository.py",
             "        delete(LoginState)\n        .where(\n            LoginState.state_hash",
@@ -340,7 +340,7 @@ MUTATIONS = (
     ),
     Mutation(
         "sign-in-return",
-        "the browser goes on to a path of this site",
+        "the browser is redirected only to a path on this site",
         replace(
             f"{_HERE}/sign_in/service.py",
             "if len(return_to) > _LONGEST_PATH or not _OWN_PATH.fullmatch(return_to):",
@@ -356,25 +356,25 @@ MUTATIONS = (
     ),
     Mutation(
         "sign-in-issuer",
-        "an answer of another issuer is refused (mix-up)",
+        "a response of another issuer is refused (mix-up)",
         replace(f"{_HERE}/sign_in/service.py", "    await client.check_issuer(callback.issuer)\n", ""),
         [f"{_SIGN_IN}::test_the_answer_of_another_issuer_is_refused"],
     ),
     Mutation(
         "sign-in-nonce",
-        "an ID token was made for this sign-in",
+        "an ID token must be for this sign-in",
         replace(f"{_HERE}/sign_in/id_tokens.py", '            nonce={"essential": True, "value": nonce},\n', ""),
         [f"{_SIGN_IN}::test_another_nonce_stored_is_refused"],
     ),
     Mutation(
         "sign-in-audience",
-        "an ID token was made for this client",
+        "an ID token must be for this client",
         replace(f"{_HERE}/sign_in/id_tokens.py", '            aud={"essential": True, "value": client_id},\n', ""),
         [_ID_TOKEN],
     ),
     Mutation(
         "sign-in-token-issuer",
-        "an ID token was made by this provider",
+        "an ID token must be from this provider",
         replace(f"{_HERE}/sign_in/id_tokens.py", '            iss={"essential": True, "value": issuer},\n', ""),
         [_ID_TOKEN],
     ),
@@ -386,7 +386,7 @@ MUTATIONS = (
     ),
     Mutation(
         "sign-in-algorithms",
-        "an ID token is signed with a published key, never with a shared secret or not at all",
+        "an ID token must be signed with a published key, not with a shared secret or not at all",
         replace(
             f"{_HERE}/sign_in/id_tokens.py",
             "accepted = [name for name in algorithms if name in ASYMMETRIC]",
@@ -396,7 +396,7 @@ MUTATIONS = (
     ),
     Mutation(
         "sign-in-linking",
-        "an address nobody has verified links no account",
+        "an unverified address links no account",
         replace(
             f"{_HERE}/users/service.py",
             "    if email and identity.email_verified:\n",
@@ -412,7 +412,7 @@ MUTATIONS = (
     ),
     Mutation(
         "grants-scopes",
-        "a key gives no role that comes with scopes it lacks",
+        "a key cannot grant a role with scopes it lacks",
         replace(
             f"{_HERE}/members/grants.py", 'if role != "member" and not principal.limit >= ALL_SCOPES:', "if False:"
         ),
@@ -420,13 +420,13 @@ MUTATIONS = (
     ),
     Mutation(
         "grants-role-now",
-        "a grantor is what its membership says now, not what its token says",
+        "granting checks the current membership, not the token",
         replace(f"{_HERE}/members/grants.py", 'if _RANK[membership.role] < _RANK["admin"]:', "if False:"),
         [f"{_GRANTS}::test_what_a_grantor_is_counts_at_the_moment_of_the_grant"],
     ),
     Mutation(
         "grants-invitation-stands",
-        "who sent an invitation must still be able to when it is accepted",
+        "the sender of an invitation must still be allowed to grant the role when it is accepted",
         replace(
             f"{_HERE}/members/grants.py",
             "if not await _reaches(session, user_id, role):\n        return",
@@ -442,13 +442,13 @@ MUTATIONS = (
     ),
     Mutation(
         "grants-lineage",
-        "a key ends with the key it was made with",
+        "a key stops working with the key it was created with",
         replace(f"{_HERE}/api_keys/service.py", "keys = await repository.made_by(session, ended)", "keys = []"),
         [f"{_GRANTS}::test_revoking_a_key_revokes_the_keys_made_with_it_and_theirs"],
     ),
     Mutation(
         "grants-project",
-        "a key is for a project of its own tenant",
+        "a key can be limited only to a project of its own tenant",
         replace(
             f"{_HERE}/api_keys/service.py",
             "if project_id is not None and not await projects.has(tenant_of(session), project_id):",
@@ -458,13 +458,13 @@ MUTATIONS = (
     ),
     Mutation(
         "quota-tenants",
-        "a user has so many tenants, also when it asks for all at once",
+        "the number of a user's tenants is limited, also for concurrent requests",
         replace(f"{_HERE}/tenants/service.py", "        await users.locked(session, owner_id)\n", ""),
         [f"{_QUOTAS}::test_a_user_has_so_many_tenants"],
     ),
     Mutation(
         "quota-keys",
-        "a tenant has so many keys",
+        "the number of a tenant's keys is limited",
         replace(f"{_HERE}/api_keys/service.py", ">= settings.max_api_keys_per_tenant:", "< 0:"),
         [f"{_QUOTAS}::test_a_tenant_has_so_many_keys"],
     ),

@@ -17,19 +17,19 @@ _SCOPE = 'self._scope = (equals("tenant_id", self._tenant_id), equals("project_i
 MUTATIONS = (
     Mutation(
         "vectors-tenant",
-        "every call of the vector store is cut down to one tenant",
+        "every call of the vector store is limited to one tenant",
         replace(_STORE, _SCOPE, 'self._scope = (equals("project_id", self._project_id),)'),
         [_SEARCHES],
     ),
     Mutation(
         "vectors-project",
-        "every call of the vector store is cut down to one project",
+        "every call of the vector store is limited to one project",
         replace(_STORE, _SCOPE, 'self._scope = (equals("tenant_id", self._tenant_id),)'),
         [_SEARCHES],
     ),
     Mutation(
         "vectors-nesting",
-        "a user's filter is nested beneath the tenant's",
+        "a user's filter is nested inside the tenant's",
         replace(
             f"{_HERE}/vectors/conditions.py",
             "return every(*scope, *(every(condition) for condition in conditions))",
@@ -39,7 +39,7 @@ MUTATIONS = (
     ),
     Mutation(
         "vectors-second-look",
-        "what the engine returns is checked once more",
+        "results of the engine are checked again",
         replace(
             _STORE,
             'if (record["tenant_id"], record["project_id"]) != (str(self._tenant_id), str(self._project_id)):',
@@ -55,7 +55,7 @@ MUTATIONS = (
     ),
     Mutation(
         "vectors-qdrant-statistics",
-        "a Qdrant server takes term statistics from the project alone",
+        "a Qdrant server uses term statistics of the project only",
         replace(
             f"{_HERE}/vectors/qdrant/engine.py",
             'statistics = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(search["corpus"])))',
@@ -65,7 +65,7 @@ MUTATIONS = (
     ),
     Mutation(
         "vectors-qdrant-version",
-        "a Qdrant server that does not know statistics of a part is not used",
+        "a Qdrant server without per-project statistics is not used",
         replace(
             f"{_HERE}/vectors/qdrant/collection.py",
             "if parts is None or tuple(map(int, parts.groups())) < _OLDEST:",
@@ -85,7 +85,7 @@ MUTATIONS = (
     ),
     Mutation(
         "vectors-qdrant-grammar",
-        "a condition that a Qdrant server would not be told of is an error",
+        "a condition that cannot be sent to a Qdrant server is an error",
         replace(
             f"{_HERE}/vectors/qdrant/filters.py",
             'case {"must": [*conditions], **rest} if not rest:',
@@ -95,7 +95,7 @@ MUTATIONS = (
     ),
     Mutation(
         "vectors-socket",
-        "the socket of a shared engine is for the service's own account",
+        "the socket of a shared engine accepts only the service's own account",
         replace(f"{_HERE}/vectors/embedded/serving.py", "fresh.chmod(0o600)", "fresh.chmod(0o666)"),
         [
             "tests/services/indexing/vectors/test_shared_engine.py::test_the_socket_is_for_its_owner_alone_and_goes_with_it"
@@ -103,7 +103,7 @@ MUTATIONS = (
     ),
     Mutation(
         "vectors-point-tenant",
-        "a point's id contains its tenant, so that nobody overwrites another's",
+        "a point's id contains its tenant, so that no tenant can overwrite another's",
         replace(
             f"{_HERE}/vectors/points.py",
             'f"{tenant_id}:{project_id}:{point.document_id}',
@@ -123,13 +123,13 @@ MUTATIONS = (
     ),
     Mutation(
         "vectors-erasure",
-        "erasing a tenant erases that tenant",
+        "erasing a tenant erases only that tenant",
         replace(_STORE, 'self._scope = every(equals("tenant_id", _id(tenant_id)))', "self._scope = every()"),
         ["tests/services/indexing/documents/test_cleanup.py::test_a_deleted_tenant_is_removed_whole_and_no_other"],
     ),
     Mutation(
         "vectors-newer-change",
-        "a change that grew while it was worked off stays owed",
+        "a change that grew while it was processed stays pending",
         replace(
             f"{_HERE}/documents/vector_changes.py",
             ".where(VectorChange.id == change.id, VectorChange.revision == change.revision)",
@@ -142,7 +142,7 @@ MUTATIONS = (
     ),
     Mutation(
         "vectors-no-beginning",
-        "no version begins while points of its document are deleted",
+        "no version starts while points of its document are being deleted",
         replace(
             f"{_HERE}/jobs/service.py",
             "    await documents.begin(session, lease.document_id)\n",
@@ -152,7 +152,7 @@ MUTATIONS = (
     ),
     Mutation(
         "vectors-filter-weight",
-        "a filter asks an engine for so much and no more",
+        "the cost of a filter is limited",
         replace(_STORE, "if weighs > CHEAP and weighs * await self.count() > MOST:", "if False:"),
         ["tests/services/indexing/vectors/test_filter_costs.py::test_an_engine_is_not_asked_for_more_than_the_bound"],
     ),
@@ -164,19 +164,19 @@ MUTATIONS = (
     ),
     Mutation(
         "search-access",
-        "a search asks for the caller's role in the project",
+        "a search checks the caller's role in the project",
         (Change("shared/project_access.py", _ADMITTED, ""), Change("shared/project_access.py", _STILL_ADMITTED, "")),
         ["tests/services/indexing/search/test_search.py::test_a_viewer_may_search_and_a_stranger_may_not_know"],
     ),
     Mutation(
         "search-access-first",
-        "nothing is worked out for who may not search",
+        "nothing is computed for callers who may not search",
         replace("shared/project_access.py", _ADMITTED, ""),
         ["tests/services/indexing/search/test_search.py::test_nothing_is_worked_out_for_who_may_not_search"],
     ),
     Mutation(
         "search-access-again",
-        "a search that was let in is asked for its permission again where it reads",
+        "an admitted search checks its permission again when it reads",
         replace("shared/project_access.py", _STILL_ADMITTED, ""),
         [
             f"{_MEANWHILE}::test_a_project_deleted_meanwhile_is_404",
@@ -185,19 +185,19 @@ MUTATIONS = (
     ),
     Mutation(
         "search-access-empty",
-        "a search that finds nothing is asked for its permission again as well",
+        "a search without hits checks its permission again as well",
         replace(f"{_HERE}/search/ranking.py", "range(0, len(fresh) or 1,", "range(0, len(fresh),"),
         [f"{_MEANWHILE}::test_a_project_deleted_meanwhile_is_404"],
     ),
     Mutation(
         "search-lease-again",
-        "a search that has waited does not trust a projection that nobody keeps true any more",
+        "a search that has waited does not use a projection without a lease",
         replace("shared/project_access.py", "        self.directory.check(tenant_of(session))\n", ""),
         [f"{_MEANWHILE}::test_an_owner_not_heard_of_meanwhile_is_503"],
     ),
     Mutation(
         "search-live",
-        "search shows the live version alone",
+        "search returns only the live version",
         replace(
             f"{_HERE}/documents/repository.py",
             "        Document.live_version == Chunk.version,\n",
@@ -207,7 +207,7 @@ MUTATIONS = (
     ),
     Mutation(
         "search-project",
-        "passages come from the project that was asked",
+        "passages come only from the project searched",
         replace(
             f"{_HERE}/documents/repository.py",
             "        Document.project_id == OF_PROJECT,\n        Document.live_version == Chunk",
@@ -217,19 +217,19 @@ MUTATIONS = (
     ),
     Mutation(
         "search-cursor-shown",
-        "a page shows what no page before it has shown, whatever was deleted meanwhile",
+        "a page never repeats earlier items, even after deletions",
         replace(f"{_HERE}/search/ranking.py", " and cursors.mark(hit.point_id) not in shown]", "]"),
         ["tests/services/indexing/search/test_search.py::test_a_deletion_between_two_pages_skips_nothing"],
     ),
     Mutation(
         "search-words-bounded",
-        "a query counts with a bounded number of words",
+        "the number of words of a query is limited",
         replace(f"{_HERE}/search/highlights.py", "        if len(found) == MAX_TERMS:\n            break\n", ""),
         ["tests/services/indexing/search/test_highlights.py::test_words_of_a_query_are_bounded"],
     ),
     Mutation(
         "search-facets-bounded",
-        "facets are counted over a bounded amount of metadata",
+        "the amount of metadata that facets are counted over is limited",
         replace(f"{_HERE}/search/facets.py", "if read > MAX_BYTES:", "if False:"),
         [
             "tests/services/indexing/search/test_facets.py::"
@@ -238,7 +238,7 @@ MUTATIONS = (
     ),
     Mutation(
         "search-filter-bounded",
-        "a filter has few of the conditions that cost an engine much",
+        "the number of expensive conditions in a filter is limited",
         replace(
             f"{_HERE}/vectors/filters.py",
             "            _check_costs([node for node in nodes if isinstance(node, dict)])\n",
@@ -248,7 +248,7 @@ MUTATIONS = (
     ),
     Mutation(
         "search-page-bounded",
-        "a page of a search is bounded in bytes",
+        "the size of a search page is limited",
         replace(f"{_HERE}/search/ranking.py", " or (found and size > MAX_PAGE_BYTES)", ""),
         [
             "tests/services/indexing/search/test_search.py::test_a_page_of_large_items_is_shorter_and_the_next_one_goes_on"
@@ -256,13 +256,13 @@ MUTATIONS = (
     ),
     Mutation(
         "search-shares",
-        "a tenant's searches leave room for another's",
+        "a tenant's searches leave capacity to others",
         replace(f"{_HERE}/search/shares.py", "FairSemaphore(_SEARCHES, each=1)", "FairSemaphore(_SEARCHES)"),
         ["tests/services/indexing/search/test_shares.py::test_a_flood_of_one_tenant_leaves_room_for_another"],
     ),
     Mutation(
         "search-rests-by-cost",
-        "searches that a costly neighbour delays do not rest for piling up",
+        "searches delayed by an expensive neighbour are not paused for queueing up",
         replace(
             f"{_HERE}/search/shares.py",
             "return seconds if mine > 1 and costs_enough else 0.0",
@@ -272,7 +272,7 @@ MUTATIONS = (
     ),
     Mutation(
         "search-rests",
-        "whose searches cost most rests between them while others search",
+        "the tenant with the most expensive searches pauses between them while others search",
         replace(f"{_HERE}/search/shares.py", "if rest := self._rest(tenant_id, now - began, now):", "if False:"),
         ["tests/services/indexing/search/test_shares.py::test_whose_searches_cost_most_rests_while_others_search"],
     ),
@@ -288,7 +288,7 @@ MUTATIONS = (
     ),
     Mutation(
         "search-waiting",
-        "a tenant's waiting searches are bounded",
+        "the number of a tenant's waiting searches is limited",
         replace(f"{_HERE}/search/shares.py", "if self._asked[tenant_id] >= _ASKED_EACH:", "if False:"),
         [
             "tests/services/indexing/search/test_shares.py::"
@@ -297,7 +297,7 @@ MUTATIONS = (
     ),
     Mutation(
         "search-slices",
-        "computing of one tenant gives way to another's",
+        "computation for one tenant yields to another's",
         replace(
             f"{_HERE}/search/shares.py", "_SHORT_SLICE_SECONDS: Final = 0.0003", "_SHORT_SLICE_SECONDS: Final = 5.0"
         ),
@@ -320,7 +320,7 @@ MUTATIONS = (
     ),
     Mutation(
         "jobs-project",
-        "a job is found in its own project alone",
+        "a job is found only in its own project",
         replace(
             f"{_HERE}/jobs/repository.py",
             "select(Job).where(Job.id == job_id, Job.project_id == project_id)",
@@ -330,13 +330,13 @@ MUTATIONS = (
     ),
     Mutation(
         "jobs-list",
-        "a list of jobs is one project's",
+        "a list contains jobs of one project only",
         replace(f"{_HERE}/jobs/repository.py", ".where(Job.project_id == project_id, _VISIBLE)", ".where(_VISIBLE)"),
         ["tests/services/indexing/test_guards.py::test_jobs_are_listed_within_a_project"],
     ),
     Mutation(
         "jobs-running",
-        "progress is one project's",
+        "progress contains jobs of one project only",
         replace(
             f"{_HERE}/jobs/repository.py",
             ".where(Job.project_id == project_id, Job.state.in_(RUNNING), _VISIBLE)",
@@ -346,7 +346,7 @@ MUTATIONS = (
     ),
     Mutation(
         "jobs-redrive-scope",
-        "redriving takes the right to write",
+        "redriving requires permission to write",
         replace(f"{_HERE}/jobs/views.py", "scope=Scope.DOCUMENTS_WRITE", "scope=Scope.DOCUMENTS_READ"),
         ["tests/services/indexing/jobs/test_router.py::test_roles_decide_who_may_read_and_who_may_redrive"],
     ),
@@ -372,7 +372,7 @@ MUTATIONS = (
     ),
     Mutation(
         "indexing-erasure-tenant",
-        "the deletion of a tenant is believed of the tenant it came from",
+        "an event can delete only the tenant of its envelope",
         replace(
             f"{_HERE}/documents/service.py",
             '    if session.info["tenant_id"] != tenant_id:\n',
@@ -410,7 +410,7 @@ MUTATIONS = (
     ),
     Mutation(
         "bounds-chunking",
-        "the splitter sees a bounded piece of the text at a time",
+        "the splitter gets a limited piece of the text at a time",
         replace(
             f"{_HERE}/pipeline/chunking.py", "for begin, end in _blocks(text)", "for begin, end in [(0, len(text))]"
         ),
@@ -418,7 +418,7 @@ MUTATIONS = (
     ),
     Mutation(
         "bounds-chunks",
-        "a document has a most number of chunks",
+        "the number of chunks of a document is limited",
         replace(f"{_HERE}/pipeline/extraction_child.py", "if len(chunks) > limits.max_chunks:", "if False:"),
         [f"{_PIPELINE}/test_extraction.py::test_the_number_of_chunks_is_limited_where_the_document_is_read"],
     ),
@@ -432,7 +432,7 @@ MUTATIONS = (
     ),
     Mutation(
         "shares-embedding-lanes",
-        "a note does not wait for the texts of a book",
+        "a short document does not wait for the chunks of a long one",
         replace(
             f"{_HERE}/embedders/minilm.py",
             "lane = self._patient if patient else self._passages",
@@ -442,7 +442,7 @@ MUTATIONS = (
     ),
     Mutation(
         "shares-embedding-waits",
-        "the texts of a book begin when nobody waits for others",
+        "chunks of long documents start when no others are waiting",
         replace(
             f"{_HERE}/embedders/minilm.py", "if lane is self._patient else nullcontext()", "if False else nullcontext()"
         ),
@@ -450,7 +450,7 @@ MUTATIONS = (
     ),
     Mutation(
         "shares-long-jobs",
-        "a job that takes long leaves its place",
+        "a long job gives up its place",
         replace(
             f"{_HERE}/jobs/worker_places.py",
             "                raise GaveWay\n            lease",
@@ -472,7 +472,7 @@ MUTATIONS = (
     ),
     Mutation(
         "shares-extraction-processor",
-        "what tenants of long documents send gives way from the beginning",
+        "documents of tenants with long documents have low priority from the start",
         replace(
             f"{_HERE}/pipeline/extraction.py", "gives_way = long or tenant_id in self._took_long", "gives_way = long"
         ),
@@ -480,13 +480,13 @@ MUTATIONS = (
     ),
     Mutation(
         "shares-extraction-pauses",
-        "what gives way pauses while somebody waits for a short document",
+        "low-priority reading pauses while a short document is waiting",
         replace(f"{_HERE}/pipeline/extraction.py", "await yield_to(self._urgent, reading)", "pass"),
         [f"{_PIPELINE}/test_extraction.py::test_a_document_that_takes_long_pauses_while_something_urgent_is_under_way"],
     ),
     Mutation(
         "shares-urgent-by-tenant",
-        "what tenants of long jobs send is not urgent",
+        "jobs of tenants with long jobs are not urgent",
         replace(
             f"{_HERE}/jobs/worker_places.py",
             "if not lease.long_running and lease.tenant_id not in self.took_long:",
@@ -496,7 +496,7 @@ MUTATIONS = (
     ),
     Mutation(
         "shares-extraction-long",
-        "a document that takes long to read leaves its process to others",
+        "a document that takes long to read gives up its process",
         replace(f"{_HERE}/pipeline/extraction.py", "if not long and not await", "if False and not await"),
         [f"{_PIPELINE}/test_extraction.py::test_a_document_that_takes_long_leaves_its_place_to_the_next"],
     ),
@@ -522,7 +522,7 @@ MUTATIONS = (
     ),
     Mutation(
         "bounds-metadata",
-        "much metadata is stored once for a document",
+        "large metadata is stored once per document",
         replace(f"{_HERE}/vectors/metadata_terms.py", "if self.size > COPIED_BYTES:", "if False:"),
         [
             "tests/services/indexing/vectors/test_metadata_terms.py::test_what_every_chunk_carries_is_bounded_whatever_the_metadata"

@@ -14,37 +14,37 @@ _APART = (
 MUTATIONS = (
     Mutation(
         "invalidation-recorded",
-        "an event that makes copies untrue is written for their holders",
+        "an event that invalidates copies is recorded for their holders",
         replace("shared/outbox.py", "if consumers := holders_of(event.type):", "if consumers := frozenset():"),
         [_TOLD],
     ),
     Mutation(
         "invalidation-awaited",
-        "a request is answered after its holders have acknowledged",
+        "the response is sent after the holders have acknowledged",
         replace("shared/tenancy.py", "                await self._wait(item)\n", "                pass\n"),
         [_SILENT],
     ),
     Mutation(
         "invalidation-acknowledged",
-        "whoever is behind is waited for",
+        "the response waits for holders that are behind",
         replace(f"{_HERE}/owner.py", "known = all(", "known = True or all("),
         [_SILENT],
     ),
     Mutation(
         "invalidation-lease-ends",
-        "a holder without a lease uses no copy",
+        "a holder without a lease does not use its copies",
         replace(f"{_HERE}/holder.py", "return self._now() < self._until", "return self._until > 0"),
         [_SILENT],
     ),
     Mutation(
         "invalidation-missed",
-        "what was missed is told before the lease counts again",
+        "a lease is valid again only after missed invalidations were sent",
         replace(f"{_HERE}/holder.py", '        if entries := changes["entries"]:', "        if entries := []:"),
         [_LATER, _TOLD],
     ),
     Mutation(
         "invalidation-services-alone",
-        "leases are for services alone",
+        "only services can get leases",
         replace(f"{_HERE}/router.py", ", dependencies=[operation(Operation.HOLD_COPIES)]", ""),
         [f"{_TESTS}::test_a_lease_is_for_services_alone_and_each_hears_what_is_its_own"],
     ),
@@ -56,7 +56,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projection-tenants-apart",
-        "what cannot be applied for one tenant keeps no other tenant's copies from use",
+        "an event that cannot be applied for one tenant does not block other tenants' copies",
         replace(f"{_HERE}/projected_copies.py", "if tenant_id in self._behind:", "if self._behind:"),
         [_APART],
     ),

@@ -11,7 +11,7 @@ _FEEDS = "tests/services/notifier/test_feeds.py"
 MUTATIONS = (
     Mutation(
         "stream-access",
-        "a stream asks for the caller's role in the project",
+        "a stream checks the caller's role in the project",
         replace(
             f"{_HERE}/streams/access.py",
             "        await directory.require(session, principal, project_id=key.feed_id, scope=Scope.EVENTS_READ)\n        return",
@@ -21,19 +21,19 @@ MUTATIONS = (
     ),
     Mutation(
         "stream-scope",
-        "the tenant's stream takes the right to read events",
+        "the tenant's stream requires the scope to read events",
         replace(f"{_HERE}/streams/access.py", "    if Scope.EVENTS_READ not in principal.limit:\n", "    if False:\n"),
         [f"{_STREAMS}::test_a_credential_needs_the_scope"],
     ),
     Mutation(
         "stream-tied",
-        "a key of one project follows that project alone",
+        "a key limited to one project can stream only that project",
         replace(f"{_HERE}/streams/access.py", "    if principal.project_id is not None:\n", "    if False:\n"),
         [f"{_STREAMS}::test_a_key_tied_to_a_project_sees_that_project_only"],
     ),
     Mutation(
         "stream-members",
-        "of the tenant's stream a member sees its own projects",
+        "in the tenant's stream a member sees only their own projects",
         replace(
             f"{_HERE}/streams/access.py",
             "    if principal.is_tenant_admin:\n        return EVERYTHING\n    directory.check(key.tenant_id)\n",
@@ -43,7 +43,7 @@ MUTATIONS = (
     ),
     Mutation(
         "stream-members-user",
-        "the projects a member sees are those with a role of its own",
+        "a member sees only projects with a role of their own",
         replace(
             f"{_HERE}/streams/access.py",
             ".where(held_by(principal), ProjectAccess.role.is_not(None), KnownProject.active)",
@@ -53,7 +53,7 @@ MUTATIONS = (
     ),
     Mutation(
         "stream-replay-visible",
-        "what was missed is told of visible projects alone",
+        "replay includes only visible projects",
         replace(
             f"{_HERE}/feeds/repository.py",
             "        statement = statement.where(FeedEvent.project_id.in_(visible))\n",
@@ -63,7 +63,7 @@ MUTATIONS = (
     ),
     Mutation(
         "stream-replay-project",
-        "what was missed is told of one project",
+        "replay of a project's stream includes only that project",
         replace(
             f"{_HERE}/feeds/repository.py",
             "        statement = statement.where(FeedEvent.project_id == key.feed_id)\n",
@@ -76,7 +76,7 @@ MUTATIONS = (
     ),
     Mutation(
         "stream-live-visible",
-        "live events are shown of visible projects alone",
+        "live events include only visible projects",
         replace(
             f"{_HERE}/streams/connection.py",
             "return self.visible is None or frame.project_id is None or frame.project_id in self.visible",
@@ -100,7 +100,7 @@ MUTATIONS = (
     ),
     Mutation(
         "stream-limit",
-        "a caller and a tenant have so many streams and no more",
+        "the number of streams of a caller and of a tenant is limited",
         replace(
             f"{_HERE}/streams/connections.py",
             "if len(of_tenant) >= settings.max_streams_per_tenant or self._by_caller[caller] >= (\n            settings.max_streams_per_caller\n        ):",
@@ -110,7 +110,7 @@ MUTATIONS = (
     ),
     Mutation(
         "stream-progress-tenant",
-        "progress reaches the streams of its own tenant",
+        "progress reaches only streams of its own tenant",
         replace(
             f"{_HERE}/streams/progress_ticks.py",
             "    channels = (hub.channel(FeedKey(tenant_id, feed_id)) for feed_id in (project_id, tenant_id))\n",
@@ -120,7 +120,7 @@ MUTATIONS = (
     ),
     Mutation(
         "stream-progress-project",
-        "progress reaches the streams of its own project",
+        "progress reaches only streams of its own project",
         replace(
             f"{_HERE}/streams/progress_ticks.py",
             "    channels = (hub.channel(FeedKey(tenant_id, feed_id)) for feed_id in (project_id, tenant_id))\n",
@@ -130,7 +130,7 @@ MUTATIONS = (
     ),
     Mutation(
         "stream-facts",
-        "a feed tells the facts on a list, and no more",
+        "a feed contains only the fields on an allowlist",
         replace(f"{_HERE}/feeds/handlers.py", 'include={"document_id", *shown.facts}', "include=None"),
         [f"{_FEEDS}::test_a_feed_tells_facts_and_no_more"],
     ),
@@ -146,7 +146,7 @@ MUTATIONS = (
     ),
     Mutation(
         "revocation-again",
-        "a stream reopened with a token from before ends again",
+        "a stream reopened with an old token ends again",
         replace(
             f"{_HERE}/streams/revocations.py", "_AFTER_REVOCATION: Final = (2.0,)", "_AFTER_REVOCATION: Final = ()"
         ),
@@ -154,7 +154,7 @@ MUTATIONS = (
     ),
     Mutation(
         "revocation-membership",
-        "who leaves a tenant loses its streams",
+        "a user who leaves a tenant loses their streams",
         replace(
             f"{_HERE}/streams/revocations.py",
             "        self._end(envelope.tenantid, has_another_role)\n",
@@ -170,7 +170,7 @@ MUTATIONS = (
     ),
     Mutation(
         "revocation-member",
-        "who loses a role in a project loses its streams there",
+        "a user who loses a role in a project loses their streams there",
         replace(
             f"{_HERE}/streams/revocations.py", "            ProjectMemberChanged.type: self._on_member_changed,\n", ""
         ),
@@ -178,13 +178,13 @@ MUTATIONS = (
     ),
     Mutation(
         "revocation-gap",
-        "after missed news everybody is checked",
+        "after missed events every stream is checked",
         replace(f"{_HERE}/streams/revocations.py", "        self._check_all = True\n", "        return\n"),
         [f"{_REVOCATIONS}::test_after_a_gap_in_projects_everybody_is_checked"],
     ),
     Mutation(
         "revocation-identity-gap",
-        "after missed news of identity every stream is renewed",
+        "after missed events of identity every stream is renewed",
         replace(
             f"{_HERE}/streams/revocations.py", "        self._connections.renew(RENEW_WITHIN)\n", "        return\n"
         ),
@@ -192,7 +192,7 @@ MUTATIONS = (
     ),
     Mutation(
         "notifier-erasure-tenant",
-        "the deletion of a tenant is believed of the tenant it came from",
+        "an event can delete only the tenant of its envelope",
         replace(f"{_HERE}/feeds/handlers.py", "    if event.tenant_id != envelope.tenantid:\n", "    if False:\n"),
         [f"{_EVENTS}::test_an_event_about_another_tenants_things_changes_nothing[notifier-identity.tenant.deleted.v1]"],
     ),

@@ -9,7 +9,7 @@ _ISOLATION = f"{_TESTS}/test_isolation.py"
 MUTATIONS = (
     Mutation(
         "projects-authorize",
-        "what is done in a project takes a role there",
+        "every operation in a project requires a role there",
         replace(
             f"{_HERE}/projects/service.py",
             "    project, role = found\n    principal.require_in_project(scope, project_id, role)\n    return project, _shown(role)",
@@ -19,7 +19,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-read",
-        "a project is read by who has a role in it",
+        "reading a project requires a role in it",
         replace(
             f"{_HERE}/projects/service.py",
             "    principal.require_in_project(Scope.PROJECTS_READ, project_id, role)\n",
@@ -29,19 +29,19 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-list",
-        "members see the projects they have a role in",
+        "members see only the projects they have a role in",
         replace(f"{_HERE}/projects/service.py", "only_members=not principal.is_tenant_admin", "only_members=False"),
         [f"{_TESTS}/projects/test_projects.py::test_members_see_the_projects_they_have_a_role_in"],
     ),
     Mutation(
         "projects-list-tied",
-        "a credential of one project lists that one",
+        "a credential limited to one project lists only that one",
         replace(f"{_HERE}/projects/service.py", "only_project=principal.project_id", "only_project=None"),
         [f"{_TESTS}/projects/test_projects.py::test_a_credential_tied_to_a_project_sees_only_that_one"],
     ),
     Mutation(
         "projects-create",
-        "owners and administrators of the tenant create projects",
+        "only owners and administrators of the tenant can create projects",
         replace(f"{_HERE}/projects/service.py", "    principal.require(Scope.PROJECTS_WRITE)\n", ""),
         [f"{_TESTS}/projects/test_projects.py::test_only_tenant_admins_create_projects"],
     ),
@@ -63,13 +63,13 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-tenant-tombstone",
-        "nothing is made for a deleted tenant",
+        "nothing is created for a deleted tenant",
         replace(f"{_HERE}/tenants/repository.py", "        .where(TenantUsage.deleted_at.is_(None))\n", ""),
         [f"{_TESTS}/test_quotas.py::test_nothing_is_made_for_a_deleted_tenant"],
     ),
     Mutation(
         "projects-quota",
-        "a tenant keeps to its quotas",
+        "a tenant cannot exceed its quotas",
         replace(f"{_HERE}/tenants/service.py", "    if taken > 0 and used > limit:\n", "    if False:\n"),
         [f"{_TESTS}/test_quotas.py::test_bytes_keep_to_the_quota"],
     ),
@@ -91,7 +91,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-document-project",
-        "a document is found in its own project alone",
+        "a document is found only in its own project",
         replace(
             f"{_HERE}/documents/repository.py",
             "        Document.project_id == project_id, Document.id == document_id, Document.deleted_at.is_(None)\n",
@@ -111,7 +111,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-list-project",
-        "a list of documents is one project's",
+        "a list contains documents of one project only",
         replace(
             f"{_HERE}/documents/repository.py",
             '"""Documents of a project, newest first."""\n    statement = select(Document).where('
@@ -123,7 +123,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-duplicates",
-        "whether content is there already is asked within one project",
+        "duplicate content is looked up within one project",
         replace(
             f"{_HERE}/documents/repository.py",
             ".where(Document.project_id == project_id, Document.sha256 == sha256, Document.deleted_at.is_(None))",
@@ -171,7 +171,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-attachment",
-        "what was uploaded is never shown in a browser on our origin",
+        "uploaded content is never rendered by browsers on our origin",
         replace(
             f"{_HERE}/documents/dispositions.py",
             """return f"attachment; filename=""",
@@ -181,7 +181,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-type",
-        "a type that browsers run is not named",
+        "content types that browsers execute are not sent",
         replace(
             f"{_HERE}/documents/content.py", "return declared if declared in _INERT_TYPES", "return declared if True"
         ),
@@ -199,7 +199,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-status-version",
-        "news of another version or a deleted document is dropped",
+        "an event about another version or a deleted document is dropped",
         replace(f"{_HERE}/documents/status.py", "document.version != event.version or ", ""),
         [f"{_TESTS}/documents/test_status.py::test_news_of_another_version_or_project_is_dropped"],
     ),
