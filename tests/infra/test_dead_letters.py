@@ -295,7 +295,7 @@ async def test_a_service_without_a_database_is_named(
     environment: Environment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await run(environment, "list", "--service", "notifier") == FAILED
-    assert "no database of a service 'notifier', choose from projects, indexing" in capsys.readouterr().err
+    assert "no database of a service 'notifier'; choose from projects, indexing" in capsys.readouterr().err
 
 
 async def test_a_database_that_does_not_answer_is_said_so_without_its_address(

@@ -176,8 +176,8 @@ def _lock(path: Path, timeout: float) -> int:
             if time.monotonic() >= deadline:
                 os.close(descriptor)
                 raise ShardLocked(
-                    f"another process uses {path.parent}: processes share an engine through a socket "
-                    "(QUARRY_INDEXING_VECTORS_LISTEN there, QUARRY_INDEXING_VECTORS_SOCKET here) "
+                    f"another process uses {path.parent}: share its engine through a socket (set "
+                    "QUARRY_INDEXING_VECTORS_LISTEN there, QUARRY_INDEXING_VECTORS_SOCKET here), "
                     "or use a Qdrant server (QUARRY_INDEXING_QDRANT_URL)"
                 ) from None
             time.sleep(0.02)

@@ -64,7 +64,7 @@ def _verify(name: str, params: models.CollectionParams, dimensions: int) -> None
     vectors = params.vectors if isinstance(params.vectors, dict) else {}
     dense, keywords = vectors.get(DENSE), (params.sparse_vectors or {}).get(KEYWORDS)
     if dense is None or keywords is None or keywords.modifier != models.Modifier.IDF:
-        raise VectorStoreUnavailable(f"the collection {name} was made by something else")
+        raise VectorStoreUnavailable(f"the collection {name} was not created by Quarry")
     if dense.size != dimensions or dense.distance != models.Distance.COSINE:
         raise VectorStoreUnavailable(f"the collection {name} has vectors of {dense.size} numbers, not {dimensions}")
 

@@ -140,7 +140,7 @@ async def test_a_collection_of_something_else_is_not_touched(server: QdrantProce
             name, vectors_config={"dense": models.VectorParams(size=DIMENSIONS, distance=models.Distance.COSINE)}
         )
         async with started(engine := server.address.engine(name)):
-            assert "made by something else" in await reason_of(engine)
+            assert "not created by Quarry" in await reason_of(engine)
         assert (await client.get_collection(name)).payload_schema == {}
 
 
