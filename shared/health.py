@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated
 
 import aiohttp
-from fastapi import APIRouter, FastAPI, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 from redis.exceptions import RedisError
+
+from shared.lifespan_state import from_lifespan
 
 Check = Callable[[], Awaitable[None]]
 """One thing a process needs. Raises RuntimeError, OSError, RedisError or aiohttp.ClientError when it is not there."""
@@ -21,23 +24,24 @@ class Health(BaseModel):
     checks: dict[str, str]
 
 
-def health_router(app: FastAPI) -> APIRouter:
-    """The checks are those of `app.state.runtime`."""
-    router = APIRouter(include_in_schema=False)
+async def _checks(request: Request) -> Mapping[str, Check]:
+    return from_lifespan(request, "checks", dict)
 
-    @router.get("/healthz")
-    async def healthz() -> Health:
-        return Health(status="ok", checks={})
 
-    @router.get("/readyz")
-    async def readyz(response: Response) -> Health:
-        checks: Mapping[str, Check] = app.state.runtime.checks
-        results = {name: await _outcome(check) for name, check in checks.items()}
-        ready = all(result == "ok" for result in results.values())
-        response.status_code = 200 if ready else 503
-        return Health(status="ok" if ready else "unavailable", checks=results)
+router = APIRouter(include_in_schema=False)
 
-    return router
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    return Health(status="ok", checks={})
+
+
+@router.get("/readyz")
+async def readyz(response: Response, checks: Annotated[Mapping[str, Check], Depends(_checks)]) -> Health:
+    results = {name: await _outcome(check) for name, check in checks.items()}
+    ready = all(result == "ok" for result in results.values())
+    response.status_code = 200 if ready else 503
+    return Health(status="ok" if ready else "unavailable", checks=results)
 
 
 async def _outcome(check: Check) -> str:

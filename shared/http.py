@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared.auth import Principal, PrincipalKind, TokenVerifier
 from shared.errors import Forbidden, QuarryError, Unauthenticated, Unavailable
 from shared.invalidations import PATH as PATH_OF_INVALIDATIONS
+from shared.lifespan_state import from_lifespan
 from shared.service_permissions import Operation
 from shared.telemetry import SpanKind, bind, get_logger, span
 
@@ -129,8 +130,7 @@ async def _current_principal(request: Request) -> Principal:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated
-    verifier: TokenVerifier = request.app.state.runtime.verifier
-    principal = await verifier.verify(token)
+    principal = await from_lifespan(request, "verifier", TokenVerifier).verify(token)
     _require_own_routes(principal, request.scope["path"])
     request.scope["state"]["principal"] = principal
     return principal

@@ -18,6 +18,7 @@ from shared import dead_letters, redrive
 from shared.dead_letters import Detail, Summary, Wanted
 from shared.errors import NotFound
 from shared.http import Input, operation
+from shared.lifespan_state import from_lifespan
 from shared.metrics import CONTENT_TYPE, Metrics
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
 from shared.service_permissions import Operation
@@ -82,7 +83,7 @@ async def redrive_dead_letters(session: SystemSession, body: RedriveAll) -> Requ
 
 @metrics_router.get("/metrics")
 async def scrape(request: Request) -> Response:
-    metrics: Metrics = request.app.state.metrics
+    metrics = from_lifespan(request, "metrics", Metrics)
     return Response(await metrics.exposition(), media_type=CONTENT_TYPE)
 
 

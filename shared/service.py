@@ -1,13 +1,15 @@
 """What a service is made of: its application, its connections and its background work, in one lifespan.
 
-A service's `main.py` gives settings, routers and `resources`: a context manager that creates the service's own objects,
-puts them on `app.state` and yields its event handlers. Everything is closed in reverse order at shutdown.
+A service's `main.py` gives settings, routers and `resources`: a context manager that creates the service's own objects
+and yields them with its event handlers. Requests find them, and what every service has, in the lifespan's state
+(`shared.lifespan_state`). Everything is closed in reverse order at shutdown.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import aiohttp
 from fastapi import APIRouter, FastAPI
@@ -27,7 +29,8 @@ from shared.events.envelope import producer_of
 from shared.events.subscriptions import INVALIDATORS
 from shared.gauges import Gauges, Source
 from shared.handlers import AnyHandler
-from shared.health import Check, Unready, health_router
+from shared.health import Check, Unready
+from shared.health import router as health_router
 from shared.http import RequestContext, install_problem_documents
 from shared.invalidations.owner import Owner
 from shared.invalidations.router import router as invalidations_router
@@ -48,7 +51,7 @@ _log = telemetry.get_logger(__name__)
 
 @dataclass(slots=True)
 class Runtime:
-    """The connections of a running service, reachable as `app.state.runtime`. `sources` are read for its metrics."""
+    """What every running service has. `sources` are read for its metrics; `checks` say whether it is ready."""
 
     settings: DatabaseSettings
     database: Database
@@ -63,22 +66,36 @@ class Runtime:
     sources: list[Source] = field(default_factory=list)
 
 
-Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[AnyHandler]]]
+SettingsT = TypeVar("SettingsT", bound=DatabaseSettings)
+ResourcesT = TypeVar("ResourcesT")
+Started = tuple[ResourcesT, Sequence[AnyHandler]]
+"""The resources of a service, and its event handlers."""
+MakeResources = Callable[[SettingsT, Runtime], AbstractAsyncContextManager[Started[ResourcesT]]]
 
 
-def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], resources: Resources) -> FastAPI:
+def create_app(
+    settings: SettingsT, *, routers: Sequence[APIRouter], resources: MakeResources[SettingsT, ResourcesT]
+) -> FastAPI:
     """The ASGI application of a service. Connections are made when it starts, not when it is imported."""
     telemetry.configure(settings)
     metrics = Metrics(settings.service)
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _run(settings, metrics) as runtime:
-            app.state.runtime = runtime
-            app.state.invalidations = runtime.invalidations
-            async with resources(app, runtime) as handlers, _background(runtime, handlers):
-                _log.info("service_started", roles=sorted(settings.roles))
-                yield
+    async def lifespan(_app: FastAPI) -> AsyncIterator[Mapping[str, object]]:
+        async with (
+            _run(settings, metrics) as runtime,
+            resources(settings, runtime) as (own, handlers),
+            _background(runtime, handlers),
+        ):
+            _log.info("service_started", roles=sorted(settings.roles))
+            yield {
+                "checks": runtime.checks,
+                "database": runtime.database,
+                "invalidations": runtime.invalidations,
+                "metrics": runtime.metrics,
+                "resources": own,
+                "verifier": runtime.verifier,
+            }
         _log.info("service_stopped")
         telemetry.flush()
 
@@ -90,7 +107,7 @@ def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], reso
         redoc_url=None,
         telemetry={"tracing": False},
     )
-    included = [health_router(app), metrics_router]
+    included = [health_router, metrics_router]
     if Role.HTTP in settings.roles:
         included += [*routers, operators_router]
         if settings.service in INVALIDATORS:
@@ -100,7 +117,6 @@ def create_app(settings: DatabaseSettings, *, routers: Sequence[APIRouter], reso
     app.add_middleware(RequestContext)
     install_problem_documents(app)
     install_database_problems(app)
-    app.state.metrics = metrics
     for router in included:
         app.include_router(router)
     return app

@@ -15,10 +15,16 @@ from starlette.responses import Response
 from shared.db import is_outage
 from shared.errors import Forbidden, QuarryError, Unavailable
 from shared.http import CurrentPrincipal, loggable_path, problem_of, request_id_of
+from shared.lifespan_state import from_lifespan
 from shared.telemetry import get_logger
+from shared.tenancy import Database
 from shared.transactions import TenantTransactions, Transactions
 
 _log = get_logger(__name__)
+
+
+def _database(request: Request) -> Database:
+    return from_lifespan(request, "database", Database)
 
 
 async def _transactions(request: Request) -> Transactions:
@@ -26,14 +32,13 @@ async def _transactions(request: Request) -> Transactions:
 
 
 def _transactions_of(request: Request) -> Transactions:
-    return Transactions(request.app.state.runtime.database, request_id_of(request))
+    return Transactions(_database(request), request_id_of(request))
 
 
 async def _caller_transactions(request: Request, principal: CurrentPrincipal) -> TenantTransactions:
     if principal.tenant_id is None:
         raise Forbidden("Choose an active tenant first.")
-    database = request.app.state.runtime.database
-    return TenantTransactions(database, principal.tenant_id, principal.user_id, request_id_of(request))
+    return TenantTransactions(_database(request), principal.tenant_id, principal.user_id, request_id_of(request))
 
 
 async def _tenant_session(request: Request, principal: CurrentPrincipal) -> AsyncIterator[AsyncSession]:

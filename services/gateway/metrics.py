@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from starlette.types import ASGIApp, Scope
 
 from services.gateway import routes
-from services.gateway.runtime import Runtime
+from services.gateway.dependencies import Resources
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstreams.circuit_breaker import State
 from shared.metrics import CONTENT_TYPE, UNMATCHED, Instruments, Readings, RequestMetrics
@@ -59,21 +59,21 @@ class GatewayRequests(RequestMetrics):
             self._of_gateway.passed(route.upstream, template, status, waited)
 
 
-class RuntimeReadings(Readings):
+class ResourceReadings(Readings):
     """What is under way, as it is at the moment of a scrape."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
 
     async def refresh(self) -> None:
         """All of it is in memory."""
 
     def collect(self) -> Iterable[Metric]:
-        runtime = self._runtime
+        resources = self._resources
         in_flight = _gauge("requests_in_flight", "Short requests and transfers in progress.", "upstream")
         waiting = _gauge("requests_waiting", "Requests waiting for a replica that responds.", "upstream")
         replicas = _gauge("replicas", "Known replicas of a service by circuit breaker state.", "upstream", "state")
-        for upstream in runtime.upstreams.values():
+        for upstream in resources.upstreams.values():
             in_flight.add_metric(["gateway", upstream.name], upstream.in_flight)
             waiting.add_metric(["gateway", upstream.name], upstream.waiting)
             states = [replica.breaker.state for replica in upstream.replicas.known]
@@ -81,33 +81,33 @@ class RuntimeReadings(Readings):
             for state in State if states else ():
                 replicas.add_metric(["gateway", upstream.name, state.value], states.count(state))
         streams = _gauge("sse_open", "Open event streams.")
-        streams.add_metric(["gateway"], runtime.load_shedder.streams)
+        streams.add_metric(["gateway"], resources.load_shedder.streams)
         entries = _gauge("token_cache_entries", "Entries in the token cache.")
-        entries.add_metric(["gateway"], len(runtime.cache))
+        entries.add_metric(["gateway"], len(resources.cache))
         lookups = _counter("token_cache_lookups", "Lookups in the token cache.", "outcome")
-        lookups.add_metric(["gateway", "hit"], runtime.cache.hits)
-        lookups.add_metric(["gateway", "miss"], runtime.cache.misses)
+        lookups.add_metric(["gateway", "hit"], resources.cache.hits)
+        lookups.add_metric(["gateway", "miss"], resources.cache.misses)
         limited = _counter("rate_limited", "Requests refused by a rate limit.", "limit")
-        for name, number in runtime.gate.limited.items():
+        for name, number in resources.gate.limited.items():
             limited.add_metric(["gateway", name], number)
         connections = _gauge("client_connections", "Open client connections.")
-        connections.add_metric(["gateway"], len(runtime.connections))
+        connections.add_metric(["gateway"], len(resources.connections))
         shed = _counter(
             "client_connections_shed", "Client connections closed or refused because there were too many.", "how"
         )
-        shed.add_metric(["gateway", "closed"], runtime.connections.closed)
-        shed.add_metric(["gateway", "refused"], runtime.connections.refused)
+        shed.add_metric(["gateway", "closed"], resources.connections.closed)
+        shed.add_metric(["gateway", "refused"], resources.connections.refused)
         return in_flight, waiting, replicas, streams, entries, lookups, limited, connections, shed
 
 
 @asynccontextmanager
-async def exposed(settings: GatewaySettings, metrics: GatewayMetrics, runtime: Runtime) -> AsyncIterator[None]:
+async def exposed(settings: GatewaySettings, metrics: GatewayMetrics, resources: Resources) -> AsyncIterator[None]:
     """Serve scrapes for the length of the block, where a port is set for it.
 
     Raises:
         SettingsError: nothing can listen there.
     """
-    with metrics.including(RuntimeReadings(runtime)):
+    with metrics.including(ResourceReadings(resources)):
         if settings.metrics_port is None:
             yield
             return

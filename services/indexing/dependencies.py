@@ -1,14 +1,25 @@
-"""Dependencies of indexing's routers, besides a principal and a session."""
+"""Dependencies of indexing's routers, besides a principal and a session. That of search: `search.dependencies`."""
 
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from shared.http import CurrentPrincipal
+from shared.lifespan_state import resources_of
 from shared.project_access import ProjectDirectory
 from shared.tenancy import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What requests need of the running service. Made in `services.indexing.resources`."""
+
+    database: Database
+    directory: ProjectDirectory
+    wake: Callable[[], None]
 
 
 async def _directory(request: Request, project_id: uuid.UUID, principal: CurrentPrincipal) -> ProjectDirectory:
@@ -16,16 +27,14 @@ async def _directory(request: Request, project_id: uuid.UUID, principal: Current
 
     To be resolved before a session: a connection must not wait for another service.
     """
-    directory: ProjectDirectory = request.app.state.directory
-    database: Database = request.app.state.runtime.database
+    own = resources_of(request, Resources)
     if principal.tenant_id is not None:
-        await directory.ensure_known(database, principal, tenant_id=principal.tenant_id, project_id=project_id)
-    return directory
+        await own.directory.ensure_known(own.database, principal, tenant_id=principal.tenant_id, project_id=project_id)
+    return own.directory
 
 
 async def _wake(request: Request) -> Callable[[], None]:
-    wake: Callable[[], None] = request.app.state.wake
-    return wake
+    return resources_of(request, Resources).wake
 
 
 Directory = Annotated[ProjectDirectory, Depends(_directory)]

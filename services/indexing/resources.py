@@ -7,12 +7,10 @@ and is not ready until it is there.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 
-from fastapi import FastAPI
-
+from services.indexing.dependencies import Resources
 from services.indexing.documents.cleanup import Cleaner
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
@@ -25,18 +23,17 @@ from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.priorities import UrgentWork
 from services.indexing.progress import ProgressPublisher
+from services.indexing.search.dependencies import SearchResources
 from services.indexing.search.service import SearchEngine
 from services.indexing.search.shares import SearchShares
 from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.factory import store_of
 from services.indexing.vectors.keywords import KeywordModel
-from services.indexing.vectors.store import VectorStore
 from shared.background import run_in_background
-from shared.handlers import Handler
 from shared.invalidations.holder import Holder, Ownership
 from shared.invalidations.projected_copies import Projection
 from shared.project_access import ProjectDirectory, access_handlers
-from shared.service import Runtime
+from shared.service import Runtime, Started
 from shared.settings import Role
 from shared.telemetry import get_logger
 
@@ -46,36 +43,36 @@ _log = get_logger(__name__)
 
 
 @asynccontextmanager
-async def resources(app: FastAPI, runtime: Runtime) -> AsyncIterator[Sequence[Handler[Any]]]:
-    settings = runtime.settings
-    assert isinstance(settings, IndexingSettings)  # noqa: S101  # made by main.create_app
+async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterator[Started[Resources]]:
     wake, interrupt = _nobody, _nobody
     async with AsyncExitStack() as stack:
         runtime.sources.append(queue_source(runtime.database.engines.system))
         ownership = Ownership("projects", settings.projects_url, "indexing", durable=True)
         projection = Projection(Holder(ownership, runtime.tokens, runtime.http))
-        app.state.directory = ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http, projection)
+        directory = ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http, projection)
         if settings.roles & {Role.HTTP, Role.JOBS}:
             urgent = UrgentWork()
-            store, embedder = await _open_search(stack, app, runtime, settings, urgent)
+            search = await _open_search(stack, settings, runtime, directory, urgent)
         if Role.JOBS in settings.roles:
-            worker, cleaner = await _start_work(stack, runtime, settings, store, embedder, urgent)
+            worker, cleaner = await _start_work(stack, settings, runtime, search, urgent)
             interrupt = worker.interrupt
 
             def wake() -> None:
                 worker.wake()
                 cleaner.wake()
 
-        app.state.wake = wake
         known = (*access_handlers("indexing"), *handlers(wake=wake, interrupt=interrupt))
         if Role.HTTP in settings.roles:
             await stack.enter_async_context(projection.kept(runtime, "projects", known))
-        yield known
+        if settings.roles & {Role.HTTP, Role.JOBS}:
+            yield SearchResources(runtime.database, directory, wake, search), known
+        else:
+            yield Resources(runtime.database, directory, wake), known
 
 
 async def _open_search(
-    stack: AsyncExitStack, app: FastAPI, runtime: Runtime, settings: IndexingSettings, urgent: UrgentWork
-) -> tuple[VectorStore, MiniLM]:
+    stack: AsyncExitStack, settings: IndexingSettings, runtime: Runtime, directory: ProjectDirectory, urgent: UrgentWork
+) -> SearchEngine:
     embedder = await asyncio.to_thread(MiniLM.load, settings.model_dir, settings.embedding_threads, urgent)
     stack.push_async_callback(asyncio.to_thread, embedder.close)
     await embedder.embed_query("warm", caller=None)
@@ -90,17 +87,11 @@ async def _open_search(
     runtime.checks["vectors"] = check
     shares = SearchShares()
     stack.callback(shares.close)
-    app.state.search = SearchEngine(runtime.database, app.state.directory, embedder, store, KeywordModel(), shares)
-    return store, embedder
+    return SearchEngine(runtime.database, directory, embedder, store, KeywordModel(), shares)
 
 
 async def _start_work(
-    stack: AsyncExitStack,
-    runtime: Runtime,
-    settings: IndexingSettings,
-    store: VectorStore,
-    embedder: MiniLM,
-    urgent: UrgentWork,
+    stack: AsyncExitStack, settings: IndexingSettings, runtime: Runtime, search: SearchEngine, urgent: UrgentWork
 ) -> tuple[Worker, Cleaner]:
     content = ContentSource(settings.projects_url, runtime.tokens, runtime.http, settings.data_dir / "incoming")
     places = Places(settings.job_concurrency, settings.long_job_concurrency, urgent)
@@ -120,14 +111,14 @@ async def _start_work(
     metrics = JobMetrics(runtime.metrics)
     worker = Worker(
         runtime.database,
-        Pipeline(runtime.database, content, extraction, embedder, store, progress, metrics),
+        Pipeline(runtime.database, content, extraction, search.embedder, search.store, progress, metrics),
         owner=new_owner(),
         places=places,
         lease_seconds=settings.job_lease_seconds,
         max_attempts=settings.job_max_attempts,
     )
     metrics.watch(settings.job_concurrency + settings.long_job_concurrency, lambda: worker.busy)
-    cleaner = Cleaner(runtime.database, store)
+    cleaner = Cleaner(runtime.database, search.store)
     for name, work in (("progress", progress.run), ("vector-changes", cleaner.run), ("jobs", worker.run)):
         task = await stack.enter_async_context(run_in_background(work, name=name))
         runtime.checks[name] = _alive(task)

@@ -10,7 +10,6 @@ from shared import service
 
 
 def create_app() -> FastAPI:
-    settings = NotifierSettings.load()
-    app = service.create_app(settings, routers=[router], resources=resources(settings))
+    app = service.create_app(NotifierSettings.load(), routers=[router], resources=resources)
     app.add_middleware(StreamRunner)
     return app

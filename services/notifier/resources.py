@@ -5,12 +5,10 @@ group: announcements of other replicas, progress, and the two that revoke access
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
-
-from fastapi import FastAPI
 
 from services.notifier.feeds import announcements, erasure
 from services.notifier.feeds.announcements import Announcer
@@ -32,58 +30,50 @@ from shared.invalidations.holder import Holder, Ownership
 from shared.invalidations.projected_copies import Projection
 from shared.project_access import ProjectDirectory, access_handlers
 from shared.redis_clients import PROGRESS_STREAM, reader_client, stream_of
-from shared.service import Runtime
+from shared.service import Runtime, Started
 from shared.settings import Role
 from shared.stream_tail import follow
 
-Resources = Callable[[FastAPI, Runtime], AbstractAsyncContextManager[Sequence[Handler[Any]]]]
 
-
-def resources(settings: NotifierSettings) -> Resources:
-    """The notifier's own objects for `shared.service.create_app`."""
-
-    @asynccontextmanager
-    async def run(app: FastAPI, runtime: Runtime) -> AsyncIterator[Sequence[Handler[Any]]]:
-        ownership = Ownership("projects", settings.projects_url, "notifier", durable=True)
-        projection = Projection(Holder(ownership, runtime.tokens, runtime.http))
-        streaming = _streaming(settings, runtime, projection)
-        revocations = Revocations(streaming.connections, runtime.database, streaming.directory)
-        announcer = Announcer(runtime.redis, streaming.hub.tell)
-        app.state.streaming = streaming
-        async with AsyncExitStack() as stack:
-            stack.enter_context(runtime.metrics.including(StreamReadings(streaming.connections)))
-            stack.callback(streaming.hub.close)
-            stack.enter_context(on_stop_signal(streaming.connections.drain))
-            for name, work in (
-                ("announcements", announcer.run),
-                ("poll", streaming.hub.poll),
-                ("connections", streaming.connections.tend),
-                ("revocations", revocations.run),
-                ("erasure", partial(erasure.run, runtime.database)),
-            ):
-                await stack.enter_async_context(run_in_background(work, name=name))
-            for name, on_entry, on_gap in (
-                (announcements.STREAM, announcements.hear(streaming.hub.wake), _nothing),
-                (PROGRESS_STREAM, progress_ticks.hear(streaming.hub), _nothing),
-                (stream_of("identity"), partial(revocations.hear, stream_of("identity")), revocations.on_identity_gap),
-                (stream_of("projects"), partial(revocations.hear, stream_of("projects")), revocations.on_projects_gap),
-            ):
-                redis = reader_client(settings.redis_url.get_secret_value())
-                stack.push_async_callback(redis.aclose)
-                following = run_in_background(partial(follow, redis, name, on_entry, on_gap), name=name)
-                runtime.checks[f"following {name}"] = _running(await stack.enter_async_context(following))
-            if Role.HTTP in settings.roles:
-                # The handlers of feeds keep an order, which the lease does not: their events come by the stream alone.
-                kept = projection.kept(
-                    runtime,
-                    "projects",
-                    access_handlers("notifier"),
-                    applied=lambda entry: revocations.hear(stream_of("projects"), b"", {b"event": entry}),
-                )
-                await stack.enter_async_context(kept)
-            yield _handlers(settings, announcer)
-
-    return run
+@asynccontextmanager
+async def resources(settings: NotifierSettings, runtime: Runtime) -> AsyncIterator[Started[Streaming]]:
+    ownership = Ownership("projects", settings.projects_url, "notifier", durable=True)
+    projection = Projection(Holder(ownership, runtime.tokens, runtime.http))
+    streaming = _streaming(settings, runtime, projection)
+    revocations = Revocations(streaming.connections, runtime.database, streaming.directory)
+    announcer = Announcer(runtime.redis, streaming.hub.tell)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(runtime.metrics.including(StreamReadings(streaming.connections)))
+        stack.callback(streaming.hub.close)
+        stack.enter_context(on_stop_signal(streaming.connections.drain))
+        for name, work in (
+            ("announcements", announcer.run),
+            ("poll", streaming.hub.poll),
+            ("connections", streaming.connections.tend),
+            ("revocations", revocations.run),
+            ("erasure", partial(erasure.run, runtime.database)),
+        ):
+            await stack.enter_async_context(run_in_background(work, name=name))
+        for name, on_entry, on_gap in (
+            (announcements.STREAM, announcements.hear(streaming.hub.wake), _nothing),
+            (PROGRESS_STREAM, progress_ticks.hear(streaming.hub), _nothing),
+            (stream_of("identity"), partial(revocations.hear, stream_of("identity")), revocations.on_identity_gap),
+            (stream_of("projects"), partial(revocations.hear, stream_of("projects")), revocations.on_projects_gap),
+        ):
+            redis = reader_client(settings.redis_url.get_secret_value())
+            stack.push_async_callback(redis.aclose)
+            following = run_in_background(partial(follow, redis, name, on_entry, on_gap), name=name)
+            runtime.checks[f"following {name}"] = _running(await stack.enter_async_context(following))
+        if Role.HTTP in settings.roles:
+            # The handlers of feeds keep an order, which the lease does not: their events come by the stream alone.
+            kept = projection.kept(
+                runtime,
+                "projects",
+                access_handlers("notifier"),
+                applied=lambda entry: revocations.hear(stream_of("projects"), b"", {b"event": entry}),
+            )
+            await stack.enter_async_context(kept)
+        yield streaming, _handlers(settings, announcer)
 
 
 def _streaming(settings: NotifierSettings, runtime: Runtime, projection: Projection) -> Streaming:

@@ -1,5 +1,6 @@
 """Dependencies of this service's routers, besides `shared.http`."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header, Request
@@ -9,29 +10,36 @@ from services.projects.tenants.service import Quotas
 from shared.auth import Principal
 from shared.authority_client import Authority
 from shared.http import operation
+from shared.lifespan_state import resources_of
 from shared.service_permissions import Operation
 
 IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=512)]
 
 
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What requests need of the running service. Made in `services.projects.resources`."""
+
+    blobs: BlobStore
+    quotas: Quotas
+    max_document_bytes: int
+    authority: Authority
+
+
 async def _blob_store(request: Request) -> BlobStore:
-    store: BlobStore = request.app.state.blobs
-    return store
+    return resources_of(request, Resources).blobs
 
 
 async def _max_document_bytes(request: Request) -> int:
-    limit: int = request.app.state.max_document_bytes
-    return limit
+    return resources_of(request, Resources).max_document_bytes
 
 
 async def _quotas(request: Request) -> Quotas:
-    quotas: Quotas = request.app.state.quotas
-    return quotas
+    return resources_of(request, Resources).quotas
 
 
 async def _authority(request: Request) -> Authority:
-    found: Authority = request.app.state.runtime.authority
-    return found
+    return resources_of(request, Resources).authority
 
 
 Blobs = Annotated[BlobStore, Depends(_blob_store)]

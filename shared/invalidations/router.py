@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from shared.http import CurrentPrincipal, Input, operation
 from shared.invalidations import PATH
 from shared.invalidations.owner import Owner
+from shared.lifespan_state import from_lifespan
 from shared.service_permissions import Operation
 
 router = APIRouter(prefix=PATH, include_in_schema=False, dependencies=[operation(Operation.HOLD_COPIES)])
@@ -40,8 +41,7 @@ class Released(BaseModel):
 
 
 async def _owner(request: Request) -> Owner:
-    owner: Owner = request.app.state.invalidations
-    return owner
+    return from_lifespan(request, "invalidations", Owner)
 
 
 async def _consumer(principal: CurrentPrincipal) -> str:

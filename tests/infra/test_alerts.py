@@ -7,7 +7,6 @@ import yaml
 
 from infra.local.home import ROOT
 from services.projects.main import create_app
-from shared.metrics import Metrics
 from tests.support.metric_names import exported
 from tests.support.serving import in_process
 from tests.support.stacks import EnvironmentOf
@@ -36,9 +35,7 @@ def test_every_metric_of_a_rule_is_exported() -> None:
 
 
 async def test_labels_that_rules_group_by_are_there(service_environment: EnvironmentOf) -> None:
-    async with in_process(create_app, await service_environment("projects")) as (app, client):
-        metrics: Metrics = app.state.metrics
-        assert metrics
+    async with in_process(create_app, await service_environment("projects")) as (_, client):
         text = (await client.get("/metrics")).text
     assert 'quarry_stream_pending_oldest_seconds{service="projects",stream="events.indexing"}' in text
     assert 'quarry_source_up{service="projects",source="redis"}' in text

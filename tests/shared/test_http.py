@@ -1,10 +1,10 @@
 import asyncio
 import gzip
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import pytest
@@ -14,13 +14,12 @@ from sqlalchemy import select, text
 from shared import service
 from shared.auth import PrincipalKind
 from shared.errors import Conflict, QuotaExceeded, Unavailable
-from shared.handlers import Handler
 from shared.http import MAX_SHOWN_ERRORS, CurrentPrincipal, Input, Moment
 from shared.json_bodies import MAX_DEPTH, MAX_VALUES
 from shared.project_access import KnownProject
 from shared.relay import RelayState
 from shared.route_table import JSON_BYTES, AnyQuery
-from shared.service import Runtime
+from shared.service import Runtime, Started
 from shared.sessions import SystemSession, TenantSession
 from tests.shared.conftest import SampleSettings
 from tests.support.identity import IdentityDouble
@@ -117,8 +116,8 @@ async def cancelled_statement(session: TenantSession) -> None:
 
 
 @asynccontextmanager
-async def no_resources(_app: FastAPI, _runtime: Runtime) -> AsyncIterator[Sequence[Handler[Any]]]:
-    yield ()
+async def no_resources(_settings: SampleSettings, _runtime: Runtime) -> AsyncIterator[Started[None]]:
+    yield None, ()
 
 
 def create_app() -> FastAPI:
@@ -262,7 +261,7 @@ async def test_a_failing_check_turns_readiness_red(
         async def hanging() -> None:
             await asyncio.Event().wait()
 
-        app.state.runtime.checks |= {"a": stuck, "b": hanging}
+        app.found("checks", dict).update({"a": stuck, "b": hanging})
         answer = await client.get("/readyz")
         assert answer.status_code == 503
         assert answer.json()["checks"]["a"] == "RuntimeError: stuck"

@@ -89,9 +89,13 @@ async def process(service_environment: EnvironmentOf, tokens: IdentityDouble) ->
             owner = Owner(database)
             database.on_invalidation(owner.wait)
             client = await stack.enter_async_context(aiohttp.ClientSession())
-            app = FastAPI()
-            app.state.invalidations = owner
-            app.state.runtime = type("Runtime", (), {"verifier": TokenVerifier("projects", tokens.url, client)})
+            verifier = TokenVerifier("projects", tokens.url, client)
+
+            @asynccontextmanager
+            async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, object]]:
+                yield {"invalidations": owner, "verifier": verifier}
+
+            app = FastAPI(lifespan=lifespan)
             app.add_middleware(RequestContext)
             install_problem_documents(app)
             app.include_router(router)

@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
 from sqlalchemy import delete
@@ -29,7 +28,7 @@ from tests.shared.events import NoteWritten
 from tests.support.identity import IdentityDouble
 from tests.support.letters import envelope_of, stored
 from tests.support.polling import eventually
-from tests.support.serving import in_process
+from tests.support.serving import StartedApp, in_process
 from tests.support.stacks import EnvironmentOf
 
 STREAM = "events.notifier"
@@ -37,13 +36,13 @@ Labels = dict[str, str]
 
 
 @pytest.fixture
-async def app_and_client(service_environment: EnvironmentOf) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+async def app_and_client(service_environment: EnvironmentOf) -> AsyncIterator[tuple[StartedApp, httpx.AsyncClient]]:
     async with in_process(create_app, await service_environment("projects")) as running:
         yield running
 
 
 @pytest.fixture
-def client(app_and_client: tuple[FastAPI, httpx.AsyncClient]) -> httpx.AsyncClient:
+def client(app_and_client: tuple[StartedApp, httpx.AsyncClient]) -> httpx.AsyncClient:
     return app_and_client[1]
 
 

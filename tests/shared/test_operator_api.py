@@ -6,7 +6,6 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import delete
 
 from services.projects.main import create_app
@@ -18,7 +17,7 @@ from tests.shared.events import NoteWritten
 from tests.support.identity import IdentityDouble
 from tests.support.letters import CANARY, envelope_of, letter_of, stored
 from tests.support.polling import eventually
-from tests.support.serving import in_process
+from tests.support.serving import StartedApp, in_process
 from tests.support.stacks import EnvironmentOf
 
 LETTERS = "/internal/dead-letters"
@@ -31,20 +30,20 @@ ROUTES = [
 
 
 @pytest.fixture(scope="module")
-async def running(service_environment: EnvironmentOf) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+async def running(service_environment: EnvironmentOf) -> AsyncIterator[tuple[StartedApp, httpx.AsyncClient]]:
     async with in_process(create_app, await service_environment("projects")) as (app, client):
         yield app, client
 
 
 @pytest.fixture
-def client(running: tuple[FastAPI, httpx.AsyncClient]) -> httpx.AsyncClient:
+def client(running: tuple[StartedApp, httpx.AsyncClient]) -> httpx.AsyncClient:
     return running[1]
 
 
 @pytest.fixture
-async def projects(running: tuple[FastAPI, httpx.AsyncClient]) -> Database:
+async def projects(running: tuple[StartedApp, httpx.AsyncClient]) -> Database:
     """The database of the service that runs."""
-    found: Database = running[0].state.runtime.database
+    found = running[0].database
     async with found.system() as session:
         await session.execute(delete(DeadLetter))
     return found
@@ -165,8 +164,8 @@ async def test_a_misspelt_filter_redrives_nothing(
     assert (await letter_of(projects, letter_id)).state == "open"
 
 
-async def test_nothing_for_operators_is_in_the_public_document(running: tuple[FastAPI, httpx.AsyncClient]) -> None:
-    paths = running[0].openapi()["paths"]
+async def test_nothing_for_operators_is_in_the_public_document(running: tuple[StartedApp, httpx.AsyncClient]) -> None:
+    paths = running[0].app.openapi()["paths"]
     assert paths
     assert not [path for path in paths if path.startswith(("/internal", "/metrics"))]
 

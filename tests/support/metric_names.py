@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.gateway.admission.token_cache import TokenCache
+from services.gateway.dependencies import Resources
 from services.gateway.inbound.connections import Connections as ClientConnections
-from services.gateway.metrics import GatewayMetrics, RuntimeReadings
-from services.gateway.runtime import Runtime
+from services.gateway.metrics import GatewayMetrics, ResourceReadings
 from services.indexing.jobs.metrics import JobMetrics, queue_source
 from services.notifier.settings import NotifierSettings
 from services.notifier.streams.connections import Connections
@@ -31,7 +31,7 @@ def exported() -> set[str]:
     JobMetrics(indexing)
     # Asked for nothing but the names of what they would read.
     engine, redis = cast(AsyncEngine, None), cast(Redis, None)
-    runtime: Any = SimpleNamespace(
+    resources: Any = SimpleNamespace(
         upstreams={},
         load_shedder=SimpleNamespace(streams=0),
         cache=TokenCache(lambda: False),
@@ -41,7 +41,7 @@ def exported() -> set[str]:
     return {
         *_named(indexing, _Unread(Gauges("indexing", engine, redis, reads=(), more=(queue_source(engine),)))),
         *_named(notifier, StreamReadings(Connections(NotifierSettings.model_construct()))),
-        *_named(gateway, RuntimeReadings(cast(Runtime, runtime))),
+        *_named(gateway, ResourceReadings(cast(Resources, resources))),
     }
 
 

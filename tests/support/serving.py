@@ -5,19 +5,61 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from shared.health import Unready
+from shared.lifespan_state import from_lifespan, resources_of
 from shared.settings import ServiceSettings
+from shared.tenancy import Database
 from tests.support.polling import eventually
 
 S = TypeVar("S", bound=ServiceSettings)
+T = TypeVar("T")
 
-_services: list[FastAPI] = []
+_services: list["StartedApp"] = []
+
+
+@dataclass(frozen=True, slots=True)
+class StartedApp:
+    """An application inside its lifespan, itself an application: it gives the lifespan's state to each request, as a
+    server does, and may be served without being started a second time."""
+
+    app: FastAPI
+    state: dict[str, Any]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for step in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{step}.complete"})
+            return
+        scope["state"] = {**scope.get("state", {}), **self.state}
+        await self.app(scope, receive, send)
+
+    @property
+    def database(self) -> Database:
+        return self.found("database", Database)
+
+    def found(self, name: str, kind: type[T]) -> T:
+        """What the lifespan yields under `name`."""
+        return from_lifespan({"state": self.state}, name, kind)
+
+    def resources(self, kind: type[T]) -> T:
+        """The service's own."""
+        return resources_of({"state": self.state}, kind)
+
+
+@asynccontextmanager
+async def started(app: FastAPI) -> AsyncIterator[StartedApp]:
+    """Inside the block, `app` runs."""
+    async with app.router.lifespan_context(app) as state:
+        yield StartedApp(app, dict(state or {}))
 
 
 @asynccontextmanager
@@ -57,10 +99,9 @@ class _Server(uvicorn.Server):
 @asynccontextmanager
 async def in_process(
     factory: Callable[[], FastAPI], environment: Mapping[str, str]
-) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+) -> AsyncIterator[tuple[StartedApp, httpx.AsyncClient]]:
     """Make an application with `environment`, run its lifespan, and give it with a client that calls it directly."""
-    app = make_app(factory, environment)
-    async with app.router.lifespan_context(app):
+    async with started(make_app(factory, environment)) as app:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
             with kept_in_step(app):
@@ -68,7 +109,7 @@ async def in_process(
 
 
 @contextmanager
-def kept_in_step(app: FastAPI) -> Iterator[None]:
+def kept_in_step(app: StartedApp) -> Iterator[None]:
     """For the length of the block, `all_in_step` waits for the service as well."""
     _services.append(app)
     try:
@@ -86,7 +127,7 @@ async def all_in_step() -> None:
 
     async def in_step() -> bool:
         try:
-            for check in [app.state.runtime.checks.get("copies") for app in _services]:
+            for check in [app.state["checks"].get("copies") for app in _services]:
                 if check is not None:
                     await check()
         except Unready:

@@ -19,6 +19,7 @@ from services.gateway.admission.credentials import Credential
 from services.gateway.admission.gate import Admission
 from services.gateway.admission.load_shedding import holder_of
 from services.gateway.admission.token_cache import Exchange
+from services.gateway.dependencies import Resources
 from services.gateway.errors import ClientGone, ResponseCutOff, UpstreamTimeout
 from services.gateway.inbound import headers
 from services.gateway.inbound.request import ClientRequest, limit_key
@@ -27,12 +28,12 @@ from services.gateway.proxy.body import RequestBody
 from services.gateway.proxy.cancel_scope import CancelScope
 from services.gateway.proxy.deadlines import Deadlines
 from services.gateway.routes import SAFE_METHODS, Access, Flow, Route
-from services.gateway.runtime import Runtime
 from services.gateway.upstreams.replicas import Replica
 from services.gateway.upstreams.retries import RetryPolicy, send_with_retries
 from services.gateway.upstreams.upstream import Upstream
 from shared.errors import QuarryError, TooLarge, Unavailable
 from shared.http import note_failure, problem_response
+from shared.lifespan_state import resources_of
 from shared.telemetry import current_traceparent
 
 SMALL_ANSWER_BYTES: Final = 64 * 1024
@@ -43,11 +44,11 @@ class ServerClosing(Exception):
 
 
 async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
-    """Handle one request. To be mounted in an application whose `state.runtime` is a `Runtime`."""
+    """Handle one request. To be mounted in an application whose lifespan yields `Resources`."""
     if scope["type"] != "http":
         await send({"type": "websocket.close", "code": 1008})
         return
-    proxied = _ProxiedRequest(scope["app"].state.runtime, scope, receive, send)
+    proxied = _ProxiedRequest(resources_of(scope, Resources), scope, receive, send)
     try:
         await proxied.run()
     except ClientGone:
@@ -67,8 +68,8 @@ async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
 class _ProxiedRequest:
     """One request on its way. `answering` is true once the status line has been sent."""
 
-    def __init__(self, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
-        self._runtime = runtime
+    def __init__(self, resources: Resources, scope: Scope, receive: Receive, send: Send) -> None:
+        self._resources = resources
         self._scope = scope
         self._receive = receive
         self._send = send
@@ -77,24 +78,24 @@ class _ProxiedRequest:
         self._credential: Credential | None = None
 
     async def run(self) -> None:
-        request = read_request(self._scope, self._runtime.settings.trusted_proxies)
+        request = read_request(self._scope, self._resources.settings.trusted_proxies)
         self.state["client"] = limit_key(request.address)
-        self._runtime.untrusted_proxies.note(self._scope, request)
+        self._resources.untrusted_proxies.note(self._scope, request)
         route = routes.match(request.method, request.path)
         exchange = await self._admit(request, route)
         if route is None:
             return
         most_bytes = self._most_bytes(request, route)
-        upstream = self._runtime.upstreams[route.upstream]
-        load_shedder, holder = self._runtime.load_shedder, holder_of(exchange, limit_key(request.address))
+        upstream = self._resources.upstreams[route.upstream]
+        load_shedder, holder = self._resources.load_shedder, holder_of(exchange, limit_key(request.address))
         bodies, memory = load_shedder.for_bodies(holder)
         async with CancelScope() as cancel_scope:
-            deadlines = Deadlines(cancel_scope, route.flow, self._runtime.settings)
+            deadlines = Deadlines(cancel_scope, route.flow, self._resources.settings)
             deadlines.upstream_begins()
             body = RequestBody(request, self._receive, cancel_scope, deadlines, most_bytes)
             try:
                 with (
-                    self._runtime.calls.under_way(exchange, lambda: self._end(route, cancel_scope)),
+                    self._resources.calls.under_way(exchange, lambda: self._end(route, cancel_scope)),
                     memory.kept(holder.name) as keep,
                 ):
                     if body.present and route.flow is not Flow.TRANSFER:
@@ -115,7 +116,7 @@ class _ProxiedRequest:
         started = time.perf_counter()
         admission = Admission()
         try:
-            await self._runtime.gate.admit(request, route, admission)
+            await self._resources.gate.admit(request, route, admission)
         finally:
             self.state["answer_headers"].extend(admission.headers)
             self.state["timings"]["admission"] = time.perf_counter() - started
@@ -125,7 +126,7 @@ class _ProxiedRequest:
         return admission.exchange
 
     def _most_bytes(self, request: ClientRequest, route: Route) -> int:
-        settings = self._runtime.settings
+        settings = self._resources.settings
         most = settings.max_upload_bytes if route.flow is Flow.TRANSFER else settings.max_body_bytes
         if request.length is not None and request.length > most:
             raise TooLarge
@@ -162,7 +163,7 @@ class _ProxiedRequest:
             unsent=lambda: not body.started,
             overdue=lambda: isinstance(cancel_scope.reason, UpstreamTimeout),
         )
-        async with send_with_retries(upstream, self._runtime.settings, policy, attempt) as begun:
+        async with send_with_retries(upstream, self._resources.settings, policy, attempt) as begun:
             self.state["timings"]["upstream"] = time.perf_counter() - started
             try:
                 await self._answer(begun, route, upstream, cancel_scope, deadlines)
@@ -175,7 +176,7 @@ class _ProxiedRequest:
         """The exchange as it stands when the request is sent."""
         if exchange is None or self._credential is None:
             return None
-        return await self._runtime.exchanges.renewed(self._credential, exchange)
+        return await self._resources.exchanges.renewed(self._credential, exchange)
 
     def _outgoing_headers(
         self, request: ClientRequest, route: Route, exchange: Exchange | None, upstream: Upstream
@@ -183,7 +184,7 @@ class _ProxiedRequest:
         outgoing = headers.inwards(
             request, cookies=route.access is not Access.CREDENTIAL, compression=route.flow is not Flow.EVENTS
         )
-        scheme, _, host = self._runtime.settings.public_url.partition("://")
+        scheme, _, host = self._resources.settings.public_url.partition("://")
         outgoing += [
             ("host", upstream.replicas.authority),
             ("x-request-id", self.state["request_id"]),

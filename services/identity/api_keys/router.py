@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from services.identity.api_keys import service
 from services.identity.api_keys.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyOut
-from services.identity.http import KnownProjects, Settings
+from services.identity.dependencies import KnownProjects, Settings
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
 from shared.sessions import TenantSession

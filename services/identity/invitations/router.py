@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 
-from services.identity.http import Settings, SignedInUser
+from services.identity.dependencies import Settings, SignedInUser
 from services.identity.invitations import service
 from services.identity.invitations.models import Invitation
 from services.identity.invitations.schemas import InvitationCreate, InvitationCreated, InvitationOut

@@ -4,7 +4,7 @@ import uuid
 
 from fastapi import APIRouter, Response
 
-from services.identity.http import Settings, SignedInUser
+from services.identity.dependencies import Settings, SignedInUser
 from services.identity.sessions import service
 from services.identity.sessions.cookies import CsrfHeader, SessionCookie, clear_session
 from services.identity.sessions.schemas import SessionOut

@@ -1,16 +1,16 @@
 """`/auth`: sign-in with an OpenID Connect provider, for browsers."""
 
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header
 from fastapi.responses import RedirectResponse
 
 from services.identity.credentials import csrf_token
-from services.identity.http import Settings
+from services.identity.dependencies import ConfiguredProviders, Settings
 from services.identity.sessions.cookies import LoginCookie, SessionCookie, clear_login, set_login, set_session
 from services.identity.sign_in import service
 from services.identity.sign_in.schemas import ProviderOut, ProvidersOut, callback_parameters
-from services.identity.sign_in.service import Callback, Providers
+from services.identity.sign_in.service import Callback
 from shared.route_table import AnyQuery
 from shared.sessions import AnyTransactions
 
@@ -19,11 +19,6 @@ router = APIRouter(prefix="/auth", tags=["Sign-in"])
 _PRIVATE = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 
 
-async def _providers(request: Request) -> Providers:
-    return cast(Providers, request.app.state.providers)
-
-
-ConfiguredProviders = Annotated[Providers, Depends(_providers)]
 UserAgent = Annotated[str, Header(include_in_schema=False)]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from services.identity.http import Settings, SignedInUser
+from services.identity.dependencies import Settings, SignedInUser
 from services.identity.tenants import service
 from services.identity.tenants.repository import TenantOfUser
 from services.identity.tenants.schemas import TenantInput, TenantOut

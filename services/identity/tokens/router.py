@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from services.identity.http import CallingService, Issuer, Keys, Settings
+from services.identity.dependencies import CallingService, Issuer, Keys, Settings
 from services.identity.tokens import service
 from services.identity.tokens.schemas import (
     AcceptedCredential,

@@ -3,21 +3,13 @@
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Request, Response
+from fastapi import APIRouter, Body, Response
 
 from services.indexing.search import service
+from services.indexing.search.dependencies import Search
 from services.indexing.search.schemas import SearchRequest, SearchResponse
-from services.indexing.search.service import SearchEngine
 from shared.http import CurrentPrincipal
 from shared.unparsed_bodies import Unparsed, UnparsedRoute
-
-
-async def _search_engine(request: Request) -> SearchEngine:
-    engine: SearchEngine = request.app.state.search
-    return engine
-
-
-Search = Annotated[SearchEngine, Depends(_search_engine)]
 
 router = APIRouter(prefix="/v1/projects/{project_id}", tags=["search"], route_class=UnparsedRoute)
 

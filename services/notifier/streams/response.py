@@ -10,8 +10,7 @@ of its own, the loop that serves all connections cancels the writer.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -64,9 +63,8 @@ class StreamRunner:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        state: MutableMapping[str, Any] = scope.setdefault("state", {})
         await self._app(scope, receive, send)
-        run: _Run | None = state.pop(_LEFT, None)
+        run: _Run | None = scope["state"].pop(_LEFT, None)
         if run is not None:
             for name in [name for name in scope if name not in _OF_THE_SERVER]:
                 del scope[name]

@@ -10,13 +10,13 @@ from services.notifier.streams.response import EventStream
 from services.notifier.streams.service import Streaming
 from shared.errors import Forbidden
 from shared.http import CurrentPrincipal
+from shared.lifespan_state import resources_of
 
 router = APIRouter(tags=["events"])
 
 
 async def _streaming(request: Request) -> Streaming:
-    streaming: Streaming = request.app.state.streaming
-    return streaming
+    return resources_of(request, Streaming)
 
 
 async def _last_event_id(

@@ -40,7 +40,7 @@ _log = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    """What streams need; one per process."""
+    """What streams need; one per process. They are all that requests need of the running notifier."""
 
     settings: NotifierSettings
     database: Database

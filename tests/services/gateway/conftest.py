@@ -15,11 +15,12 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from infra.local import kinds
+from services.gateway.dependencies import Resources
 from services.gateway.inbound.http_protocol import GuardedProtocol
 from services.gateway.main import create_app
-from services.gateway.runtime import Runtime
 from services.gateway.upstreams.circuit_breaker import Breaker
 from services.gateway.upstreams.replicas import Lookup, Replicas, by_dns
+from shared.lifespan_state import resources_of
 from shared.redis_clients import command_client
 from shared.topology import Backend
 from tests.services.gateway.doubles import IdentityServiceDouble, ServiceDouble, Services
@@ -38,18 +39,17 @@ class Gateway:
     wires: list[Wire] = field(default_factory=list)
 
     @property
-    def runtime(self) -> Runtime:
-        runtime: Runtime = self.app.state.runtime
-        return runtime
+    def resources(self) -> Resources:
+        return resources_of({"state": self.server.lifespan.state}, Resources)
 
     def breaker(self, name: Backend) -> Breaker:
         """Of a service's only replica."""
-        (replica,) = self.runtime.upstreams[name].replicas.known
+        (replica,) = self.resources.upstreams[name].replicas.known
         return replica.breaker
 
     def move(self, name: Backend, url: str) -> None:
         """A service is somewhere else from now on, as if its address in the settings were another."""
-        upstream = self.runtime.upstreams[name]
+        upstream = self.resources.upstreams[name]
         upstream.url, upstream.replicas = url, Replicas(name, url, by_dns)
 
     async def wire(self) -> Wire:

@@ -70,7 +70,7 @@ async def test_without_a_port_nothing_listens(start_gateway: StartGateway) -> No
 async def test_a_port_that_is_taken_stops_the_start(gateway: Gateway, metrics_port: int) -> None:
     # By another one than the gateway of this test, which has it.
     with pytest.raises(SettingsError, match=rf"QUARRY_GATEWAY_METRICS_PORT: cannot listen on 127.0.0.1:{metrics_port}"):
-        async with exposed(gateway.runtime.settings, GatewayMetrics(), gateway.runtime):
+        async with exposed(gateway.resources.settings, GatewayMetrics(), gateway.resources):
             raise AssertionError("started all the same")
 
 

@@ -4,14 +4,13 @@ from contextlib import AsyncExitStack
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from services.identity.main import create_app
 from shared.tenancy import Database
 from tests.services.identity.callers import PUBLIC_URL, Browser, Caller, Gateway, somebody
 from tests.services.identity.projects import ProjectsDouble
 from tests.services.identity.provider import CLIENT_ID, CLIENT_SECRET, StrictProvider
-from tests.support.serving import in_process
+from tests.support.serving import StartedApp, in_process
 
 Environment = dict[str, str]
 GATEWAY_SECRET = "the gateway's own secret"
@@ -59,19 +58,18 @@ async def environment(
 
 
 @pytest.fixture(scope="package")
-async def app(environment: Environment) -> AsyncIterator[FastAPI]:
+async def app(environment: Environment) -> AsyncIterator[StartedApp]:
     """The service as it is deployed, called in process."""
     async with in_process(create_app, environment) as (running, _client):
         yield running
 
 
 @pytest.fixture(scope="package")
-def database(app: FastAPI) -> Database:
-    found: Database = app.state.runtime.database
-    return found
+def database(app: StartedApp) -> Database:
+    return app.database
 
 
-def client_of(app: FastAPI) -> httpx.AsyncClient:
+def client_of(app: StartedApp) -> httpx.AsyncClient:
     return httpx.AsyncClient(
         transport=httpx.ASGITransport(app),
         base_url=PUBLIC_URL,
@@ -80,7 +78,7 @@ def client_of(app: FastAPI) -> httpx.AsyncClient:
 
 
 @pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+async def client(app: StartedApp) -> AsyncIterator[httpx.AsyncClient]:
     """Somebody without any credential."""
     async with client_of(app) as anonymous:
         yield anonymous
@@ -99,7 +97,7 @@ async def outside() -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture
 async def new_browser(
-    app: FastAPI, gateway: Gateway, outside: httpx.AsyncClient
+    app: StartedApp, gateway: Gateway, outside: httpx.AsyncClient
 ) -> AsyncIterator[Callable[[], Awaitable[Browser]]]:
     async with AsyncExitStack() as stack:
 

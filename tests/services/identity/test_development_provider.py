@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from infra.local.environment import DEV_USER
 from infra.local.ports import allocate
@@ -15,7 +14,7 @@ from services.identity.main import create_app
 from services.identity.sessions.cookies import SESSION
 from tests.services.identity.callers import PUBLIC_URL, Browser, Gateway
 from tests.services.identity.conftest import GATEWAY_SECRET, Environment, client_of
-from tests.support.serving import in_process
+from tests.support.serving import StartedApp, in_process
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ async def development(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 
 @pytest.fixture(scope="module")
-async def app(environment: Environment, development: OidcServer) -> AsyncIterator[FastAPI]:
+async def app(environment: Environment, development: OidcServer) -> AsyncIterator[StartedApp]:
     provider = {"name": "dev", "issuer": development.issuer, "client_id": "quarry", "client_secret": "anything"}
     variables = {**environment, "QUARRY_IDENTITY_PROVIDERS": json.dumps([provider])}
     async with in_process(create_app, variables) as (running, _client):
@@ -36,7 +35,7 @@ async def app(environment: Environment, development: OidcServer) -> AsyncIterato
 
 
 @pytest.fixture
-async def browser(app: FastAPI, outside: httpx.AsyncClient) -> AsyncIterator[Browser]:
+async def browser(app: StartedApp, outside: httpx.AsyncClient) -> AsyncIterator[Browser]:
     async with client_of(app) as jar:
         yield Browser(Gateway(jar, GATEWAY_SECRET), jar, outside)
 

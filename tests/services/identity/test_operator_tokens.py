@@ -5,7 +5,6 @@ import uuid
 import aiohttp
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import delete
 
 from shared.auth import AUDIENCES, Principal, PrincipalKind, TokenVerifier
@@ -15,7 +14,7 @@ from shared.tenancy import Database
 from tests.services.identity.callers import Browser, Gateway
 from tests.services.identity.conftest import SERVICE_SECRETS
 from tests.support.letters import CANARY, stored
-from tests.support.serving import serve
+from tests.support.serving import StartedApp, serve
 
 OPERATOR = httpx.BasicAuth("operator", SERVICE_SECRETS["operator"])
 
@@ -29,10 +28,10 @@ async def operator_token(client: httpx.AsyncClient, audience: str) -> str:
 
 @pytest.mark.parametrize("audience", AUDIENCES)
 async def test_an_operators_token_is_good_for_one_service_and_for_no_tenant(
-    app: FastAPI, client: httpx.AsyncClient, audience: str
+    app: StartedApp, client: httpx.AsyncClient, audience: str
 ) -> None:
     token = await operator_token(client, audience)
-    async with serve(_without_lifespan(app)) as url, aiohttp.ClientSession() as http:
+    async with serve(app) as url, aiohttp.ClientSession() as http:
         principal = await TokenVerifier(audience, url, http).verify(token)
     assert principal == Principal(
         kind=PrincipalKind.SERVICE,
@@ -84,10 +83,3 @@ async def test_an_operator_reads_dead_letters_and_no_tenants_data(
 async def test_a_signed_in_owner_is_no_operator(owner: Browser, client: httpx.AsyncClient, gateway: Gateway) -> None:
     assert (await owner.get("/internal/dead-letters")).status_code == 403
     assert (await client.get("/internal/dead-letters")).status_code == 401
-
-
-def _without_lifespan(app: FastAPI) -> FastAPI:
-    """The running application, served without being started a second time."""
-    served = FastAPI()
-    served.mount("/", app)
-    return served

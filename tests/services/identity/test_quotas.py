@@ -2,33 +2,33 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from infra.local.stack import Stack
-from services.identity.settings import IdentitySettings
+from services.identity.dependencies import Resources
 from tests.services.identity.admin import as_admin
 from tests.services.identity.callers import Browser, Caller
 from tests.services.identity.conftest import SignIn
+from tests.support.serving import StartedApp
 
 Join = Callable[..., Awaitable[Browser]]
 Limited = Callable[..., None]
 
 
 @pytest.fixture
-def limited(app: FastAPI) -> Iterator[Limited]:
+def limited(app: StartedApp) -> Iterator[Limited]:
     """Sets quotas of the running service for one test."""
-    runtime = app.state.runtime
-    before: IdentitySettings = runtime.settings
+    before = app.resources(Resources)
 
     def limit(**quotas: int) -> None:
-        runtime.settings = before.model_copy(update=quotas)
+        app.state["resources"] = replace(before, settings=before.settings.model_copy(update=quotas))
 
     yield limit
-    runtime.settings = before
+    app.state["resources"] = before
 
 
 async def at_once(calls: list[Awaitable[httpx.Response]]) -> list[httpx.Response]:

@@ -11,7 +11,6 @@ import aiohttp
 import httpx
 import orjson
 import pytest
-from fastapi import FastAPI
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
@@ -22,7 +21,7 @@ from shared.service_permissions import Operation, operations_of
 from tests.services.identity.admin import as_admin
 from tests.services.identity.callers import Browser, Caller, Gateway
 from tests.services.identity.conftest import GATEWAY_SECRET, SERVICE_SECRETS, as_projects
-from tests.support.serving import serve
+from tests.support.serving import StartedApp, serve
 
 WithKey = Callable[..., Awaitable[Caller]]
 
@@ -116,11 +115,11 @@ async def test_the_published_keys_are_public(client: httpx.AsyncClient) -> None:
 
 
 async def test_other_services_verify_the_tokens_over_http(
-    app: FastAPI, owner: Browser, http: aiohttp.ClientSession
+    app: StartedApp, owner: Browser, http: aiohttp.ClientSession
 ) -> None:
     """With the very code they use, against the running service."""
     tokens = (await owner.exchanged())["tokens"]
-    async with _served(app) as url:
+    async with serve(app) as url:
         verifier = TokenVerifier("projects", url, http)
         principal = await verifier.verify(tokens["projects"])
         assert principal.kind is PrincipalKind.SESSION
@@ -129,8 +128,10 @@ async def test_other_services_verify_the_tokens_over_http(
             await verifier.verify(tokens["indexing"])
 
 
-async def test_a_service_speaks_for_one_tenant(app: FastAPI, http: aiohttp.ClientSession, tenant_id: uuid.UUID) -> None:
-    async with _served(app) as url:
+async def test_a_service_speaks_for_one_tenant(
+    app: StartedApp, http: aiohttp.ClientSession, tenant_id: uuid.UUID
+) -> None:
+    async with serve(app) as url:
         service = ServiceTokens("notifier", SERVICE_SECRETS["notifier"], url, http)
         principal = await TokenVerifier("indexing", url, http).verify(await service.token("indexing", tenant_id))
     assert principal == Principal(
@@ -164,20 +165,6 @@ async def test_a_service_says_what_its_token_is_about(client: httpx.AsyncClient)
     auth = httpx.BasicAuth("projects", SERVICE_SECRETS["projects"])
     answer = await client.post("/internal/service-token", json={"audience": "identity"}, auth=auth)
     assert answer.status_code == 422
-
-
-def _served(app: FastAPI) -> Any:
-    """The running application over HTTP, without a second lifespan."""
-
-    async def without_lifespan(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await app(scope, receive, send)
-            return
-        for kind in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{kind}.complete"})
-
-    return serve(without_lifespan)
 
 
 async def test_a_service_reaches_no_route_of_clients(client: httpx.AsyncClient, owner: Browser) -> None:

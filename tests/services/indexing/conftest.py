@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import text
 
 from services.indexing.main import create_app
@@ -13,7 +12,7 @@ from shared import db
 from shared.tenancy import Database
 from tests.services.indexing.projects_double import ProjectsDouble
 from tests.services.indexing.uploads import Library
-from tests.support.serving import in_process
+from tests.support.serving import StartedApp, in_process
 
 Environment = dict[str, str]
 
@@ -65,14 +64,14 @@ async def quiet_queue(database: Database) -> None:
 
 
 @pytest.fixture(scope="module")
-async def running(environment: Environment) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+async def running(environment: Environment) -> AsyncIterator[tuple[StartedApp, httpx.AsyncClient]]:
     """The service with all its roles, for the length of a module: elsewhere nobody takes the jobs of a test."""
     async with in_process(create_app, environment) as (app, client):
         yield app, client
 
 
 @pytest.fixture(scope="module")
-def client(running: tuple[FastAPI, httpx.AsyncClient]) -> httpx.AsyncClient:
+def client(running: tuple[StartedApp, httpx.AsyncClient]) -> httpx.AsyncClient:
     return running[1]
 
 

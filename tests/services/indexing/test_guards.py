@@ -6,17 +6,18 @@ from typing import Any
 
 import aiohttp
 import httpx
-from fastapi import FastAPI
 
 from services.indexing.documents import repository
+from services.indexing.search.dependencies import SearchResources
 from services.indexing.vectors.points import ChunkPoint
 from services.indexing.vectors.store import ProjectVectors
 from shared.auth import ALL_SCOPES, PrincipalKind, TokenVerifier
 from tests.services.indexing.jobs.test_worker import ends
 from tests.services.indexing.uploads import Library
 from tests.support.identity import IdentityDouble
+from tests.support.serving import StartedApp
 
-Running = tuple[FastAPI, httpx.AsyncClient]
+Running = tuple[StartedApp, httpx.AsyncClient]
 
 
 class Owner:
@@ -48,7 +49,7 @@ async def test_a_hit_of_another_project_is_not_shown(
     owner, elsewhere = Owner(running[1], tokens, library), neighbour_of(library)
     document_id = await elsewhere.upload("The secret is kept elsewhere.")
     await ends(elsewhere, document_id)
-    engine = running[0].state.search
+    engine = running[0].resources(SearchResources).search
     strayed: ProjectVectors = engine.store.project(library.tenant_id, library.project_id)
     document = await elsewhere.document(document_id)
     vector = await engine.embedder.embed_query("secret", caller=None)
@@ -102,7 +103,7 @@ async def test_a_version_that_is_not_live_is_not_shown(
     document_id = await library.upload("Granite built the wall.")
     await ends(library, document_id)
     document = await library.document(document_id)
-    engine = running[0].state.search
+    engine = running[0].resources(SearchResources).search
     unfinished = {"project_id": library.project_id, "document_id": document_id, "version": 2, "chunk_index": 0}
     async with library.database.tenant(library.tenant_id) as session:
         row = {**unfinished, "start_offset": 0, "end_offset": 7, "page": None, "text": "Zeppelin"}

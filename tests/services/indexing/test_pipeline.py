@@ -10,7 +10,6 @@ import numpy as np
 import orjson
 import pytest
 from docx import Document as WordDocument
-from fastapi import FastAPI
 from fpdf import FPDF
 from redis.asyncio import Redis
 from sqlalchemy import func, select
@@ -18,6 +17,7 @@ from sqlalchemy import func, select
 from services.indexing.documents.models import Chunk, EmbeddedBatch
 from services.indexing.embedders.minilm import MiniLM
 from services.indexing.pipeline import stages
+from services.indexing.search.dependencies import SearchResources
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.store import ProjectVectors
 from shared.outbox import OutboxEvent
@@ -26,8 +26,9 @@ from shared.telemetry import span
 from tests.services.indexing.jobs.test_worker import ends, set_job
 from tests.services.indexing.uploads import Library
 from tests.support.polling import eventually
+from tests.support.serving import StartedApp
 
-Running = tuple[FastAPI, httpx.AsyncClient]
+Running = tuple[StartedApp, httpx.AsyncClient]
 SENTENCE = "Granite from the eastern face of the quarry built the harbour wall in 1887."
 
 pytestmark = pytest.mark.usefixtures("running")
@@ -80,7 +81,7 @@ async def test_every_supported_kind_of_document_becomes_chunks_and_points(
     found = await chunks(library, document_id)
     assert SENTENCE in " ".join(" ".join(chunk.text for chunk in found).split())
     assert [chunk.page is not None for chunk in found] == [name.endswith(".pdf")] * len(found)
-    project = running[0].state.search.store.project(library.tenant_id, library.project_id)
+    project = running[0].resources(SearchResources).search.store.project(library.tenant_id, library.project_id)
     assert [(tally.version, tally.points) for tally in await project.tally(document_id)] == [(1, len(found))]
     job = await library.job(document_id)
     assert (job.chunk_count, job.progress_done, job.lease_owner) == (len(found), len(found), None)
@@ -161,7 +162,7 @@ async def test_a_large_document_resumes_from_the_vectors_kept(
         assert total is not None
         assert total > 64
         assert [(batch.first_index, batch.count) for batch in kept] == [(n, 32) for n in range(0, total - 32, 32)]
-        assert kept[0].model == running[0].state.search.embedder.name
+        assert kept[0].model == running[0].resources(SearchResources).search.embedder.name
         assert np.isclose(np.linalg.norm(np.frombuffer(kept[1].vectors, "<f4").reshape(32, -1), axis=1), 1).all()
     await set_job(library.database, document_id, next_run_at=func.now())
     assert await ends(library, document_id, within=60) == "indexed"
@@ -169,6 +170,6 @@ async def test_a_large_document_resumes_from_the_vectors_kept(
     # Until the store was asked for the first time, every chunk had been embedded once.
     assert sum(embedded) == total
     assert await batches(library) == []
-    project = running[0].state.search.store.project(library.tenant_id, library.project_id)
+    project = running[0].resources(SearchResources).search.store.project(library.tenant_id, library.project_id)
     assert await project.count(document_id) == len(found) == total
     assert library.projects.asked[document_id] == 1

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from redis.asyncio import Redis
 
+from services.indexing.dependencies import Resources
 from services.indexing.main import create_app
+from services.indexing.search.dependencies import SearchResources
 from shared.redis_clients import stream_of
 from tests.services.indexing.uploads import Library
 from tests.support.identity import IdentityDouble
@@ -21,7 +23,7 @@ async def test_a_process_that_only_listens_queues_jobs_and_takes_none(
     environment: Environment, redis_client: Redis, library: Library
 ) -> None:
     async with in_process(create_app, {**environment, "QUARRY_INDEXING_ROLES": "events"}) as (app, client):
-        assert not hasattr(app.state, "search")
+        assert not isinstance(app.resources(Resources), SearchResources)
         known, document_id = uuid.uuid4(), uuid.uuid4()
         envelope = await library.announce(library.uploaded("text", document_id=known), sequence=1)
         other = library.uploaded("text", document_id=document_id).model_dump(mode="json")
@@ -41,7 +43,7 @@ async def test_a_process_that_only_answers_searches_and_takes_no_job(
     own = {**environment, "QUARRY_INDEXING_ROLES": "http", "QUARRY_INDEXING_DATA_DIR": str(tmp_path)}
     async with in_process(create_app, own) as (app, client):
         document_id = await library.upload("text")
-        app.state.wake()
+        app.resources(Resources).wake()
         answer = await client.post(
             f"/v1/projects/{library.project_id}/search",
             json={"query": "text"},

@@ -11,13 +11,14 @@ from redis.asyncio import Redis
 
 from services.notifier.main import create_app
 from services.notifier.settings import NotifierSettings
+from services.notifier.streams.service import Streaming
 from shared import db
 from shared.events.envelope import Envelope, Event, producer_of
 from shared.redis_clients import stream_of
 from shared.tenancy import Database
 from tests.services.notifier.running import Neighbours, Publish, Replica, Replicas
 from tests.support.identity import IdentityDouble
-from tests.support.serving import all_in_step, kept_in_step, make_app, make_settings, serve
+from tests.support.serving import all_in_step, kept_in_step, make_app, make_settings, serve, started
 
 Environments = Callable[[str], Awaitable[dict[str, str]]]
 
@@ -51,10 +52,10 @@ def replicas(environment: dict[str, str], tokens: IdentityDouble) -> Replicas:
     async def start(*, roles: str = "http", **settings: object) -> AsyncIterator[Replica]:
         own = {f"QUARRY_NOTIFIER_{name.upper()}": str(value) for name, value in settings.items()}
         app = make_app(create_app, {**environment, "QUARRY_NOTIFIER_ROLES": roles, **own})
-        async with serve(app) as url, aiohttp.ClientSession() as client:
-            with kept_in_step(app) if "projects_url" not in settings else nullcontext():
+        async with started(app) as running, serve(running) as url, aiohttp.ClientSession() as client:
+            with kept_in_step(running) if "projects_url" not in settings else nullcontext():
                 await all_in_step()
-                yield Replica(url, app.state.streaming, client, tokens)
+                yield Replica(url, running.resources(Streaming), client, tokens)
 
     return start
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from services.projects.blobs import BlobStore
+from services.projects.dependencies import Resources
 from services.projects.main import create_app
 from shared.auth import PrincipalKind
 from shared.tenancy import Database
 from tests.services.projects.callers import Caller
 from tests.support.identity import IdentityDouble
-from tests.support.serving import in_process
+from tests.support.serving import StartedApp, in_process
 
 Environment = dict[str, str]
 
@@ -29,27 +29,25 @@ async def environment(
 
 
 @pytest.fixture(scope="package")
-async def running(environment: Environment) -> AsyncIterator[tuple[FastAPI, httpx.AsyncClient]]:
+async def running(environment: Environment) -> AsyncIterator[tuple[StartedApp, httpx.AsyncClient]]:
     """The service as it is deployed, called in process."""
     async with in_process(create_app, environment) as (app, client):
         yield app, client
 
 
 @pytest.fixture(scope="package")
-def client(running: tuple[FastAPI, httpx.AsyncClient]) -> httpx.AsyncClient:
+def client(running: tuple[StartedApp, httpx.AsyncClient]) -> httpx.AsyncClient:
     return running[1]
 
 
 @pytest.fixture(scope="package")
-def database(running: tuple[FastAPI, httpx.AsyncClient]) -> Database:
-    found: Database = running[0].state.runtime.database
-    return found
+def database(running: tuple[StartedApp, httpx.AsyncClient]) -> Database:
+    return running[0].database
 
 
 @pytest.fixture(scope="package")
-def blobs(running: tuple[FastAPI, httpx.AsyncClient]) -> BlobStore:
-    found: BlobStore = running[0].state.blobs
-    return found
+def blobs(running: tuple[StartedApp, httpx.AsyncClient]) -> BlobStore:
+    return running[0].resources(Resources).blobs
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from services.projects.main import ROUTERS
 from shared.auth import PrincipalKind
 from tests.services.projects.callers import Caller, code
 from tests.support.identity import IdentityDouble
+from tests.support.serving import StartedApp
 
 PROJECT = "/v1/projects/{project_id}"
 DOCUMENT = PROJECT + "/documents/{document_id}"
@@ -134,8 +134,8 @@ async def test_internal_routes_are_closed_to_clients_and_empty_for_other_tenants
         assert code(await caller("GET", path)) == (403, "forbidden")
 
 
-def test_the_interface_is_described_in_full(running: tuple[FastAPI, httpx.AsyncClient]) -> None:
-    document = running[0].openapi()
+def test_the_interface_is_described_in_full(running: tuple[StartedApp, httpx.AsyncClient]) -> None:
+    document = running[0].app.openapi()
     described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
     assert described == {route for route in {**ROUTES, **LISTS} if route[0] != "HEAD"}
     upload = document["paths"][PROJECT + "/documents"]["post"]["requestBody"]["content"]

@@ -3,14 +3,15 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import func, select
 
 from services.projects.blobs import BlobStore
+from services.projects.dependencies import Resources
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
 from services.projects.tenants import erasure
@@ -21,15 +22,17 @@ from shared.tenancy import Database
 from tests.services.projects.callers import Caller, code, events
 from tests.support.letters import envelope_of
 from tests.support.polling import eventually
+from tests.support.serving import StartedApp
 
 
 @pytest.fixture
-async def small(running: tuple[FastAPI, httpx.AsyncClient]) -> AsyncIterator[None]:
+async def small(running: tuple[StartedApp, httpx.AsyncClient]) -> AsyncIterator[None]:
     """Room for little."""
-    state = running[0].state
-    before, state.quotas = state.quotas, Quotas(projects=3, documents=4, bytes=100)
+    app, _ = running
+    before = app.resources(Resources)
+    app.state["resources"] = replace(before, quotas=Quotas(projects=3, documents=4, bytes=100))
     yield
-    state.quotas = before
+    app.state["resources"] = before
 
 
 async def usage(database: Database, tenant_id: uuid.UUID) -> tuple[int, int, int]:

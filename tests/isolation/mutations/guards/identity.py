@@ -178,7 +178,7 @@ MUTATIONS = (
         "identity-person",
         "an API key cannot do what needs a signed-in user",
         replace(
-            f"{_HERE}/http.py",
+            f"{_HERE}/dependencies.py",
             "if principal.kind is not PrincipalKind.SESSION or principal.user_id is None or",
             "if principal.user_id is None or",
         ),
@@ -270,7 +270,7 @@ MUTATIONS = (
         "identity-service-secret",
         "a service authenticates with its secret",
         replace(
-            f"{_HERE}/http.py",
+            f"{_HERE}/dependencies.py",
             "if not hmac.compare_digest(given.encode(), expected.encode()) or not expected or",
             "if not expected or",
         ),
@@ -279,7 +279,7 @@ MUTATIONS = (
     Mutation(
         "identity-service-unknown",
         "an unknown service name never authenticates",
-        replace(f"{_HERE}/http.py", " or not expected or", " or"),
+        replace(f"{_HERE}/dependencies.py", " or not expected or", " or"),
         [f"{_TESTS}/test_tokens.py::test_a_service_must_prove_itself"],
     ),
     Mutation(

@@ -127,15 +127,15 @@ async def test_bodies_that_do_not_come_take_no_connection_to_a_service(gateway: 
                 f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {headers['Authorization']}\r\n"
                 "Content-Length: 100\r\n\r\na".encode()
             )
-    bodies = gateway.runtime.load_shedder.bodies
+    bodies = gateway.resources.load_shedder.bodies
 
     async def all_there() -> bool:
         return bodies.taken + bodies.waiting == 280
 
     await eventually(all_there)
-    assert bodies.taken == gateway.runtime.settings.bodies_per_tenant
+    assert bodies.taken == gateway.resources.settings.bodies_per_tenant
     assert not services.projects.seen
-    assert all(upstream.in_flight == 0 for upstream in gateway.runtime.upstreams.values())
+    assert all(upstream.in_flight == 0 for upstream in gateway.resources.upstreams.values())
     neighbour, _ = services.identity.new_key()  # whose exchange needs identity
     for path in ("/v1/projects", "/v1/me"):
         assert await _status(gateway, neighbour, path) == 200
@@ -145,7 +145,7 @@ async def test_bodies_that_do_not_come_take_no_connection_to_a_service(gateway: 
         wire.close()
 
     async def quiet() -> bool:
-        return bodies.taken == bodies.waiting == gateway.runtime.load_shedder.memory.taken == 0
+        return bodies.taken == bodies.waiting == gateway.resources.load_shedder.memory.taken == 0
 
     await eventually(quiet)
 
@@ -183,7 +183,7 @@ async def test_a_tenant_has_its_share_of_a_service_and_its_neighbour_gets_in(
 
     services.projects.answers["/v1/projects"] = wait
     requests = [asyncio.create_task(_status(gateway, item)) for item in [headers] * 3 + [another] * 2]
-    shares = gateway.runtime.load_shedder._services["projects"].short
+    shares = gateway.resources.load_shedder._services["projects"].short
     await _until(3, shares)
     assert len(services.projects.seen) == 2
     async with gateway.client.get("/v1/projects", headers=another) as answer:
@@ -210,7 +210,7 @@ async def test_bodies_have_a_share_of_the_memory(start_gateway: StartGateway, se
         assert answer.status == 200
     async with gateway.client.post("/v1/projects", data=b"a" * 110_000, headers=headers) as answer:
         assert (answer.status, (await answer.json())["code"]) == (429, "too_much_at_once")
-    assert gateway.runtime.load_shedder.memory.taken == 0
+    assert gateway.resources.load_shedder.memory.taken == 0
 
 
 async def test_bodies_of_strangers_leave_places_and_memory_to_tenants(
@@ -218,7 +218,7 @@ async def test_bodies_of_strangers_leave_places_and_memory_to_tenants(
 ) -> None:
     """Strangers at forty addresses, each with a fortieth of what there is, send all of it but a byte."""
     gateway = await start_gateway(bodies=40, body_memory_bytes=1_600_000, trusted_proxies="127.0.0.0/8")
-    places = gateway.runtime.load_shedder
+    places = gateway.resources.load_shedder
     for number in range(40):
         wire = await gateway.wire()
         await wire.send(
@@ -291,13 +291,13 @@ async def test_who_guesses_at_an_address_locks_out_no_credential_that_has_counte
     guesses = [await _status(gateway, {"Authorization": f"Bearer qk_{number}"}) for number in range(8)]
     assert guesses == [401] * 3 + [429] * 5
     asked = len(services.identity.exchanges)
-    gateway.runtime.cache.clear()  # as after a minute
+    gateway.resources.cache.clear()  # as after a minute
     assert await _status(gateway, headers) == 200
     unseen, _ = services.identity.new_key()
     assert await _status(gateway, unseen) == 429
     assert len(services.identity.exchanges) == asked + 1
     del services.identity.accounts["api_key", headers["Authorization"].removeprefix("Bearer ")]
-    gateway.runtime.cache.revoke(account.credential_id)
+    gateway.resources.cache.revoke(account.credential_id)
     assert await _status(gateway, headers) in (401, 429), "known is not valid"
     assert await _status(gateway, headers) == 429
 
@@ -308,7 +308,7 @@ async def test_an_address_has_a_share_of_the_questions_to_identity(
     gateway = await start_gateway(waiting_per_tenant=4)
     headers, _ = services.identity.new_key()
     assert await _status(gateway, headers) == 200
-    gateway.runtime.cache.clear()
+    gateway.resources.cache.clear()
     services.identity.available.clear()
     guesses = [asyncio.create_task(_status(gateway, {"Authorization": f"Bearer qk_{n}"})) for n in range(40)]
 

@@ -22,8 +22,8 @@ async def _status(gateway: Gateway, headers: dict[str, str]) -> int:
 
 
 async def _leased(gateway: Gateway) -> None:
-    await gateway.runtime.lease.wait(10)
-    assert gateway.runtime.lease.current
+    await gateway.resources.lease.wait(10)
+    assert gateway.resources.lease.current
 
 
 def _event(kind: str, account: Account) -> Event:
@@ -60,7 +60,7 @@ async def test_other_events_leave_the_cache_alone_and_unreadable_ones_clear_it(
     headers, account = services.identity.new_key()
     await _leased(gateway)
     assert await _status(gateway, headers) == 200
-    cache = gateway.runtime.cache
+    cache = gateway.resources.cache
     generation = cache.generation
     await services.identity.leases.tell(TenantCreated(tenant_id=uuid.uuid4(), name="t", owner_id=account.user_id))
     assert (len(cache), cache.generation) == (1, generation)
@@ -75,7 +75,7 @@ async def test_without_a_lease_every_request_is_asked_about(gateway: Gateway, se
     services.identity.leases.refusing = True
 
     async def without() -> bool:
-        return not gateway.runtime.lease.current
+        return not gateway.resources.lease.current
 
     await eventually(without, within=10)
     asked = len(services.identity.exchanges)
@@ -122,7 +122,7 @@ async def test_what_a_credential_is_worth_is_asked_again_when_a_body_took_its_ti
     await _begin(wire, headers)
 
     async def under_way() -> bool:
-        return len(gateway.runtime.calls) == 1
+        return len(gateway.resources.calls) == 1
 
     await eventually(under_way)
     if not counts:
@@ -141,7 +141,7 @@ async def test_an_answer_outdated_on_its_way_is_asked_for_again(gateway: Gateway
     await _begin(wire, headers)
 
     async def under_way() -> bool:
-        return len(gateway.runtime.calls) == 1
+        return len(gateway.resources.calls) == 1
 
     await eventually(under_way)
     await services.identity.leases.tell(_event("api_key", account))

@@ -137,7 +137,7 @@ async def test_a_client_that_does_not_read_keeps_nothing(
     wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     async def gone() -> bool:
-        return len(gateway.runtime.connections) == 0
+        return len(gateway.resources.connections) == 0
 
     await eventually(gone)
 
@@ -148,8 +148,8 @@ async def test_an_address_has_so_many_waiting_connections_and_the_oldest_goes(st
     assert await wires[0].ended() == b""
     await wires[5].send(_HEALTH)
     assert (await wires[5].answer()).status == 200
-    assert gateway.runtime.connections.waiting_of("127.0.0.1") == 3
-    assert gateway.runtime.connections.closed == 3
+    assert gateway.resources.connections.waiting_of("127.0.0.1") == 3
+    assert gateway.resources.connections.closed == 3
 
 
 async def test_a_crowd_has_less_time_for_its_headers(

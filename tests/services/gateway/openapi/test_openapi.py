@@ -144,7 +144,7 @@ async def test_a_service_that_goes_away_leaves_its_part_of_the_document(
     services.projects.document = _document({"/v1/projects": {"get": _operation()}}, Item=_OBJECT)
     async with gateway.client.get("/openapi.json") as answer:
         before = await answer.json()
-    gateway.runtime.upstreams["projects"].url = "http://127.0.0.1:1"
+    gateway.resources.upstreams["projects"].url = "http://127.0.0.1:1"
     services.notifier.document = _document({"/v1/webhooks": {"get": _operation()}}, Item=_OBJECT)
     async with gateway.client.get("/openapi.json") as answer:
         after = await answer.json()

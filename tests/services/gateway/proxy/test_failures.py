@@ -221,7 +221,7 @@ async def test_a_request_that_never_left_is_repeated_whatever_its_method(
     upload = asyncio.create_task(gateway.client.post(DOCUMENTS, data=b"abc", headers=headers))
 
     async def waits() -> bool:
-        return gateway.runtime.upstreams["projects"].waiting == 1
+        return gateway.resources.upstreams["projects"].waiting == 1
 
     await eventually(waits)
     bodies = []

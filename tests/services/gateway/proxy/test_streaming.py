@@ -34,7 +34,7 @@ async def _mebibytes(count: int) -> AsyncIterator[bytes]:
 def _connections_in_use(gateway: Gateway) -> int:
     connectors = [
         session.connector
-        for upstream in gateway.runtime.upstreams.values()
+        for upstream in gateway.resources.upstreams.values()
         for session in (upstream.short, upstream.transfers, upstream.streams)
     ]
     return sum(len(connector._acquired) for connector in connectors if connector is not None)
@@ -44,7 +44,7 @@ async def _quiet(gateway: Gateway, service: ServiceDouble) -> None:
     """Wait until nothing is under way: no request at the service, no connection held, no place taken."""
 
     async def quiet() -> bool:
-        taken = sum(upstream.in_flight for upstream in gateway.runtime.upstreams.values())
+        taken = sum(upstream.in_flight for upstream in gateway.resources.upstreams.values())
         return not (service.running or taken or _connections_in_use(gateway))
 
     await eventually(quiet)
@@ -215,7 +215,7 @@ async def test_clients_that_abort_leave_nothing_behind(gateway: Gateway, service
 
     async def all_there() -> bool:
         # A body that is no upload reaches no service before it is whole.
-        return arrived + gateway.runtime.load_shedder.bodies.taken == 40
+        return arrived + gateway.resources.load_shedder.bodies.taken == 40
 
     await eventually(all_there)
     for wire in gateway.wires:

@@ -48,7 +48,7 @@ async def _many(gateway: Gateway, headers: dict[str, str], count: int) -> Counte
 
 
 def _replica(gateway: Gateway, machine: Machine) -> Replica:
-    (found,) = (item for item in gateway.runtime.upstreams["projects"].replicas.known if machine.address in item.url)
+    (found,) = (item for item in gateway.resources.upstreams["projects"].replicas.known if machine.address in item.url)
     return found
 
 
@@ -180,7 +180,7 @@ async def _no_lookup(_host: str, _port: int) -> list[str]:
 
 
 async def _waiting(gateway: Gateway, count: int, service: str = "projects") -> bool:
-    return any(item.waiting == count for name, item in gateway.runtime.upstreams.items() if name == service)
+    return any(item.waiting == count for name, item in gateway.resources.upstreams.items() if name == service)
 
 
 # --- and if it is not there ------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ async def test_a_client_that_leaves_does_not_wait_on(
         request = asyncio.create_task(_get(gateway, headers))
         await eventually(lambda: _waiting(gateway, 1))
         request.cancel()
-        upstream = gateway.runtime.upstreams["projects"]
+        upstream = gateway.resources.upstreams["projects"]
         await eventually(lambda: _value(not upstream.waiting and not upstream.in_flight))
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import select
 
 from services.indexing.documents import cleanup, repository, vector_changes
 from services.indexing.documents.models import VectorChange
 from services.indexing.documents.vector_changes import Owed
+from services.indexing.search.dependencies import SearchResources
 from services.indexing.vectors import pieces
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.filters import MetadataCondition
@@ -22,13 +22,14 @@ from shared.events.identity import TenantDeleted
 from tests.services.indexing.jobs.test_worker import ends
 from tests.services.indexing.uploads import Library
 from tests.support.polling import eventually
+from tests.support.serving import StartedApp
 
-Running = tuple[FastAPI, httpx.AsyncClient]
+Running = tuple[StartedApp, httpx.AsyncClient]
 
 
 @pytest.fixture
 def store(running: Running) -> VectorStore:
-    found: VectorStore = running[0].state.search.store
+    found: VectorStore = running[0].resources(SearchResources).search.store
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import aiohttp
 import httpx
 import pytest
-from fastapi import FastAPI
+from sqlalchemy.pool import QueuePool
 
 from shared import service_client
 from shared.auth import PrincipalKind, Scope
@@ -15,8 +15,9 @@ from tests.services.indexing.jobs.test_worker import ends
 from tests.services.indexing.uploads import Library
 from tests.support.identity import IdentityDouble
 from tests.support.polling import eventually
+from tests.support.serving import StartedApp
 
-Running = tuple[FastAPI, httpx.AsyncClient]
+Running = tuple[StartedApp, httpx.AsyncClient]
 PATHS = ("jobs", "progress", "dead-letters")
 
 
@@ -202,7 +203,8 @@ async def test_no_connection_is_held_while_the_owner_of_an_unknown_project_is_as
     running: Running, library: Library, tokens: IdentityDouble, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     app, client = running
-    pool, held, really = app.state.runtime.database.engines.runtime.pool, list[int](), service_client.ask
+    pool, held, really = app.database.engines.runtime.pool, list[int](), service_client.ask
+    assert isinstance(pool, QueuePool)
 
     async def ask(asker: aiohttp.ClientSession, method: Any, url: str, **asking: Any) -> tuple[int, bytes]:
         if not url.endswith("/access"):

@@ -11,7 +11,6 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
-from fastapi import FastAPI
 from redis.asyncio import Redis
 from sqlalchemy import func, update
 from sqlalchemy.exc import DBAPIError
@@ -21,14 +20,16 @@ from services.indexing.embedders.minilm import MiniLM
 from services.indexing.jobs import service
 from services.indexing.jobs.models import Job
 from services.indexing.pipeline.stages import Pipeline
+from services.indexing.search.dependencies import SearchResources
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.store import ProjectVectors
 from shared.redis_clients import stream_of
 from shared.tenancy import Database
 from tests.services.indexing.uploads import Library
 from tests.support.polling import eventually
+from tests.support.serving import StartedApp
 
-Running = tuple[FastAPI, httpx.AsyncClient]
+Running = tuple[StartedApp, httpx.AsyncClient]
 Environment = dict[str, str]
 
 pytestmark = pytest.mark.usefixtures("running")
@@ -52,7 +53,9 @@ async def set_job(database: Database, document_id: uuid.UUID, **values: Any) -> 
 
 
 def points(running: Running, library: Library, document_id: uuid.UUID) -> Callable[[], Awaitable[int]]:
-    project: ProjectVectors = running[0].state.search.store.project(library.tenant_id, library.project_id)
+    project: ProjectVectors = (
+        running[0].resources(SearchResources).search.store.project(library.tenant_id, library.project_id)
+    )
     return lambda: project.count(document_id)
 
 

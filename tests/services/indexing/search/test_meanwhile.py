@@ -6,8 +6,8 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
+from services.indexing.dependencies import Resources
 from services.indexing.embedders import Vectors
 from services.indexing.embedders.minilm import MiniLM
 from shared.auth import Scope
@@ -17,8 +17,9 @@ from tests.services.indexing.jobs.test_worker import ends
 from tests.services.indexing.search.conftest import Search
 from tests.services.indexing.uploads import Library
 from tests.support.leases import envelope
+from tests.support.serving import StartedApp
 
-Running = tuple[FastAPI, httpx.AsyncClient]
+Running = tuple[StartedApp, httpx.AsyncClient]
 GRANITE = "Granite from the eastern face of the quarry built the harbour wall."
 
 
@@ -97,7 +98,7 @@ async def test_an_owner_not_heard_of_meanwhile_is_503(
     running: Running, search: Search, library: Library, held: Held, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is remembered may be untrue by now, and nobody has waited for this process to hear so."""
-    projection = running[0].state.directory._projection
+    projection = running[0].resources(Resources).directory._projection
     async with asyncio.timeout(5):
         searching = asyncio.ensure_future(search(library, "granite"))
         await held.waiting.acquire()

@@ -7,9 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from services.indexing.embedders.minilm import MiniLM
+from services.indexing.search.dependencies import SearchResources
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import ChunkPoint
 from services.indexing.vectors.store import ProjectVectors
@@ -20,9 +20,10 @@ from tests.services.indexing.projects_double import ProjectsDouble
 from tests.services.indexing.uploads import Library
 from tests.support.identity import IdentityDouble
 from tests.support.polling import eventually
+from tests.support.serving import StartedApp
 
 Search = Callable[..., Awaitable[httpx.Response]]
-Running = tuple[FastAPI, httpx.AsyncClient]
+Running = tuple[StartedApp, httpx.AsyncClient]
 
 GRANITE = "Granite from the eastern face of the quarry built the harbour wall."
 BREAD = "Knead the dough for ten minutes and let it rise until it has doubled."
@@ -116,7 +117,7 @@ async def test_a_deletion_between_two_pages_skips_nothing(
     assert names(first) == everything[:3]
     for name in (everything[0], everything[2], everything[5]):
         await library.delete(documents[name])
-    vectors = running[0].state.search.store.project(library.tenant_id, library.project_id)
+    vectors = running[0].resources(SearchResources).search.store.project(library.tenant_id, library.project_id)
     await eventually(lambda: _holds(vectors, 6))
     rest, cursor = list[str](), first.json()["next_cursor"]
     while cursor and len(rest) < len(everything):
@@ -182,7 +183,7 @@ async def test_a_deleted_document_is_invisible_at_once_and_its_points_are_gone_s
     assert len(names(await search(library, "granite"))) == 1
     await library.delete(document_id)
     assert names(await search(library, "granite")) == []
-    project = running[0].state.search.store.project(library.tenant_id, library.project_id)
+    project = running[0].resources(SearchResources).search.store.project(library.tenant_id, library.project_id)
 
     async def gone() -> bool:
         return bool(await project.count() == 0)
@@ -198,7 +199,7 @@ async def test_a_new_version_replaces_the_old_one(running: Running, search: Sear
     assert names(await search(library, "granite", mode="keyword")) == []
     (item,) = (await search(library, "dough", mode="keyword")).json()["items"]
     assert (item["version"], item["document_name"]) == (2, "bread.txt")
-    project = running[0].state.search.store.project(library.tenant_id, library.project_id)
+    project = running[0].resources(SearchResources).search.store.project(library.tenant_id, library.project_id)
 
     async def only_the_new() -> bool:
         return [tally.version for tally in await project.tally()] == [2]
@@ -237,7 +238,7 @@ async def test_points_of_versions_that_are_not_live_take_no_place(
     """More of them than a page holds, all ranked before what is live."""
     document_id = await library.upload(GRANITE)
     await ends(library, document_id)
-    engine = running[0].state.search
+    engine = running[0].resources(SearchResources).search
     project: ProjectVectors = engine.store.project(library.tenant_id, library.project_id)
     document = await library.document(document_id)
     query = "stone for a port"
@@ -291,7 +292,7 @@ async def test_a_request_that_makes_no_sense_is_refused(
 async def test_requests_are_parsed_in_their_tenants_turn(
     running: Running, search: Search, library: Library, other_library: Library
 ) -> None:
-    shares = running[0].state.search.shares
+    shares = running[0].resources(SearchResources).search.shares
     async with shares.turn(library.tenant_id):
         refused = asyncio.ensure_future(search(library, ""))
 

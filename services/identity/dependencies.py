@@ -4,7 +4,8 @@ import base64
 import binascii
 import hmac
 from collections.abc import Mapping
-from typing import Annotated, cast
+from dataclasses import dataclass
+from typing import Annotated
 
 from fastapi import Depends, Request
 from pydantic import SecretStr
@@ -12,30 +13,47 @@ from pydantic import SecretStr
 from services.identity.projects_client import Projects
 from services.identity.sessions.service import SignedIn
 from services.identity.settings import IdentitySettings
+from services.identity.sign_in.service import Providers
 from services.identity.tokens.issuing import TokenIssuer
 from services.identity.tokens.signing_keys import KeyRing
 from shared.auth import PrincipalKind
 from shared.errors import Forbidden, Unauthenticated
 from shared.http import CurrentPrincipal
+from shared.lifespan_state import resources_of
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What requests need of the running service. Made in `services.identity.resources`."""
+
+    settings: IdentitySettings
+    key_ring: KeyRing
+    token_issuer: TokenIssuer
+    projects: Projects
+    providers: Providers
 
 
 async def _settings(request: Request) -> IdentitySettings:
-    return cast(IdentitySettings, request.app.state.runtime.settings)
+    return resources_of(request, Resources).settings
 
 
 Settings = Annotated[IdentitySettings, Depends(_settings)]
 
 
 async def _key_ring(request: Request) -> KeyRing:
-    return cast(KeyRing, request.app.state.key_ring)
+    return resources_of(request, Resources).key_ring
 
 
 async def _token_issuer(request: Request) -> TokenIssuer:
-    return cast(TokenIssuer, request.app.state.token_issuer)
+    return resources_of(request, Resources).token_issuer
 
 
 async def _projects(request: Request) -> Projects:
-    return cast(Projects, request.app.state.projects)
+    return resources_of(request, Resources).projects
+
+
+async def _providers(request: Request) -> Providers:
+    return resources_of(request, Resources).providers
 
 
 async def _calling_service(request: Request, settings: Settings) -> str:
@@ -72,3 +90,4 @@ Issuer = Annotated[TokenIssuer, Depends(_token_issuer)]
 CallingService = Annotated[str, Depends(_calling_service)]
 SignedInUser = Annotated[SignedIn, Depends(_signed_in)]
 KnownProjects = Annotated[Projects, Depends(_projects)]
+ConfiguredProviders = Annotated[Providers, Depends(_providers)]

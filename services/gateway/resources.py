@@ -1,8 +1,7 @@
-"""The connections of a running gateway, made in its lifespan and reachable as `app.state.runtime`."""
+"""The resources of the running gateway: its connections, and what it remembers and counts."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 
 import aiohttp
 from redis.asyncio import Redis
@@ -15,8 +14,10 @@ from services.gateway.admission.rate_limits import RateLimiter
 from services.gateway.admission.revocations import Revocations
 from services.gateway.admission.token_cache import TokenCache
 from services.gateway.admission.token_exchange import TokenExchange
+from services.gateway.dependencies import Resources
 from services.gateway.inbound.connections import Connections
 from services.gateway.inbound.proxy_warnings import UntrustedProxies
+from services.gateway.metrics import GatewayMetrics, exposed
 from services.gateway.openapi.document import ProductDocument
 from services.gateway.routes import Flow
 from services.gateway.settings import GatewaySettings
@@ -28,35 +29,15 @@ from shared import service_client
 from shared.auth import ServiceTokens
 from shared.background import run_in_background
 from shared.errors import QuarryError
-from shared.health import Check
 from shared.invalidations.holder import Holder, Ownership
 from shared.redis_clients import command_client
-from shared.topology import Backend
 
 # A gateway starts without identity too; then it asks identity about each request.
 _FIRST_LEASE_SECONDS = 3.0
 
 
-@dataclass(slots=True)
-class Runtime:
-    """What a request needs. `checks` are looked at by `/readyz`."""
-
-    settings: GatewaySettings
-    upstreams: dict[Backend, Upstream]
-    cache: TokenCache
-    exchanges: TokenExchange
-    calls: ActiveRequests
-    lease: Holder
-    gate: Gate
-    load_shedder: LoadShedder
-    connections: Connections
-    untrusted_proxies: UntrustedProxies
-    document: ProductDocument
-    checks: dict[str, Check]
-
-
 @asynccontextmanager
-async def run(settings: GatewaySettings, lookup: Lookup) -> AsyncIterator[Runtime]:
+async def resources(settings: GatewaySettings, metrics: GatewayMetrics, lookup: Lookup) -> AsyncIterator[Resources]:
     """Everything a gateway needs, closed in reverse order. Neither Redis nor a service has to be up for the start."""
     url = settings.redis_url.get_secret_value()
     async with AsyncExitStack() as stack:
@@ -66,7 +47,7 @@ async def run(settings: GatewaySettings, lookup: Lookup) -> AsyncIterator[Runtim
         lease = _lease(settings, await stack.enter_async_context(service_client.new_session()))
         cache, calls = TokenCache(lambda: lease.current), ActiveRequests()
         exchanges = TokenExchange(services["identity"], settings, cache)
-        runtime = Runtime(
+        own = Resources(
             settings=settings,
             upstreams=services,
             cache=cache,
@@ -90,7 +71,8 @@ async def run(settings: GatewaySettings, lookup: Lookup) -> AsyncIterator[Runtim
         await stack.enter_async_context(run_in_background(Revocations(lease, cache, calls).run, name="revocations"))
         # The first lease ends what was begun without one: event streams opened a moment before it would be cut off.
         await lease.wait(_FIRST_LEASE_SECONDS)
-        yield runtime
+        await stack.enter_async_context(exposed(settings, metrics, own))
+        yield own
 
 
 def _lease(settings: GatewaySettings, client: aiohttp.ClientSession) -> Holder:
