@@ -14,19 +14,18 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ARRAY, ColumnElement, Update, Uuid, and_, any_, bindparam, func, or_, select, update
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.db import is_outage
 from shared.dead_letters import DeadLetter, State, Wanted, storable
 from shared.failpoints import failpoint
 from shared.metrics import Metrics
-from shared.resilience import Backoff
 from shared.telemetry import get_logger
 from shared.tenancy import Database
+from shared.work_queue import WorkQueue, keep_working
 
 POLL_SECONDS: Final = 1.0
 REDRIVE_SECONDS: Final = 25.0
@@ -41,6 +40,18 @@ AFTER_OUTCOME = failpoint("redrive.after_outcome", "the outcome of a redrive is 
 Apply = Callable[[bytes, str, str], Awaitable[None]]
 """Runs one handler, or for `decode` every handler of the event's type, on a raw entry of a stream; raises what the
 handler does."""
+
+_REQUESTS: Final = WorkQueue(
+    DeadLetter,
+    due_at=DeadLetter.redrive_leased_until,
+    claim=LEASE,
+    attempts=DeadLetter.redrive_starts,
+    due=and_(
+        DeadLetter.redrive_requested_at.is_not(None),
+        or_(DeadLetter.redrive_leased_until.is_(None), DeadLetter.redrive_leased_until < func.now()),
+    ),
+    order=(DeadLetter.redrive_requested_at, DeadLetter.id),
+)
 
 _log = get_logger(__name__)
 
@@ -117,28 +128,17 @@ class Redriver:
         self._poll_seconds = poll_seconds
 
     async def run(self) -> None:
-        backoff = Backoff(first=0.2, most=5.0)
-        while True:
-            try:
-                worked = await self.redrive_next()
-            except (SQLAlchemyError, OSError) as error:
-                delay = backoff.next()
-                _log.warning("redriver_paused", reason=type(error).__name__, retry_in=round(delay, 2))
-                await asyncio.sleep(delay)
-                continue
-            backoff.reset()
-            if not worked:
-                await asyncio.sleep(self._poll_seconds)
+        await keep_working(self.redrive_next, name="redriver", poll_seconds=self._poll_seconds)
 
     async def redrive_next(self) -> bool:
         """Perform the oldest request that no process holds; False when there is none."""
-        letter = await self._claim()
-        if letter is None:
-            return False
+        return await _REQUESTS.work_on_next(self._database, self._perform)
+
+    async def _perform(self, letter: DeadLetter) -> None:
         await AFTER_CLAIM.reach()
         if letter.redrive_starts > MAX_STARTS:
             await self._failed(letter, f"ProcessEnded: {MAX_STARTS} processes ended while redriving it")
-            return True
+            return
         deadline = asyncio.timeout(REDRIVE_SECONDS)
         try:
             async with deadline:
@@ -149,46 +149,24 @@ class Redriver:
             await AFTER_APPLY.reach()
             await self._succeeded(letter)
         await AFTER_OUTCOME.reach()
-        return True
-
-    async def _claim(self) -> DeadLetter | None:
-        due = (
-            select(DeadLetter.id)
-            .where(
-                DeadLetter.redrive_requested_at.is_not(None),
-                or_(DeadLetter.redrive_leased_until.is_(None), DeadLetter.redrive_leased_until < func.now()),
-            )
-            .order_by(DeadLetter.redrive_requested_at, DeadLetter.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
-        async with self._database.system() as session:
-            return await session.scalar(
-                update(DeadLetter)
-                .where(DeadLetter.id == due.scalar_subquery())
-                .values(redrive_starts=DeadLetter.redrive_starts + 1, redrive_leased_until=func.now() + LEASE)
-                .returning(DeadLetter)
-                .execution_options(synchronize_session=False)
-            )
 
     async def _not_applied(self, letter: DeadLetter, error: Exception, *, outage: bool) -> None:
         if outage and letter.redrive_starts < MAX_STARTS:
             _log.warning("redrive_postponed", dead_letter=str(letter.id), reason=type(error).__name__)
-            await self._store(_of_this_start(letter), redrive_leased_until=func.now() + POSTPONED)
+            async with self._database.system() as session:
+                await _REQUESTS.postpone(session, letter, POSTPONED)
             return
         _log.warning("redrive_failed", dead_letter=str(letter.id), handler=letter.handler, exc_info=error)
         await self._failed(letter, f"{type(error).__name__}: {error}")
 
     async def _failed(self, letter: DeadLetter, reason: str) -> None:
-        await self._store(
-            _of_this_start(letter),
-            redrive_requested_at=None,
-            redrive_leased_until=None,
-            redrives=DeadLetter.redrives + 1,
-            attempts=DeadLetter.attempts + 1,
-            last_reason=storable(reason),
-            last_failed_at=func.now(),
-        )
+        async with self._database.system() as session:
+            current = await _REQUESTS.held(session, letter)
+            current.redrive_requested_at = current.redrive_leased_until = None
+            current.redrives += 1
+            current.attempts += 1
+            current.last_reason = storable(reason)
+            current.last_failed_at = func.now()
         self._metrics.redriven(letter.handler, failed=True)
 
     async def _succeeded(self, letter: DeadLetter) -> None:
@@ -211,17 +189,3 @@ class Redriver:
             )
         self._metrics.redriven(letter.handler, failed=False)
         _log.info("redriven", dead_letter=str(letter.id), handler=letter.handler)
-
-    async def _store(self, where: ColumnElement[bool], **values: Any) -> None:
-        async with self._database.system() as session:
-            statement = update(DeadLetter).where(where).values(**values)
-            await session.execute(statement.execution_options(synchronize_session=False))
-
-
-def _of_this_start(letter: DeadLetter) -> ColumnElement[bool]:
-    """Fencing: a process that comes back after its lease changes nothing that another has decided since."""
-    return and_(
-        DeadLetter.id == letter.id,
-        DeadLetter.redrive_starts == letter.redrive_starts,
-        DeadLetter.redrive_requested_at == letter.redrive_requested_at,
-    )

@@ -6,7 +6,7 @@ are then those of its live version and of versions being indexed now. Repeating 
 be, not what to do. Tenants take turns: a turn is one change of one tenant and a few bounded pieces of it, and goes on
 later. A change that waits or fails does not delay other tenants' changes.
 Does not guarantee: an order among the changes of a tenant.
-Fails by: waiting. A change that failed is retried with backoff.
+Fails by: waiting. A change that failed is retried with backoff (`shared.work_queue`).
 
 No row is locked while the store works, so events and requests about the document never wait for it. A change that grew
 meanwhile has another revision and stays. While points are deleted no version begins (`keep_from_beginning`), or points
@@ -15,22 +15,20 @@ that it writes could be among them; a version going live is among those kept alr
 
 import asyncio
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from services.indexing.documents import erasure, repository, vector_changes
-from services.indexing.documents.vector_changes import Owed
+from services.indexing.documents.models import VectorChange
 from services.indexing.jobs import repository as jobs
 from services.indexing.vectors.errors import InvalidPoint
 from services.indexing.vectors.store import VectorStore
-from services.indexing.wakeups import Signal
-from shared.errors import Unavailable
 from shared.failpoints import failpoint
-from shared.resilience import Backoff
 from shared.telemetry import bind, get_logger
 from shared.tenancy import Database
+from shared.wakeups import Signal
+from shared.work_queue import AWAY, keep_working
 
 POLL_SECONDS = 1.0
 PIECE: Final = 128
@@ -38,7 +36,6 @@ PIECE: Final = 128
 
 _TENANTS_AT_ONCE: Final = 4
 _PIECES: Final = 4
-_TURN_SECONDS: Final = 20.0
 
 _log = get_logger(__name__)
 
@@ -66,19 +63,8 @@ class Cleaner:
         self.wake = Signal()
 
     async def run(self) -> None:
-        backoff = Backoff(first=0.2, most=5.0)
         try:
-            while True:
-                try:
-                    found = len(self._at_work) < _TENANTS_AT_ONCE and await self._begin_next()
-                except (Unavailable, SQLAlchemyError, OSError) as error:
-                    pause = backoff.next()
-                    _log.warning("vector_changes_delayed", reason=str(error)[:200], retry_in=round(pause, 2))
-                    await asyncio.sleep(pause)
-                else:
-                    backoff.reset()
-                    if not found:
-                        await self.wake.wait(POLL_SECONDS)
+            await keep_working(self._begin_next, name="vector-changes", poll_seconds=POLL_SECONDS, wake=self.wake)
         finally:
             tasks = list(self._at_work.values())
             for task in tasks:
@@ -86,7 +72,9 @@ class Cleaner:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _begin_next(self) -> bool:
-        """Start a turn of the next tenant that has none at the moment; False when nothing is due."""
+        """Start a turn of the next tenant that has none at the moment; False when nothing is due or all are busy."""
+        if len(self._at_work) == _TENANTS_AT_ONCE:
+            return False
         async with self._database.system() as session:
             change = await vector_changes.claim(session, after=self._last, but=self._at_work.keys())
         if change is None:
@@ -95,38 +83,35 @@ class Cleaner:
         self._at_work[change.tenant_id] = asyncio.create_task(self._turn(change))
         return True
 
-    async def _turn(self, change: Owed) -> None:
+    async def _turn(self, change: VectorChange) -> None:
         try:
-            with bind(tenant_id=change.tenant_id, document_id=change.document_id):
-                async with asyncio.timeout(_TURN_SECONDS):
-                    await self._advance(change)
-        except (Unavailable, SQLAlchemyError, OSError) as error:
-            _log.warning("vector_change_delayed", reason=str(error)[:200])
-        except Exception:  # noqa: BLE001  # one change must not end the others; it stays owed
-            _log.exception("vector_change_failed")
+            # Only this tenant waits: what cannot be reached for one may be there for the others.
+            with suppress(*AWAY), bind(tenant_id=change.tenant_id, document_id=change.document_id):
+                await vector_changes.QUEUE.work_on(self._database, change, self._advance)
         finally:
             del self._at_work[change.tenant_id]
             self.wake()
 
-    async def _advance(self, change: Owed) -> None:
+    async def _advance(self, change: VectorChange) -> None:
         turn = _Turn(removed=change.position is not None, position=change.position)
-        for _ in range(_PIECES):
-            if not turn.removed:
-                turn.removed = await self._remove(change)
-                turn.finished = turn.removed and not change.describe
-            else:
-                turn.position = await self._describe(change, turn.position)
-                turn.finished = turn.position is None
-            if turn.finished:
-                break
-        await AFTER_RECONCILE.reach()
-        async with self._database.tenant(change.tenant_id) as session:
-            if turn.finished:
-                await vector_changes.settle(session, change)
-            else:
-                await vector_changes.go_on(session, change, turn.position)
+        async with asyncio.timeout(vector_changes.TURN_SECONDS):
+            for _ in range(_PIECES):
+                if not turn.removed:
+                    turn.removed = await self._remove(change)
+                    turn.finished = turn.removed and not change.describe
+                else:
+                    turn.position = await self._describe(change, turn.position)
+                    turn.finished = turn.position is None
+                if turn.finished:
+                    break
+            await AFTER_RECONCILE.reach()
+            async with self._database.tenant(change.tenant_id) as session:
+                if turn.finished:
+                    await vector_changes.settle(session, change)
+                else:
+                    await vector_changes.go_on(session, change, turn.position)
 
-    async def _remove(self, change: Owed) -> bool:
+    async def _remove(self, change: VectorChange) -> bool:
         """Remove a piece of the obsolete rows and points; returns whether none is left."""
         if change.document_id is None:
             async with self._database.tenant(change.tenant_id) as session:
@@ -148,7 +133,7 @@ class Cleaner:
                 kept.add(document.live_version)
             return await vectors.delete_versions_except(document.document_id, kept, at_most=PIECE) < PIECE
 
-    async def _describe(self, change: Owed, position: uuid.UUID | None) -> uuid.UUID | None:
+    async def _describe(self, change: VectorChange, position: uuid.UUID | None) -> uuid.UUID | None:
         """Set the document's metadata on a piece of the points after `position`; returns the last, None at the end."""
         assert change.document_id is not None  # noqa: S101  # only a document is described
         async with self._database.tenant(change.tenant_id) as session:

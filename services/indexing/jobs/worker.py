@@ -23,13 +23,13 @@ from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.owners import is_dead
 from services.indexing.jobs.worker_places import Places, Share
 from services.indexing.pipeline.stages import Pipeline
-from services.indexing.wakeups import Signal
 from shared.background import run_in_background
 from shared.events.projects import Lane
 from shared.failpoints import failpoint
-from shared.resilience import Backoff
 from shared.telemetry import SpanKind, bind, get_logger, mark_failed, span
 from shared.tenancy import Database
+from shared.wakeups import Signal
+from shared.work_queue import keep_working
 
 POLL_SECONDS: Final = 0.5
 _BULK_EVERY: Final = 4
@@ -75,25 +75,16 @@ class Worker:
         try:
             async with run_in_background(self._keep_leases, name="job-leases"):
                 await self._expire_dead_owners()
-                await self._dispatch()
+                await keep_working(self._take, name="jobs", poll_seconds=POLL_SECONDS, wake=self.wake)
         finally:
             await self._stop()
 
     # --- taking jobs -------------------------------------------------------------------------------------------------
 
-    async def _dispatch(self) -> None:
-        backoff = Backoff(first=0.1, most=2.0)
-        while True:
-            pause = POLL_SECONDS
-            try:
-                while self._places.free() and await self._take():
-                    backoff.reset()
-            except (SQLAlchemyError, OSError) as error:
-                pause = backoff.next()
-                _log.warning("jobs_unavailable", reason=str(error)[:200], retry_in=round(pause, 2))
-            await self.wake.wait(pause)
-
     async def _take(self) -> bool:
+        """Begin the next job; False when none is due or no place is free."""
+        if not self._places.free():
+            return False
         preferred: Lane = "bulk" if self._choices % _BULK_EVERY == _BULK_EVERY - 1 else "interactive"
         full = {kind: self._places.full(kind) for kind in self._places.free()}
         async with self._database.system() as session:

@@ -25,8 +25,8 @@ from services.indexing.jobs.errors import GaveWay
 from services.indexing.jobs.leases import Lease, long_ones_wait
 from services.indexing.lately import Lately
 from services.indexing.priorities import BackgroundWork, UrgentWork
-from services.indexing.wakeups import Signal
 from shared.tenancy import Database
+from shared.wakeups import Signal
 
 # Resuming such a job reads all of its chunks, so turns are long.
 _TURN_SECONDS: Final = 10.0

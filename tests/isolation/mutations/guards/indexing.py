@@ -132,8 +132,8 @@ MUTATIONS = (
         "a change that grew while it was processed stays pending",
         replace(
             f"{_HERE}/documents/vector_changes.py",
-            ".where(VectorChange.id == change.id, VectorChange.revision == change.revision)",
-            ".where(VectorChange.id == change.id)",
+            "grew = current.revision != change.revision",
+            "grew = False",
         ),
         [
             "tests/services/indexing/documents/test_vector_changes.py"

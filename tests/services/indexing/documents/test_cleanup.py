@@ -11,7 +11,6 @@ from sqlalchemy import select
 
 from services.indexing.documents import cleanup, repository, vector_changes
 from services.indexing.documents.models import VectorChange
-from services.indexing.documents.vector_changes import Owed
 from services.indexing.search.dependencies import SearchResources
 from services.indexing.vectors import pieces
 from services.indexing.vectors.errors import VectorStoreUnavailable
@@ -131,7 +130,7 @@ async def test_a_large_document_is_changed_piece_by_piece_in_many_turns(
     turns, sizes = [], list[int]()
     claim, delete = vector_changes.claim, ProjectVectors.delete_versions_except
 
-    async def claimed(*args: Any, **kwargs: Any) -> Owed | None:
+    async def claimed(*args: Any, **kwargs: Any) -> VectorChange | None:
         turns.append(await claim(*args, **kwargs))
         return turns[-1]
 

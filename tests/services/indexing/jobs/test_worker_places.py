@@ -13,7 +13,7 @@ from services.indexing import priorities
 from services.indexing.jobs.errors import CancelRequested, GaveWay
 from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.worker_places import Places, Share
-from services.indexing.wakeups import Signal
+from shared.wakeups import Signal
 
 TENANT, NEIGHBOUR, THIRD = (uuid.uuid4() for _ in range(3))
 
