@@ -80,7 +80,7 @@ class BlobDeletion(TenantOwned, Base):
     document_id: Mapped[uuid.UUID]
     version: Mapped[int] = mapped_column(Integer)
     attempts: Mapped[int] = mapped_column(Integer)
-    next_attempt_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    due_at: Mapped[datetime] = mapped_column("next_attempt_at", server_default=text("now()"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
 
     @property

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Text, bindparam, func, select, tuple_
@@ -10,6 +10,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import BlobDeletion, Document, DocumentStatus
 from shared.tenancy import tenant_of
+from shared.work_queue import Retry, WorkQueue
+
+BLOB_DELETIONS: Final = WorkQueue(
+    BlobDeletion,
+    due_at=BlobDeletion.due_at,
+    claim=timedelta(seconds=10),
+    attempts=BlobDeletion.attempts,
+    retry=Retry(timedelta(seconds=2), timedelta(hours=1)),
+)
 
 _BY_ID: Final = select(Document).where(
     Document.project_id == bindparam("project_id"),
@@ -84,18 +93,6 @@ async def still_there(session: AsyncSession, document_ids: Sequence[uuid.UUID]) 
         select(Document.id, Document.version).where(Document.id.in_(document_ids), Document.deleted_at.is_(None))
     )
     return {(row[0], row[1]) for row in rows}
-
-
-async def due_blob_deletions(session: AsyncSession, *, now: datetime, count: int) -> Sequence[BlobDeletion]:
-    """Blobs to remove now, of all tenants, locked by this transaction. System access only."""
-    statement = (
-        select(BlobDeletion)
-        .where(BlobDeletion.next_attempt_at <= now)
-        .order_by(BlobDeletion.next_attempt_at)
-        .limit(count)
-        .with_for_update(skip_locked=True)
-    )
-    return (await session.scalars(statement)).all()
 
 
 def remember_blob_deletion(session: AsyncSession, document: Document) -> None:

@@ -11,9 +11,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
+from shared.work_queue import WorkQueue
 
-# The claim of a process that dies expires after this long.
-CLAIM: Final = timedelta(seconds=60)
+_CLAIM: Final = timedelta(seconds=60)
+ERASURES: Final = WorkQueue(TenantErasure, due_at=TenantErasure.due_at, claim=_CLAIM)
+DEPARTURES: Final = WorkQueue(Departure, due_at=Departure.due_at, claim=_CLAIM)
 
 
 _ADD: Final = (
@@ -67,46 +69,18 @@ async def tombstone(session: AsyncSession) -> None:
 
 
 async def note_departure(session: AsyncSession, *, user_id: uuid.UUID, membership_number: int) -> None:
+    """Due now, whoever removes the roles of an earlier membership: those of this one go with them."""
     statement = insert(Departure).values(user_id=user_id, membership_number=membership_number)
     new = statement.excluded
     await session.execute(
         statement.on_conflict_do_update(
             index_elements=["tenant_id", "user_id"],
-            set_={"membership_number": func.greatest(Departure.membership_number, new.membership_number)},
+            set_={
+                "membership_number": func.greatest(Departure.membership_number, new.membership_number),
+                "due_at": func.now(),
+            },
         )
     )
-
-
-async def claim_erasure(session: AsyncSession) -> uuid.UUID | None:
-    """Claim, for a limited time, the next deleted tenant to work on. System access only."""
-    due = select(TenantErasure.tenant_id).where(TenantErasure.due_at <= func.now()).order_by(TenantErasure.due_at)
-    tenant_id: uuid.UUID | None = await session.scalar(
-        update(TenantErasure)
-        .where(TenantErasure.tenant_id == due.limit(1).with_for_update(skip_locked=True).scalar_subquery())
-        .values(due_at=func.now() + CLAIM)
-        .returning(TenantErasure.tenant_id)
-        .execution_options(synchronize_session=False)
-    )
-    return tenant_id
-
-
-async def claim_departure(session: AsyncSession) -> Departure | None:
-    """Claim, for a limited time, the next user whose roles are to be removed. System access only."""
-    row = await session.scalar(
-        select(Departure)
-        .where(Departure.due_at <= func.now())
-        .order_by(Departure.due_at)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-    )
-    if row is not None:
-        await session.execute(
-            update(Departure)
-            .where(Departure.tenant_id == row.tenant_id, Departure.user_id == row.user_id)
-            .values(due_at=func.now() + CLAIM)
-            .execution_options(synchronize_session=False)
-        )
-    return row
 
 
 async def roles_of(
@@ -122,16 +96,6 @@ async def roles_of(
         .with_for_update(of=Project, key_share=True)
     )
     return [(row[0], row[1]) for row in rows]
-
-
-async def end_departure(session: AsyncSession, *, user_id: uuid.UUID, membership_number: int) -> None:
-    await session.execute(
-        delete(Departure).where(Departure.user_id == user_id, Departure.membership_number == membership_number)
-    )
-
-
-async def end_erasure(session: AsyncSession) -> None:
-    await session.execute(delete(TenantErasure))
 
 
 async def erase_some(session: AsyncSession, *, count: int) -> int:

@@ -14,11 +14,12 @@ from services.projects.blobs import BlobStore
 from services.projects.dependencies import Resources
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
-from services.projects.tenants import erasure
-from services.projects.tenants.models import TenantErasure, TenantUsage
+from services.projects.tenants import erasure, repository
+from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
 from services.projects.tenants.service import Quotas, forget_tenant, note_departure
 from shared.events.identity import MembershipChanged, TenantDeleted
 from shared.tenancy import Database
+from shared.work_queue import ClaimLost
 from tests.services.projects.callers import Caller, code, events
 from tests.support.letters import envelope_of
 from tests.support.polling import eventually
@@ -207,3 +208,17 @@ async def test_roles_of_who_left_are_taken_back_and_later_ones_stay(
     await eventually(taken_back, within=10)
     told = [event for event in await events(database, tenant_id) if event.type == "projects.member.changed.v1"]
     assert [(change.subject, change.data["role"]) for change in told][-1] == (str(first), None)
+
+
+async def test_who_leaves_again_is_taken_from_who_removes_the_roles_of_before(
+    database: Database, tenant_id: uuid.UUID
+) -> None:
+    user_id = uuid.uuid4()
+    async with database.tenant(tenant_id) as session:
+        await repository.note_departure(session, user_id=user_id, membership_number=1)
+        departure = (await session.scalars(select(Departure))).one()
+        await repository.DEPARTURES.renew(session, departure)
+        await repository.note_departure(session, user_id=user_id, membership_number=2)
+        with pytest.raises(ClaimLost):
+            await repository.DEPARTURES.finish(session, departure)
+        assert await session.scalar(select(Departure.membership_number)) == 2

@@ -3,6 +3,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.projects.blobs import BlobKey, BlobStore, StorageUnavailable, open_store
 from services.projects.documents import cleaning
 from services.projects.documents.models import BlobDeletion, Document
+from services.projects.documents.repository import BLOB_DELETIONS
 from shared.tenancy import Database
 from tests.services.projects.callers import Caller
 from tests.support.polling import eventually
@@ -36,9 +38,7 @@ async def deletion(database: Database, store: BlobStore, tenant_id: uuid.UUID) -
         await blob.keep()
     async with database.tenant(tenant_id) as session:
         values: dict[str, Any] = {"project_id": key.project_id, "document_id": key.document_id}
-        session.add(
-            BlobDeletion(**values, version=1, attempts=0, next_attempt_at=datetime.now(UTC) + timedelta(hours=1))
-        )
+        session.add(BlobDeletion(**values, version=1, attempts=0, due_at=datetime.now(UTC) + timedelta(hours=1)))
     return key
 
 
@@ -52,7 +52,7 @@ async def make_due(database: Database, key: BlobKey) -> None:
         await session.execute(
             update(BlobDeletion)
             .where(BlobDeletion.document_id == key.document_id)
-            .values(next_attempt_at=datetime.now(UTC) - timedelta(seconds=1))
+            .values(due_at=datetime.now(UTC) - timedelta(seconds=1))
         )
 
 
@@ -67,23 +67,19 @@ async def test_a_removal_that_fails_is_tried_again_later(
     async def fail(_: BlobKey) -> None:
         raise StorageUnavailable
 
-    async with database.system() as session:
-        row = await session.scalar(
-            select(BlobDeletion).where(BlobDeletion.document_id == deletion.document_id).with_for_update()
-        )
-        assert row is not None
-        with monkeypatch.context() as patch:
-            patch.setattr(store, "remove", fail)
+    (row,) = await waiting(database, tenant_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "remove", fail)
+        for attempts, seconds in ((1, 2), (2, 4), (3, 8), (100, 3600)):
+            row.attempts = attempts
             before = datetime.now(UTC)
-            for attempt in (1, 2, 3):
-                assert not await cleaning.remove_one(store, row, now=before)
-                assert row.attempts == attempt
-                assert row.next_attempt_at == before + timedelta(seconds=2**attempt)
-            row.attempts = 100
-            assert not await cleaning.remove_one(store, row, now=before)
-            assert row.next_attempt_at == before + timedelta(hours=1)
-        assert await cleaning.remove_one(store, row, now=before)
+            with pytest.raises(StorageUnavailable):
+                await BLOB_DELETIONS.work_on(database, row, partial(cleaning.remove, database, store))
+            (row,) = await waiting(database, tenant_id)
+            assert abs(row.due_at - before - timedelta(seconds=seconds)) < timedelta(seconds=1)
+    await cleaning.remove(database, store, row)
     assert not (tmp_path / deletion.path).exists()
+    assert await waiting(database, tenant_id) == []
 
 
 async def test_a_deletion_is_forgotten_once_the_blob_is_gone(
@@ -105,12 +101,12 @@ async def test_the_cleaner_outlives_failures(
     calls = 0
     errors = [SQLAlchemyError("away"), OSError("away"), StorageUnavailable()]
 
-    async def fail(*_: object) -> int:
+    async def fail(*_: object) -> bool:
         nonlocal calls
         calls += 1
         raise errors[calls % len(errors)]
 
-    monkeypatch.setattr(cleaning, "remove_deleted", fail)
+    monkeypatch.setattr(cleaning, "remove_next", fail)
     task = asyncio.create_task(cleaning.run(database, store, every_seconds=0.001))
 
     async def several() -> bool:
