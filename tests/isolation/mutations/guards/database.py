@@ -225,4 +225,16 @@ MUTATIONS = (
         replace("shared/db.py", "hide_parameters=True", "hide_parameters=False"),
         ["tests/shared/test_guards.py::test_an_error_of_sql_is_told_without_the_values"],
     ),
+    Mutation(
+        "queue-claim-lost",
+        "a process that has lost its claim writes nothing for it",
+        replace("shared/work_queue.py", 'due_at == bindparam("held_until"', 'due_at >= bindparam("held_until"'),
+        ["tests/shared/test_work_queue.py::test_a_claim_that_has_ended_is_taken_over_and_who_lost_it_changes_nothing"],
+    ),
+    Mutation(
+        "queue-claim-alone",
+        "an item is claimed by one process at a time",
+        replace("shared/work_queue.py", "            .with_for_update(skip_locked=True)\n", ""),
+        ["tests/shared/test_work_queue.py::test_an_item_is_claimed_by_one_of_many"],
+    ),
 )
