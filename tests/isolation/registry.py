@@ -194,6 +194,11 @@ MEMORY: Final = (
         "tests/services/gateway/test_metrics.py::test_a_route_is_told_by_words_of_the_table_alone",
     ),
     Store(
+        r"services\.indexing\.jobs\.repository\._(add|advance)",
+        "statements by the names of columns; no values",
+        "tests/services/indexing/jobs/test_leases.py::test_a_thawed_worker_cannot_write",
+    ),
+    Store(
         r"services\.gateway\.inbound\.connections\.Connections\._(clients|waiting|by_client)",
         "connections by address",
         "tests/services/gateway/inbound/test_connections.py",
