@@ -69,7 +69,7 @@ UNION ALL
 SELECT 'documents without an outcome', count(*) FROM projects.documents
     WHERE status IN ('queued', 'indexing') AND deleted_at IS NULL
 UNION ALL
-SELECT 'changes owed to the vector store', count(*) FROM indexing.vector_changes
+SELECT 'pending vector changes', count(*) FROM indexing.vector_changes
 UNION ALL
 SELECT 'blobs to be removed', count(*) FROM projects.blob_deletions
 UNION ALL

@@ -40,7 +40,7 @@ _PIECES: Final = 4
 _log = get_logger(__name__)
 
 
-AFTER_RECONCILE = failpoint("vectors.after_reconcile", "points deleted, still owed")
+AFTER_RECONCILE = failpoint("vectors.after_reconcile", "points deleted, still pending")
 
 
 @dataclass(slots=True)

@@ -29,7 +29,7 @@ async def erase_tenant(session: AsyncSession) -> bool:
     Raises:
         Unavailable: a job is still running; it will find that its document is deleted, and stop.
     """
-    if await _bury_some(session) or await delete_some(session, Job, Job.state.not_in(RUNNING)):
+    if await _tombstone_some(session) or await delete_some(session, Job, Job.state.not_in(RUNNING)):
         return False
     if await session.scalar(select(exists(Job.id).where(Job.state.in_(RUNNING)))):
         raise Unavailable("jobs of the tenant are still running")
@@ -44,7 +44,7 @@ async def erase_tenant(session: AsyncSession) -> bool:
     )
 
 
-async def _bury_some(session: AsyncSession) -> bool:
+async def _tombstone_some(session: AsyncSession) -> bool:
     living = select(Document.tenant_id, Document.document_id).where(Document.deleted.is_(False))
     buried = await session.scalars(
         update(Document)

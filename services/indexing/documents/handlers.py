@@ -36,8 +36,8 @@ def handlers(*, wake: Signal, interrupt: Signal) -> Sequence[Handler[Any]]:
         return Handler(event, handle, f"indexing.{name}")
 
     return (
-        handler(DocumentUploaded, service.learn_upload, "on_document_uploaded", wake),
-        handler(DocumentUpdated, service.learn_update, "on_document_updated", wake),
+        handler(DocumentUploaded, service.apply_upload, "on_document_uploaded", wake),
+        handler(DocumentUpdated, service.apply_update, "on_document_updated", wake),
         handler(DocumentDeleted, service.forget, "on_document_deleted", wake, interrupt),
         handler(DocumentCancelRequested, _on_cancel_requested, "on_cancel_requested", wake, interrupt),
         handler(DocumentRetryRequested, _on_retry_requested, "on_retry_requested", wake),

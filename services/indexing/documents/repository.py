@@ -134,7 +134,7 @@ async def tenant_exists(session: AsyncSession) -> bool:
     return await session.scalar(_TOMBSTONE) is None
 
 
-async def bury_tenant(session: AsyncSession) -> None:
+async def tombstone_tenant(session: AsyncSession) -> None:
     """Leave its tombstone, once all transactions that found the tenant to exist have ended."""
     await _lock(session, _LOCK, f"indexing:tenant:{tenant_of(session)}")
     await session.execute(

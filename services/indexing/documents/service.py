@@ -18,7 +18,7 @@ from shared.events.projects import DocumentDeleted, DocumentUpdated, DocumentUpl
 from shared.project_access import KnownProject
 
 
-async def learn_upload(session: AsyncSession, event: DocumentUploaded, envelope: Envelope) -> None:
+async def apply_upload(session: AsyncSession, event: DocumentUploaded, envelope: Envelope) -> None:
     """A version to index, unless the document or its tenant is deleted or it already has a newer one."""
     if not await repository.tenant_exists(session):
         return
@@ -46,7 +46,7 @@ async def learn_upload(session: AsyncSession, event: DocumentUploaded, envelope:
     )
 
 
-async def learn_update(session: AsyncSession, event: DocumentUpdated, envelope: Envelope) -> None:
+async def apply_update(session: AsyncSession, event: DocumentUpdated, envelope: Envelope) -> None:
     """Another name or metadata; search shows it at once and filters by it shortly after.
 
     Raises:
@@ -83,7 +83,7 @@ async def forget_tenant(session: AsyncSession, tenant_id: uuid.UUID) -> None:
     """Hide everything of the session's tenant from now on; it is removed in pieces (`documents.erasure`)."""
     if session.info["tenant_id"] != tenant_id:
         raise ValueError("the event names another tenant than its envelope")
-    await repository.bury_tenant(session)
+    await repository.tombstone_tenant(session)
     await session.execute(update(KnownProject).values(active=False).execution_options(synchronize_session=False))
     await jobs_repository.request_stop(session)
     await repository.enqueue_vector_change(session, None)

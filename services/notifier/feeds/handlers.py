@@ -105,4 +105,4 @@ def _subject_of(event: DocumentEvent | ProjectEvent) -> uuid.UUID:
 async def _forget_tenant(session: AsyncSession, event: TenantDeleted, envelope: Envelope) -> None:
     if event.tenant_id != envelope.tenantid:
         raise ValueError("the event names another tenant than its envelope")
-    await repository.bury_tenant(session)
+    await repository.tombstone_tenant(session)

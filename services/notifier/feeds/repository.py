@@ -211,7 +211,7 @@ async def newest_before(session: AsyncSession, project_id: uuid.UUID, moment: da
     )
 
 
-async def bury_tenant(session: AsyncSession) -> None:
+async def tombstone_tenant(session: AsyncSession) -> None:
     """Write its tombstone, once all appends under way have committed."""
     held = insert(Feed).values(feed_id=tenant_of(session), last_sequence=0)
     await session.execute(

@@ -23,7 +23,7 @@ from shared.work_queue import keep_working
 SWEEP_EVERY: Final = timedelta(minutes=10)
 LEFTOVER_AGE: Final = timedelta(hours=1)
 
-AFTER_REMOVE = failpoint("blobs.after_remove", "blob removed, still owed")
+AFTER_REMOVE = failpoint("blobs.after_remove", "blob removed, still pending")
 
 _log = get_logger(__name__)
 

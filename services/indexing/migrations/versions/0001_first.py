@@ -1,4 +1,4 @@
-"""Documents as indexing knows them, jobs, chunks, and what the vector store is owed."""
+"""Documents as indexing knows them, jobs, chunks, and pending changes of the vector store."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""What the vector store is owed is one change for each document, worked off in pieces, tenants by turns."""
+"""The vector store has one pending change for each document, worked off in pieces, tenants by turns."""
 
 import sqlalchemy as sa
 from alembic import op

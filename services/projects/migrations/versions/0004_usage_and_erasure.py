@@ -1,4 +1,4 @@
-"""What a tenant uses, the tombstones of deleted tenants, and what is owed to tenants and members who left.
+"""What a tenant uses, the tombstones of deleted tenants, and clean-up for tenants and members who left.
 
 A tenant's counters begin with its first change; nothing is counted here.
 """

@@ -1,4 +1,4 @@
-"""What the vector store is owed reaches it, whatever stands in between."""
+"""Pending changes reach the vector store, whatever stands in between."""
 
 import asyncio
 import uuid
@@ -32,7 +32,7 @@ def store(running: Running) -> VectorStore:
     return found
 
 
-def owed_nothing(library: Library) -> Callable[[], Awaitable[bool]]:
+def nothing_pending(library: Library) -> Callable[[], Awaitable[bool]]:
     async def nothing() -> bool:
         async with library.database.tenant(library.tenant_id) as session:
             return (await session.scalars(select(VectorChange))).all() == []
@@ -58,8 +58,8 @@ async def test_a_store_that_is_away_is_asked_again(
         patch.setattr(ProjectVectors, "delete_document", unavailable)
         await library.delete(document_id)
         await eventually(was_refused)
-        assert not await owed_nothing(library)()
-    await eventually(owed_nothing(library), within=20)
+        assert not await nothing_pending(library)()
+    await eventually(nothing_pending(library), within=20)
     assert await store.project(library.tenant_id, library.project_id).count() == 0
 
 
@@ -70,7 +70,7 @@ async def test_a_deleted_tenant_is_removed_whole_and_no_other(
     await ends(other_library, kept)
     await ends(library, await library.upload("text"))
     await library.announce(TenantDeleted(tenant_id=library.tenant_id), sequence=1)
-    await eventually(owed_nothing(library))
+    await eventually(nothing_pending(library))
     assert await store.tenant(library.tenant_id).count() == 0
     assert await store.tenant(other_library.tenant_id).count() == 1
 
@@ -90,7 +90,7 @@ async def test_points_of_versions_nobody_wants_are_removed_and_live_ones_stay(
     async with library.database.tenant(library.tenant_id) as session:
         await repository.enqueue_vector_change(session, document_id)
         await repository.enqueue_vector_change(session, uuid.uuid4())
-    await eventually(owed_nothing(library))
+    await eventually(nothing_pending(library))
     assert [tally.version for tally in await project.tally(document_id)] == [1]
 
 
@@ -101,7 +101,7 @@ async def test_metadata_no_filter_can_hold_does_not_block_the_rest(store: Vector
     for _ in range(40):
         deep = {"a": deep}
     await library.update(document_id, sequence=2, name="note.txt", metadata=deep)
-    await eventually(owed_nothing(library))
+    await eventually(nothing_pending(library))
     assert (await library.document(document_id)).attributes == deep
 
 
@@ -141,7 +141,7 @@ async def test_a_large_document_is_changed_piece_by_piece_in_many_turns(
     monkeypatch.setattr(vector_changes, "claim", claimed)
     monkeypatch.setattr(ProjectVectors, "delete_versions_except", counted)
     await library.update(document_id, sequence=2, name="note.txt", metadata={"lang": "fr"})
-    await eventually(owed_nothing(library))
+    await eventually(nothing_pending(library))
     assert sizes == [2] * 10 + [0]
     assert len([turn for turn in turns if turn is not None and turn.document_id == document_id]) == 6
     assert [(tally.version, tally.points) for tally in await project.tally(document_id)] == [(1, 20)]
@@ -177,7 +177,7 @@ async def test_an_update_does_not_wait_for_points_that_are_being_changed_and_is_
         await library.update(document_id, sequence=3, name="note.txt", metadata={"lang": "de"})
     assert described == [{"lang": "fr"}]
     released.set()
-    await eventually(owed_nothing(library))
+    await eventually(nothing_pending(library))
     assert described[-1] == {"lang": "de"}
 
 
@@ -199,7 +199,7 @@ async def test_deleting_points_keeps_no_event_waiting(
         await library.update(document_id, sequence=3, name="note.txt", metadata={"lang": "de"})
         await library.delete(document_id)
     released.set()
-    await eventually(owed_nothing(library))
+    await eventually(nothing_pending(library))
 
 
 async def test_a_change_that_hangs_delays_no_other_tenant(
@@ -221,10 +221,10 @@ async def test_a_change_that_hangs_delays_no_other_tenant(
     async with asyncio.timeout(10):
         await reached.wait()
     await other_library.delete(other)
-    await eventually(owed_nothing(other_library))
-    assert not await owed_nothing(library)()
+    await eventually(nothing_pending(other_library))
+    assert not await nothing_pending(library)()
     released.set()
-    await eventually(owed_nothing(library))
+    await eventually(nothing_pending(library))
 
 
 async def test_a_fault_of_one_change_ends_no_other(
@@ -244,6 +244,6 @@ async def test_a_fault_of_one_change_ends_no_other(
         patch.setattr(ProjectVectors, "delete_document", failing)
         await library.delete(broken)
         await other_library.delete(other)
-        await eventually(owed_nothing(other_library))
-        assert not await owed_nothing(library)()
-    await eventually(owed_nothing(library), within=20)
+        await eventually(nothing_pending(other_library))
+        assert not await nothing_pending(library)()
+    await eventually(nothing_pending(library), within=20)

@@ -1,4 +1,4 @@
-"""What is owed to the vector store: one change for each document, tenants by turns."""
+"""Pending vector changes: one for each document, tenants in turn."""
 
 import asyncio
 import uuid
@@ -25,7 +25,7 @@ async def nothing_owed(database: Database) -> None:
         await session.execute(update(VectorChange).values(due_at=VectorChange.due_at + LATER))
 
 
-async def owed(library: Library) -> list[VectorChange]:
+async def pending(library: Library) -> list[VectorChange]:
     async with library.database.tenant(library.tenant_id) as session:
         return list(await session.scalars(select(VectorChange)))
 
@@ -47,7 +47,7 @@ async def test_updates_of_a_document_are_owed_as_one_change(library: Library) ->
     for sequence in range(2, 12):
         await library.update(document_id, sequence=sequence, name="note.txt", metadata={"n": sequence})
     await library.delete(document_id)
-    assert [(change.document_id, change.describe) for change in await owed(library)] == [(document_id, True)]
+    assert [(change.document_id, change.describe) for change in await pending(library)] == [(document_id, True)]
 
 
 async def test_tenants_take_turns_whatever_they_are_owed(
@@ -78,7 +78,7 @@ async def test_a_change_that_grew_meanwhile_stays_owed_and_begins_again(database
     assert again.revision != change.revision
     async with database.tenant(library.tenant_id) as session:
         await vector_changes.settle(session, again)
-    assert await owed(library) == []
+    assert await pending(library) == []
 
 
 async def test_a_long_change_goes_on_where_it_was(database: Database, library: Library) -> None:
@@ -95,7 +95,7 @@ async def test_what_was_overtaken_by_another_process_is_described_again(database
     async with database.tenant(library.tenant_id) as session:
         await vector_changes.settle(session, late)
         await vector_changes.settle(session, late)
-    assert [change.describe for change in await owed(library)] == [True]
+    assert [change.describe for change in await pending(library)] == [True]
 
 
 async def test_no_version_begins_while_points_are_deleted(database: Database, library: Library) -> None:

@@ -30,7 +30,7 @@ async def changes(library: Library) -> list[tuple[uuid.UUID | None, bool]]:
         return [(row.document_id, row.describe) for row in rows]
 
 
-async def owed_as(library: Library) -> list[uuid.UUID]:
+async def pending_ids(library: Library) -> list[uuid.UUID]:
     async with library.database.tenant(library.tenant_id) as session:
         return list(await session.scalars(select(VectorChange.revision)))
 
@@ -170,7 +170,7 @@ async def test_deletion_asks_what_runs_to_stop_and_nothing_is_switched_after(
     lease = await taken(database)
     await keep_a_chunk(library, lease)
     await library.delete(document_id)
-    owed = await owed_as(library)
+    pending = await pending_ids(library)
     with pytest.raises(Obsolete):
         await complete(library, lease)
     with pytest.raises(Obsolete):
@@ -182,7 +182,7 @@ async def test_deletion_asks_what_runs_to_stop_and_nothing_is_switched_after(
     assert (await library.document(document_id)).live_version is None
     # Once for the deletion, and again for whatever the job has written since: what has been worked off by then stays.
     assert await changes(library) == [(document_id, False)]
-    assert await owed_as(library) != owed
+    assert await pending_ids(library) != pending
 
 
 async def test_the_same_deletion_twice_is_one(library: Library) -> None:
