@@ -1,6 +1,12 @@
 """Revisions as entity tags (RFC 9110, section 8.8.3) and the conditions clients put on them (section 13.1.1)."""
 
+from typing import Annotated
+
+from fastapi import Header
+
 from shared.errors import PreconditionFailed, PreconditionRequired
+
+IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=512)]
 
 
 def etag(revision: int) -> str:

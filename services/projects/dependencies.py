@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Request
 
 from services.projects.blobs import BlobStore
 from services.projects.tenants.service import Quotas
@@ -12,8 +12,6 @@ from shared.authority_client import Authority
 from shared.http import operation
 from shared.lifespan_state import resources_of
 from shared.service_permissions import Operation
-
-IfMatch = Annotated[str | None, Header(alias="If-Match", max_length=512)]
 
 
 @dataclass(frozen=True, slots=True)

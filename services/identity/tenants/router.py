@@ -1,22 +1,20 @@
 """`/v1/tenants`."""
 
 import uuid
-from typing import Annotated
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Response
 
 from services.identity.dependencies import Settings, SignedInUser
 from services.identity.tenants import service
 from services.identity.tenants.repository import TenantOfUser
 from services.identity.tenants.schemas import TenantInput, TenantOut
 from shared.auth import Principal
-from shared.etags import etag
+from shared.etags import IfMatch, etag
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
 from shared.sessions import AnyTransactions, SystemSession, TenantSession
 
 router = APIRouter(prefix="/v1/tenants", tags=["Tenants"])
-IfMatch = Annotated[str | None, Header(alias="If-Match")]
 
 
 @router.post("", status_code=201)

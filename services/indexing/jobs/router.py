@@ -15,7 +15,7 @@ from shared.service_permissions import Operation
 from shared.sessions import TenantSession
 from shared.tenancy import after_commit
 
-router = APIRouter(prefix="/v1/projects/{project_id}", tags=["jobs"])
+router = APIRouter(prefix="/v1/projects/{project_id}", tags=["Jobs"])
 internal_router = APIRouter(prefix="/internal/projects/{project_id}", include_in_schema=False)
 ProgressReader = Annotated[Principal, operation(Operation.READ_PROGRESS)]
 

@@ -11,7 +11,7 @@ from services.indexing.search.schemas import SearchRequest, SearchResponse
 from shared.http import CurrentPrincipal
 from shared.unparsed_bodies import Unparsed, UnparsedRoute
 
-router = APIRouter(prefix="/v1/projects/{project_id}", tags=["search"], route_class=UnparsedRoute)
+router = APIRouter(prefix="/v1/projects/{project_id}", tags=["Search"], route_class=UnparsedRoute)
 
 
 @router.post("/search", response_model=SearchResponse)

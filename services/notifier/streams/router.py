@@ -12,7 +12,7 @@ from shared.errors import Forbidden
 from shared.http import CurrentPrincipal
 from shared.lifespan_state import resources_of
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["Events"])
 
 
 async def _streaming(request: Request) -> Streaming:

@@ -11,7 +11,6 @@ from services.projects.dependencies import (
     Blobs,
     ContentReader,
     CurrentAuthority,
-    IfMatch,
     MaxDocumentBytes,
     TenantQuotas,
 )
@@ -23,12 +22,12 @@ from services.projects.documents.names import MAX_SENT_NAME
 from services.projects.documents.schemas import DocumentOut, DocumentPatch
 from services.projects.documents.upload import DuplicatesPolicy, UploadRequest
 from services.projects.metadata import parse_metadata
-from shared.etags import etag
+from shared.etags import IfMatch, etag
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page
 from shared.sessions import CallerTransactions, TenantSession
 
-router = APIRouter(prefix="/v1/projects/{project_id}/documents", tags=["documents"])
+router = APIRouter(prefix="/v1/projects/{project_id}/documents", tags=["Documents"])
 internal_router = APIRouter(prefix="/internal/projects/{project_id}/documents", include_in_schema=False)
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from services.projects.dependencies import AccessReader, CurrentAuthority, IfMatch, TenantQuotas
+from services.projects.dependencies import AccessReader, CurrentAuthority, TenantQuotas
 from services.projects.projects import members, service
 from services.projects.projects.schemas import (
     AccessMember,
@@ -17,12 +17,12 @@ from services.projects.projects.schemas import (
     ProjectPatch,
 )
 from services.projects.projects.service import ProjectView
-from shared.etags import etag
+from shared.etags import IfMatch, etag
 from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page
 from shared.sessions import CallerTransactions, TenantSession
 
-router = APIRouter(prefix="/v1/projects", tags=["projects"])
+router = APIRouter(prefix="/v1/projects", tags=["Projects"])
 internal_router = APIRouter(prefix="/internal/projects", include_in_schema=False)
 
 Status = Annotated[Literal["active", "deleted"], Query()]
