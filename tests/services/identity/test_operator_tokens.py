@@ -52,8 +52,9 @@ async def test_no_service_passes_for_an_operator(client: httpx.AsyncClient, serv
 
 
 async def test_an_operator_speaks_for_no_tenant(client: httpx.AsyncClient, tenant_id: uuid.UUID) -> None:
-    body = {"audience": "projects", "tenant_id": str(tenant_id)}
-    assert (await client.post("/internal/service-token", json=body, auth=OPERATOR)).status_code == 403
+    for tenant in (str(tenant_id), None):
+        body = {"audience": "projects", "tenant_id": tenant}
+        assert (await client.post("/internal/service-token", json=body, auth=OPERATOR)).status_code == 403
     credential = {"credential_type": "api_key", "credential": "qk_" + "A" * 43}
     assert (await client.post("/internal/token", json=credential, auth=OPERATOR)).status_code == 403
 

@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -248,23 +249,41 @@ def unverified(token: str) -> dict[str, Any]:
     return claims
 
 
+async def authority(client: httpx.AsyncClient, exchanged: dict[str, Any]) -> tuple[bool, dict[str, Any] | None]:
+    """What another service is told about the credential."""
+    answer = await client.post(
+        "/internal/authority",
+        json={"kind": exchanged["kind"], "credential_id": exchanged["credential_id"]},
+        headers=await as_projects(client, exchanged["tenant_id"]),
+    )
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found["counts"], found["claims"]
+
+
+async def test_an_expired_key_allows_nothing_any_more(
+    owner: Browser, with_key: WithKey, client: httpx.AsyncClient, stack: Stack
+) -> None:
+    exchanged = await (await with_key(owner, ["search"])).exchanged()
+    key_id = uuid.UUID(exchanged["credential_id"])
+    await as_admin(stack, "UPDATE identity.api_keys SET expires_at = now() WHERE id = $1", key_id)
+    assert await authority(client, exchanged) == (False, None)
+
+
+async def test_an_expired_session_allows_nothing_any_more(
+    owner: Browser, client: httpx.AsyncClient, stack: Stack
+) -> None:
+    exchanged = await owner.exchanged()
+    session_id = uuid.UUID(exchanged["credential_id"])
+    await as_admin(stack, "UPDATE identity.sessions SET expires_at = now() WHERE id = $1", session_id)
+    assert await authority(client, exchanged) == (False, None)
+
+
 async def test_what_a_credential_allows_now_is_told(
     owner: Browser, join: Callable[..., Awaitable[Browser]], with_key: WithKey, client: httpx.AsyncClient
 ) -> None:
     """Asked by a service whose work outlives the token it began with."""
-
-    tenant = (await owner.me())["tenant"]["id"]
-
-    async def now(exchanged: dict[str, Any]) -> tuple[bool, dict[str, Any] | None]:
-        answer = await client.post(
-            "/internal/authority",
-            json={"kind": exchanged["kind"], "credential_id": exchanged["credential_id"]},
-            headers=await as_projects(client, tenant),
-        )
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found["counts"], found["claims"]
-
+    now = partial(authority, client)
     admin = await join(owner, "admin")
     by_session = await admin.exchanged()
     by_key = await (await with_key(admin, ["documents:write"])).exchanged()

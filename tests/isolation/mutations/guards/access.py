@@ -29,7 +29,10 @@ MUTATIONS = (
     Mutation(
         "token-expiry-required",
         "a token without an expiry is not valid",
-        replace(_AUTH, '                exp={"essential": True},\n', ""),
+        (
+            Change(_AUTH, '                exp={"essential": True},\n', ""),
+            Change(_AUTH, 'float(decoded.claims["exp"])', 'float(decoded.claims.get("exp", "inf"))'),
+        ),
         [_CLAIMS],
     ),
     Mutation(

@@ -47,7 +47,7 @@ MUTATIONS = (
         "identity-session-expiry",
         "a session expires even when it is in use",
         replace(f"{_HERE}/sessions/repository.py", "        BrowserSession.expires_at > func.now(),\n", ""),
-        [f"{_SESSIONS}::test_a_session_ends_however_busy_it_is"],
+        [f"{_TESTS}/test_tokens.py::test_an_expired_session_allows_nothing_any_more"],
     ),
     Mutation(
         "identity-session-idle",
@@ -128,7 +128,7 @@ MUTATIONS = (
             "        or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),\n        Membership.role",
             "        Membership.role",
         ),
-        [f"{_KEYS}::test_an_expired_key_no_longer_counts"],
+        [f"{_TESTS}/test_tokens.py::test_an_expired_key_allows_nothing_any_more"],
     ),
     Mutation(
         "identity-key-membership",
