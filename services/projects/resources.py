@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
+from services.projects import erasure
 from services.projects.blobs import open_store
 from services.projects.dependencies import Resources
 from services.projects.documents import cleaning, handlers
 from services.projects.settings import ProjectsSettings
-from services.projects.tenants import erasure
 from services.projects.tenants import handlers as tenants
 from shared.background import run_in_background
 from shared.service import Runtime, Started

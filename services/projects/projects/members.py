@@ -3,7 +3,7 @@
 identity decides who belongs to the tenant; it is asked before each change, with no transaction open, so decisions made
 here are right without Redis too. A role counts in the membership of the tenant it was granted in: a user who leaves the
 tenant loses it at once, and does not get it back by returning. Rows of users who left are removed soon after
-(`services.projects.tenants.erasure`); until then they have no effect.
+(`services.projects.erasure`); until then they have no effect.
 
 A project keeps an owner who belongs to the tenant: the last one can be neither removed nor demoted. When that owner
 leaves the tenant the project has no owner of its own, and the tenant's owners and admins act in it as they always may.

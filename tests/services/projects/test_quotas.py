@@ -10,11 +10,12 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
+from services.projects import erasure
 from services.projects.blobs import BlobStore
 from services.projects.dependencies import Resources
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
-from services.projects.tenants import erasure, repository
+from services.projects.tenants import repository
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
 from services.projects.tenants.service import Quotas, forget_tenant, note_departure
 from shared.events.identity import MembershipChanged, TenantDeleted
