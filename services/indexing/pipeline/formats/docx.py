@@ -3,116 +3,185 @@
 Only the parts that hold text are unpacked, as a stream, so a document full of pictures costs no memory. python-docx,
 which reads every part into memory first, is used in tests to write the samples.
 
-Refused: XML with a document type declaration (Office never writes one; it is how entity bombs are made) and parts that
-unpack to more than `MAX_PART_BYTES`. zipfile never yields more than an entry's declared size: checking that is enough.
+The text is the main part's in reading order, then footnotes, endnotes, comments, headers and footers, each once. Notes
+come after the main text and not inside it, so that a passage of either reads without interruption; headers and footers
+come last, so that what repeats on every page does not open the document.
+
+Refused: XML with a document type declaration, parts that unpack to more than `MAX_PART_BYTES`, and packages of which
+more than `MAX_BYTES` or `MAX_PARTS` would have to be read. A part that is damaged ends where the damage is; only the
+main part has to be whole.
 """
 
 import io
 import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from typing import IO
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 
 from lxml import etree
 
 from services.indexing.pipeline.documents import DOCX, Extracted
-from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, DocumentTooLarge
+from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
 from services.indexing.pipeline.formats.text import clean, clean_title, required
-from services.indexing.pipeline.formats.wordprocessing import BODY_TAGS, PARAGRAPH, WORD, Body, Styles
+from services.indexing.pipeline.formats.word import chunks
+from services.indexing.pipeline.formats.word.blocks import Block, Blocks, Kind
+from services.indexing.pipeline.formats.word.drawings import chart_lines, diagram_lines
+from services.indexing.pipeline.formats.word.limits import Limits
+from services.indexing.pipeline.formats.word.numbering import Counters, Numbering
+from services.indexing.pipeline.formats.word.package import Package
+from services.indexing.pipeline.formats.word.parsing import DAMAGE, ended, events
+from services.indexing.pipeline.formats.word.story import ELEMENTS, Story
+from services.indexing.pipeline.formats.word.styles import Styles
 from services.indexing.pipeline.memory_files import Stream
 
 MAX_PART_BYTES = 256 * 1024 * 1024
-_TITLE = "{http://purl.org/dc/elements/1.1/}title"
-_ENCRYPTED_FLAG = 0x1
+MAX_BYTES = 2 * MAX_PART_BYTES
+MAX_PARTS = 10_000
+# Documents in documents in a document.
+_DEEPEST = 2
+_PARAGRAPHS = frozenset({"w:p", "a:p"})
+_SAMPLE = '<p xmlns="http://schemas.openxmlformats.org/wordprocessingml/2006/main"><r><t>warm up</t></r></p>'
 
 
 def extract(content: memoryview, *, max_characters: int) -> Extracted:
+    """Read a Word document.
+
+    Raises:
+        ExtractionError: The main part is damaged, the document is encrypted, holds no text, or exceeds a limit.
+    """
+    limits = Limits(max_characters, part_bytes=MAX_PART_BYTES, bytes=MAX_BYTES, parts=MAX_PARTS)
     try:
         with zipfile.ZipFile(Stream(content)) as archive:
-            body = Body(_styles(archive), max_characters)
-            for part in ("word/document.xml", "word/footnotes.xml", "word/endnotes.xml"):
-                _read_body(archive, part, body)
-            title = _title(archive)
-    except etree.XMLSyntaxError as error:
-        if error.code == etree.ErrorTypes.ERR_NO_MEMORY:
-            raise MemoryError("libxml2") from error
+            document = _Document(Package(archive, limits), limits, depth=0)
+            blocks = document.read()
+            title = document.title()
+    except DAMAGE as error:
         raise CorruptDocument("docx", detail=str(error)) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, OSError, ValueError) as error:
-        raise CorruptDocument("docx", detail=str(error)) from error
-    return Extracted(required(clean(body.text()).strip()), DOCX, None, clean_title(title))
+    return Extracted(required(clean(blocks.text()).strip()), DOCX, None, clean_title(title))
 
 
 def warm_up() -> None:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("word/document.xml", f'<p xmlns="{WORD[1:-1]}"><r><t>warm up</t></r></p>')
-    with zipfile.ZipFile(buffer) as archive:
-        _read_body(archive, "word/document.xml", Body(_styles(archive), 100))
+        archive.writestr("word/document.xml", _SAMPLE)
+    extract(memoryview(buffer.getvalue()), max_characters=100)
 
 
-def _part(archive: zipfile.ZipFile, name: str) -> IO[bytes] | None:
-    try:
-        entry = archive.getinfo(name)
-    except KeyError:
+class _Document:
+    def __init__(self, package: Package, limits: Limits, *, depth: int) -> None:
+        self._package = package
+        self._limits = limits
+        self._depth = depth
+        self._main = package.main_part
+        self._embedded: set[str] = set()
+        self._styles = Styles(element for _, element in self._elements("styles", "w:style"))
+        self._numbering = Numbering.of(self._elements("numbering", "w:abstractNum", "w:num"))
+
+    def read(self) -> Blocks:
+        blocks = Blocks(self._limits)
+        main = self._story(blocks)
+        if not self._read(self._main, main):
+            raise CorruptDocument("docx", detail=f"no part {self._main}")
+        for kind in ("footnotes", "endnotes", "comments"):
+            with suppress(*DAMAGE):
+                self._read(self._part(kind), self._story(blocks, main.deleted_notes))
+        for margin in self._margins(main):
+            blocks.extend(margin)
+        return blocks
+
+    def title(self) -> str | None:
+        name = next(self._package.related("/", "core-properties"), "/docprops/core.xml")
+        with suppress(*DAMAGE):
+            stream = self._package.opened(name)
+            if stream is not None:
+                return next((element.text for _, element in ended(stream, ["dc:title"])), None)
         return None
-    if entry.flag_bits & _ENCRYPTED_FLAG:
-        raise DocumentEncrypted()
-    if entry.file_size > MAX_PART_BYTES:
-        raise DocumentTooLarge("docx", detail=f"{name} declares {entry.file_size} bytes")
-    return archive.open(entry)
 
+    def _part(self, kind: str) -> str:
+        """The name of the main part's only part of that kind, said or usual."""
+        usual = f"{self._main.rpartition('/')[0]}/{kind}.xml"
+        return next(self._package.related(self._main, kind), usual)
 
-def _read_body(archive: zipfile.ZipFile, name: str, body: Body) -> None:
-    stream = _part(archive, name)
-    if stream is None:
-        return
-    with stream:
-        for event, element in _events(stream, BODY_TAGS):
-            if event == "start":
-                body.start(element.tag)
-            else:
-                body.end(element)
-                if element.tag == PARAGRAPH:
-                    # What has been read is freed at once: memory stays flat however long the document is.
-                    element.clear(keep_tail=True)
+    def _elements(self, kind: str, *wanted: str) -> Iterator[tuple[str, etree._Element]]:
+        with suppress(*DAMAGE):
+            stream = self._package.opened(self._part(kind))
+            if stream is not None:
+                yield from ended(stream, wanted)
 
+    def _story(
+        self, blocks: Blocks, unwanted: frozenset[tuple[str, str]] = frozenset(), source: str | None = None
+    ) -> Story:
+        counters = Counters(self._numbering, self._styles)
+        return Story(blocks, self._styles, counters, partial(self._embed, source or self._main), unwanted)
 
-def _styles(archive: zipfile.ZipFile) -> Styles:
-    """Which paragraph styles are headings or list items. Word translates style ids, but not these names."""
-    stream = _part(archive, "word/styles.xml")
-    headings, lists = set(), set()
-    if stream is not None:
+    def _read(self, name: str, story: Story) -> bool:
+        """Feed the part to a story; whether there is one."""
+        stream = self._package.opened(name)
+        if stream is None:
+            return False
         with stream:
-            tree = etree.parse(stream, etree.XMLParser(resolve_entities=False, no_network=True))
-        _refuse_declarations(tree)
-        for style in tree.iter(f"{WORD}style"):
-            name = style.find(f"{WORD}name")
-            if name is not None and name.get(f"{WORD}val", "").lower().startswith(("heading ", "title")):
-                headings.add(style.get(f"{WORD}styleId", ""))
-            elif style.find(f"{WORD}pPr/{WORD}numPr") is not None:
-                lists.add(style.get(f"{WORD}styleId", ""))
-    return Styles(frozenset(headings), frozenset(lists))
+            try:
+                for event, short, element in events(stream, ELEMENTS):
+                    if event == "start":
+                        story.start(short, element)
+                        continue
+                    story.end(short, element)
+                    if short in _PARAGRAPHS:
+                        # What has been read is freed at once: memory stays flat however long the document is.
+                        element.clear(keep_tail=True)
+            finally:
+                story.finish()
+        return True
 
+    def _margins(self, main: Story) -> Iterator[Blocks]:
+        """Headers, then footers: every text once, however many sections and kinds of pages have it."""
+        relationships = self._package.relationships(self._main)
+        read, said = set[str](), set[tuple[Block, ...]]()
+        for wanted in ("w:headerReference", "w:footerReference"):
+            for kind, relationship in main.sections:
+                related = relationships.get(relationship)
+                if kind != wanted or related is None or related.target in read:
+                    continue
+                read.add(related.target)
+                blocks = Blocks(self._limits)
+                with suppress(*DAMAGE):
+                    self._read(related.target, self._story(blocks, source=related.target))
+                if blocks.all not in said:
+                    said.add(blocks.all)
+                    yield blocks
 
-def _title(archive: zipfile.ZipFile) -> str | None:
-    stream = _part(archive, "docProps/core.xml")
-    if stream is None:
-        return None
-    with stream:
-        return next((element.text for event, element in _events(stream, [_TITLE]) if event == "end"), None)
+    def _embed(self, source: str, element: str, relationship: str) -> Iterator[Block]:
+        """The text of another part, unless it has been read before."""
+        related = self._package.relationships(source).get(relationship)
+        if related is None or related.target in self._embedded:
+            return
+        self._embedded.add(related.target)
+        with suppress(*DAMAGE):
+            if element == "w:altChunk":
+                yield from self._chunk(related.target)
+                return
+            stream = self._package.opened(related.target)
+            if stream is not None:
+                lines = diagram_lines(stream) if element == "dgm:relIds" else chart_lines(stream)
+                yield from ((Kind.LINE, line.strip()) for line in lines if line.strip())
 
+    def _chunk(self, name: str) -> Iterator[Block]:
+        stream = self._package.opened(name)
+        if stream is None:
+            return
+        with stream:
+            data = stream.read()
+        if chunks.is_package(data):
+            if self._depth < _DEEPEST:
+                yield from self._inner(data)
+            return
+        if len(data) > 4 * self._limits.characters:
+            raise DocumentTooLarge(detail=f"{len(data)} bytes of text in {name}")
+        text = chunks.read(data, name=name, content_type=self._package.content_type(name))
+        if text:
+            yield Kind.PROSE, text
 
-def _events(stream: IO[bytes], tags: Sequence[str]) -> Iterator[tuple[str, etree._Element]]:
-    checked = False
-    for event, element in etree.iterparse(
-        stream, events=("start", "end"), tag=tags, resolve_entities=False, no_network=True
-    ):
-        if not checked:
-            _refuse_declarations(element.getroottree())
-        checked = True
-        yield event, element
-
-
-def _refuse_declarations(tree: etree._ElementTree) -> None:
-    if tree.docinfo.internalDTD is not None:
-        raise CorruptDocument("unsafe", detail="document type declaration")
+    def _inner(self, data: bytes) -> Iterator[Block]:
+        with suppress(*chunks.UNREADABLE), zipfile.ZipFile(io.BytesIO(data)) as archive:
+            inner = _Document(Package(archive, self._limits), self._limits, depth=self._depth + 1)
+            yield from inner.read().all

@@ -8,6 +8,7 @@ from typing import Self
 
 from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, PLAIN_TEXT
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, UnsupportedContentType
+from services.indexing.pipeline.formats.word.package import holds_word
 from services.indexing.pipeline.memory_files import Stream
 
 HEAD_BYTES = 4096
@@ -74,11 +75,11 @@ def text_type(text: str, hints: Hints) -> str:
 def _require_word_archive(content: memoryview, head: bytes, hints: Hints) -> None:
     try:
         with zipfile.ZipFile(Stream(content)) as archive:
-            names = archive.namelist()
+            is_word_package = holds_word(archive)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         is_word = DOCX in hints.claimed or b"word/" in head
         raise CorruptDocument("docx" if is_word else "archive", detail=str(error)) from error
-    if "word/document.xml" not in names:
+    if not is_word_package:
         raise UnsupportedContentType("archive")
 
 

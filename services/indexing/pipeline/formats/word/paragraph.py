@@ -1,0 +1,87 @@
+"""A paragraph while it is read: its text so far, and what its properties say about it."""
+
+from dataclasses import dataclass, field
+
+from lxml import etree
+
+from services.indexing.pipeline.formats.word import names, symbols
+from services.indexing.pipeline.formats.word.blocks import Kind
+from services.indexing.pipeline.formats.word.fields import Fields
+from services.indexing.pipeline.formats.word.styles import Numbered, Styles, outline_heading
+
+_DROP_CAPS = frozenset({"drop", "margin"})
+_HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
+
+
+@dataclass(slots=True)
+class Paragraph:
+    """`joins_next`: the next paragraph continues its text."""
+
+    kind: Kind = Kind.PROSE
+    style: str | None = None
+    numbered: Numbered = field(default_factory=Numbered)
+    joins_next: bool = False
+    fields: Fields = field(default_factory=Fields)
+    _parts: list[str] = field(default_factory=list)
+    _reading_from: int = 0
+    _reading: str = ""
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def write(self, text: str) -> bool:
+        """Add text; whether any of it can be seen."""
+        if not text or self.fields.hide_text:
+            return False
+        self._parts.append(text)
+        return not text.isspace()
+
+    def write_line(self, text: str) -> bool:
+        """Add text on a line of its own."""
+        begun = bool(self._parts) and not self._parts[-1].endswith("\n")
+        return self.write(f"\n{text}\n" if begun else f"{text}\n")
+
+    def read_properties(self, properties: etree._Element, styles: Styles) -> None:
+        """What `w:pPr` says."""
+        self.style = names.value(properties, "w:pStyle")
+        self.numbered = Numbered.of(properties)
+        heading = outline_heading(properties)
+        if styles.resolved(self.style).heading if heading is None else heading:
+            self.kind = Kind.HEADING
+        elif names.child(properties, "w:numPr") is not None and self.numbered.number != "0":
+            self.kind = Kind.LINE
+        frame, mark = names.child(properties, "w:framePr"), names.child(properties, "w:rPr")
+        is_drop_cap = frame is not None and names.attribute(frame, "w:dropCap") in _DROP_CAPS
+        end_is_deleted = mark is not None and any(names.child(mark, name) is not None for name in names.REVISIONS)
+        self.joins_next = is_drop_cap or end_is_deleted
+
+    def begin_reading(self) -> None:
+        """The reading of characters (`w:rt`) comes before them."""
+        self._reading_from = len(self._parts)
+
+    def end_reading(self) -> None:
+        self._reading = "".join(self._parts[self._reading_from :]).strip()
+        del self._parts[self._reading_from :]
+
+    def write_reading(self) -> None:
+        if self._reading:
+            self.write(f"({self._reading})")
+
+
+def text_of(element: etree._Element) -> str:
+    """The text of `w:t`. Its run may have the font of symbols."""
+    text = element.text or ""
+    if not text.isascii() and symbols.PLACES.search(text):
+        run = element.getparent()
+        fonts = None if run is None else names.child(run, "w:rPr", "w:rFonts")
+        return symbols.in_unicode(text, "" if fonts is None else names.attribute(fonts, "w:ascii") or "")
+    return text
+
+
+def symbol_of(element: etree._Element) -> str:
+    """The character of `w:sym`."""
+    place = names.attribute(element, "w:char") or ""
+    if not place or len(place) > 6 or not _HEX_DIGITS.issuperset(place):
+        return ""
+    return symbols.of(names.attribute(element, "w:font") or "", int(place, 16))

@@ -1,0 +1,93 @@
+"""Which paragraph styles are headings, and which number or bullet their paragraphs get."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lxml import etree
+
+from services.indexing.pipeline.formats.word import names
+
+# Word refuses longer chains of styles based on each other.
+_LONGEST_CHAIN = 32
+_BODY_TEXT = "9"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered:
+    """A paragraph's place in a list, as far as it says: `w:numId` and `w:ilvl`."""
+
+    number: str | None = None
+    level: int | None = None
+
+    @classmethod
+    def of(cls, properties: etree._Element) -> "Numbered":
+        """What `w:pPr` says."""
+        level = names.value(properties, "w:numPr", "w:ilvl")
+        is_known = level is not None and len(level) == 1 and level.isdecimal()
+        return cls(names.value(properties, "w:numPr", "w:numId"), int(level) if level and is_known else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    heading: bool | None
+    numbered: Numbered
+    based_on: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A style with what it inherits. `listed_by` is the id of the style that names the list."""
+
+    heading: bool = False
+    numbered: Numbered = Numbered()
+    listed_by: str | None = None
+
+
+class Styles:
+    """The document's styles by id. Word translates ids, but not the names of its own styles."""
+
+    def __init__(self, elements: Iterable[etree._Element] = ()) -> None:
+        self._styles: dict[str | None, Style] = {}
+        self._resolved: dict[str | None, Resolved] = {}
+        self._default: str | None = None
+        for element in elements:
+            style_id = names.attribute(element, "w:styleId") or ""
+            self._styles[style_id] = _style(element)
+            kind = names.attribute(element, "w:type")
+            if kind == "paragraph" and names.attribute(element, "w:default") in {"1", "true", "on"}:
+                self._default = style_id
+
+    def resolved(self, style_id: str | None) -> Resolved:
+        """An unknown style counts as the default style, as in Word."""
+        known = style_id if style_id in self._styles else self._default
+        if known not in self._resolved:
+            self._resolved[known] = self._resolve(known)
+        return self._resolved[known]
+
+    def _resolve(self, style_id: str | None) -> Resolved:
+        heading, number, level, listed_by = None, None, None, None
+        for _ in range(_LONGEST_CHAIN):
+            style = self._styles.get(style_id)
+            if style is None:
+                break
+            heading = style.heading if heading is None else heading
+            level = style.numbered.level if level is None else level
+            if number is None and style.numbered.number is not None:
+                number, listed_by = style.numbered.number, style_id
+            style_id = style.based_on
+        return Resolved(bool(heading), Numbered(number, level), listed_by)
+
+
+def outline_heading(properties: etree._Element) -> bool | None:
+    """Whether `w:pPr` gives the paragraph an outline level; None when it does not say."""
+    level = names.value(properties, "w:outlineLvl")
+    return None if level is None else level != _BODY_TEXT
+
+
+def _style(element: etree._Element) -> Style:
+    properties = names.child(element, "w:pPr")
+    heading = None if properties is None else outline_heading(properties)
+    if (names.value(element, "w:name") or "").lower().startswith(("heading ", "title")):
+        heading = True
+    numbered = Numbered() if properties is None else Numbered.of(properties)
+    return Style(heading, numbered, names.value(element, "w:basedOn"))
