@@ -2,17 +2,29 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 import docx.document
 import fpdf
 
-from services.indexing.pipeline.documents import Extracted
+from services.indexing.pipeline.documents import DOCX, Extracted
 from services.indexing.pipeline.formats import extract_document
 from services.indexing.pipeline.memory_files import mapped
 
 WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+WORD_TYPE = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
+OTHERS = (
+    f'xmlns:r="{OFFICE}" xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math" '
+    'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006" xmlns:v="urn:schemas-microsoft-com:vml" '
+    'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main" '
+    'xmlns:dgm="http://schemas.openxmlformats.org/drawingml/2006/diagram" '
+    'xmlns:c="http://schemas.openxmlformats.org/drawingml/2006/chart"'
+)
 MANY = 16 * 1024 * 1024
 
 
@@ -63,18 +75,72 @@ def saved(document: docx.document.Document) -> bytes:
     return buffer.getvalue()
 
 
-def word_archive(document: str, **parts: str) -> bytes:
-    """An archive with `document` as word/document.xml and e.g. footnotes="..." as word/footnotes.xml."""
+@dataclass(frozen=True)
+class Part:
+    """A part of a Word document, to which its main part refers as `id`."""
+
+    id: str
+    kind: str
+    path: str
+    content: str | bytes
+    content_type: str = "application/xml"
+
+
+def zipped(files: Mapping[str, str | bytes]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        archive.writestr("word/document.xml", document)
-        for name, content in parts.items():
-            archive.writestr(f"word/{name}.xml", content)
+        for name, content in files.items():
+            archive.writestr(name, content)
     return buffer.getvalue()
 
 
+def relationships(*targets: tuple[str, str, str]) -> str:
+    """A part of relationships, from their ids, kinds and targets."""
+    entries = "".join(f'<Relationship Id="{key}" Type="{OFFICE}/{kind}" Target="{to}"/>' for key, kind, to in targets)
+    return f'<Relationships xmlns="{PACKAGE}/relationships">{entries}</Relationships>'
+
+
+def content_types(types: Mapping[str, str]) -> str:
+    """A part of content types, from the paths of parts."""
+    entries = "".join(f'<Override PartName="/{path}" ContentType="{known_as}"/>' for path, known_as in types.items())
+    return f'<Types xmlns="{PACKAGE}/content-types"><Default Extension="xml" ContentType="text/xml"/>{entries}</Types>'
+
+
+def word_archive(document: str, **parts: str) -> bytes:
+    """A package with `document` as word/document.xml and e.g. footnotes="..." as word/footnotes.xml."""
+    return zipped(
+        {
+            "word/document.xml": document,
+            "[Content_Types].xml": content_types({"word/document.xml": WORD_TYPE}),
+            "_rels/.rels": relationships(("main", "officeDocument", "word/document.xml")),
+            **{f"word/{name}.xml": content for name, content in parts.items()},
+        }
+    )
+
+
+def word_package(body: str, *parts: Part) -> bytes:
+    """A package whose main part has `body` and refers to `parts`."""
+    types = {"word/document.xml": WORD_TYPE, **{part.path: part.content_type for part in parts}}
+    return zipped(
+        {
+            "word/document.xml": word_body(body),
+            "[Content_Types].xml": content_types(types),
+            "_rels/.rels": relationships(("main", "officeDocument", "word/document.xml")),
+            "word/_rels/document.xml.rels": relationships(*((part.id, part.kind, f"/{part.path}") for part in parts)),
+            **{part.path: part.content for part in parts},
+        }
+    )
+
+
+def word_text(content: bytes, *, max_characters: int = MANY) -> str:
+    """The text of a Word document, read in this process."""
+    extracted = extract_document(memoryview(content), name="", declared_type="", max_characters=max_characters)
+    assert extracted.content_type == DOCX
+    return extracted.text
+
+
 def word_body(body: str) -> str:
-    return f'<?xml version="1.0"?><w:document {WORD}><w:body>{body}</w:body></w:document>'
+    return f'<?xml version="1.0"?><w:document {WORD} {OTHERS}><w:body>{body}</w:body></w:document>'
 
 
 def paragraph(text: str) -> str:

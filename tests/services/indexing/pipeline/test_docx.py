@@ -37,7 +37,7 @@ def test_headings_lists_and_tables_keep_their_shape(tmp_path: Path) -> None:
     assert (extracted.content_type, extracted.title, extracted.pages) == (DOCX, "Harbour report", None)
     assert extracted.text == (
         "Harbour report\nGranite built the wall.\n\n\nFindings\nThe wall\tstill stands.\n\n"
-        "first item\nsecond item\nyear\tships\n1887\tforty\ntwo\n\nClosing words."
+        "• first item\n• second item\nyear\tships\n1887\tforty\ntwo\n\nClosing words."
     )
 
 

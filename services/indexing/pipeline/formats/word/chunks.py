@@ -20,23 +20,24 @@ def is_package(data: bytes) -> bool:
 
 def read(data: bytes, *, name: str, content_type: str) -> str:
     """The text of a chunk that is no package; empty if it cannot be read."""
-    charset = None
+    found: mime.Page | None = mime.Page(data, content_type, charset=None)
     if mime.is_archive(data):
         found = mime.page(data)
-        if found is None:
-            return ""
-        data, charset = found
-    hints = sniffing.Hints.of(name, content_type)
+    if found is None:
+        return ""
+    hints = sniffing.Hints.of(name, found.content_type)
     with suppress(*UNREADABLE):
-        if sniffing.container_type(memoryview(data), hints) is None:
-            decoded = _decode(data, charset)
-            is_html = sniffing.text_type(decoded, hints) == HTML
-            return (html.extract(decoded) if is_html else text.extract_plain(decoded)).text
+        if sniffing.container_type(memoryview(found.content), hints) is None:
+            decoded = _decode(found)
+            if sniffing.text_type(decoded, hints) == HTML:
+                return html.extract(decoded).text
+            # A document that is one file of XML: its source is no text.
+            return "" if content_type.endswith("xml") else text.extract_plain(decoded).text
     return ""
 
 
-def _decode(data: bytes, charset: str | None) -> str:
-    if charset is not None:
+def _decode(page: mime.Page) -> str:
+    if page.charset is not None:
         with suppress(LookupError, UnicodeDecodeError):
-            return data.decode(charset)
-    return text.decode(data)
+            return page.content.decode(page.charset)
+    return text.decode(page.content)

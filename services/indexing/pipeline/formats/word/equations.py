@@ -19,6 +19,7 @@ _SIMPLE = re.compile(r"[^\W_]*|\W")
 _IN_BRACKETS = re.compile(r"\([^()]*\)")
 # Properties, and text that has been deleted or moved away.
 _SKIPPED = re.compile(r"m:\w+Pr|w:(?:rPr|del|moveFrom)")
+_TEXT = frozenset({"m:t", "w:t"})
 _INLINE = MappingProxyType({"w:tab": " ", "w:br": "\n", "w:cr": "\n", "w:noBreakHyphen": "-"})
 _INTEGRAL = "∫"
 _CIRCUMFLEX = "\u0302"
@@ -41,10 +42,7 @@ def _content(element: etree._Element, depth: int) -> str:
         if _SKIPPED.fullmatch(name):
             continue
         is_structure = name in _STRUCTURES
-        if name in {"m:t", "w:t"}:
-            part = inner.text or ""
-        else:
-            part = _INLINE.get(name) or _structure(inner, name, depth + 1)
+        part = (inner.text or "") if name in _TEXT else _INLINE.get(name) or _structure(inner, name, depth + 1)
         if (after_structure or name == "m:func") and parts and _run_together(parts[-1], part):
             parts.append(" ")
         parts.append(part)
@@ -65,7 +63,8 @@ def _structure(element: etree._Element, name: str, depth: int) -> str:
     for inner in element:
         operand = names.short(inner)
         if not _SKIPPED.fullmatch(operand):
-            operands.setdefault(operand, []).append(_content(inner, depth + 1))
+            read = _structure(inner, operand, depth + 1) if operand in _STRUCTURES else _content(inner, depth + 1)
+            operands.setdefault(operand, []).append(read)
     properties = names.child(element, f"{name}Pr")
     return write(operands, element if properties is None else properties)
 

@@ -4,6 +4,7 @@ import binascii
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 _HEAD = re.compile(rb"(?i:mime-version:|content-type:\s*multipart/)")
 _END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
@@ -19,17 +20,20 @@ def is_archive(data: bytes) -> bool:
     return _HEAD.search(data[:1024]) is not None and _END_OF_HEADERS.search(data[:_HEADER_BYTES]) is not None
 
 
-def page(data: bytes) -> tuple[bytes, str | None] | None:
-    """The first page of HTML, or else of text, and its declared encoding."""
-    leaves = list(_leaves(data, 0))
-    for wanted in (b"text/html", b"text/"):
-        for content_type, content, charset in leaves:
-            if content_type.startswith(wanted):
-                return content, charset
-    return None
+@dataclass(frozen=True, slots=True)
+class Page:
+    content: bytes
+    content_type: str
+    charset: str | None
 
 
-def _leaves(data: bytes, depth: int) -> Iterator[tuple[bytes, bytes, str | None]]:
+def page(data: bytes) -> Page | None:
+    """The first page of HTML, or else of text."""
+    pages = list(_pages(data, 0))
+    return next((found for found in pages if found.content_type.startswith("text/html")), next(iter(pages), None))
+
+
+def _pages(data: bytes, depth: int) -> Iterator[Page]:
     end = _END_OF_HEADERS.search(data[:_HEADER_BYTES])
     headers = _FOLDED.sub(b" ", data[: end.start()] if end else b"")
     body = data[end.end() :] if end else data
@@ -44,11 +48,11 @@ def _leaves(data: bytes, depth: int) -> Iterator[tuple[bytes, bytes, str | None]
             for part in body.split(b"--" + boundary)[1:]:
                 if part.startswith(b"--"):
                     return
-                yield from _leaves(part.lstrip(b" \t").removeprefix(b"\r").removeprefix(b"\n"), depth + 1)
+                yield from _pages(part.lstrip(b" \t").removeprefix(b"\r").removeprefix(b"\n"), depth + 1)
     elif content_type.startswith(b"text/"):
         encoding = fields.get(b"content-transfer-encoding", b"").strip().lower()
         charset = parameters.get(b"charset", b"").decode("ascii", "ignore") or None
-        yield content_type, _decoded(body, encoding), charset
+        yield Page(_decoded(body, encoding), content_type.decode("ascii", "ignore"), charset)
 
 
 def _decoded(body: bytes, encoding: bytes) -> bytes:

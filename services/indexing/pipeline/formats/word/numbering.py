@@ -93,7 +93,7 @@ class Counters:
     def label(self, direct: Numbered, style_id: str | None) -> str:
         """Count a paragraph. What stands before its text, with the white space between; empty if it is in no list."""
         style = self._styles.resolved(style_id)
-        by_style, linked = style.numbered, {style_id, style.listed_by} - {None}
+        by_style = style.numbered
         number = by_style.number if direct.number is None else direct.number
         instance = None if number is None else self._numbering.resolved(number, self._styles)
         definition = None if instance is None else self._numbering.definitions.get(instance.definition)
@@ -101,10 +101,10 @@ class Counters:
             return ""
         levels = {**definition.levels, **instance.levels}
         depth = direct.level
+        if depth is None and direct.number is None:
+            depth = _level_of(style_id, levels)
         if depth is None:
-            depth = by_style.level
-            if direct.number is None:
-                depth = next((at for at, level in levels.items() if level.style in linked), depth)
+            depth = _level_of(style.listed_by, levels) if by_style.level is None else by_style.level
         depth = min(depth or 0, _LEVELS - 1)
         counts = self._count(number, instance, levels, depth)
         return _shown(levels, counts, depth)
@@ -124,6 +124,11 @@ class Counters:
             if restart is None or depth < restart:
                 counts[at] = None
         return [starts[at] if (count := counts[at]) is None else count for at in range(depth + 1)]
+
+
+def _level_of(style_id: str | None, levels: Mapping[int, Level]) -> int | None:
+    """The level that is for the paragraphs of a style."""
+    return next((at for at, level in levels.items() if style_id and level.style == style_id), None)
 
 
 def _shown(levels: Mapping[int, Level], counts: list[int], depth: int) -> str:

@@ -29,6 +29,9 @@ DAMAGE = (
     ValueError,
 )
 
+# Entities in attributes are expanded whatever the options; libxml2 stops where they become much longer than the part.
+_EXPANDS = "entity amplification"
+
 
 def events(stream: IO[bytes], wanted: Iterable[str]) -> Iterator[tuple[str, str, etree._Element]]:
     """Starts and ends of the elements with the `wanted` short names: "start" or "end", short name, element.
@@ -36,31 +39,36 @@ def events(stream: IO[bytes], wanted: Iterable[str]) -> Iterator[tuple[str, str,
     What is between comments is one text, as a reader sees it.
 
     Raises:
-        CorruptDocument: There is a document type declaration.
+        CorruptDocument: There is a document type declaration, or entities are used.
         MemoryError: libxml2 got no memory.
         etree.XMLSyntaxError: The part is damaged; what came before has been yielded.
     """
     tags = names.qualified(wanted)
-    parser = etree.iterparse(
-        stream,
-        events=("start", "end"),
-        tag=list(tags),
-        resolve_entities=False,
-        no_network=True,
-        remove_comments=True,
-        remove_pis=True,
-    )
-    checked = False
+    parser = None
     try:
+        parser = etree.iterparse(
+            stream,
+            events=("start", "end"),
+            tag=list(tags),
+            resolve_entities=False,
+            no_network=True,
+            remove_comments=True,
+            remove_pis=True,
+        )
+        checked = False
         for event, element in parser:
             if not checked:
-                _refuse_declarations(element.getroottree())
+                _refuse_declarations(element)
             checked = True
             yield event, tags[element.tag], element
     except etree.XMLSyntaxError as error:
         if error.code == etree.ErrorTypes.ERR_NO_MEMORY:
             raise MemoryError("libxml2") from error
+        if _EXPANDS in str(error):
+            raise CorruptDocument("unsafe", detail=str(error)) from error
         raise
+    if parser.root is not None:
+        _refuse_declarations(parser.root)
 
 
 def ended(stream: IO[bytes], wanted: Iterable[str]) -> Iterator[tuple[str, etree._Element]]:
@@ -72,6 +80,6 @@ def ended(stream: IO[bytes], wanted: Iterable[str]) -> Iterator[tuple[str, etree
                 element.clear(keep_tail=True)
 
 
-def _refuse_declarations(tree: etree._ElementTree) -> None:
-    if tree.docinfo.internalDTD is not None:
+def _refuse_declarations(element: etree._Element) -> None:
+    if element.getroottree().docinfo.internalDTD is not None:
         raise CorruptDocument("unsafe", detail="document type declaration")
