@@ -4,6 +4,7 @@ ECMA-376 has two variants of most namespaces: transitional, which nearly all pro
 """
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from types import MappingProxyType
 
 from lxml import etree
@@ -45,7 +46,11 @@ def short(element: etree._Element) -> str:
 
 def attribute(element: etree._Element, name: str) -> str | None:
     """The attribute "prefix:name" in any variant of its namespace."""
-    return next((value for full in _variants(name) if (value := element.get(full)) is not None), None)
+    for full in _variants(name):
+        found: str | None = element.get(full)
+        if found is not None:
+            return found
+    return None
 
 
 def child(element: etree._Element, *path: str) -> etree._Element | None:
@@ -53,7 +58,7 @@ def child(element: etree._Element, *path: str) -> etree._Element | None:
     found: etree._Element | None = element
     for name in path:
         if found is not None:
-            found = next((inner for full in _variants(name) if (inner := found.find(full)) is not None), None)
+            found = _first(found, _variants(name))
     return found
 
 
@@ -69,6 +74,16 @@ def is_on(element: etree._Element, *path: str) -> bool:
     return found is not None and attribute(found, f"{path[-1].partition(':')[0]}:val") not in {"0", "false", "off"}
 
 
-def _variants(name: str) -> list[str]:
+def _first(element: etree._Element, variants: Iterable[str]) -> etree._Element | None:
+    for full in variants:
+        found = element.find(full)
+        if found is not None:
+            return found
+    return None
+
+
+@cache
+def _variants(name: str) -> tuple[str, ...]:
+    """For names of this program, which are few."""
     prefix, _, local = name.partition(":")
-    return [f"{{{uri}}}{local}" for uri in _NAMESPACES[prefix]]
+    return tuple(f"{{{uri}}}{local}" for uri in _NAMESPACES[prefix])

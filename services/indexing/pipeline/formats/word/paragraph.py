@@ -1,27 +1,33 @@
 """A paragraph while it is read: its text so far, and what its properties say about it."""
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from lxml import etree
 
 from services.indexing.pipeline.formats.word import names, symbols
 from services.indexing.pipeline.formats.word.blocks import Kind
 from services.indexing.pipeline.formats.word.fields import Fields
-from services.indexing.pipeline.formats.word.styles import Numbered, Styles, outline_heading
+from services.indexing.pipeline.formats.word.styles import IN_NO_LIST, Numbered, Styles, is_outlined
 
+_PROPERTIES = MappingProxyType(
+    names.qualified(["w:pStyle", "w:outlineLvl", "w:numPr", "w:framePr", "w:rPr", "w:sectPr"])
+)
+_NO_LIST = "0"
 _DROP_CAPS = frozenset({"drop", "margin"})
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 
 @dataclass(slots=True)
 class Paragraph:
-    """`joins_next`: the next paragraph continues its text."""
+    """`joins_next`: the next paragraph continues its text. `section`: the properties of the section that ends here."""
 
     kind: Kind = Kind.PROSE
     style: str | None = None
-    numbered: Numbered = field(default_factory=Numbered)
+    numbered: Numbered = IN_NO_LIST
     joins_next: bool = False
-    fields: Fields = field(default_factory=Fields)
+    fields: Fields | None = None
+    section: etree._Element | None = None
     _parts: list[str] = field(default_factory=list)
     _reading_from: int = 0
     _reading: str = ""
@@ -32,7 +38,7 @@ class Paragraph:
 
     def write(self, text: str) -> bool:
         """Add text; whether any of it can be seen."""
-        if not text or self.fields.hide_text:
+        if not text or (self.fields is not None and self.fields.hide_text):
             return False
         self._parts.append(text)
         return not text.isspace()
@@ -44,17 +50,32 @@ class Paragraph:
 
     def read_properties(self, properties: etree._Element, styles: Styles) -> None:
         """What `w:pPr` says."""
-        self.style = names.value(properties, "w:pStyle")
-        self.numbered = Numbered.of(properties)
-        heading = outline_heading(properties)
+        heading = None
+        for element in properties:
+            match _PROPERTIES.get(element.tag):
+                case "w:pStyle":
+                    self.style = names.attribute(element, "w:val")
+                case "w:outlineLvl":
+                    heading = is_outlined(element)
+                case "w:numPr":
+                    self.numbered = Numbered.of(element)
+                    if self.numbered.number != _NO_LIST:
+                        self.kind = Kind.LINE
+                case "w:sectPr":
+                    self.section = element
+                case "w:framePr":
+                    self.joins_next |= names.attribute(element, "w:dropCap") in _DROP_CAPS
+                case "w:rPr":
+                    # The mark at the end of the paragraph.
+                    self.joins_next |= any(names.child(element, name) is not None for name in names.REVISIONS)
         if styles.resolved(self.style).heading if heading is None else heading:
             self.kind = Kind.HEADING
-        elif names.child(properties, "w:numPr") is not None and self.numbered.number != "0":
-            self.kind = Kind.LINE
-        frame, mark = names.child(properties, "w:framePr"), names.child(properties, "w:rPr")
-        is_drop_cap = frame is not None and names.attribute(frame, "w:dropCap") in _DROP_CAPS
-        end_is_deleted = mark is not None and any(names.child(mark, name) is not None for name in names.REVISIONS)
-        self.joins_next = is_drop_cap or end_is_deleted
+
+    def mark_field(self, element: etree._Element) -> bool:
+        """Read a `w:fldChar`; whether that shows text."""
+        if self.fields is None:
+            self.fields = Fields()
+        return self.write(self.fields.mark(names.attribute(element, "w:fldCharType")))
 
     def begin_reading(self) -> None:
         """The reading of characters (`w:rt`) comes before them."""

@@ -132,10 +132,10 @@ class Story:
 
     def _read_properties(self, _: str, element: etree._Element) -> None:
         if self._paragraphs:
-            self._paragraphs[-1].read_properties(element, self._styles)
-        section = names.child(element, "w:sectPr")
-        if section is not None:
-            self._read_section("w:sectPr", section)
+            paragraph = self._paragraphs[-1]
+            paragraph.read_properties(element, self._styles)
+            if paragraph.section is not None:
+                self._read_section("w:sectPr", paragraph.section)
 
     def _read_section(self, _: str, element: etree._Element) -> None:
         for reference in element:
@@ -214,11 +214,12 @@ class Story:
 
     def _read_field(self, _: str, element: etree._Element) -> None:
         if self._paragraphs:
-            self._write(self._paragraphs[-1].fields.mark(names.attribute(element, "w:fldCharType")))
+            self._pieces += self._paragraphs[-1].mark_field(element)
 
     def _read_instruction(self, _: str, element: etree._Element) -> None:
-        if self._paragraphs:
-            self._paragraphs[-1].fields.instruct(element.text or "")
+        fields = self._paragraphs[-1].fields if self._paragraphs else None
+        if fields is not None:
+            fields.instruct(element.text or "")
 
     def _read_equation(self, _: str, element: etree._Element) -> None:
         text, parent = equations.linear(element), element.getparent()

@@ -20,11 +20,14 @@ class Numbered:
     level: int | None = None
 
     @classmethod
-    def of(cls, properties: etree._Element) -> "Numbered":
-        """What `w:pPr` says."""
-        level = names.value(properties, "w:numPr", "w:ilvl")
-        is_known = level is not None and len(level) == 1 and level.isdecimal()
-        return cls(names.value(properties, "w:numPr", "w:numId"), int(level) if level and is_known else None)
+    def of(cls, element: etree._Element) -> "Numbered":
+        """What `w:numPr` says."""
+        level = names.value(element, "w:ilvl")
+        known = level if level is not None and len(level) == 1 and level.isdecimal() else None
+        return cls(names.value(element, "w:numId"), None if known is None else int(known))
+
+
+IN_NO_LIST = Numbered()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Resolved:
     """A style with what it inherits. `listed_by` is the id of the style that names the list."""
 
     heading: bool = False
-    numbered: Numbered = Numbered()
+    numbered: Numbered = IN_NO_LIST
     listed_by: str | None = None
 
 
@@ -78,16 +81,15 @@ class Styles:
         return Resolved(bool(heading), Numbered(number, level), listed_by)
 
 
-def outline_heading(properties: etree._Element) -> bool | None:
-    """Whether `w:pPr` gives the paragraph an outline level; None when it does not say."""
-    level = names.value(properties, "w:outlineLvl")
-    return None if level is None else level != _BODY_TEXT
+def is_outlined(element: etree._Element) -> bool:
+    """Whether `w:outlineLvl` is the level of a heading."""
+    return names.attribute(element, "w:val") != _BODY_TEXT
 
 
 def _style(element: etree._Element) -> Style:
-    properties = names.child(element, "w:pPr")
-    heading = None if properties is None else outline_heading(properties)
+    outline = names.child(element, "w:pPr", "w:outlineLvl")
+    heading = None if outline is None else is_outlined(outline)
     if (names.value(element, "w:name") or "").lower().startswith(("heading ", "title")):
         heading = True
-    numbered = Numbered() if properties is None else Numbered.of(properties)
-    return Style(heading, numbered, names.value(element, "w:basedOn"))
+    place = names.child(element, "w:pPr", "w:numPr")
+    return Style(heading, IN_NO_LIST if place is None else Numbered.of(place), names.value(element, "w:basedOn"))
