@@ -249,6 +249,11 @@ MEMORY: Final = (
         "tests/services/indexing/search/test_shares.py",
     ),
     Store(
+        r"services\.indexing\.pipeline\.formats\.word\..+",
+        "names of the Word standard, the same for everybody; all else is of one document, whose process ends with it",
+        "tests/services/indexing/pipeline/test_extraction_child.py",
+    ),
+    Store(
         r"services\.indexing\.pipeline\.confinement\.kernel\._libc",
         "the C library of the process; nothing of a tenant",
         "tests/services/indexing/pipeline/test_confinement.py",

@@ -79,12 +79,13 @@ class _Document:
 
     def read(self) -> Blocks:
         blocks = Blocks(self._limits)
-        main = self._story(blocks)
+        main = self._story(blocks, self._main)
         if not self._read(self._main, main):
             raise CorruptDocument("docx", detail=f"no part {self._main}")
         for kind in ("footnotes", "endnotes", "comments"):
+            name = self._part(kind)
             with suppress(*DAMAGE):
-                self._read(self._part(kind), self._story(blocks, main.deleted_notes))
+                self._read(name, self._story(blocks, name, main.deleted_notes))
         for margin in self._margins(main):
             blocks.extend(margin)
         return blocks
@@ -108,11 +109,10 @@ class _Document:
             if stream is not None:
                 yield from ended(stream, wanted)
 
-    def _story(
-        self, blocks: Blocks, unwanted: frozenset[tuple[str, str]] = frozenset(), source: str | None = None
-    ) -> Story:
+    def _story(self, blocks: Blocks, name: str, unwanted: frozenset[tuple[str, str]] = frozenset()) -> Story:
+        """Of the part with that name."""
         counters = Counters(self._numbering, self._styles)
-        return Story(blocks, self._styles, counters, partial(self._embed, source or self._main), unwanted)
+        return Story(blocks, self._styles, counters, partial(self._embed, name), unwanted)
 
     def _read(self, name: str, story: Story) -> bool:
         """Feed the part to a story; whether there is one."""
@@ -145,7 +145,7 @@ class _Document:
                 read.add(related.target)
                 blocks = Blocks(self._limits)
                 with suppress(*DAMAGE):
-                    self._read(related.target, self._story(blocks, source=related.target))
+                    self._read(related.target, self._story(blocks, related.target))
                 if blocks.all not in said:
                     said.add(blocks.all)
                     yield blocks

@@ -10,11 +10,13 @@ from tests.services.indexing.pipeline.samples import (
     Part,
     paragraph,
     pdf,
+    relationships,
     word_archive,
     word_body,
     word_document,
     word_package,
     word_text,
+    zipped,
 )
 
 DRAWING = 'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"'
@@ -60,6 +62,18 @@ def test_notes_of_deleted_text_are_left_out() -> None:
     assert word_text(word_package(body, notes("footnote", paragraph("gone"), paragraph("moved")))) == (
         "Granite.\n\nmoved"
     )
+
+
+def test_a_chart_in_a_note_is_the_notes_own() -> None:
+    title = f"<c:chartSpace {CHART}><a:p><a:r><a:t>Trade</a:t></a:r></a:p></c:chartSpace>"
+    note = word_body('<w:footnote><w:p><c:chart r:id="own"/></w:p></w:footnote>')
+    files = {
+        "word/document.xml": word_body(paragraph("Granite.")),
+        "word/footnotes.xml": note,
+        "word/_rels/footnotes.xml.rels": relationships(("own", "chart", "chart.xml")),
+        "word/chart.xml": title,
+    }
+    assert word_text(zipped(files)) == "Granite.\n\nTrade"
 
 
 # --- headers and footers

@@ -1,5 +1,7 @@
 """The text of paragraphs as Word shows it: changes, fields, symbols, boxes."""
 
+import time
+
 import pytest
 
 from tests.services.indexing.pipeline.samples import paragraph, word_archive, word_body, word_text
@@ -74,6 +76,8 @@ def test_a_drop_cap_stays_with_a_paragraph_that_holds_a_box() -> None:
 def test_a_drop_cap_without_a_word_is_not_lost() -> None:
     table = f"<w:tbl><w:tr><w:tc>{paragraph('a')}{DROP_CAP.format('drop', 'B')}</w:tc></w:tr></w:tbl>"
     boxed = f"<w:p><w:txbxContent>{DROP_CAP.format('drop', 'D')}</w:txbxContent></w:p>"
+    both = boxed.replace("<w:p>", "<w:p><w:pPr><w:framePr w:dropCap='drop'/></w:pPr>", 1)
+    assert shown(both.replace("</w:txbxContent>", f"</w:txbxContent>{run('E')}") + paragraph("nd.")) == "D\n\nEnd."
     text = shown(DROP_CAP.format("drop", "A") + table + boxed + paragraph("ust.") + DROP_CAP.format("drop", "C"))
     assert text == "A\n\na B\n\nD\n\nust.\n\nC"
 
@@ -192,3 +196,17 @@ def test_characters_are_those_that_are_shown(content: str, expected: str) -> Non
 def test_marks_outside_paragraphs_do_no_harm() -> None:
     stray = f"{mark('begin')}{instruction('x')}<w:rt/><w:ruby/><w:t>x</w:t><w:br/><w:pPr/><w:cellDel/><w:trPr/>"
     assert shown(f"{stray}<mc:Choice/></w:body><w:body>{paragraph('Granite.')}") == "Granite."
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        f"<w:p>{mark('begin') * 10_000}{run('x') * 10_000}</w:p>",
+        DROP_CAP.format("drop", "x" * 1000) * 5_000,
+    ],
+    ids=["fields", "drop caps"],
+)
+def test_time_is_linear(hostile: str) -> None:
+    began = time.process_time()
+    shown(hostile + paragraph("End."))
+    assert time.process_time() - began < 2

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 _HEAD = re.compile(rb"(?i:mime-version:|content-type:\s*multipart/)")
 _END_OF_HEADERS = re.compile(rb"\r?\n\r?\n")
 _FOLDED = re.compile(rb"\r?\n[ \t]+")
-_HEADER = re.compile(rb"^(content-type|content-transfer-encoding):[ \t]*(.*?)[ \t\r]*$", re.IGNORECASE | re.MULTILINE)
+_HEADER = re.compile(rb"^(content-type|content-transfer-encoding):(.*)$", re.IGNORECASE | re.MULTILINE)
 _PARAMETER = re.compile(rb";\s*(boundary|charset)\s*=\s*(?:\"([^\"]*)\"|([^\s;]+))", re.IGNORECASE)
-_HEADER_BYTES = 16 * 1024
+_HEADER_BYTES = 4096
 # A page with alternatives, with what it shows, in a message.
 _DEEPEST = 3
 
@@ -37,7 +37,7 @@ def _pages(data: bytes, depth: int) -> Iterator[Page]:
     end = _END_OF_HEADERS.search(data[:_HEADER_BYTES])
     headers = _FOLDED.sub(b" ", data[: end.start()] if end else b"")
     body = data[end.end() :] if end else data
-    fields = {name.lower(): value for name, value in _HEADER.findall(headers)}
+    fields = {name.lower(): value.strip() for name, value in _HEADER.findall(headers)}
     content_type = fields.get(b"content-type", b"text/plain").lower()
     parameters = {
         name.lower(): quoted or plain for name, quoted, plain in _PARAMETER.findall(fields.get(b"content-type", b""))
@@ -50,7 +50,7 @@ def _pages(data: bytes, depth: int) -> Iterator[Page]:
                     return
                 yield from _pages(part.lstrip(b" \t").removeprefix(b"\r").removeprefix(b"\n"), depth + 1)
     elif content_type.startswith(b"text/"):
-        encoding = fields.get(b"content-transfer-encoding", b"").strip().lower()
+        encoding = fields.get(b"content-transfer-encoding", b"").lower()
         charset = parameters.get(b"charset", b"").decode("ascii", "ignore") or None
         yield Page(_decoded(body, encoding), content_type.decode("ascii", "ignore"), charset)
 

@@ -23,29 +23,29 @@ class Paragraph:
     """`joins_next`: the next paragraph continues its text. `section`: the properties of the section that ends here."""
 
     kind: Kind = Kind.PROSE
+    parts: list[str] = field(default_factory=list)
     style: str | None = None
     numbered: Numbered = IN_NO_LIST
     joins_next: bool = False
     fields: Fields | None = None
     section: etree._Element | None = None
-    _parts: list[str] = field(default_factory=list)
     _reading_from: int = 0
     _reading: str = ""
 
     @property
     def text(self) -> str:
-        return "".join(self._parts)
+        return "".join(self.parts)
 
     def write(self, text: str) -> bool:
         """Add text; whether any of it can be seen."""
         if not text or (self.fields is not None and self.fields.hide_text):
             return False
-        self._parts.append(text)
+        self.parts.append(text)
         return not text.isspace()
 
     def write_line(self, text: str) -> bool:
         """Add text on a line of its own."""
-        begun = bool(self._parts) and not self._parts[-1].endswith("\n")
+        begun = bool(self.parts) and not self.parts[-1].endswith("\n")
         return self.write(f"\n{text}\n" if begun else f"{text}\n")
 
     def read_properties(self, properties: etree._Element, styles: Styles) -> None:
@@ -79,11 +79,11 @@ class Paragraph:
 
     def begin_reading(self) -> None:
         """The reading of characters (`w:rt`) comes before them."""
-        self._reading_from = len(self._parts)
+        self._reading_from = len(self.parts)
 
     def end_reading(self) -> None:
-        self._reading = "".join(self._parts[self._reading_from :]).strip()
-        del self._parts[self._reading_from :]
+        self._reading = "".join(self.parts[self._reading_from :]).strip()
+        del self.parts[self._reading_from :]
 
     def write_reading(self) -> None:
         if self._reading:
@@ -93,11 +93,15 @@ class Paragraph:
 def text_of(element: etree._Element) -> str:
     """The text of `w:t`. Its run may have the font of symbols."""
     text = element.text or ""
-    if not text.isascii() and symbols.PLACES.search(text):
-        run = element.getparent()
-        fonts = None if run is None else names.child(run, "w:rPr", "w:rFonts")
-        return symbols.in_unicode(text, "" if fonts is None else names.attribute(fonts, "w:ascii") or "")
-    return text
+    if text.isascii() or not symbols.PLACES.search(text):
+        return text
+    run = element.getparent()
+    # Properties come first, if at all: looking for them among many texts would take quadratic time.
+    properties = None if run is None else run[0]
+    if properties is None or names.short(properties) != "w:rPr":
+        return text
+    fonts = names.child(properties, "w:rFonts")
+    return symbols.in_unicode(text, "" if fonts is None else names.attribute(fonts, "w:ascii") or "")
 
 
 def symbol_of(element: etree._Element) -> str:

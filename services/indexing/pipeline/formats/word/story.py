@@ -73,7 +73,8 @@ class Story:
         self._skipping = 0
         self._skipped = ""
         # Text that belongs to the next paragraph, and how many paragraphs that one is in.
-        self._carried, self._carried_depth = "", 0
+        self._carried: list[str] = []
+        self._carried_depth = 0
         # Pieces of text so far, and how many there were when the open alternatives began.
         self._pieces = 0
         self._alternatives: list[int] = []
@@ -124,10 +125,10 @@ class Story:
         depth = len(self._paragraphs)
         if depth < self._carried_depth:
             self._drop_carried()
-        paragraph = Paragraph(kind=Kind.PROSE if name == "w:p" else Kind.LINE)
+        paragraph = Paragraph(Kind.PROSE if name == "w:p" else Kind.LINE)
         if depth == self._carried_depth:
-            paragraph.write(self._carried)
-            self._carried = ""
+            # The list itself: many paragraphs that continue each other are not copied again and again.
+            paragraph.parts, self._carried = self._carried, []
         self._paragraphs.append(paragraph)
 
     def _read_properties(self, _: str, element: etree._Element) -> None:
@@ -148,18 +149,20 @@ class Story:
             self._close(self._paragraphs.pop(), in_lists=name == "w:p")
 
     def _close(self, paragraph: Paragraph, *, in_lists: bool = True) -> None:
-        text = paragraph.text
         if paragraph.joins_next:
-            self._carried, self._carried_depth = text, len(self._paragraphs)
+            # Of a text box in this paragraph, which ends first.
+            self._drop_carried()
+            self._carried, self._carried_depth = paragraph.parts, len(self._paragraphs)
             return
+        text = paragraph.text.strip()
         # A paragraph counts in its list even when there is nothing in it.
         label = self._counters.label(paragraph.numbered, paragraph.style) if in_lists else ""
-        if not text.isspace() and text:
+        if text:
             kind = Kind.LINE if label and paragraph.kind is Kind.PROSE else paragraph.kind
-            self._add(kind, label + text.strip())
+            self._add(kind, label + text)
 
     def _drop_carried(self) -> None:
-        carried, self._carried = self._carried.strip(), ""
+        carried, self._carried = "".join(self._carried).strip(), []
         if carried:
             self._add(Kind.PROSE, carried)
 
