@@ -86,7 +86,7 @@ class _Document:
             name = self._part(kind)
             with suppress(*DAMAGE):
                 self._read(name, self._story(blocks, name, main.deleted_notes))
-        for margin in self._margins(main):
+        for margin in self._margins():
             blocks.extend(margin)
         return blocks
 
@@ -133,19 +133,14 @@ class _Document:
                 story.finish()
         return True
 
-    def _margins(self, main: Story) -> Iterator[Blocks]:
+    def _margins(self) -> Iterator[Blocks]:
         """Headers, then footers: every text once, however many sections and kinds of pages have it."""
-        relationships = self._package.relationships(self._main)
-        read, said = set[str](), set[tuple[Block, ...]]()
-        for wanted in ("w:headerReference", "w:footerReference"):
-            for kind, relationship in main.sections:
-                related = relationships.get(relationship)
-                if kind != wanted or related is None or related.target in read:
-                    continue
-                read.add(related.target)
+        said = set[tuple[Block, ...]]()
+        for kind in ("header", "footer"):
+            for name in dict.fromkeys(self._package.related(self._main, kind)):
                 blocks = Blocks(self._limits)
                 with suppress(*DAMAGE):
-                    self._read(related.target, self._story(blocks, related.target))
+                    self._read(name, self._story(blocks, name))
                 if blocks.all not in said:
                     said.add(blocks.all)
                     yield blocks

@@ -10,9 +10,7 @@ from services.indexing.pipeline.formats.word.blocks import Kind
 from services.indexing.pipeline.formats.word.fields import Fields
 from services.indexing.pipeline.formats.word.styles import IN_NO_LIST, Numbered, Styles, is_outlined
 
-_PROPERTIES = MappingProxyType(
-    names.qualified(["w:pStyle", "w:outlineLvl", "w:numPr", "w:framePr", "w:rPr", "w:sectPr"])
-)
+_PROPERTIES = MappingProxyType(names.qualified(["w:pStyle", "w:outlineLvl", "w:numPr", "w:framePr", "w:rPr"]))
 _NO_LIST = "0"
 _DROP_CAPS = frozenset({"drop", "margin"})
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
@@ -20,7 +18,7 @@ _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 @dataclass(slots=True)
 class Paragraph:
-    """`joins_next`: the next paragraph continues its text. `section`: the properties of the section that ends here."""
+    """`joins_next`: the next paragraph continues its text."""
 
     kind: Kind = Kind.PROSE
     parts: list[str] = field(default_factory=list)
@@ -28,7 +26,6 @@ class Paragraph:
     numbered: Numbered = IN_NO_LIST
     joins_next: bool = False
     fields: Fields | None = None
-    section: etree._Element | None = None
     _reading_from: int = 0
     _reading: str = ""
 
@@ -61,8 +58,6 @@ class Paragraph:
                     self.numbered = Numbered.of(element)
                     if self.numbered.number != _NO_LIST:
                         self.kind = Kind.LINE
-                case "w:sectPr":
-                    self.section = element
                 case "w:framePr":
                     self.joins_next |= names.attribute(element, "w:dropCap") in _DROP_CAPS
                 case "w:rPr":

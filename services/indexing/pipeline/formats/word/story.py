@@ -32,7 +32,7 @@ _INLINE = MappingProxyType(
     {"w:tab": "\t", "w:ptab": "\t", "w:br": "\n", "w:cr": "\n", "a:br": "\n", "w:noBreakHyphen": "-"}
 )
 # Read as a whole when they end, if at all. Deleted and moved text is in the former, as are old and new properties.
-_WHOLE = frozenset({*names.REVISIONS, "w:pPr", "w:trPr", "w:sectPr", "w:ffData", "m:oMath"})
+_WHOLE = frozenset({*names.REVISIONS, "w:pPr", "w:trPr", "w:ffData", "m:oMath"})
 _RELATIONSHIPS = MappingProxyType({"dgm:relIds": "r:dm", "c:chart": "r:id", "cx:chart": "r:id", "w:altChunk": "r:id"})
 
 
@@ -80,8 +80,6 @@ class Story:
         self._alternatives: list[int] = []
         self._referred: set[tuple[str, str]] = set()
         self._dropped: set[tuple[str, str]] = set()
-        # "w:headerReference" or "w:footerReference", and the id of a relationship, for each section in turn.
-        self.sections: list[tuple[str, str]] = []
 
     @property
     def deleted_notes(self) -> frozenset[tuple[str, str]]:
@@ -133,16 +131,7 @@ class Story:
 
     def _read_properties(self, _: str, element: etree._Element) -> None:
         if self._paragraphs:
-            paragraph = self._paragraphs[-1]
-            paragraph.read_properties(element, self._styles)
-            if paragraph.section is not None:
-                self._read_section("w:sectPr", paragraph.section)
-
-    def _read_section(self, _: str, element: etree._Element) -> None:
-        for reference in element:
-            name = names.short(reference)
-            if name in {"w:headerReference", "w:footerReference"}:
-                self.sections.append((name, names.attribute(reference, "r:id") or ""))
+            self._paragraphs[-1].read_properties(element, self._styles)
 
     def _end_paragraph(self, name: str, _: etree._Element) -> None:
         if self._paragraphs:
@@ -301,7 +290,6 @@ _ENDS: Mapping[str, _Handler] = MappingProxyType(
         "w:p": Story._end_paragraph,
         "a:p": Story._end_paragraph,
         "w:pPr": Story._read_properties,
-        "w:sectPr": Story._read_section,
         "w:t": Story._read_text,
         "a:t": Story._read_text,
         "w:sym": Story._read_symbol,
