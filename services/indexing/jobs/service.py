@@ -48,18 +48,31 @@ async def enqueue(
     """Create one job per version, however often it is requested; unfinished jobs of older versions are stopped."""
     if version > 1:
         await stop_unfinished(session, document_id, before_version=version)
-    await repository.add(
-        session,
-        project_id=project_id,
-        document_id=document_id,
-        version=version,
-        lane=lane,
-        size=size,
-        long_running=size > _LONG_BYTES,
-        uploaded_at=uploaded_at,
-        traceparent=current_traceparent(),
-        correlation_id=session.info.get("correlation_id"),
-    )
+    facts: dict[str, Any] = {
+        "lane": lane,
+        "size": size,
+        "long_running": size > _LONG_BYTES,
+        "uploaded_at": uploaded_at,
+        "traceparent": current_traceparent(),
+        "correlation_id": session.info.get("correlation_id"),
+    }
+    added = await repository.add(session, project_id=project_id, document_id=document_id, version=version, **facts)
+    if added is None:
+        await _complete_early_job(session, document_id, version, facts)
+
+
+async def _complete_early_job(
+    session: AsyncSession, document_id: uuid.UUID, version: int, facts: dict[str, Any]
+) -> None:
+    """Give a job that was cancelled before its upload arrived the upload's facts, and queue it if it was retried."""
+    job = await repository.locked(session, document_id, version)
+    if job is None or job.state != "cancelled" or job.fencing_token or job.uploaded_at is not None:
+        return
+    for name, value in facts.items():
+        setattr(job, name, value)
+    if not job.cancel_requested:
+        _requeue(job)
+        job.uploaded_at = facts["uploaded_at"]
 
 
 async def stop_unfinished(session: AsyncSession, document_id: uuid.UUID, *, before_version: int | None = None) -> None:
@@ -72,6 +85,7 @@ async def request_cancel(
     session: AsyncSession, *, project_id: uuid.UUID, document_id: uuid.UUID, version: int, sequence: int
 ) -> None:
     """Stop the job of a version. A request that overtakes its upload leaves a cancelled job for the upload to find."""
+    document = await documents.locked(session, document_id, shared=True)
     job = await repository.locked(session, document_id, version)
     if job is None and await documents.tenant_exists(session):
         job_id = await repository.add(
@@ -83,6 +97,7 @@ async def request_cancel(
             state="cancelled",
             revision=1,
             request_sequence=sequence,
+            cancel_requested=True,
             finished_at=datetime.now(UTC),
         )
         if job_id is not None:
@@ -90,20 +105,38 @@ async def request_cancel(
             outbox.publish(session, event, sequence=1)
             return
         job = await repository.locked(session, document_id, version)
-    if job is not None and sequence > job.request_sequence:
-        job.request_sequence = sequence
+    if job is None or sequence <= job.request_sequence:
+        return
+    job.request_sequence = sequence
+    if job.state not in ("failed", "cancelled"):
         await _stop(session, job)
+    elif document is None and not job.cancel_requested:
+        job.cancel_requested = True
+        _announce_cancelled(session, job)
+    else:
+        # It has overtaken the retry that made the document cancellable.
+        job.cancel_requested = True
 
 
 async def request_retry(session: AsyncSession, *, document_id: uuid.UUID, version: int, sequence: int) -> None:
-    """Index a failed or cancelled version again. Without a job there is nothing to do: the upload event creates it."""
+    """Index a failed or cancelled version again. Without a job there is nothing to do: the upload event creates it.
+
+    A retry that arrives before its upload is remembered in the job that a cancel left: `cancel_requested` is false. One
+    that a later cancel has overtaken queues nothing; if that cancel found nothing to stop, it is reported now.
+    """
     document = await documents.locked(session, document_id, shared=True)
     job = await repository.locked(session, document_id, version)
-    if document is None or job is None or sequence <= job.request_sequence or not _is_wanted(document, version):
+    if job is None or (document is not None and not _is_wanted(document, version)):
+        return
+    ended = job.state in ("failed", "cancelled")
+    if sequence <= job.request_sequence:
+        if document is not None and ended and job.cancel_requested:
+            job.state, job.cancel_requested = "cancelled", False
+            _announce_cancelled(session, job)
         return
     job.request_sequence = sequence
     job.cancel_requested = False
-    if job.state in ("failed", "cancelled"):
+    if document is not None and ended:
         _requeue(job)
 
 
@@ -133,14 +166,18 @@ async def _stop(session: AsyncSession, job: Job) -> None:
     elif job.state == "queued":
         job.state = "cancelled"
         job.finished_at = datetime.now(UTC)
-        job.revision += 1
         if job.fencing_token:
             await documents.drop_version(session, job.document_id, job.version)
         if job.chunk_count is not None:
             job.chunk_count = None
             await documents.enqueue_vector_change(session, job.document_id)
-        event = JobCancelled(job_id=job.id, project_id=job.project_id, document_id=job.document_id, version=job.version)
-        outbox.publish(session, event, sequence=job.revision)
+        _announce_cancelled(session, job)
+
+
+def _announce_cancelled(session: AsyncSession, job: Job) -> None:
+    job.revision += 1
+    event = JobCancelled(job_id=job.id, project_id=job.project_id, document_id=job.document_id, version=job.version)
+    outbox.publish(session, event, sequence=job.revision)
 
 
 def _requeue(job: Job) -> None:
@@ -273,6 +310,7 @@ async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False)
         lease,
         events=1,
         state="cancelled",
+        cancel_requested=False,
         finished_at=datetime.now(UTC),
         chunk_count=None,
         **_NO_LEASE,

@@ -323,6 +323,47 @@ async def test_a_cancel_before_its_upload_still_counts(library: Library) -> None
     assert await library.events(document_id) == [("cancelled", 1)]
 
 
+async def test_a_cancel_and_a_retry_before_their_upload_leave_it_queued(database: Database, library: Library) -> None:
+    document_id = uuid.uuid4()
+    await library.cancel(document_id, sequence=2)
+    await library.retry(document_id, sequence=3)
+    await library.upload("text", document_id=document_id, sequence=1)
+    job = await library.job(document_id)
+    assert (job.state, job.size, job.correlation_id, job.finished_at) == ("queued", 4, "request-1", None)
+    lease = await taken(database)
+    async with database.tenant(library.tenant_id) as session:
+        await service.start(session, lease)
+    assert await library.events(document_id) == [("cancelled", 1), ("started", 2)]
+
+
+async def test_the_last_of_the_requests_before_an_upload_counts(library: Library) -> None:
+    document_id = uuid.uuid4()
+    await library.cancel(document_id, sequence=2)
+    await library.retry(document_id, sequence=3)
+    await library.cancel(document_id, sequence=4)
+    await library.upload("text", document_id=document_id, sequence=1)
+    assert await library.state(document_id) == "cancelled"
+    assert await library.events(document_id) == [("cancelled", 1), ("cancelled", 2)]
+    await library.retry(document_id, sequence=5)
+    assert await library.state(document_id) == "queued"
+
+
+async def test_a_cancel_that_overtakes_a_retry_is_reported_once(database: Database, library: Library) -> None:
+    """The owner has the document queued again: without a report it would wait for the job for ever."""
+    cancelled = await library.upload("text")
+    await library.cancel(cancelled, sequence=2)
+    failed = await library.upload("text")
+    lease = await taken(database)
+    async with database.tenant(library.tenant_id) as session:
+        await service.fail(session, lease, code="x", reason="No.", evidence={})
+    for document_id, earlier in ((cancelled, ("cancelled", 1)), (failed, ("failed", 1))):
+        await library.cancel(document_id, sequence=4)
+        await library.retry(document_id, sequence=3)
+        await library.retry(document_id, sequence=3)
+        assert await library.state(document_id) == "cancelled"
+        assert await library.events(document_id) == [earlier, ("cancelled", 2)]
+
+
 async def test_a_retry_without_a_job_waits_for_the_upload(library: Library) -> None:
     document_id = uuid.uuid4()
     await library.retry(document_id)
