@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -157,3 +157,42 @@ def entity_bomb() -> str:
     names = "abcdefghij"
     entities = "".join(f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in pairwise(names))
     return f'<!DOCTYPE bomb [<!ENTITY a "ha">{entities}]>'
+
+
+HELVETICA = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding /StandardEncoding >>"
+
+
+def drawn_pdf(
+    content: str, *, page: str = "", fonts: str = "", catalog: str = "", objects: Sequence[bytes] = ()
+) -> bytes:
+    """A page that `content` draws, with Helvetica as /F. The `objects` are numbered from 6 on."""
+    return pdf_of(
+        f"<< /Type /Catalog /Pages 2 0 R {catalog} >>".encode(),
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 600 800] /Contents 4 0 R "
+        + f"/Resources << /Font << /F 5 0 R {fonts} >> /XObject << /X 6 0 R >> >> {page} >>".encode(),
+        pdf_stream(content),
+        HELVETICA,
+        *objects,
+    )
+
+
+def pdf_of(*objects: bytes) -> bytes:
+    """A PDF of numbered objects, the first of which is the catalog."""
+    out, places = b"%PDF-1.7\n", []
+    for number, content in enumerate(objects, start=1):
+        places.append(len(out))
+        out += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    size = len(objects) + 1
+    return out + b"xref\n0 %d\n0000000000 65535 f \n%strailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (
+        size,
+        table,
+        size,
+        len(out),
+    )
+
+
+def pdf_stream(content: str, entries: str = "") -> bytes:
+    data = content.encode("latin-1")
+    return b"<< /Length %d %s >>\nstream\n%s\nendstream" % (len(data), entries.encode(), data)

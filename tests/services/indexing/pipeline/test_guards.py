@@ -13,6 +13,7 @@ import pytest
 
 from services.indexing.pipeline.errors import ExtractionError, UnsupportedContentType
 from services.indexing.pipeline.extraction import ExtractionPool
+from tests.services.indexing.pipeline.samples import pdf_of
 from tests.services.indexing.pipeline.test_extraction import extract
 
 _ZEROS = bytes(10_000_000)
@@ -74,18 +75,9 @@ def pdf_bomb() -> bytes:
     packer = zlib.compressobj(9)
     once = b"".join(packer.compress(b" " * 10_000_000) for _ in range(50)) + packer.flush()
     twice = zlib.compress(once, 9)
-    objects = [
+    return pdf_of(
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 4 0 R >>",
         b"<< /Filter [/FlateDecode /FlateDecode] /Length %d >>\nstream\n%s\nendstream" % (len(twice), twice),
-    ]
-    out, places = b"%PDF-1.7\n", []
-    for number, content in enumerate(objects, start=1):
-        places.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, content)
-    table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    return out + b"xref\n0 5\n0000000000 65535 f \n%strailer\n<< /Size 5 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (
-        table,
-        len(out),
     )

@@ -10,6 +10,7 @@ import pypdfium2.raw
 
 from services.indexing.pipeline.documents import PDF, Extracted, PageSpan
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, DocumentTooLarge, EmptyDocument
+from services.indexing.pipeline.formats.pdf import fonts
 from services.indexing.pipeline.formats.text import clean, clean_title
 
 # pdfium marks the hyphen it found at a line's end with one of these.
@@ -38,13 +39,14 @@ def extract(content: memoryview, *, max_characters: int) -> Extracted:
 
 
 def warm_up() -> None:
-    """Let pdfium find the system's fonts, which takes it longer than reading a short document."""
+    """Let pdfium load what it loads lazily, which takes it longer than reading a short document."""
     with closing(pypdfium2.PdfDocument(_SAMPLE)) as document:
         for text in _pages(document):
             reflow(text)
 
 
 def _open(content: memoryview) -> pypdfium2.PdfDocument:
+    fonts.install()
     # pdfium needs an address, which only writable memory exposes.
     source = bytes(content) if content.readonly else (ctypes.c_char * len(content)).from_buffer(content)
     try:
