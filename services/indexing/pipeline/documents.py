@@ -27,13 +27,14 @@ class Extracted:
     `text` is NFC, has "\\n" line ends and no control characters but tab and newline. Blank lines carry structure where
     the format had any: two newlines between paragraphs, three before a heading, one between a heading and what follows.
     `content_type` is what the bytes are, whatever was declared. `pages` is None for formats without pages, otherwise in
-    order and without overlap.
+    order and without overlap. `partly_read` says, as codes, why the document shows more than its text.
     """
 
     text: str
     content_type: str
     pages: tuple[PageSpan, ...] | None
     title: str | None
+    partly_read: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +55,4 @@ class ChunkedDocument:
     content_type: str
     title: str | None
     chunks: list[Chunk]
+    partly_read: tuple[str, ...] = ()

@@ -1,21 +1,20 @@
 """PDF: pages with their spans, paragraphs made whole again, and the ways a PDF cannot be read."""
 
 from pathlib import Path
-from typing import Self
 
-import pypdfium2
 import pytest
 
-from services.indexing.pipeline.documents import PDF
+from services.indexing.pipeline.documents import PDF, PageSpan
 from services.indexing.pipeline.errors import (
     CorruptDocument,
     DocumentEncrypted,
     DocumentTooLarge,
     EmptyDocument,
 )
-from services.indexing.pipeline.formats.pdf import _pages, reflow
-from tests.services.indexing.pipeline.samples import pdf, read
+from tests.services.indexing.pipeline.samples import HELVETICA, drawn_pdf, pdf, pdf_of, pdf_stream, read
 
+GREY = "/Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8"
+PICTURE = pdf_stream("0", GREY)
 PROSE = "The quarry opened in 1887 and its granite built the harbour wall, which still stands today. " * 4
 
 
@@ -40,27 +39,6 @@ def test_lines_become_paragraphs(tmp_path: Path) -> None:
     assert extracted.text.split("\n") == [PROSE.strip(), "Short one.", "- bullet one", "- bullet two"]
 
 
-def test_words_cut_at_line_ends_are_joined() -> None:
-    lines = [
-        "The granite of the eastern face was extra-",
-        "ordinary and nobody in the village would con\ufffe",
-        "test it.",
-    ]
-    assert (
-        reflow("\r\n".join(lines))
-        == "The granite of the eastern face was extraordinary and nobody in the village would contest it."
-    )
-    assert (
-        reflow("built between eighteen eighty and 1887-\n1890 in the east")
-        == "built between eighteen eighty and 1887- 1890 in the east"
-    )
-
-
-def test_blank_lines_end_a_paragraph() -> None:
-    assert reflow("a line of text\n\nanother line ok") == "a line of text\nanother line ok"
-    assert reflow(" \n ") == ""
-
-
 def test_a_sentence_goes_on_over_the_page_break(tmp_path: Path) -> None:
     assert read(tmp_path, pdf("The wall was", "built of granite.")).text == "The wall was built of granite."
 
@@ -82,28 +60,56 @@ def test_rubbish_with_a_pdf_header_is_damaged(tmp_path: Path) -> None:
         read(tmp_path, b"%PDF-1.7\nnothing of the kind")
 
 
-class _Page:
-    """A page of pdfium's that has `text`, or cannot be loaded."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def get_textpage(self) -> Self:
-        if not self._text:
-            raise pypdfium2.PdfiumError("Failed to load page.")
-        return self
-
-    def get_text_range(self) -> str:
-        return self._text
-
-    def close(self) -> None:
-        return
-
-
-def test_pages_that_cannot_be_read_are_left_out_unless_none_can() -> None:
-    assert list(_pages([_Page(""), _Page("Second page.")])) == ["", "Second page."]
+def test_pages_that_cannot_be_read_are_left_out_unless_none_can(tmp_path: Path) -> None:
+    catalog = b"<< /Type /Catalog /Pages 2 0 R >>"
+    page = b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R /Resources << /Font << /F 5 0 R >> >> >>"
+    kids = b"<< /Type /Pages /Kids [%s] /Count %d /MediaBox [0 0 300 300] >>"
+    text = pdf_stream("BT /F 12 Tf 20 200 Td (Second page.) Tj ET")
+    extracted = read(tmp_path, pdf_of(catalog, kids % (b"9 0 R 3 0 R", 2), page, text, HELVETICA))
+    assert extracted.text == "Second page."
+    assert extracted.pages == (PageSpan(1, 0, 0), PageSpan(2, 0, 12))
+    assert extracted.partly_read == ("unreadable_page",)
     with pytest.raises(CorruptDocument):
-        list(_pages([_Page(""), _Page("")]))
+        read(tmp_path, pdf_of(catalog, kids % (b"9 0 R 9 0 R", 2), page, text, HELVETICA))
+
+
+def test_a_word_cut_at_the_end_of_a_page_is_made_whole(tmp_path: Path) -> None:
+    extracted = read(tmp_path, pdf("The wall was extra-", "ordinary. It was self-", "made."))
+    assert extracted.text == "The wall was extraordinary. It was self-made."
+    assert extracted.pages is not None
+    texts = [extracted.text[page.start : page.end] for page in extracted.pages]
+    assert texts == ["The wall was extra", "ordinary. It was self-", "made."]
+
+
+def test_a_page_that_is_only_a_picture_makes_the_document_partly_read(tmp_path: Path) -> None:
+    picture = drawn_pdf("q 600 0 0 800 0 0 cm /X Do Q", objects=[PICTURE])
+    with pytest.raises(EmptyDocument, match="scan"):
+        read(tmp_path, picture)
+    two = drawn_pdf(
+        "q 600 0 0 800 0 0 cm /X Do Q",
+        objects=[
+            PICTURE,
+            b"<< /Type /Pages /Kids [3 0 R 8 0 R] /Count 2 >>",
+            b"<< /Type /Page /Parent 7 0 R /MediaBox [0 0 99 99] /Contents 9 0 R "
+            b"/Resources << /Font << /F 5 0 R >> >> >>",
+            pdf_stream("BT /F 9 Tf 9 9 Td (Text.) Tj ET"),
+        ],
+    ).replace(b"/Catalog /Pages 2 0 R", b"/Catalog /Pages 7 0 R")
+    extracted = read(tmp_path, two)
+    assert (extracted.text, extracted.partly_read) == ("Text.", ("page_without_text",))
+
+
+def test_text_without_a_meaning_makes_the_document_partly_read(tmp_path: Path) -> None:
+    """A font that says which glyphs it draws, but not what they mean."""
+    font = b"<< /Type /Font /Subtype /Type0 /BaseFont /Odd /Encoding /Identity-H /DescendantFonts [7 0 R] >>"
+    descendant = (
+        b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Odd "
+        b"/CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) /Supplement 0 >> >>"
+    )
+    content = "BT /F 12 Tf 20 700 Td (Text.) Tj ET BT /G 12 Tf 20 600 Td <00410042004300440045004600470048> Tj ET"
+    extracted = read(tmp_path, drawn_pdf(content, fonts="/G 6 0 R", objects=[font, descendant]))
+    assert extracted.text.startswith("Text.")
+    assert extracted.partly_read == ("undecodable_text",)
 
 
 def test_a_password_is_asked_to_be_removed(tmp_path: Path) -> None:

@@ -1,0 +1,157 @@
+"""The text of each page, and where in the document it is."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final
+
+import pypdfium2
+from pypdfium2 import raw
+
+from services.indexing.pipeline.documents import PageSpan
+from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
+from services.indexing.pipeline.formats.pdf import annotations
+from services.indexing.pipeline.formats.pdf.characters import Characters
+from services.indexing.pipeline.formats.pdf.paragraphs import SENTENCE_END, compounds, cut_word, reflow
+from services.indexing.pipeline.formats.text import clean
+
+_MOST_OBJECTS: Final = 1000
+_SAMPLES: Final = 30
+_PICTURE_SHARE: Final = 0.5
+# More characters of a sample than this without a meaning: the text is not what the page shows.
+_UNDECODABLE_SHARE: Final = 0.3
+
+UNREADABLE_PAGE: Final = "unreadable_page"
+UNDECODABLE_TEXT: Final = "undecodable_text"
+PAGE_WITHOUT_TEXT: Final = "page_without_text"
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    text: str
+    lacks: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """The text of all pages, their places in it, and why it is not all they show."""
+
+    text: str
+    spans: tuple[PageSpan, ...]
+    partly_read: tuple[str, ...]
+
+
+def read(document: pypdfium2.PdfDocument, *, max_characters: int) -> Pages:
+    """Read the pages, which may hold no text at all.
+
+    Raises:
+        CorruptDocument: No page can be read.
+        DocumentTooLarge: They hold more than `max_characters`.
+    """
+    text = _Text()
+    spans: list[PageSpan] = []
+    lacking: dict[str, None] = {}
+    for number, page in enumerate(each(document), start=1):
+        start = text.append(page.text)
+        if spans:
+            # A hyphen may have gone from its end.
+            spans[-1] = replace(spans[-1], end=min(spans[-1].end, start))
+        spans.append(PageSpan(number, start, text.length))
+        if page.lacks:
+            lacking[page.lacks] = None
+        if text.length > max_characters:
+            raise DocumentTooLarge(detail=f"more than {max_characters} characters after page {number}")
+    return Pages("".join(text.parts), tuple(spans), tuple(lacking))
+
+
+def each(document: pypdfium2.PdfDocument) -> Iterator[Page]:
+    """The pages; one that cannot be read is empty, unless none can.
+
+    Raises:
+        CorruptDocument: No page can be read.
+    """
+    unreadable: pypdfium2.PdfiumError | None = None
+    readable = 0
+    for number in range(len(document)):
+        try:
+            page = _read(document, number)
+        except pypdfium2.PdfiumError as error:
+            unreadable = error
+            yield Page("", UNREADABLE_PAGE)
+        else:
+            readable += 1
+            yield page
+    if unreadable is not None and not readable:
+        raise CorruptDocument("pdf", detail=str(unreadable)) from unreadable
+
+
+def _read(document: pypdfium2.PdfDocument, number: int) -> Page:
+    with closing(document[number]) as page:
+        held = annotations.draw(page)
+        if not held.drawn:
+            return _read_drawn(page, held)
+    with closing(document[number]) as page:
+        return _read_drawn(page, held)
+
+
+def _read_drawn(page: pypdfium2.PdfPage, held: annotations.Held) -> Page:
+    with closing(page.get_textpage()) as textpage:
+        characters = Characters(textpage)
+        undecodable = _is_undecodable(characters)
+        drawn = reflow(characters.text())
+    text = "\n".join([drawn, *(clean(missing).strip() for missing in held.missing_from(drawn))]).strip()
+    if undecodable:
+        return Page(text, UNDECODABLE_TEXT)
+    return Page(text, _lost_by(page) if not text else None)
+
+
+class _Text:
+    """Text put together from pages, or from the columns of one."""
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+        self.length = 0
+
+    def append(self, text: str) -> int:
+        """Returns where it begins. What the end of a page cuts in two is made whole: words, and sentences."""
+        if text and self.length:
+            self._separate(text)
+        start = self.length
+        if text:
+            self._add(text)
+        return start
+
+    def _separate(self, text: str) -> None:
+        last = self.parts[-1]
+        hyphen = cut_word(last, text, compounds(last) | compounds(text)) if last.endswith("-") else None
+        if hyphen == "":
+            self.parts[-1] = last[:-1]
+            self.length -= 1
+        elif hyphen is None:
+            self._add(" " if text[0].islower() and not last.endswith(SENTENCE_END) else "\n\n")
+
+    def _add(self, part: str) -> None:
+        self.parts.append(part)
+        self.length += len(part)
+
+
+def _is_undecodable(characters: Characters) -> bool:
+    count = len(characters.units)
+    sample = range(0, count, max(1, count // _SAMPLES))
+    meaningless = sum(not characters.has_meaning(index) for index in sample)
+    share = meaningless / max(1, len(sample))
+    return share > _UNDECODABLE_SHARE or characters.undecodable > _UNDECODABLE_SHARE * (count + characters.undecodable)
+
+
+def _lost_by(page: pypdfium2.PdfPage) -> str | None:
+    """What a page without text has instead: text that means nothing to pdfium, or a picture."""
+    width, height = page.get_size()
+    for drawn in islice(page.get_objects(max_depth=3), _MOST_OBJECTS):
+        if drawn.type == raw.FPDF_PAGEOBJ_TEXT:
+            return UNDECODABLE_TEXT
+        if drawn.type == raw.FPDF_PAGEOBJ_IMAGE:
+            left, bottom, right, top = drawn.get_bounds()
+            if (right - left) * (top - bottom) > _PICTURE_SHARE * width * height:
+                return PAGE_WITHOUT_TEXT
+    return None
