@@ -1,10 +1,10 @@
-"""PDF: glyphs to characters, in fonts that are not there."""
+"""PDF: glyphs to characters. Fonts that are not there, accents of their own, ligatures in right-to-left text."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.services.indexing.pipeline.samples import drawn_pdf, read
+from tests.services.indexing.pipeline.samples import drawn_pdf, pdf_stream, read
 
 
 def font(ordering: str, encoding: str) -> list[bytes]:
@@ -38,3 +38,44 @@ def test_text_in_fonts_that_are_not_contained(
 def test_vertical_text_in_a_font_that_is_known_by_its_glyphs(tmp_path: Path) -> None:
     content = "BT /G 12 Tf 100 700 Td <04D204D304D4> Tj ET"
     assert read(tmp_path, drawn_pdf(content, fonts="/G 6 0 R", objects=font("Japan1", "Identity-V"))).text == "碓臼渦"
+
+
+@pytest.mark.parametrize(
+    ("operators", "text"),
+    [
+        ("[(Ren) -60 (\\302) 390 (e is here)] TJ", "René is here"),
+        ("(Ren) Tj 23.3 0 Td (\\302) Tj -1.3 0 Td (e is here) Tj", "René is here"),
+        ("[(na) (\\310) 333 (\\365) (ve)] TJ", "naïve"),
+        ("[(cafe) 440 (\\302) -107 ( now)] TJ", "café now"),
+        ("[(gar\\313) 333 (con)] TJ", "garçon"),
+        ("(f'\\(x\\) ~ x^2 in ~/src) Tj", "f’(x) ~ x^2 in ~/src"),
+        ("(an \\302 apart) Tj", "an ´ apart"),
+    ],
+    ids=["kerned", "placed", "dotless", "behind", "cedilla", "ascii", "spacing"],
+)
+def test_accents_of_their_own_are_combined_with_their_letters(tmp_path: Path, operators: str, text: str) -> None:
+    assert read(tmp_path, drawn_pdf(f"BT /F 12 Tf 20 700 Td {operators} ET")).text == text
+
+
+def arabic(folder: Path, glyphs: str, **meanings: str) -> str:
+    """Text whose glyphs, from left to right, have these meanings."""
+    lines = "".join(f"<{ord(glyph):02x}> <{text.encode('utf-16-be').hex()}>\n" for glyph, text in meanings.items())
+    cmap = (
+        "/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapType 2 def "
+        "1 begincodespacerange <00> <ff> endcodespacerange "
+        f"{len(meanings)} beginbfchar {lines} endbfchar endcmap end end"
+    )
+    letters = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 7 0 R >>"
+    content = f"BT /G 12 Tf 20 700 Td ({glyphs}) Tj ET"
+    return read(folder, drawn_pdf(content, fonts="/G 6 0 R", objects=[letters, pdf_stream(cmap)])).text
+
+
+def test_ligatures_are_not_reversed_with_their_line(tmp_path: Path) -> None:
+    assert arabic(tmp_path, "abca", a="م", b="لا", c="س") == "مسلام"
+    assert arabic(tmp_path, "dbac", a="ل", b="إ", c="ا", d="ن") == "الإن"
+    assert arabic(tmp_path, "dbc", b="لإ", c="ا", d="ن") == "الإن"
+    assert arabic(tmp_path, "ab", a="م", b="\ufefb") == "لام"
+
+
+def test_characters_beyond_the_basic_plane_are_kept(tmp_path: Path) -> None:
+    assert arabic(tmp_path, "abc", a="𠮷", b="野", c="😀") == "𠮷野😀"

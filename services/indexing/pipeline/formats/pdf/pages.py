@@ -11,7 +11,7 @@ from pypdfium2 import raw
 
 from services.indexing.pipeline.documents import PageSpan
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
-from services.indexing.pipeline.formats.pdf import annotations
+from services.indexing.pipeline.formats.pdf import annotations, glyphs
 from services.indexing.pipeline.formats.pdf.characters import Characters
 from services.indexing.pipeline.formats.pdf.paragraphs import SENTENCE_END, compounds, cut_word, reflow
 from services.indexing.pipeline.formats.text import clean
@@ -99,6 +99,7 @@ def _read_drawn(page: pypdfium2.PdfPage, held: annotations.Held) -> Page:
     with closing(page.get_textpage()) as textpage:
         characters = Characters(textpage)
         undecodable = _is_undecodable(characters)
+        glyphs.repair(characters)
         drawn = reflow(characters.text())
     text = "\n".join([drawn, *(clean(missing).strip() for missing in held.missing_from(drawn))]).strip()
     if undecodable:
