@@ -1,6 +1,6 @@
 """The text of each page, and where in the document it is."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -11,7 +11,7 @@ from pypdfium2 import raw
 
 from services.indexing.pipeline.documents import PageSpan
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
-from services.indexing.pipeline.formats.pdf import annotations, glyphs
+from services.indexing.pipeline.formats.pdf import annotations, columns, glyphs
 from services.indexing.pipeline.formats.pdf.characters import Characters
 from services.indexing.pipeline.formats.pdf.paragraphs import SENTENCE_END, compounds, cut_word, reflow
 from services.indexing.pipeline.formats.text import clean
@@ -100,11 +100,18 @@ def _read_drawn(page: pypdfium2.PdfPage, held: annotations.Held) -> Page:
         characters = Characters(textpage)
         undecodable = _is_undecodable(characters)
         glyphs.repair(characters)
-        drawn = reflow(characters.text())
+        drawn = _joined(map(reflow, columns.blocks(characters)))
     text = "\n".join([drawn, *(clean(missing).strip() for missing in held.missing_from(drawn))]).strip()
     if undecodable:
         return Page(text, UNDECODABLE_TEXT)
     return Page(text, _lost_by(page) if not text else None)
+
+
+def _joined(blocks: Iterable[str]) -> str:
+    text = _Text()
+    for block in blocks:
+        text.append(block)
+    return "".join(text.parts)
 
 
 class _Text:
