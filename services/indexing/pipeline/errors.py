@@ -58,6 +58,8 @@ class UnsupportedContentType(ExtractionError):
         {
             "doc": "Old Word files (.doc) are not supported. Save the document as .docx and upload it again.",
             "archive": "The file is an archive, not a document. Upload the documents inside it.",
+            "xfa": "The PDF is an XFA form, which only Adobe Reader shows. Print it to a PDF and upload that.",
+            "portfolio": "The PDF is a portfolio of other files. Upload the files inside it.",
         }
     )
 

@@ -7,8 +7,8 @@ reply is many small frames, so that the event loop on the other side never decod
                       (SCM_RIGHTS); `CANCEL`, when no caller waits for the reply any more, which then ends soon; `PAUSE`
                       and `GO_ON`, meanwhile
     process -> pool   {"layers", "missing"} once, when it is ready, then for each request any number of
-                      {"chunks": [[start, end, page, text], ...]}, then {"document": {"content_type", "title"}} or
-                      {"failure": {"code", "kind", "detail"}}
+                      {"chunks": [[start, end, page, text], ...]}, then {"document": {"content_type", "title",
+                      "partly_read": [code, ...]}} or {"failure": {"code", "kind", "detail"}}
 
 Also, `TAKES_LONG` comes back through the requests' socket, before the last frame, for a document that takes long.
 """
@@ -60,7 +60,12 @@ def success(extracted: Extracted, chunks: Sequence[Chunk]) -> Iterator[bytes]:
     pieces = ([chunk.start, chunk.end, chunk.page, chunk.text] for chunk in chunks)
     while batch := list(islice(pieces, CHUNKS)):
         yield orjson.dumps({"chunks": batch})
-    yield orjson.dumps({"document": {"content_type": extracted.content_type, "title": extracted.title}})
+    document = {
+        "content_type": extracted.content_type,
+        "title": extracted.title,
+        "partly_read": extracted.partly_read,
+    }
+    yield orjson.dumps({"document": document})
 
 
 def failure(error: ExtractionError) -> bytes:

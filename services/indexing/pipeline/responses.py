@@ -1,6 +1,6 @@
 """Checks the replies of the extraction processes: a document may have taken over the process that sends one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -14,12 +14,14 @@ LONGEST_CHUNK = 4096
 
 _MOST_IN_A_FRAME = frames.CHUNKS
 _Position = Annotated[int, Field(ge=0)]
+_Code = Annotated[str, Field(pattern="^[a-z_]{1,40}$")]
 
 
 @dataclass(frozen=True, slots=True)
 class _Document:
     content_type: str
     title: Annotated[str, Field(max_length=1000)] | None
+    partly_read: Annotated[list[_Code], Field(max_length=10)] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,10 @@ class Answer:
         if parsed.failure is not None:
             reported = ERRORS.get(parsed.failure.code, CorruptDocument)
             raise reported(parsed.failure.kind, detail=parsed.failure.detail)
-        if parsed.document is None or parsed.document.content_type not in SUPPORTED_CONTENT_TYPES or not self._chunks:
+        document = parsed.document
+        if document is None or document.content_type not in SUPPORTED_CONTENT_TYPES or not self._chunks:
             raise CorruptDocument(detail="inconsistent answer")
-        return ChunkedDocument(parsed.document.content_type, parsed.document.title, self._chunks)
+        return ChunkedDocument(document.content_type, document.title, self._chunks, tuple(document.partly_read))
 
     def _add(self, start: int, end: int, page: int | None, text: str) -> None:
         if not self._end <= start < end <= self._limits.max_characters or end - start != len(text) or "\0" in text:

@@ -31,7 +31,7 @@ from services.indexing.progress import ProgressPublisher
 from services.indexing.vectors.points import ChunkPoint
 from services.indexing.vectors.store import VectorStore
 from shared.failpoints import failpoint
-from shared.telemetry import span
+from shared.telemetry import get_logger, span
 from shared.tenancy import Database
 
 _KEPT_CHUNKS: Final = 256
@@ -39,6 +39,8 @@ _EMBEDDED_CHUNKS: Final = 64
 # Clients do not watch longer documents being indexed.
 _SHORT_CHUNKS: Final = 64
 _STORED_CHUNKS: Final = 128
+
+_log = get_logger(__name__)
 
 AFTER_UPSERT = failpoint("indexing.after_upsert", "points of the version stored, version not switched")
 AFTER_SWITCH = failpoint("indexing.after_switch", "version switched, points of the one before not deleted")
@@ -111,6 +113,8 @@ class Pipeline:
                     long=lease.long_running,
                     takes_long=share.takes_long,
                 )
+        if extracted.partly_read:
+            _log.info("document_partly_read", reasons=extracted.partly_read)
         lease.check()
         self.progress.enter(lease, "chunking")
         return document, extracted.chunks

@@ -41,6 +41,7 @@ from tests.services.indexing.pipeline.processes import (
     state,
 )
 from tests.services.indexing.pipeline.samples import (
+    drawn_pdf,
     entity_bomb,
     paragraph,
     pdf,
@@ -117,6 +118,35 @@ async def test_every_format_is_read(pool: ExtractionPool, tmp_path: Path) -> Non
         extracted = await extract(pool, path)
         assert (extracted.content_type, extracted.text) == (content_type, "Granite built the wall.")
         assert (extracted.page is not None) == (content_type == PDF)
+
+
+async def test_a_confined_process_reads_forms_and_absent_fonts(pool: ExtractionPool, tmp_path: Path) -> None:
+    """Both make pdfium load more than a plain page does, when nothing can be loaded any more."""
+    field = "<< /Type /Annot /Subtype /Widget /FT /Tx /T (ship) /V (Endeavour) /Rect [20 100 220 120] >>"
+    system = "/CIDSystemInfo << /Registry (Adobe) /Ordering (Japan1) /Supplement 2 >>"
+    path = tmp_path / "form.pdf"
+    path.write_bytes(
+        drawn_pdf(
+            "BT /G 12 Tf 100 700 Td <65E5672C8A9E> Tj ET",
+            catalog="/AcroForm << /Fields [6 0 R] >>",
+            page="/Annots [6 0 R]",
+            fonts="/G 7 0 R",
+            objects=[
+                field.encode(),
+                b"<< /Type /Font /Subtype /Type0 /BaseFont /A /Encoding /UniJIS-UCS2-V /DescendantFonts [8 0 R] >>",
+                f"<< /Type /Font /Subtype /CIDFontType0 /BaseFont /Absent {system} /FontDescriptor 9 0 R >>".encode(),
+                b"<< /Type /FontDescriptor /FontName /Absent /Flags 4 /StemV 80 >>",
+            ],
+        )
+    )
+    assert (await extract(pool, path)).text.split() == ["日本語", "Endeavour"]
+
+
+async def test_a_document_says_that_it_was_read_in_part(pool: ExtractionPool, tmp_path: Path) -> None:
+    path = tmp_path / "scan.pdf"
+    path.write_bytes(pdf("Granite.").replace(b"/Count 1", b"/Count 2").replace(b"0 R]", b"0 R 99 0 R]", 1))
+    document = await pool.extract(path, name=path.name, declared_type="", tenant_id=TENANT)
+    assert document.partly_read == ("unreadable_page",)
 
 
 HOSTILE: list[tuple[bytes, type[ExtractionError]]] = [
@@ -620,6 +650,8 @@ def test_an_honest_answer_is_taken() -> None:
     chunks = [Chunk(0, 0, 7, "granite", 1), Chunk(1, 8, 12, "wall", 2), Chunk(2, 12, 13, ".", None)]
     payloads = (frame_of(GRANITE, [8, 12, 2, "wall"]), frame_of([12, 13, None, "."]), last_frame(title="Wall"))
     assert put_together(*payloads) == ChunkedDocument(PDF, "Wall", chunks)
+    in_part = put_together(frame_of(GRANITE), last_frame(partly_read=["scanned"]))
+    assert in_part.partly_read == ("scanned",)
 
 
 @pytest.mark.parametrize(
@@ -631,6 +663,8 @@ def test_an_honest_answer_is_taken() -> None:
         (b"{}",),
         (last_frame(),),
         (frame_of(), last_frame()),
+        (frame_of(GRANITE), last_frame(partly_read=["<script>"])),
+        (frame_of(GRANITE), last_frame(partly_read=["code"] * 11)),
         (frame_of([0, 0, None, ""]), last_frame()),
         (frame_of([0, 1, None, 5]), last_frame()),
         (frame_of([0, 2, None, "x\0"]), last_frame()),

@@ -11,7 +11,7 @@ from pypdfium2 import raw
 
 from services.indexing.pipeline.documents import PDF, Extracted
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, EmptyDocument
-from services.indexing.pipeline.formats.pdf import fonts, pages
+from services.indexing.pipeline.formats.pdf import fonts, pages, placeholders
 from services.indexing.pipeline.formats.text import clean_title
 
 _SAMPLE = b"""%PDF-1.4
@@ -31,7 +31,7 @@ def extract(content: memoryview, *, max_characters: int) -> Extracted:
     with closing(_open(content)) as document:
         if document.get_formtype() != raw.FORMTYPE_NONE:
             document.init_forms()
-        read = pages.read(document, max_characters=max_characters)
+        read = placeholders.replaced(document, pages.read(document, max_characters=max_characters))
         if not read.text:
             raise EmptyDocument("pdf")
         title = clean_title(document.get_metadata_dict().get("Title"))
