@@ -96,20 +96,29 @@ def test_a_page_that_is_only_a_picture_makes_the_document_partly_read(tmp_path: 
         ],
     ).replace(b"/Catalog /Pages 2 0 R", b"/Catalog /Pages 7 0 R")
     extracted = read(tmp_path, two)
-    assert (extracted.text, extracted.partly_read) == ("Text.", ("page_without_text",))
+    assert (extracted.text, extracted.partly_read) == ("Text.", ("scanned_page",))
 
 
-def test_text_without_a_meaning_makes_the_document_partly_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("encoding", "text"), [("Identity-H", "Text."), ("Identity-V", "")])
+def test_text_without_a_meaning_makes_the_document_partly_read(tmp_path: Path, encoding: str, text: str) -> None:
     """A font that says which glyphs it draws, but not what they mean."""
-    font = b"<< /Type /Font /Subtype /Type0 /BaseFont /Odd /Encoding /Identity-H /DescendantFonts [7 0 R] >>"
+    font = f"<< /Type /Font /Subtype /Type0 /BaseFont /Odd /Encoding /{encoding} /DescendantFonts [7 0 R] >>"
     descendant = (
         b"<< /Type /Font /Subtype /CIDFontType2 /BaseFont /Odd "
         b"/CIDSystemInfo << /Registry (Adobe) /Ordering (Identity) /Supplement 0 >> >>"
     )
-    content = "BT /F 12 Tf 20 700 Td (Text.) Tj ET BT /G 12 Tf 20 600 Td <00410042004300440045004600470048> Tj ET"
-    extracted = read(tmp_path, drawn_pdf(content, fonts="/G 6 0 R", objects=[font, descendant]))
-    assert extracted.text.startswith("Text.")
+    note = b"<< /Type /Annot /Subtype /Text /Rect [0 0 9 9] /Contents (A note.) >>"
+    content = f"BT /F 12 Tf 20 700 Td ({text}) Tj ET BT /G 12 Tf 20 600 Td <00410042004300440045004600470048> Tj ET"
+    document = drawn_pdf(content, fonts="/G 6 0 R", page="/Annots [8 0 R]", objects=[font.encode(), descendant, note])
+    extracted = read(tmp_path, document)
+    assert extracted.text.startswith(text)
+    assert extracted.text.endswith("A note.")
     assert extracted.partly_read == ("undecodable_text",)
+
+
+def test_blank_pages_are_read_in_full(tmp_path: Path) -> None:
+    assert read(tmp_path, pdf("", "Text.")).partly_read == ()
+    assert read(tmp_path, pdf(" ", "Text.")).partly_read == ()
 
 
 def test_a_password_is_asked_to_be_removed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ are read instead, and so are comments, which appear only when a reader opens the
 """
 
 import ctypes
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ _COMB: Final = 1 << 24
 _WITHOUT_TEXT: Final = frozenset({raw.FPDF_ANNOT_LINK, raw.FPDF_ANNOT_POPUP})
 _BOXES: Final = frozenset({raw.FPDF_FORMFIELD_CHECKBOX, raw.FPDF_FORMFIELD_RADIOBUTTON})
 _CHOICES: Final = frozenset({raw.FPDF_FORMFIELD_COMBOBOX, raw.FPDF_FORMFIELD_LISTBOX})
+_SIGNS: Final = re.compile(r"[\W_]+")
 
 
 @dataclass(slots=True)
@@ -35,11 +37,11 @@ class Held:
     drawn: bool = False
 
     def missing_from(self, text: str) -> Iterator[str]:
-        """The texts that the page's text lacks, without regard to its spaces."""
-        squeezed = "".join(text.split())
+        """The texts that the page's text lacks, without regard to spaces and other signs (1234.5 is in $ 1,234.50)."""
         yield from self.undrawn
+        squeezed = _SIGNS.sub("", text) if self.perhaps_drawn else ""
         for held in dict.fromkeys(self.perhaps_drawn):
-            if "".join(held.split()) not in squeezed:
+            if _SIGNS.sub("", held) not in squeezed:
                 yield held
 
 

@@ -7,6 +7,7 @@ together in their row. Text is moved, never dropped.
 The method is a recursive cut at gutters (the XY cut of Nagy and Seth, 1984) that lets headings and figures span them.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -15,6 +16,8 @@ from services.indexing.pipeline.formats.pdf.characters import LINE_HYPHENS, Box,
 
 # Stands for what was removed from the page.
 _NOTHING: Final = "\0"
+# What is read to the left jumps at every space.
+_RIGHT_TO_LEFT: Final = re.compile("[\u0590-\u08ff]")
 _SAMPLES: Final = 40
 _MOST_SEGMENTS: Final = 5000
 _MOST_GUTTERS: Final = 20
@@ -47,7 +50,7 @@ class Segment(NamedTuple):
 def blocks(characters: Characters) -> list[str]:
     """The text of a page whose columns pdfium has mixed, column by column; of any other page, as it is."""
     text = "".join(unit or _NOTHING for unit in characters.units)
-    if len(text) == len(characters.units) and _looks_mixed(characters, text):
+    if len(text) == len(characters.units) and not _RIGHT_TO_LEFT.search(text) and _looks_mixed(characters, text):
         segments = list(_segments(characters, text))
         if 4 * _FEWEST_LINES <= len(segments) <= _MOST_SEGMENTS:
             regions = [region for region in _regions(segments, _DEEPEST) if region]

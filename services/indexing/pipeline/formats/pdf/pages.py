@@ -1,10 +1,11 @@
 """The text of each page, and where in the document it is."""
 
+import ctypes
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import pypdfium2
 from pypdfium2 import raw
@@ -18,13 +19,16 @@ from services.indexing.pipeline.formats.text import clean
 
 _MOST_OBJECTS: Final = 1000
 _SAMPLES: Final = 30
-_PICTURE_SHARE: Final = 0.5
-# More characters of a sample than this without a meaning: the text is not what the page shows.
+# More of a sample than this has no meaning: the text is not what the page shows.
 _UNDECODABLE_SHARE: Final = 0.3
+_SPACES: Final = 5
+# A page of which a picture covers so much, with no more text than a header or a stamp has, is a scan.
+_PICTURE_SHARE: Final = 0.5
+_SHORT_TEXT: Final = 100
 
 UNREADABLE_PAGE: Final = "unreadable_page"
 UNDECODABLE_TEXT: Final = "undecodable_text"
-PAGE_WITHOUT_TEXT: Final = "page_without_text"
+SCANNED_PAGE: Final = "scanned_page"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +102,13 @@ def _read(document: pypdfium2.PdfDocument, number: int) -> Page:
 def _read_drawn(page: pypdfium2.PdfPage, held: annotations.Held) -> Page:
     with closing(page.get_textpage()) as textpage:
         characters = Characters(textpage)
-        undecodable = _is_undecodable(characters)
+        undecodable = _is_undecodable(characters) if characters.units else _drops_text(page)
         glyphs.repair(characters)
         drawn = _joined(map(reflow, columns.blocks(characters)))
     text = "\n".join([drawn, *(clean(missing).strip() for missing in held.missing_from(drawn))]).strip()
     if undecodable:
         return Page(text, UNDECODABLE_TEXT)
-    return Page(text, _lost_by(page) if not text else None)
+    return Page(text, SCANNED_PAGE if len(text) < _SHORT_TEXT and _is_picture(page) else None)
 
 
 def _joined(blocks: Iterable[str]) -> str:
@@ -152,14 +156,26 @@ def _is_undecodable(characters: Characters) -> bool:
     return share > _UNDECODABLE_SHARE or characters.undecodable > _UNDECODABLE_SHARE * (count + characters.undecodable)
 
 
-def _lost_by(page: pypdfium2.PdfPage) -> str | None:
-    """What a page without text has instead: text that means nothing to pdfium, or a picture."""
+def _drops_text(page: pypdfium2.PdfPage) -> bool:
+    """Whether a page without text has some whose glyphs have no size, as in fonts that are neither there nor known.
+
+    So has a space, and some programs draw a few of them on a blank page.
+    """
+    count = raw.FPDFPage_CountObjects(page)
+    sampled = (raw.FPDFPage_GetObject(page, index) for index in range(0, count, max(1, count // _SAMPLES)))
+    texts = [drawn for drawn in sampled if raw.FPDFPageObj_GetType(drawn) == raw.FPDF_PAGEOBJ_TEXT]
+    return len(texts) > _SPACES or any(map(_has_height, texts))
+
+
+def _has_height(text: Any) -> bool:
+    left, bottom, right, top = (ctypes.c_float() for _ in range(4))
+    return bool(raw.FPDFPageObj_GetBounds(text, left, bottom, right, top)) and top.value > bottom.value
+
+
+def _is_picture(page: pypdfium2.PdfPage) -> bool:
     width, height = page.get_size()
-    for drawn in islice(page.get_objects(max_depth=3), _MOST_OBJECTS):
-        if drawn.type == raw.FPDF_PAGEOBJ_TEXT:
-            return UNDECODABLE_TEXT
-        if drawn.type == raw.FPDF_PAGEOBJ_IMAGE:
-            left, bottom, right, top = drawn.get_bounds()
-            if (right - left) * (top - bottom) > _PICTURE_SHARE * width * height:
-                return PAGE_WITHOUT_TEXT
-    return None
+    for picture in islice(page.get_objects([raw.FPDF_PAGEOBJ_IMAGE], max_depth=3), _MOST_OBJECTS):
+        left, bottom, right, top = picture.get_bounds()
+        if (right - left) * (top - bottom) > _PICTURE_SHARE * width * height:
+            return True
+    return False
