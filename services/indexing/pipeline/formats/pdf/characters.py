@@ -1,8 +1,9 @@
 """The characters of a page in pdfium's order, each with its place."""
 
 import ctypes
+import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple
 
 from pypdfium2 import raw
 
@@ -11,6 +12,8 @@ LINE_HYPHENS: Final = "\x02\ufffe"
 
 # So many characters without a meaning are found by halving the page; more, by asking for each.
 _FEW: Final = 20
+# The fields of FS_RECTF.
+_RECTANGLE: Final = struct.Struct("4f")
 
 
 class Box(NamedTuple):
@@ -28,14 +31,6 @@ class Box(NamedTuple):
     @property
     def middle(self) -> float:
         return (self.left + self.right) / 2
-
-    def around(self, other: Self) -> "Box":
-        return Box(
-            min(self.left, other.left),
-            min(self.bottom, other.bottom),
-            max(self.right, other.right),
-            max(self.top, other.top),
-        )
 
 
 class Characters:
@@ -57,6 +52,7 @@ class Characters:
             self._places = [place for place in range(count) if self._add(place)]
         self.undecodable = count - len(self.units)
         self._rectangle = raw.FS_RECTF()
+        self._at_rectangle = ctypes.byref(self._rectangle)
         self._numbers = tuple(ctypes.c_double() for _ in range(4))
 
     def text(self, first: int = 0, end: int | None = None) -> str:
@@ -64,9 +60,9 @@ class Characters:
 
     def advance_box(self, index: int) -> Box:
         """From the origin of a character to that of its successor, and as high as its font. Empty for rotated text."""
-        raw.FPDFText_GetLooseCharBox(self._page, self._places[index], self._rectangle)
-        box = self._rectangle
-        return Box(box.left, box.bottom, box.right, box.top)
+        raw.FPDFText_GetLooseCharBox(self._page, self._places[index], self._at_rectangle)
+        left, top, right, bottom = _RECTANGLE.unpack_from(self._rectangle)
+        return Box(left, bottom, right, top)
 
     def ink_box(self, index: int) -> Box:
         left, right, bottom, top = self._numbers

@@ -16,6 +16,8 @@ from services.indexing.pipeline.formats.pdf.characters import LINE_HYPHENS, Box,
 
 # Stands for what was removed from the page.
 _NOTHING: Final = "\0"
+_BETWEEN_WORDS: Final = re.compile(r"(?:[^\W\d]|[^\W\d][,.;:)]) (?=[^\W\d(•“])")
+_WORD: Final = re.compile(f"[{LINE_HYPHENS}]|[^ \r\n{LINE_HYPHENS}]+[{LINE_HYPHENS}]?")
 # What is read to the left jumps at every space.
 _RIGHT_TO_LEFT: Final = re.compile("[\u0590-\u08ff]")
 _SAMPLES: Final = 40
@@ -49,8 +51,11 @@ class Segment(NamedTuple):
 
 def blocks(characters: Characters) -> list[str]:
     """The text of a page whose columns pdfium has mixed, column by column; of any other page, as it is."""
-    text = "".join(unit or _NOTHING for unit in characters.units)
-    if len(text) == len(characters.units) and not _RIGHT_TO_LEFT.search(text) and _looks_mixed(characters, text):
+    text = "".join(characters.units)
+    if len(text) != len(characters.units):
+        # Some were replaced, by several or by none.
+        text = "".join(unit[:1] or _NOTHING for unit in characters.units)
+    if not _RIGHT_TO_LEFT.search(text) and _looks_mixed(characters, text):
         segments = list(_segments(characters, text))
         if 4 * _FEWEST_LINES <= len(segments) <= _MOST_SEGMENTS:
             regions = [region for region in _regions(segments, _DEEPEST) if region]
@@ -64,20 +69,16 @@ def _line(characters: Characters, row: Sequence[Segment]) -> str:
 
 
 def _looks_mixed(characters: Characters, text: str) -> bool:
-    """Whether the text jumps at some of its spaces, a sample of which is looked at: most pages cost no more."""
-    spaces = [place for place in range(1, len(text) - 1) if text[place] == " "]
-    sample = spaces[:: max(1, len(spaces) // _SAMPLES)]
+    """Whether the text jumps at some of the spaces between its words, a sample of which is looked at.
+
+    Most pages cost no more than that. Numbers are left out, because tables jump.
+    """
+    spaces = [found.end() for found in _BETWEEN_WORDS.finditer(text)]
+    sample = spaces[:: max(1, -(-len(spaces) // _SAMPLES))]
     if len(sample) < _SAMPLES // 2:
         return False
-    jumps = sum(_jumps(characters, text, place) for place in sample)
+    jumps = sum(_is_jump(characters.advance_box(after - 2), characters.advance_box(after)) for after in sample)
     return jumps >= max(3, len(sample) // 20)
-
-
-def _jumps(characters: Characters, text: str, space: int) -> bool:
-    before, after = space - 1, space + 1
-    if text[before] in " \r\n" or text[after] in " \r\n":
-        return False
-    return _is_jump(characters.advance_box(before), characters.advance_box(after))
 
 
 def _is_jump(before: Box, after: Box) -> bool:
@@ -89,37 +90,25 @@ def _is_jump(before: Box, after: Box) -> bool:
 
 def _segments(characters: Characters, text: str) -> Iterator[Segment]:
     """The text in pieces that are neither interrupted by a jump nor by the end of a line."""
-    start, last = 0, -1
-    box = previous = Box(0, 0, 0, 0)
-    for first, end in _words(text):
-        left, right = characters.advance_box(first), characters.advance_box(end - 1)
-        word = Box(min(left.left, right.left), left.bottom, max(left.right, right.right), left.top)
-        if last >= 0 and ("\n" in text[last:first] or text[last - 1] in LINE_HYPHENS or _is_jump(previous, left)):
-            yield Segment(start, last, box)
-            last = -1
-        if last < 0:
-            start, box = first, word
-        else:
-            box = box.around(word)
-        last, previous = end, right
-    if last >= 0:
-        yield Segment(start, last, box)
+    words: list[Box] = []
+    start = last = 0
+    for found in _WORD.finditer(text):
+        first, end = found.span()
+        begins, ends = characters.advance_box(first), characters.advance_box(end - 1)
+        if words and ("\n" in text[last:first] or text[last - 1] in LINE_HYPHENS or _is_jump(words[-1], begins)):
+            yield Segment(start, last, _around(words))
+            words = []
+        if not words:
+            start = first
+        words += (begins, ends)
+        last = end
+    if words:
+        yield Segment(start, last, _around(words))
 
 
-def _words(text: str) -> Iterator[tuple[int, int]]:
-    start = -1
-    for place, character in enumerate(text):
-        if character in " \r\n":
-            if start >= 0:
-                yield start, place
-            start = -1
-        else:
-            start = place if start < 0 else start
-            if character in LINE_HYPHENS:
-                yield start, place + 1
-                start = -1
-    if start >= 0:
-        yield start, len(text)
+def _around(boxes: Sequence[Box]) -> Box:
+    lefts, bottoms, rights, tops = zip(*boxes, strict=True)
+    return Box(min(lefts), min(bottoms), max(rights), max(tops))
 
 
 def _regions(segments: Sequence[Segment], depth: int) -> Iterator[Sequence[Segment]]:

@@ -64,7 +64,8 @@ def reflow(page: str) -> str:
 
 def compounds(text: str) -> frozenset[str]:
     """The words with hyphens of their own that occur within its lines."""
-    return frozenset(found[0].lower() for found in _HYPHENATED.finditer(text)) if "-" in text else frozenset()
+    words = (word for word in text.split() if "-" in word[1:-1])
+    return frozenset(found[0].lower() for word in words for found in _HYPHENATED.finditer(word))
 
 
 def cut_word(before: str, after: str, known: frozenset[str]) -> str | None:

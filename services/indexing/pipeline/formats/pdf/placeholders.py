@@ -75,7 +75,7 @@ def _text(pieces: Iterator[str] | list[str]) -> Iterator[str]:
 
 
 def _name(element: etree._Element) -> str:
-    return etree.QName(element).localname if isinstance(element.tag, str) else ""
+    return str(element.tag).rpartition("}")[2]
 
 
 def _packets(document: pypdfium2.PdfDocument) -> Iterator[tuple[str, bytes]]:
