@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from services.indexing.pipeline.formats.pdf.characters import Box
 from services.indexing.pipeline.formats.pdf.columns import Segment, _regions
 from tests.services.indexing.pipeline.samples import drawn_pdf, read
@@ -15,20 +17,22 @@ def prose(seed: int, lines: int = 14) -> list[str]:
     return [" ".join(chance.choices(WORDS, k=5)) for _ in range(lines)]
 
 
-def across(*columns: list[str], title: str = "") -> str:
-    """Draws columns line by line."""
+def across(*columns: list[str], title: str = "", shift: int = 0) -> str:
+    """Draws columns line by line, each so much lower than the one before."""
     places = "".join(
-        f"1 0 0 1 {30 + 190 * column} {700 - 12 * line} Tm ({text}) Tj "
+        f"1 0 0 1 {30 + 190 * column} {700 - 12 * line - shift * column} Tm ({text}) Tj "
         for line, row in enumerate(zip(*columns, strict=True))
         for column, text in enumerate(row)
     )
     return f"BT /F 8 Tf 1 0 0 1 30 730 Tm ({title}) Tj {places} ET"
 
 
-def test_columns_are_read_one_after_the_other(tmp_path: Path) -> None:
-    columns = [prose(seed) for seed in range(3)]
+@pytest.mark.parametrize("shift", [0, 2, 5])
+@pytest.mark.parametrize("count", [2, 3])
+def test_columns_are_read_one_after_the_other(tmp_path: Path, count: int, shift: int) -> None:
+    columns = [prose(seed) for seed in range(count)]
     title = "The harbour, its walls and everything that the storms of many years have left of them to be seen today"
-    extracted = read(tmp_path, drawn_pdf(across(*columns, title=title)))
+    extracted = read(tmp_path, drawn_pdf(across(*columns, title=title, shift=shift)))
     assert " ".join(extracted.text.split()) == " ".join([title, *(line for column in columns for line in column)])
 
 

@@ -23,6 +23,7 @@ def test_words_cut_at_line_ends_are_joined() -> None:
         ("The quarry had a well\ufffeknown harbour", "The quarry had a well-known harbour"),
         ("A state-of-the\ufffeart harbour wall", "A state-of-the-art harbour wall"),
         ("A co-owner signed; the co\ufffeowner left", "A co-owner signed; the co-owner left"),
+        ("A long while, a term; in the long\ufffeterm", "A long while, a term; in the long-term"),
         ("Named after Jean\ufffePaul of the quarry", "Named after Jean-Paul of the quarry"),
         ("Built between 1887-\n1890 in the east", "Built between 1887-1890 in the east"),
         ("Between two-\nand three-day journeys", "Between two- and three-day journeys"),
@@ -30,6 +31,21 @@ def test_words_cut_at_line_ends_are_joined() -> None:
     ],
 )
 def test_a_hyphen_of_the_words_own_stays(lines: str, joined: str) -> None:
+    assert reflow(lines) == joined
+
+
+@pytest.mark.parametrize(
+    ("lines", "joined"),
+    [
+        ("Under the stand, to under\ufffestand", "Under the stand, to understand"),
+        (
+            "An extra, an ordinary, an extraordinary extra\ufffeordinary",
+            "An extra, an ordinary, an extraordinary extraordinary",
+        ),
+        ("In the form of it, to in\ufffeform us", "In the form of it, to inform us"),
+    ],
+)
+def test_a_hyphen_of_the_line_goes(lines: str, joined: str) -> None:
     assert reflow(lines) == joined
 
 

@@ -8,7 +8,7 @@ The method is a recursive cut at gutters (the XY cut of Nagy and Seth, 1984) tha
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -20,7 +20,11 @@ _BETWEEN_WORDS: Final = re.compile(r"(?:[^\W\d]|[^\W\d][,.;:)]) (?=[^\W\d(•“
 _WORD: Final = re.compile(f"[{LINE_HYPHENS}]|[^ \r\n{LINE_HYPHENS}]+[{LINE_HYPHENS}]?")
 # What is read to the left jumps at every space.
 _RIGHT_TO_LEFT: Final = re.compile("[\u0590-\u08ff]")
+_LINES: Final = re.compile(r"(?:^|\n)([^\s\d])")
 _SAMPLES: Final = 40
+_FEWEST_SAMPLES: Final = 12
+_JUMPING_WORDS: Final = 0.06
+_ASIDE_LINES: Final = 0.35
 _MOST_SEGMENTS: Final = 5000
 _MOST_GUTTERS: Final = 20
 _DEEPEST: Final = 4
@@ -30,6 +34,7 @@ _FEWEST_LINES: Final = 4
 _GAP: Final = 0.8
 _BACK: Final = -0.5
 _OTHER_LINE: Final = 0.5
+_ASIDE: Final = 6
 _NARROWEST_GUTTER: Final = 0.4
 
 _CROSSING_SHARE: Final = 0.4
@@ -69,16 +74,21 @@ def _line(characters: Characters, row: Sequence[Segment]) -> str:
 
 
 def _looks_mixed(characters: Characters, text: str) -> bool:
-    """Whether the text jumps at some of the spaces between its words, a sample of which is looked at.
+    """Whether the text jumps between words or from line to line, samples of which are looked at.
 
     Most pages cost no more than that. Numbers are left out, because tables jump.
     """
-    spaces = [found.end() for found in _BETWEEN_WORDS.finditer(text)]
-    sample = spaces[:: max(1, -(-len(spaces) // _SAMPLES))]
-    if len(sample) < _SAMPLES // 2:
-        return False
-    jumps = sum(_is_jump(characters.advance_box(after - 2), characters.advance_box(after)) for after in sample)
-    return jumps >= max(3, len(sample) // 20)
+    words = [(found.end() - 2, found.end()) for found in _BETWEEN_WORDS.finditer(text)]
+    lines = list(pairwise(found.start(1) for found in _LINES.finditer(text)))
+    return _share(characters, words, _is_jump) > _JUMPING_WORDS or _share(characters, lines, _is_aside) > _ASIDE_LINES
+
+
+def _share(characters: Characters, places: Sequence[tuple[int, int]], holds: Callable[[Box, Box], bool]) -> float:
+    """Of a sample of neighbours, the share for which something holds; none where there are too few."""
+    sample = places[:: max(1, -(-len(places) // _SAMPLES))]
+    if len(sample) < _FEWEST_SAMPLES:
+        return 0
+    return sum(holds(characters.advance_box(one), characters.advance_box(other)) for one, other in sample) / len(sample)
 
 
 def _is_jump(before: Box, after: Box) -> bool:
@@ -86,6 +96,12 @@ def _is_jump(before: Box, after: Box) -> bool:
     gap = after.left - before.right
     shift = abs(after.bottom - before.bottom)
     return height > 0 and (not _BACK * height <= gap <= _GAP * height or shift > _OTHER_LINE * height)
+
+
+def _is_aside(line: Box, following: Box) -> bool:
+    """Whether a line begins far to one side of the one before, and hardly below it."""
+    beside = abs(following.left - line.left) > _ASIDE * line.height
+    return beside and abs(following.bottom - line.bottom) < 2 * line.height
 
 
 def _segments(characters: Characters, text: str) -> Iterator[Segment]:

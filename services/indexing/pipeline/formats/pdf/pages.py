@@ -14,7 +14,7 @@ from services.indexing.pipeline.documents import PageSpan
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
 from services.indexing.pipeline.formats.pdf import annotations, columns, glyphs
 from services.indexing.pipeline.formats.pdf.characters import Characters
-from services.indexing.pipeline.formats.pdf.paragraphs import SENTENCE_END, compounds, cut_word, reflow
+from services.indexing.pipeline.formats.pdf.paragraphs import SENTENCE_END, Words, cut_word, reflow
 from services.indexing.pipeline.formats.text import clean
 
 _MOST_OBJECTS: Final = 1000
@@ -136,7 +136,7 @@ class _Text:
 
     def _separate(self, text: str) -> None:
         last = self.parts[-1]
-        hyphen = cut_word(last, text, compounds(last) | compounds(text)) if last.endswith("-") else None
+        hyphen = cut_word(last, text, Words.of(last, text)) if last.endswith("-") else None
         if hyphen == "":
             self.parts[-1] = last[:-1]
             self.length -= 1

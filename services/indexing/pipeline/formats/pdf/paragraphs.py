@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import Final, NamedTuple, Self
 
 from services.indexing.pipeline.formats.pdf.characters import LINE_HYPHENS
 from services.indexing.pipeline.formats.text import clean
@@ -31,6 +31,13 @@ _WORD: Final = re.compile(r"\w+")
 _CUT_WORD: Final = re.compile(r"([\w-]*\w)-$")
 # Compounds with these keep their hyphen in English.
 _FIRST_PARTS: Final = frozenset({"all", "cross", "ex", "half", "ill", "quasi", "self", "so", "well"})
+# These and a second word are usually written as one.
+_CLOSED_FIRST_PARTS: Final = frozenset(
+    {"any", "back", "down", "every", "fore", "here", "how", "into", "more", "out", "over", "some", "there", "through"}
+    | {"under", "upon", "what", "when", "where", "who", "with"}
+)
+_SHORTEST_PART: Final = 4
+_PUNCTUATION: Final = ".,;:!?()[]{}\"'“”‘’«»"
 # In "two- and three-day" the hyphen stands for a word that follows.
 _AND: Final = frozenset({"and", "or", "to", "und", "oder", "bis", "et", "ou", "y", "o", "e"})
 # Long enough for any word.
@@ -44,7 +51,7 @@ def reflow(page: str) -> str:
     if not widths:
         return ""
     full = _FULL_LINE_SHARE * widths[int(0.9 * (len(widths) - 1))]
-    known = compounds(page) if any(line.endswith("-") for line in lines) else frozenset()
+    known = Words.of(page) if any(line.endswith("-") for line in lines) else Words()
     pieces: list[str] = []
     open_paragraph = False
     for line in lines:
@@ -62,24 +69,37 @@ def reflow(page: str) -> str:
     return "".join(pieces)
 
 
-def compounds(text: str) -> frozenset[str]:
-    """The words with hyphens of their own that occur within its lines."""
-    words = (word for word in text.split() if "-" in word[1:-1])
-    return frozenset(found[0].lower() for word in words for found in _HYPHENATED.finditer(word))
+class Words(NamedTuple):
+    """What a text says about its words, in lower case."""
+
+    compounds: frozenset[str] = frozenset()
+    plain: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, *texts: str) -> Self:
+        words = [word for text in texts for word in text.lower().split()]
+        hyphenated = (word for word in words if "-" in word[1:-1])
+        compounds = (found[0] for word in hyphenated for found in _HYPHENATED.finditer(word))
+        return cls(frozenset(compounds), frozenset(word.strip(_PUNCTUATION) for word in words))
 
 
-def cut_word(before: str, after: str, known: frozenset[str]) -> str | None:
+def cut_word(before: str, after: str, known: Words) -> str | None:
     """What to put for the hyphen at the end of `before`: a hyphen, or nothing; None when it cuts no word.
 
-    A word that is among the `known` compounds keeps its hyphen; otherwise what is likely decides.
+    The hyphen is the word's own if the text has the word with it elsewhere, and not if it has it without. Otherwise it
+    is if both parts are words of the text. Few that are written as one consist of two such words.
     """
     cut, rest = _CUT_WORD.search(before[-_TAIL:]), _WORD.match(after)
     if cut is None or rest is None or rest[0] in _AND or cut[1].startswith("-"):
         return None
-    left, right = cut[1], rest[0]
-    if not left[-1].isalpha() or not right[0].islower() or "-" in left or left.lower() in _FIRST_PARTS:
+    left, right = cut[1].lower(), rest[0]
+    if not left[-1].isalpha() or not right[0].islower() or "-" in left or left in _FIRST_PARTS:
         return "-"
-    return "-" if f"{left}-{right}".lower() in known else ""
+    if f"{left}-{right}" in known.compounds:
+        return "-"
+    if left + right in known.plain or left in _CLOSED_FIRST_PARTS or min(len(left), len(right)) < _SHORTEST_PART:
+        return ""
+    return "-" if left in known.plain and right in known.plain else ""
 
 
 def are_unspaced(before: str, after: str) -> bool:
@@ -87,7 +107,7 @@ def are_unspaced(before: str, after: str) -> bool:
     return _BETWEEN_UNSPACED.fullmatch(before[-1:] + after[:1]) is not None
 
 
-def _append(pieces: list[str], line: str, known: frozenset[str]) -> None:
+def _append(pieces: list[str], line: str, known: Words) -> None:
     """Go on with a paragraph."""
     hyphen = cut_word(pieces[-1], line, known) if pieces[-1].endswith("-") else None
     if hyphen is not None:
