@@ -25,6 +25,7 @@ _SAMPLES: Final = 40
 _FEWEST_SAMPLES: Final = 12
 _JUMPING_WORDS: Final = 0.06
 _ASIDE_LINES: Final = 0.35
+_MOST_WORDS: Final = 20_000
 _MOST_SEGMENTS: Final = 5000
 _MOST_GUTTERS: Final = 20
 _DEEPEST: Final = 4
@@ -57,10 +58,11 @@ class Segment(NamedTuple):
 def blocks(characters: Characters) -> list[str]:
     """The text of a page whose columns pdfium has mixed, column by column; of any other page, as it is."""
     text = "".join(characters.units)
-    if len(text) != len(characters.units):
-        # Some were replaced, by several or by none.
+    if "" in characters.units:
+        # What was removed from one place may have been added in another.
         text = "".join(unit[:1] or _NOTHING for unit in characters.units)
-    if not _RIGHT_TO_LEFT.search(text) and _looks_mixed(characters, text):
+    fit = text.count(" ") <= _MOST_WORDS and not _RIGHT_TO_LEFT.search(text)
+    if fit and _looks_mixed(characters, text):
         segments = list(_segments(characters, text))
         if 4 * _FEWEST_LINES <= len(segments) <= _MOST_SEGMENTS:
             regions = [region for region in _regions(segments, _DEEPEST) if region]

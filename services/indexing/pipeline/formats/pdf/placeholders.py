@@ -16,6 +16,7 @@ from services.indexing.pipeline.formats.pdf.pages import Pages
 from services.indexing.pipeline.formats.text import clean
 
 _LONGEST: Final = 3000
+_MOST_PACKETS: Final = 20
 _LARGEST_PACKET: Final = 20_000_000
 _XFA: Final = re.compile(r"If this message is not eventually replaced|you are trying to load requires Adobe Reader")
 _PORTFOLIO: Final = re.compile(r"open this PDF [Pp]ortfolio in|this PDF [Pp]ortfolio requires|PDF [Pp]ackage")
@@ -79,7 +80,7 @@ def _name(element: etree._Element) -> str:
 
 
 def _packets(document: pypdfium2.PdfDocument) -> Iterator[tuple[str, bytes]]:
-    for index in range(raw.FPDF_GetXFAPacketCount(document)):
+    for index in range(min(raw.FPDF_GetXFAPacketCount(document), _MOST_PACKETS)):
         name = ctypes.create_string_buffer(64)
         raw.FPDF_GetXFAPacketName(document, index, name, len(name))
         size = ctypes.c_ulong()
