@@ -1,7 +1,8 @@
 """Text to chunks: the pieces that are embedded, stored and shown as search results.
 
-A chunk is an exact slice of the text (`text[start:end] == chunk.text`), never empty, and chunks do not overlap.
-Together they hold everything but white space. The same text gives the same chunks: point ids depend on it.
+A chunk is an exact slice of the text (`text[start:end] == chunk.text`) that has a word and is no longer than the
+capacity, and chunks do not overlap. Together they hold every word: what lies between them is white space, and signs
+that did not fit beside a word. The same text gives the same chunks: point ids depend on it.
 
 Time is linear in the length of the text, whatever its content. For every chunk the splitter scans all that follows
 again, which is quadratic where it finds no boundary of a higher kind (a script without spaces: 5 s for 64,000
@@ -29,6 +30,7 @@ _RUN = 2048
 # A block may end this early to end at a boundary, or this much earlier to keep a character with its accents.
 _SHORTEST = _BLOCK // 2
 _CLUSTER = 32
+_BOUNDARIES = ("\n\n", "\n", ". ", "\u3002", " ")
 _DECISIVE_SHARE = 0.3
 _SAMPLE = 100_000
 # Thai, Hangul, kana, Han.
@@ -40,6 +42,7 @@ _FOREIGN = re.compile("[\u0370-\u0dff\u0e80-\u10ff\u1200-\u1dff\u1f00-\u1fff]")
 _BARE_HEADING = re.compile(
     r"(?:\A|\n)[ ]{0,3}(?P<heading>(?:#{1,6}[ \t][^\n]{1,120}|[^\W_][^\n|\t]{0,80}[^\s.,;:!?…)\]|]))\Z"
 )
+_WORD = re.compile(r"[^\W_]")
 _MARKDOWN_HEADING = re.compile(r"(?:\A|\n)[ ]{0,3}(?P<heading>#{1,6}[ \t][^\n]{1,200})\Z")
 
 
@@ -48,8 +51,7 @@ def chunk(
 ) -> list[Chunk]:
     """Split text at the highest boundary that fits: headings, paragraphs, lines, sentences, words.
 
-    `capacity` is in characters, chosen by script when None. A heading that would end a chunk moves to the next one,
-    which may then exceed the capacity by the length of the heading.
+    `capacity` is in characters, chosen by script when None. A heading that would end a chunk moves to the next one.
     """
     capacity = capacity or capacity_for(text)
     splitter = MarkdownSplitter(capacity) if content_type == MARKDOWN else TextSplitter(capacity)
@@ -62,7 +64,9 @@ def chunk(
     page_starts = [page.start for page in pages or ()]
     return [
         Chunk(index, start, end, text[start:end], _page_at((start + end) // 2, pages, page_starts))
-        for index, (start, end) in enumerate(_join_headings(text, spans, heading, 2 * capacity))
+        for index, (start, end) in enumerate(
+            _with_words(text, _join_headings(text, spans, heading, capacity), capacity)
+        )
     ]
 
 
@@ -85,13 +89,20 @@ def _blocks(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _end_of_block(text: str, begin: int) -> int:
-    earliest, latest = begin + _SHORTEST, begin + _BLOCK
-    for boundary in ("\n\n", "\n", ". ", "\u3002", " "):
+    return _boundary(text, begin + _SHORTEST, begin + _BLOCK) or _end_of_character(text, begin + _RUN)
+
+
+def _boundary(text: str, earliest: int, latest: int) -> int | None:
+    for boundary in _BOUNDARIES:
         found = text.rfind(boundary, earliest, latest)
         if found >= 0:
             return found + len(boundary)
-    cut = begin + _RUN
-    while cut > begin + _RUN - _CLUSTER and _continues(text[cut - 1], text[cut]):
+    return None
+
+
+def _end_of_character(text: str, latest: int) -> int:
+    cut = latest
+    while cut > latest - _CLUSTER and _continues(text[cut - 1], text[cut]):
         cut -= 1
     return cut
 
@@ -102,27 +113,73 @@ def _continues(before: str, character: str) -> bool:
 
 
 def _join_headings(
-    text: str, spans: list[tuple[int, int]], heading: re.Pattern[str], longest: int
-) -> list[tuple[int, int]]:
-    joined: list[tuple[int, int]] = []
-    carried: int | None = None
-    for start, end in spans[:-1]:
-        begin = start if carried is None else carried
-        found = heading.search(text[start:end])
-        # Page after page of headings must not become one chunk.
-        if found is None or end - begin > longest:
-            joined.append((begin, end))
-            carried = None
+    text: str, spans: list[tuple[int, int]], heading: re.Pattern[str], capacity: int
+) -> Iterator[tuple[int, int]]:
+    """The spans with each heading at an end moved to the next one, and then cut again where they are too long."""
+    carried: tuple[int, int] | None = None
+    for index, (start, end) in enumerate(spans):
+        begin = start
+        if carried is not None:
+            # Page after page of headings, or of white space behind one, must not become one chunk.
+            if start - carried[0] <= capacity // 2:
+                begin = carried[0]
+            else:
+                yield carried
+        *pieces, (begin, _) = _cut(text, begin, end, capacity)
+        yield from pieces
+        carried = None
+        # What was carried is headings only, unless it has just been cut off.
+        searched = max(begin, start)
+        found = heading.search(text[searched:end])
+        if found is None or index == len(spans) - 1:
+            if pieces and end - begin < capacity // 4:
+                # The little that is left of a span continues in the next one.
+                carried = (begin, end)
+            else:
+                yield begin, end
             continue
-        at = start + found.start("heading")
-        # A piece that is only a heading joins those carried already.
-        before = "" if at == start else text[begin:at].rstrip()
-        carried = at if before else begin
-        if before:
-            joined.append((begin, begin + len(before)))
-    for start, end in spans[-1:]:
-        joined.append((start if carried is None else carried, end))
-    return joined
+        at = searched + found.start("heading")
+        if text[searched:at].strip():
+            yield begin, at
+            begin = at
+        # What is only a heading joins those carried already.
+        carried = (begin, end)
+    if carried is not None:
+        yield carried
+
+
+def _cut(text: str, begin: int, end: int, capacity: int) -> Iterator[tuple[int, int]]:
+    while end - begin > capacity:
+        latest = begin + capacity
+        middle = _boundary(text, begin + capacity // 2, latest) or _end_of_character(text, latest)
+        middle = max(middle, begin + capacity // 2)
+        yield begin, middle
+        begin = middle
+    yield begin, end
+
+
+def _with_words(text: str, spans: Iterator[tuple[int, int]], capacity: int) -> list[tuple[int, int]]:
+    """The spans without white space at their ends; one without a word joins a neighbour that has room."""
+    kept: list[tuple[int, int]] = []
+    wordless: int | None = None
+    for span in spans:
+        start, end = _trimmed(text, *span)
+        if start == end:
+            continue
+        if _WORD.search(text, start, end):
+            kept.append((start if wordless is None or end - wordless > capacity else wordless, end))
+            wordless = None
+        elif kept and end - kept[-1][0] <= capacity:
+            kept[-1] = (kept[-1][0], end)
+        else:
+            wordless = start
+    return kept
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    piece = text[start:end]
+    start += len(piece) - len(piece.lstrip())
+    return start, start + len(piece.strip())
 
 
 def _page_at(position: int, pages: Sequence[PageSpan] | None, page_starts: list[int]) -> int | None:

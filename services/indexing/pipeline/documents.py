@@ -50,7 +50,7 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class ChunkedDocument:
-    """The chunks of a document, in order and without overlap. Only white space lies between them."""
+    """The chunks of a document, in order and without overlap. No word lies between them."""
 
     content_type: str
     title: str | None

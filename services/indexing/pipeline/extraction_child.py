@@ -44,6 +44,7 @@ from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT
 from services.indexing.pipeline.errors import (
     CorruptDocument,
     DocumentTooLarge,
+    EmptyDocument,
     ExtractionError,
     ExtractionInterrupted,
     ExtractionOutOfMemory,
@@ -184,6 +185,8 @@ def read_document(request: bytes, limits: Limits, content: memoryview) -> Iterat
         chunks = chunk(extracted.text, content_type=extracted.content_type, pages=extracted.pages)
         if len(chunks) > limits.max_chunks:
             raise DocumentTooLarge(detail=f"{len(chunks)} chunks")
+        if not chunks:
+            raise EmptyDocument(detail="no words")
         yield from frames.success(extracted, chunks)
     except ExtractionError as error:
         yield frames.failure(error)

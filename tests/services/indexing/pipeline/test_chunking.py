@@ -1,4 +1,4 @@
-"""Chunks: exact slices that lose nothing, fit the model, and keep headings with what they head."""
+"""Chunks: exact slices that lose no word, fit the model, and keep headings with what they head."""
 
 from itertools import pairwise
 
@@ -23,7 +23,9 @@ PIECES: SearchStrategy[str] = st.sampled_from(
         "\n\n",
         "\n\n\n",
         " ",
+        " " * 500,
         "\t",
+        "\u0301" * 60,
         "- item\n",
         "| a | b |\n",
         "```\n",
@@ -33,24 +35,25 @@ PIECES: SearchStrategy[str] = st.sampled_from(
 )
 
 
-def squeezed(text: str) -> str:
-    return "".join(text.split())
+def letters(text: str) -> str:
+    return "".join(character for character in text if character.isalnum())
 
 
 @given(st.lists(PIECES, max_size=120).map("".join), st.sampled_from([PLAIN_TEXT, MARKDOWN]), st.integers(50, 400))
-def test_chunks_are_exact_slices_in_order_that_lose_nothing(text: str, content_type: str, capacity: int) -> None:
+def test_chunks_are_exact_slices_in_order_that_lose_no_word(text: str, content_type: str, capacity: int) -> None:
     chunks = chunk(text, content_type=content_type, capacity=capacity)
     assert [piece.index for piece in chunks] == list(range(len(chunks)))
-    assert all(text[piece.start : piece.end] == piece.text and piece.text.strip() for piece in chunks)
+    assert all(text[piece.start : piece.end] == piece.text and letters(piece.text) for piece in chunks)
+    assert all(len(piece.text) <= capacity and piece.text == piece.text.strip() for piece in chunks)
     assert all(above.end <= below.start for above, below in pairwise(chunks))
-    assert squeezed("".join(piece.text for piece in chunks)) == squeezed(text)
+    assert letters("".join(piece.text for piece in chunks)) == letters(text)
     assert chunks == chunk(text, content_type=content_type, capacity=capacity)
 
 
 @given(st.text(max_size=3000), st.sampled_from([PLAIN_TEXT, MARKDOWN]))
 def test_any_text_is_chunked(text: str, content_type: str) -> None:
     chunks = chunk(text, content_type=content_type, capacity=100)
-    assert all(text[piece.start : piece.end] == piece.text and len(piece.text) <= 400 for piece in chunks)
+    assert all(text[piece.start : piece.end] == piece.text and len(piece.text) <= 100 for piece in chunks)
 
 
 def test_chunks_fill_their_capacity_and_end_at_sentences() -> None:
@@ -78,6 +81,33 @@ def test_white_space_is_no_chunk(text: str) -> None:
     assert chunk(text, content_type=PLAIN_TEXT) == []
 
 
+@pytest.mark.parametrize("content_type", [PLAIN_TEXT, MARKDOWN])
+@pytest.mark.parametrize("text", ["```\n```", "* * *\n\n---", "?!", "\u0301" * 5000, "_" * 2000])
+def test_signs_without_a_word_are_no_chunk(text: str, content_type: str) -> None:
+    assert chunk(text, content_type=content_type) == []
+
+
+def test_signs_join_the_words_beside_them() -> None:
+    assert chunk("***\n\nGranite.\n\n***", content_type=MARKDOWN) == [Chunk(0, 0, 18, "***\n\nGranite.\n\n***", None)]
+
+
+def test_signs_without_room_beside_a_word_are_left_out() -> None:
+    fenced = f"```\n{'x ' * 359}y\n```\n\n{PROSE * 9}"
+    chunks = chunk(fenced, content_type=MARKDOWN)
+    assert all(letters(piece.text) and len(piece.text) <= CHARACTERS for piece in chunks)
+    assert letters("".join(piece.text for piece in chunks)) == letters(fenced)
+
+
+@pytest.mark.parametrize("content_type", [PLAIN_TEXT, MARKDOWN])
+@pytest.mark.parametrize("between", [" " * 200_000, "\n \n" * 60_000, "\u00a0\n" * 100_000])
+@pytest.mark.parametrize("last", ["", "wall"])
+def test_endless_white_space_is_in_no_chunk(between: str, last: str, content_type: str) -> None:
+    text = f"Granite{between}{last}"
+    chunks = chunk(text, content_type=content_type)
+    assert [piece.text for piece in chunks] == ["Granite", last] if last else ["Granite"]
+    assert [piece.start for piece in chunks] == [0, len(text) - 4][: len(chunks)]
+
+
 def test_a_short_text_is_one_chunk() -> None:
     assert chunk("  Granite.\n", content_type=PLAIN_TEXT) == [Chunk(0, 2, 10, "Granite.", None)]
 
@@ -102,6 +132,14 @@ def test_headings_in_a_row_travel_together() -> None:
     text = f"{PROSE * 8}\n\n# Part\n\n{'## ' + 'Long chapter name ' * 5}\n\n{PROSE * 10}"
     chunks = chunk(text, content_type=MARKDOWN, capacity=700)
     assert any(piece.text.startswith("# Part\n\n## Long chapter") and "Granite" in piece.text for piece in chunks)
+
+
+@pytest.mark.parametrize("content_type", [PLAIN_TEXT, MARKDOWN])
+def test_a_heading_before_a_full_chunk_does_not_make_it_longer(content_type: str) -> None:
+    text = "\n\n".join(f"{PROSE * 9}\n\n# Chapter {number}" for number in range(20))
+    chunks = chunk(text, content_type=content_type)
+    assert max(len(piece.text) for piece in chunks) <= CHARACTERS
+    assert all(f"# Chapter {number}\n\nGranite" in "|".join(piece.text for piece in chunks) for number in range(19))
 
 
 def test_a_heading_at_the_end_is_kept() -> None:
@@ -160,8 +198,8 @@ def test_the_splitter_never_sees_more_than_a_block(
     if not any(boundary in ENDLESS[kind] for boundary in " \n"):
         assert max(seen[:-4]) <= 2048
     assert len(seen) <= len(text) / 2000
-    assert max(len(piece.text) for piece in chunks) <= 4 * CHARACTERS
-    assert squeezed("".join(piece.text for piece in chunks)) == squeezed(text)
+    assert max(len(piece.text) for piece in chunks) <= CHARACTERS
+    assert letters("".join(piece.text for piece in chunks)) == letters(text)
 
 
 @given(st.text(alphabet="x\u0301\u200d\U0001f468 \n.\u3002", min_size=100, max_size=400), st.integers(2000, 9000))
@@ -177,4 +215,4 @@ def test_blocks_follow_each_other_and_are_bounded(text: str, length: int) -> Non
 
 def test_nothing_but_headings_is_not_one_chunk() -> None:
     text = "\n\n".join("# " + "Long chapter name " * 10 for _ in range(2000))
-    assert max(len(piece.text) for piece in chunk(text, content_type=MARKDOWN)) <= 4 * CHARACTERS
+    assert max(len(piece.text) for piece in chunk(text, content_type=MARKDOWN)) <= CHARACTERS
