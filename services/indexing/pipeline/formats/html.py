@@ -11,9 +11,32 @@ from services.indexing.pipeline.formats.text import clean, clean_title, required
 # The extractor forgets which lines were headings. Private-use characters put beside their tags survive it. They go into
 # the source because changing the parsed tree takes time quadratic in the number of changes.
 _HEADING_START, _HEADING_END = "\ue000", "\ue001"
-_MARKS = re.compile(f"[{_HEADING_START}{_HEADING_END}]")
+_NOSCRIPT_START, _NOSCRIPT_END = "\ue002", "\ue003"
+_MARKS = re.compile(f"[{_HEADING_START}-{_NOSCRIPT_END}]")
 _OPENING_TAG = re.compile(r"<h[1-6](?:\s[^<>]{0,1000})?>", re.IGNORECASE)
 _CLOSING_TAG = re.compile(r"</h[1-6]\s*>", re.IGNORECASE)
+_OPENING_NOSCRIPT = re.compile(r"<noscript(?:\s[^<>]{0,1000})?>", re.IGNORECASE)
+_CLOSING_NOSCRIPT = re.compile(r"</noscript\s*>", re.IGNORECASE)
+_END_OF_HEAD = re.compile(r"</head\b|<body\b", re.IGNORECASE)
+_NAVIGATION = re.compile(r"<nav\b|\brole\s{0,9}=\s{0,9}.?navigation", re.IGNORECASE)
+_NAVIGATION_ELEMENTS = ["nav", "[role=navigation]"]
+# What the extractor skips although it is shown, or does not set apart from what follows, by what it reads instead.
+_READ_AS = {
+    "button": "span",
+    "dialog": "div",
+    "label": "span",
+    "legend": "div",
+    "optgroup": "div",
+    "option": "div",
+    "select": "div",
+    "summary": "div",
+    "textarea": "pre",
+}
+_MISREAD_TAG = re.compile(rf"<(/?)({'|'.join(_READ_AS)})(?=[\s/>])", re.IGNORECASE)
+# Shorter text for readers without scripts asks them to switch these on; longer text is content.
+_NOTICE_CHARACTERS = 250
+# Less text beside the navigation means that the page is in it, mostly because its end tag is missing.
+_LEAST_SHARE = 0.2
 _EXCESS_NEWLINES = re.compile(r"\n{4,}")
 _EXCESS_TABS = re.compile(r"\t{2,}")
 
@@ -21,11 +44,57 @@ _EXCESS_TABS = re.compile(r"\t{2,}")
 def extract(html: str) -> Extracted:
     source = _OPENING_TAG.sub(rf"\g<0>{_HEADING_START}", _MARKS.sub("", html))
     source = _CLOSING_TAG.sub(rf"{_HEADING_END}\g<0>", source)
+    source = _MISREAD_TAG.sub(lambda tag: f"<{tag[1]}{_READ_AS[tag[2].lower()]}", _with_marked_noscript(source))
     tree = HTMLTree.parse(source)
-    text = clean(extract_plain_text(tree, skip_elements=["nav"]))
+    text = _without_notices(clean(_visible_text(tree, source)))
     text = _MARKS.sub("", _set_off_headings(text))
     text = _EXCESS_TABS.sub("\t", _EXCESS_NEWLINES.sub("\n\n\n", text))
     return Extracted(required(text.strip()), HTML, None, clean_title(tree.title))
+
+
+def _visible_text(tree: HTMLTree, source: str) -> str:
+    if not _NAVIGATION.search(source):
+        return extract_plain_text(tree)
+    everything = extract_plain_text(tree)
+    beside = extract_plain_text(tree, skip_elements=_NAVIGATION_ELEMENTS)
+    return beside if len(beside) >= _LEAST_SHARE * len(everything) else everything
+
+
+def _with_marked_noscript(source: str) -> str:
+    """Read what is for readers without scripts as markup like any other, between marks.
+
+    The parser would close such an element only where all within is closed, which many pages forget, and so hide the
+    rest of the page. In the head there is no text.
+    """
+    end = _END_OF_HEAD.search(source)
+    body = end.start() if end else 0
+    head = _without_noscript(source[:body])
+    rest = _OPENING_NOSCRIPT.sub(_NOSCRIPT_START, source[body:])
+    return head + _CLOSING_NOSCRIPT.sub(_NOSCRIPT_END, rest)
+
+
+def _without_noscript(head: str) -> str:
+    kept, position = [], 0
+    while opening := _OPENING_NOSCRIPT.search(head, position):
+        closing = _CLOSING_NOSCRIPT.search(head, opening.end())
+        if closing is None:
+            break
+        kept.append(head[position : opening.start()])
+        position = closing.end()
+    return "".join([*kept, _OPENING_NOSCRIPT.sub("", head[position:])])
+
+
+def _without_notices(text: str) -> str:
+    before, *marked = text.split(_NOSCRIPT_START)
+    parts = [before]
+    for piece in marked:
+        inside, end, after = piece.partition(_NOSCRIPT_END)
+        if not end or len(inside.strip()) >= _NOTICE_CHARACTERS:
+            parts += [inside, after]
+        else:
+            parts.append(after.lstrip("\n") if parts[-1].endswith("\n") else after)
+    rest = "".join(parts)
+    return rest if _MARKS.sub("", rest).strip() else text
 
 
 def _set_off_headings(text: str) -> str:

@@ -54,7 +54,22 @@ def test_a_page_without_words_is_empty(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tag", ["<div>", "<h1>", "<h1>x", "<b>", "<table>", "<a href=x>", "<ul><li>", "<!--", "<p class='"]
+    "tag",
+    [
+        "<div>",
+        "<h1>",
+        "<h1>x",
+        "<b>",
+        "<table>",
+        "<a href=x>",
+        "<ul><li>",
+        "<!--",
+        "<p class='",
+        "<noscript>",
+        "<nav>",
+        "<select><option>",
+        "<label>",
+    ],
 )
 def test_endless_nesting_is_read_in_linear_time(tmp_path: Path, tag: str) -> None:
     page = "<html><body><p>Granite</p>" + tag * 50_000 + "end"
@@ -64,6 +79,53 @@ def test_endless_nesting_is_read_in_linear_time(tmp_path: Path, tag: str) -> Non
 @pytest.mark.parametrize("start", ["<!---->" * 500, "<!-- " * 800, " " * 4000, "<?xml " * 600, "<p " * 1300])
 def test_telling_html_from_text_takes_no_time(tmp_path: Path, start: str) -> None:
     assert read(tmp_path, f"{start} Granite".encode(), "page.txt").text
+
+
+LONG = "The wall of the harbour was built of granite from the eastern face of the quarry. " * 4
+
+
+def test_text_for_readers_without_scripts_is_read_when_there_is_no_other(tmp_path: Path) -> None:
+    page = "<html><head><noscript><link rel=x></noscript><title>Wall</title></head><body>{}</body></html>"
+    notice = "<noscript><p>Please enable JavaScript.</p></noscript>"
+    extracted = read(tmp_path, page.format(notice).encode())
+    assert (extracted.text, extracted.title) == ("Please enable JavaScript.", "Wall")
+    assert read(tmp_path, page.format(f"<p>One</p>{notice}<p>Two</p>").encode()).text == "One\n\nTwo"
+    assert (
+        read(tmp_path, page.format(f"<p>One</p><noscript>{LONG}</noscript>").encode()).text == f"One\n\n{LONG}".strip()
+    )
+
+
+@pytest.mark.parametrize("page", ["<noscript><div id=x></noscript>{}", "<noscript>{}", "<p>Head</p><noscript><b>{}"])
+def test_an_element_that_is_not_closed_hides_no_text(tmp_path: Path, page: str) -> None:
+    content = page.format("<h1>The wall</h1><p>Granite holds.</p>")
+    for beginning in ("<html><body>", "<html><head></head>", "<!doctype html>"):
+        assert read(tmp_path, (beginning + content).encode()).text.endswith("The wall\nGranite holds.")
+
+
+def test_scripts_that_write_such_elements_hide_no_text(tmp_path: Path) -> None:
+    page = "<html><body><script>a='<noscript>'</script><p>One</p><script>b='</noscript>'</script><p>Two</p>"
+    assert "Two" in read(tmp_path, page.encode()).text
+
+
+def test_navigation_is_left_out_unless_the_page_is_in_it(tmp_path: Path) -> None:
+    page = f"<html><body><nav>Home</nav><div role='navigation'>Contact</div><p>{LONG}</p></body></html>"
+    assert read(tmp_path, page.encode()).text == LONG.strip()
+    assert read(tmp_path, f"<html><body><nav>Home<h1>Wall</h1><p>{LONG}</p>".encode()).text.endswith(LONG.strip())
+
+
+def test_the_words_of_forms_and_of_what_opens_are_read(tmp_path: Path) -> None:
+    page = (
+        "<html><body><form><fieldset><legend>Order</legend><label for=a>Stone</label>"
+        "<select><optgroup label=x><option>Granite<option selected>Slate</select>"
+        "<textarea>grey &amp; cut</textarea><button>Send</button></fieldset></form>"
+        "<details><summary>Prices</summary>On request</details><dialog>Thank you</dialog>"
+        "<figure><img src=x><figcaption>The wall</figcaption></figure></body></html>"
+    )
+    lines = [line.strip() for line in read(tmp_path, page.encode()).text.splitlines() if line.strip()]
+    assert lines == [
+        *("Order", "Stone", "Granite", "Slate", "grey & cut", "Send"),
+        *("Prices", "On request", "Thank you", "The wall"),
+    ]
 
 
 def test_white_space_around_headings_takes_no_time(tmp_path: Path) -> None:
