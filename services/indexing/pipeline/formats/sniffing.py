@@ -8,6 +8,7 @@ from typing import Self
 
 from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, PLAIN_TEXT
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, UnsupportedContentType
+from services.indexing.pipeline.formats import kinds
 from services.indexing.pipeline.formats.word.package import holds_word
 from services.indexing.pipeline.memory_files import Stream
 
@@ -24,6 +25,7 @@ _TYPES_BY_SUFFIX = {
 }
 _TYPE_ALIASES = {"text/x-markdown": MARKDOWN, "application/xhtml+xml": HTML, "application/x-pdf": PDF}
 
+_OLD_OFFICE = {".xls": "xls", ".ppt": "ppt", ".pps": "ppt", ".msg": "message"}
 _COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
 _DIRECTORY_SEARCH_BYTES = 1 << 20
@@ -38,19 +40,28 @@ _ANY_TAG = re.compile(r"<[a-zA-Z!/][^<>]{0,500}>")
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """The content types that a file's name and its uploader claim."""
+    """What a file's name and its uploader claim: content types, an encoding, the kind of an old Office file."""
 
     claimed: frozenset[str]
+    old_office: str = ""
 
     @classmethod
     def of(cls, name: str, declared_type: str) -> Self:
         declared = declared_type.partition(";")[0].strip().lower()
-        by_name = _TYPES_BY_SUFFIX.get(PurePath(name).suffix.lower(), "")
-        return cls(frozenset({_TYPE_ALIASES.get(declared, declared), by_name}))
+        suffix = PurePath(name).suffix.lower()
+        by_name = _TYPES_BY_SUFFIX.get(suffix, "")
+        return cls(
+            frozenset({_TYPE_ALIASES.get(declared, declared), by_name}),
+            _OLD_OFFICE.get(suffix, ""),
+        )
 
 
 def container_type(content: memoryview, hints: Hints) -> str | None:
-    """PDF or DOCX, or None when the bytes are no container and may be text."""
+    """PDF or DOCX, or None when the bytes are no container and may be text.
+
+    Raises:
+        UnsupportedContentType, DocumentEncrypted, CorruptDocument: They are neither.
+    """
     head = bytes(content[:HEAD_BYTES])
     if head.lstrip().startswith(b"%PDF-") or (PDF in hints.claimed and b"%PDF-" in head[:1024]):
         return PDF
@@ -58,10 +69,9 @@ def container_type(content: memoryview, hints: Hints) -> str | None:
         _require_word_archive(content, head, hints)
         return DOCX
     if head.startswith(_COMPOUND_FILE):
-        # Word stores a password-protected .docx inside the container of the old .doc format.
-        raise DocumentEncrypted() if _holds_encrypted_package(content) else UnsupportedContentType("doc")
-    if head.startswith(b"{\\rtf"):
-        raise UnsupportedContentType(detail="rich text format")
+        raise _refused_compound_file(content, hints)
+    if kind := kinds.of_bytes(head):
+        raise UnsupportedContentType(kind)
     return None
 
 
@@ -80,7 +90,20 @@ def _require_word_archive(content: memoryview, head: bytes, hints: Hints) -> Non
         is_word = DOCX in hints.claimed or b"word/" in head
         raise CorruptDocument("docx" if is_word else "archive", detail=str(error)) from error
     if not is_word_package:
-        raise UnsupportedContentType("archive")
+        raise UnsupportedContentType(_archive_kind(content))
+
+
+def _archive_kind(content: memoryview) -> str:
+    with zipfile.ZipFile(Stream(content)) as archive:
+        return kinds.of_archive(archive)
+
+
+def _refused_compound_file(content: memoryview, hints: Hints) -> DocumentEncrypted | UnsupportedContentType:
+    kind = kinds.of_compound_file(content)
+    # Word stores a password-protected .docx inside the container of the old .doc format.
+    if kind == "encrypted" or (kind is None and _holds_encrypted_package(content)):
+        return DocumentEncrypted()
+    return UnsupportedContentType(kind or hints.old_office or "doc")
 
 
 def _holds_encrypted_package(content: memoryview) -> bool:
