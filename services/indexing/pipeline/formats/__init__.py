@@ -13,6 +13,8 @@ from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, Extr
 from services.indexing.pipeline.errors import DocumentTooLarge, EmptyDocument
 from services.indexing.pipeline.formats import docx, html, pdf, sniffing, text
 
+_LARGE_BYTES = 256 * 1024
+
 
 def extract_document(content: memoryview, *, name: str, declared_type: str, max_characters: int) -> Extracted:
     """Read one document of any supported format.
@@ -36,8 +38,8 @@ def warm_up() -> None:
     for module in pkgutil.iter_modules(encodings_path):
         with suppress(LookupError):  # of another operating system
             codecs.lookup(module.name)
-    for encoding in ("cp1252", "utf-16-le", "cp1251"):
-        text.extract_plain(text.decode("Élan naïf, Straße".encode(encoding, errors="replace")))
+    for encoding in ("cp1252", "utf-16-le", "cp1251", "cp932"):
+        text.extract_plain(text.decode("Élan naïf, Straße, Гранит, 花崗岩の壁".encode(encoding, errors="ignore")))
     html.extract("<title>Warm</title><h1>Warm</h1><p>text")
     pdf.warm_up()
     docx.warm_up()
@@ -51,9 +53,12 @@ def _extract(content: memoryview, hints: sniffing.Hints, max_characters: int) ->
         return pdf.extract(content, max_characters=max_characters)
     if container == DOCX:
         return docx.extract(content, max_characters=max_characters)
-    if len(content) > 4 * max_characters:
+    too_large = len(content) > 4 * max_characters
+    if too_large or len(content) > _LARGE_BYTES:
+        text.require_text(content)
+    if too_large:
         raise DocumentTooLarge(detail=f"{len(content)} bytes of text")
-    decoded = text.decode(bytes(content))
+    decoded = text.decode(bytes(content), hints.charset)
     content_type = sniffing.text_type(decoded, hints)
     if content_type == HTML:
         return html.extract(decoded)

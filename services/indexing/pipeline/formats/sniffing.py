@@ -25,6 +25,8 @@ _TYPES_BY_SUFFIX = {
 }
 _TYPE_ALIASES = {"text/x-markdown": MARKDOWN, "application/xhtml+xml": HTML, "application/x-pdf": PDF}
 
+_CHARSET = re.compile(r"(?:^|;)\s{0,9}charset\s{0,9}=\s{0,9}[\"']?([A-Za-z0-9_:.+-]{1,40})", re.IGNORECASE)
+
 _OLD_OFFICE = {".xls": "xls", ".ppt": "ppt", ".pps": "ppt", ".msg": "message"}
 _COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _ENCRYPTED_PACKAGE = "EncryptedPackage".encode("utf-16-le")
@@ -43,15 +45,19 @@ class Hints:
     """What a file's name and its uploader claim: content types, an encoding, the kind of an old Office file."""
 
     claimed: frozenset[str]
+    charset: str = ""
     old_office: str = ""
 
     @classmethod
     def of(cls, name: str, declared_type: str) -> Self:
-        declared = declared_type.partition(";")[0].strip().lower()
+        declared, _, parameters = declared_type.partition(";")
+        declared = declared.strip().lower()
+        charset = _CHARSET.search(parameters)
         suffix = PurePath(name).suffix.lower()
         by_name = _TYPES_BY_SUFFIX.get(suffix, "")
         return cls(
             frozenset({_TYPE_ALIASES.get(declared, declared), by_name}),
+            charset[1] if charset else "",
             _OLD_OFFICE.get(suffix, ""),
         )
 

@@ -4,10 +4,9 @@ import codecs
 import re
 import unicodedata
 
-import charset_normalizer
-
 from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, Extracted
 from services.indexing.pipeline.errors import EmptyDocument, UnsupportedContentType
+from services.indexing.pipeline.formats import charsets, guessing
 
 _TITLE_CHARACTERS = 300
 
@@ -18,33 +17,56 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# Encodings found by their marks or zero bytes, and those no document is written in: guessing them turns short Western
-# texts into Chinese.
-_NEVER_GUESSED = ["utf_7", "utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"]
-_NEVER_GUESSED += ["cp037", "cp500", "cp1026", "cp1140", "cp273", "cp424", "cp875"]
-
 _LINE_END = re.compile("\r\n|[\r\x85\u2028\u2029]")
 _BLANK_LINE_CONTROL = re.compile("[\x0b\x0c]")
 # Control characters, surrogates and noncharacters cannot be stored or sent; soft hyphens, zero-width spaces and
 # byte-order marks would hide a word from an exact search.
 _UNWANTED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\xad\u200b\ufeff\ufffe\uffff\ud800-\udfff]")
-_BINARY_CONTROL = re.compile("[\x00-\x07\x0e-\x1a\x1c-\x1f\x7f]")
-_MAX_CONTROL_SHARE = 0.01
+# Padding counts once. Separators of records and a damaged byte here and there are no reason to refuse a text; whatever
+# is compressed or holds numbers has more.
+_CONTROL = re.compile("\x00+|[\x01-\x07\x0e-\x1a\x1c-\x1f\x7f]")
+_MAX_CONTROL_SHARE = 0.05
+_MAX_ODD_SHARE = 0.1
+_TOLERATED = 3
+_MEASURED = 1_000_000
+_MEASURED_ODDITIES = 20_000
+_SAMPLE_BYTES = 8192
+_PROBE_BYTES = 64 * 1024
 
-_META_CHARSET = re.compile(rb"<meta[^>]{1,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.\-]{2,40})", re.IGNORECASE)
 _MARKDOWN_TITLE = re.compile(r"^#[ \t]+(\S.*)$", re.MULTILINE)
 
 
-def decode(data: bytes) -> str:
-    """Decode text of unknown encoding: byte-order mark, zero bytes, UTF-8, HTML's declaration, then statistics.
+def decode(data: bytes, charset: str = "") -> str:
+    """Decode text: by its byte-order mark, its zero bytes, as UTF-8, in a declared encoding, by statistics.
+
+    A declared one, by `charset` or within an HTML or XML document, counts if the bytes make sense in it. Damaged
+    characters become U+FFFD.
 
     Raises:
         UnsupportedContentType: The bytes are not text.
     """
-    text = _decode(data)
-    if len(_BINARY_CONTROL.findall(text[:1_000_000])) > _MAX_CONTROL_SHARE * min(len(text), 1_000_000):
-        raise UnsupportedContentType(detail="control characters")
+    text = _decode(data, charset)
+    if _has_many_controls(text):
+        raise UnsupportedContentType("binary", detail="control characters")
     return text
+
+
+def require_text(content: memoryview) -> None:
+    """Tell what is not text by samples of it, before more is done with a large file.
+
+    Raises:
+        UnsupportedContentType: Most of the samples are not text.
+    """
+    mark = next((mark for mark, _ in _BYTE_ORDER_MARKS if content[: len(mark)] == mark), b"")
+    middle = len(content) // 8 * 4
+    refused = []
+    for begin in (0, middle, max(len(content) - _PROBE_BYTES, 0) // 4 * 4):
+        try:
+            decode(mark + bytes(content[begin : begin + _PROBE_BYTES]))
+        except UnsupportedContentType as error:
+            refused.append(error)
+    if len(refused) > 1:
+        raise refused[0]
 
 
 def clean(text: str) -> str:
@@ -74,69 +96,96 @@ def required(text: str, kind: str = "") -> str:
     return text
 
 
-def _decode(data: bytes) -> str:
-    encoding = _marked_encoding(data) or _zero_byte_encoding(data)
+def _decode(data: bytes, charset: str) -> str:
+    declared = charsets.codec(charset)
+    encoding = _marked_encoding(data) or _zero_byte_encoding(data, declared)
     if encoding:
-        return _strictly(data, encoding)
-    if b"\0" in data[:8192]:
-        raise UnsupportedContentType(detail="zero bytes")
+        return _sensible(data.decode(encoding, errors="replace"))
+    # What can be read as ASCII so far is in no encoding of two or four bytes.
+    named = [declared, charsets.codec(charsets.declared_within(data))]
+    usable = [encoding for encoding in named if encoding and encoding not in charsets.WIDE]
+    if data.isascii():
+        switching = [encoding for encoding in usable if encoding in charsets.SEVEN_BITS]
+        switching += [encoding for encoding in [charsets.seven_bit_codec(data)] if encoding]
+        return _first_plausible(data, switching) or data.decode("ascii")
     try:
         return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return _declared_by_html(data) or _damaged_utf8(data) or _guessed(data)
+    except UnicodeDecodeError as error:
+        if error.end == len(data) and error.end - error.start > 1:
+            # Cut within its last character.
+            return data.decode("utf-8", errors="replace")
+        return _damaged_utf8(data) or _first_plausible(data, usable) or _guessed(data)
 
 
 def _marked_encoding(data: bytes) -> str | None:
     return next((encoding for mark, encoding in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
 
 
-def _zero_byte_encoding(data: bytes) -> str | None:
-    """UTF-16 without a mark: in most scripts' text every other byte of spaces, digits and line ends is zero."""
-    sample = data[: min(len(data), 8192) // 2 * 2]
-    if not sample:
+def _zero_byte_encoding(data: bytes, declared: str | None) -> str | None:
+    """UTF-32 or UTF-16 without a mark: in most scripts' text spaces, digits and line ends have zero bytes."""
+    sample = data[: min(len(data) - len(data) % 2, _SAMPLE_BYTES)]
+    if declared in charsets.WIDE and guessing.is_plausible(sample.decode(declared, errors="replace")):
+        return declared
+    if b"\0" not in sample:
         return None
+    whole = sample[: len(sample) // 4 * 4]
+    for encoding, zero in (("utf-32-le", 3), ("utf-32-be", 0)):
+        if whole and not any(whole[zero::4]) and _decodes(whole, encoding):
+            return encoding
     even, odd = (sample[first::2].count(0) / (len(sample) / 2) for first in (0, 1))
-    if odd > 0.1 and even < 0.01:
-        return "utf-16-le"
-    return "utf-16-be" if even > 0.1 and odd < 0.01 else None
+    for encoding, zeros, others in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
+        if others < 0.01 and (zeros > 0.4 or (zeros > 0 and _is_wide(sample, encoding))):
+            return encoding
+    return None
 
 
-def _strictly(data: bytes, encoding: str) -> str:
+def _is_wide(sample: bytes, encoding: str) -> bool:
+    """Few zero bytes: a script of two bytes a character, unless the other bytes make text by themselves."""
+    others = sample.replace(b"\0", b"")
+    if _decodes(others, "utf-8") and not _has_many_controls(others.decode()):
+        return False
+    text = sample.decode(encoding, errors="replace")
+    return guessing.oddities(text) <= 0.01 * len(text) and any(space in text for space in " \n\u3000")
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
     try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UnsupportedContentType(detail=f"not {encoding}") from error
+        data.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _declared_by_html(data: bytes) -> str | None:
-    meta = _META_CHARSET.search(data[:2048])
-    if meta is None:
-        return None
-    name = meta[1].decode("ascii").lower()
-    try:
-        # Browsers read Latin-1 as Windows-1252 (WHATWG Encoding), and so do the authors who declare it.
-        return data.decode("cp1252" if name in {"iso-8859-1", "latin1", "us-ascii"} else name, errors="replace")
-    except LookupError:
-        return None
+def _first_plausible(data: bytes, encodings: list[str]) -> str | None:
+    sample = guessing.telling_part(data)
+    for encoding in encodings:
+        if guessing.is_plausible(sample.decode(encoding, errors="replace")):
+            return data.decode(encoding, errors="replace")
+    return None
 
 
 def _damaged_utf8(data: bytes) -> str | None:
     """UTF-8 with a few broken bytes is still UTF-8: another encoding would spoil every accented letter."""
     text = data.decode("utf-8", errors="replace")
-    broken = text.count("\ufffd")
-    intact = sum(1 for character in text[:1_000_000] if character > "\x7f") - broken
-    return text if broken * 10 <= intact else None
+    broken = text.count("\ufffd") - data.count(b"\xef\xbf\xbd")
+    # Sequences of several bytes that fit are rare in other encodings, the longer the rarer.
+    intact = text[:_MEASURED].replace("\ufffd", "")
+    return text if broken * 3 <= len(intact.encode()) - len(intact) else None
 
 
 def _guessed(data: bytes) -> str:
-    matches = charset_normalizer.from_bytes(data, cp_exclusion=_NEVER_GUESSED)
-    best = matches.best()
-    if best is None:
-        raise UnsupportedContentType(detail="no known encoding")
-    for match in matches:
-        # Short texts fit several Western code pages equally well; the most used of them wins.
-        if "cp1252" in {match.encoding, *match.could_be_from_charset}:
-            if match.chaos <= best.chaos and match.coherence >= best.coherence:
-                return data.decode("cp1252", errors="replace")
-            break
-    return str(best)
+    if _has_many_controls(data[:_PROBE_BYTES].decode("latin-1")):
+        raise UnsupportedContentType("binary", detail="control characters")
+    return _sensible(data.decode(guessing.guessed_codec(data), errors="replace"))
+
+
+def _sensible(text: str) -> str:
+    measured = text[:_MEASURED_ODDITIES]
+    if guessing.oddities(measured) > min(_TOLERATED, len(measured) // 4) + _MAX_ODD_SHARE * len(measured):
+        raise UnsupportedContentType("binary", detail="no known encoding")
+    return text
+
+
+def _has_many_controls(text: str) -> bool:
+    measured = text[:_MEASURED]
+    return len(_CONTROL.findall(measured)) > _TOLERATED + _MAX_CONTROL_SHARE * (len(measured) - measured.count("\0"))

@@ -30,8 +30,10 @@ from services.indexing.pipeline.errors import (
     UnsupportedContentType,
 )
 from services.indexing.pipeline.extraction import ExtractionPool, Limits
+from services.indexing.pipeline.formats import text
 from services.indexing.pipeline.responses import Answer
 from services.indexing.priorities import UrgentWork
+from tests.services.indexing.pipeline.legacy_texts import legacy_texts
 from tests.services.indexing.pipeline.processes import (
     all_ended,
     all_gone,
@@ -103,6 +105,15 @@ async def extract(pool: ExtractionPool, path: Path, tenant_id: UUID = TENANT) ->
         text += "\n" * (chunk.start - end) + chunk.text
         end = chunk.end
     return Read(document.content_type, text, document.chunks[0].page)
+
+
+async def test_every_encoding_is_told_in_confinement_as_elsewhere(pool: ExtractionPool, tmp_path: Path) -> None:
+    """What telling them takes is loaded before: a process that reads a document opens no file."""
+    path = tmp_path / "legacy.txt"
+    texts = {encoding: sentences for sentences, encoding in legacy_texts()}
+    for encoding, sentences in texts.items():
+        path.write_bytes(sentences[:90].encode(encoding))
+        assert (await extract(pool, path)).text == text.decode(path.read_bytes()).strip()
 
 
 async def test_every_format_is_read(pool: ExtractionPool, tmp_path: Path) -> None:

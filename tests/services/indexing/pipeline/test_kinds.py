@@ -75,6 +75,7 @@ REFUSED = {
     "exe": (b"MZ\x90\0\x03" + bytes(99), "Programs"),
     "elf": (b"\x7fELF\x02\x01" + bytes(99), "Programs"),
     "db": (b"SQLite format 3\0" + bytes(99), "Database files"),
+    "bin": (bytes(range(256)) * 10, "not text"),
 }
 
 
