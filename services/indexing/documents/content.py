@@ -7,6 +7,7 @@ previous worker's file, so the files of a killed process last only until its job
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,14 @@ _READ_BYTES = 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=2, sock_read=10)
 
 
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file, and the encoding that was declared for it when it was uploaded."""
+
+    path: Path
+    charset: str | None
+
+
 class ContentSource:
     """Fetches content over HTTP into `folder`, which is this service's own."""
 
@@ -32,7 +41,7 @@ class ContentSource:
         self._folder = folder
 
     @asynccontextmanager
-    async def fetched(self, lease: Lease) -> AsyncIterator[Path]:
+    async def fetched(self, lease: Lease) -> AsyncIterator[Content]:
         """The content as a file, for the length of the block.
 
         Raises:
@@ -46,12 +55,12 @@ class ContentSource:
         file = _open_alone(path, str(lease.job_id))
         try:
             with file:
-                await self._download(lease, file)
-            yield path
+                charset = await self._download(lease, file)
+            yield Content(path, charset)
         finally:
             path.unlink(missing_ok=True)
 
-    async def _download(self, lease: Lease, file: BinaryIO) -> None:
+    async def _download(self, lease: Lease, file: BinaryIO) -> str | None:
         url = (
             f"{self._url}/internal/projects/{lease.project_id}/documents/{lease.document_id}"
             f"/versions/{lease.version}/content"
@@ -65,6 +74,7 @@ class ContentSource:
                 async for part in answer.content.iter_chunked(_READ_BYTES):
                     lease.check()
                     await asyncio.to_thread(file.write, part)
+                return answer.charset
         except (aiohttp.ClientError, TimeoutError) as error:
             raise ContentUnavailable(retry_after=1) from error
 

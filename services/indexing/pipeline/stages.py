@@ -103,12 +103,12 @@ class Pipeline:
 
     async def _extract(self, lease: Lease, share: Share) -> tuple[Document, list[Chunk]]:
         with self.metrics.stage("extracting"), span("extract"):
-            async with _beside(self._begin(lease)) as beginning, self.content.fetched(lease) as path:
+            async with _beside(self._begin(lease)) as beginning, self.content.fetched(lease) as content:
                 document = await beginning
                 extracted = await self.extraction.extract(
-                    path,
+                    content.path,
                     name=document.name,
-                    declared_type=document.content_type,
+                    declared_type=_with_charset(document.content_type, content.charset),
                     tenant_id=lease.tenant_id,
                     long=lease.long_running,
                     takes_long=share.takes_long,
@@ -197,6 +197,10 @@ class Pipeline:
                     )
                 self.progress.advance(lease, last)
         lease.check()
+
+
+def _with_charset(content_type: str, charset: str | None) -> str:
+    return content_type if charset is None else f"{content_type}; charset={charset}"
 
 
 def _row(lease: Lease, piece: Chunk) -> dict[str, Any]:

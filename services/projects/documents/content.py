@@ -76,8 +76,15 @@ class ContentResponse(StreamingResponse):
             await self._blob.close()
 
 
-async def content_response(request: Request, document: Document, blob: OpenBlob) -> Response:
-    """The response to a request for the bytes of `document`; takes ownership of `blob`."""
+async def content_response(
+    request: Request, document: Document, blob: OpenBlob, *, content_type: str | None = None
+) -> Response:
+    """The response to a request for the bytes of `document`; takes ownership of `blob`.
+
+    Args:
+        content_type: what to call them, if not what is safe in a browser.
+    """
+    content_type = content_type or _safe_type(document.content_type)
     tag = f'"{document.sha256}"'
     headers = {
         "ETag": tag,
@@ -101,9 +108,9 @@ async def content_response(request: Request, document: Document, blob: OpenBlob)
             error.headers["Content-Range"] = f"bytes */{blob.size}"
         return problem_response(request_id_of(request), request.scope["path"], error)
     if part is None:
-        return ContentResponse(blob, _Extent(0, blob.size), 200, headers, _safe_type(document.content_type))
+        return ContentResponse(blob, _Extent(0, blob.size), 200, headers, content_type)
     headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{blob.size}"
-    return ContentResponse(blob, part, 206, headers, _safe_type(document.content_type))
+    return ContentResponse(blob, part, 206, headers, content_type)
 
 
 def _is_wanted(headers: Headers, tag: str, modified: datetime) -> bool:

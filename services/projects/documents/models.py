@@ -47,7 +47,8 @@ class Document(TenantOwned, Timestamped, Base):
     name: Mapped[str] = mapped_column(Text)
     # `metadata` is SQLAlchemy's own attribute of a mapped class.
     custom_metadata: Mapped[dict[str, Any]] = mapped_column("metadata")
-    content_type: Mapped[str] = mapped_column(Text)
+    # As uploaded, with the charset of a text.
+    declared_type: Mapped[str] = mapped_column("content_type", Text)
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(Text)
     version: Mapped[int] = mapped_column(Integer)
@@ -61,6 +62,11 @@ class Document(TenantOwned, Timestamped, Base):
     chunk_count: Mapped[int | None] = mapped_column(Integer)
     indexed_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+
+    @property
+    def content_type(self) -> str:
+        """The declared type without parameters, which is what clients see."""
+        return self.declared_type.partition(";")[0]
 
     @property
     def blob_key(self) -> BlobKey:

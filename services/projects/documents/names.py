@@ -14,6 +14,10 @@ UNKNOWN_TYPE = "application/octet-stream"
 _UNWANTED = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff]")
 _SEPARATOR = re.compile(r"[/\\]")
 _CONTENT_TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,63}/[a-z0-9][a-z0-9!#$&^_.+-]{0,127}")
+_CHARSET = re.compile(
+    r"(?:^|;)\s{0,99}charset\s{0,9}=\s{0,9}(?P<quote>\"?)(?P<name>[a-z0-9_.:+-]{1,40})(?P=quote)\s*(?:;|$)",
+    re.IGNORECASE,
+)
 # What HTTP clients declare by default.
 _MEANINGLESS = frozenset({"application/x-www-form-urlencoded", "binary/octet-stream", "application/unknown"})
 
@@ -50,3 +54,11 @@ def clean_content_type(raw: str | None) -> str:
     """The declared type in lower case without parameters; a hint, since indexing looks at the bytes."""
     declared = (raw or "").partition(";")[0].strip().lower()
     return declared if _CONTENT_TYPE.fullmatch(declared) and declared not in _MEANINGLESS else UNKNOWN_TYPE
+
+
+def clean_declared_type(raw: str | None) -> str:
+    """The content type, and after `; charset=` the encoding that was declared for a text, in lower case."""
+    content_type = clean_content_type(raw)
+    charset = _CHARSET.search((raw or "").partition(";")[2])
+    is_text = content_type.startswith("text/") or content_type.endswith(("/xml", "+xml"))
+    return f"{content_type}; charset={charset['name'].lower()}" if charset is not None and is_text else content_type

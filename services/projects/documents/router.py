@@ -241,11 +241,11 @@ async def version_content(
     version: Version,
     request: Request,
 ) -> Response:
-    """The bytes of one version, for the service that indexes them."""
+    """The bytes of one version, with their type as declared, for the service that indexes them."""
     document, blob = await service.version_content(
         transactions, blobs, project_id=project_id, document_id=document_id, version=version
     )
-    return await content_response(request, document, blob)
+    return await content_response(request, document, blob, content_type=document.declared_type)
 
 
 def _answer(response: Response, document: Document) -> DocumentOut:

@@ -106,7 +106,7 @@ async def _add(
         project_id=key.project_id,
         name=request.name,
         custom_metadata=request.metadata,
-        content_type=request.content_type,
+        declared_type=request.content_type,
         size=size,
         sha256=sha256,
         version=key.version,

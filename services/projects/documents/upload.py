@@ -22,7 +22,7 @@ from services.projects.documents.errors import (
     InvalidUpload,
     MalformedUpload,
 )
-from services.projects.documents.names import clean_content_type, clean_name
+from services.projects.documents.names import clean_declared_type, clean_name
 from services.projects.metadata import parse_metadata
 from shared import content_coding
 from shared.errors import TooLarge
@@ -83,7 +83,7 @@ async def receive(request: UploadRequest, blob: IncomingBlob, *, limit: int) -> 
             raise InvalidName
         async for chunk in request.chunks:
             await _store(blob, chunk, limit)
-    request.content_type = clean_content_type(request.content_type)
+    request.content_type = clean_declared_type(request.content_type)
     if blob.size == 0:
         raise EmptyDocument
 

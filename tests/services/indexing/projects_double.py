@@ -15,11 +15,15 @@ from tests.support.serving import serve
 
 @dataclass
 class ProjectsDouble:
-    """`content` by document and version; `broken` documents answer with a status instead; `held` ones when let go."""
+    """`content` by document and version; `types` of some, as declared.
+
+    `broken` documents answer with a status instead; `held` ones when let go.
+    """
 
     url: str = ""
     access: dict[uuid.UUID, dict[uuid.UUID, str]] = field(default_factory=dict)
     content: dict[tuple[uuid.UUID, int], bytes] = field(default_factory=dict)
+    types: dict[uuid.UUID, str] = field(default_factory=dict)
     broken: dict[uuid.UUID, int] = field(default_factory=dict)
     held: dict[uuid.UUID, asyncio.Event] = field(default_factory=dict)
     asked: Counter[uuid.UUID] = field(default_factory=Counter)
@@ -62,6 +66,8 @@ class ProjectsDouble:
             if self.down or document_id in self.broken:
                 return Response(status_code=self.broken.get(document_id, 503))
             found = self.content.get((document_id, version))
-            return Response(status_code=404) if found is None else Response(found)
+            if found is None:
+                return Response(status_code=404)
+            return Response(found, headers={"Content-Type": self.types.get(document_id, "application/octet-stream")})
 
         return app

@@ -88,6 +88,14 @@ async def test_every_supported_kind_of_document_becomes_chunks_and_points(
     assert await library.events(document_id) == [("started", 1), ("completed", 2)]
 
 
+async def test_a_text_is_read_in_the_encoding_that_was_declared_at_its_upload(library: Library) -> None:
+    document_id = uuid.uuid4()
+    library.projects.types[document_id] = "text/plain; charset=iso-8859-2"
+    await library.upload("Część".encode("iso-8859-2"), document_id=document_id)
+    assert await ends(library, document_id) == "indexed"
+    assert [piece.text for piece in await chunks(library, document_id)] == ["Część"]
+
+
 async def test_progress_is_reported_stage_by_stage(redis_client: Redis, library: Library) -> None:
     document_id = await library.upload(SENTENCE)
     await ends(library, document_id)

@@ -205,6 +205,30 @@ async def test_neighbours_read_a_version_even_of_a_deleted_project(
     assert (await neighbour("GET", f"{base}/1/content")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("declared", "shown", "told"),
+    [
+        ("text/plain; charset=ISO-8859-2", "text/plain", "text/plain; charset=iso-8859-2"),
+        ('Text/HTML;q=1;Charset="koi8-r" ', "text/html", "text/html; charset=koi8-r"),
+        ("application/xml;charset=latin1", "application/xml", "application/xml; charset=latin1"),
+        ("text/plain; charset=", "text/plain", "text/plain"),
+        ("text/plain; charset=a b", "text/plain", "text/plain"),
+        ("application/pdf; charset=utf-8", "application/pdf", "application/pdf"),
+    ],
+)
+async def test_neighbours_are_told_the_charset_of_a_text(
+    admin: Caller, neighbour: Caller, project_id: uuid.UUID, declared: str, shown: str, told: str
+) -> None:
+    path = f"/v1/projects/{project_id}/documents"
+    headers = {"Content-Type": declared}
+    answer = await admin("POST", path, params={"name": "x"}, content=uuid.uuid4().bytes, headers=headers)
+    document = answer.json()
+    assert document["content_type"] == shown
+    assert (await admin("GET", f"{path}/{document['id']}")).json()["content_type"] == shown
+    content = await neighbour("GET", f"/internal{path[3:]}/{document['id']}/versions/1/content")
+    assert content.headers["content-type"] == told
+
+
 async def test_neighbours_are_told_when_a_document_is_deleted(
     admin: Caller, neighbour: Caller, document: dict[str, Any]
 ) -> None:
