@@ -102,15 +102,16 @@ def test_the_content_type_of_an_extension_counts() -> None:
     assert word_text(zipped(content)) == "Granite."
 
 
-def test_a_package_whose_main_part_is_no_word_document_is_an_archive(tmp_path: Path) -> None:
+def test_a_package_whose_main_part_is_no_word_document_is_none(tmp_path: Path) -> None:
     sheet = {
         "xl/workbook.xml": "<workbook/>",
         "word/document.xml": word_body(paragraph("Granite.")),
         "_rels/.rels": relationships(("main", "officeDocument", "xl/workbook.xml")),
         "[Content_Types].xml": content_types({"xl/workbook.xml": SHEET, "word/document.xml": WORD_TYPE}),
     }
-    for files in (sheet, {"notes.txt": "Granite."}, {"other.xml": word_body("")}):
-        with pytest.raises(UnsupportedContentType, match="an archive"):
+    notes, other = {"notes.txt": "Granite."}, {"other.xml": word_body("")}
+    for files, kind in ((sheet, "Spreadsheets"), (notes, "an archive"), (other, "an archive")):
+        with pytest.raises(UnsupportedContentType, match=kind):
             read(tmp_path, zipped(files), "report.docx")
 
 
