@@ -249,8 +249,8 @@ MEMORY: Final = (
         "tests/services/indexing/search/test_shares.py",
     ),
     Store(
-        r"services\.indexing\.pipeline\.formats\.word\..+",
-        "names of the Word standard, the same for everybody; all else is of one document, whose process ends with it",
+        r"services\.indexing\.pipeline\.formats\.(word|pdf|guessing)\..+",
+        "names, characters and a font, the same for everybody; all else is of one document, whose process ends with it",
         "tests/services/indexing/pipeline/test_extraction_child.py",
     ),
     Store(
