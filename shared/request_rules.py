@@ -22,7 +22,7 @@ from shared import json_bodies
 from shared.errors import InvalidRequest, PreconditionFailed, QuarryError
 from shared.etags import names, names_strongly
 from shared.http import FieldErrors, problem_response
-from shared.route_table import Place, RouteTable
+from shared.route_introspection import Place, RouteTable
 
 MAX_QUERY_PARAMETERS: Final = 100
 _RANGE_HEADERS: Final = frozenset({b"range", b"if-range"})

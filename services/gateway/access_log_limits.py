@@ -15,7 +15,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from services.gateway.inbound.request import limit_key
+from services.gateway.inbound.request_validation import limit_key
 from shared.telemetry import get_logger
 
 PER_SECOND: Final = 5.0

@@ -1,7 +1,8 @@
 """The routing table: which service serves a path, who may call it, and how its bytes flow.
 
 A path that is not here does not exist for clients; `/internal` is not routed. Patterns are matched against the whole
-decoded path, after `services.gateway.inbound.request` has refused every path that two parsers could read differently.
+decoded path, after `services.gateway.inbound.request_validation` has refused every path that two parsers could read
+differently.
 """
 
 import re

@@ -10,18 +10,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from services.indexing.cooperative_scheduling import UrgentWork
 from services.indexing.dependencies import Resources
-from services.indexing.documents.cleanup import Cleaner
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
+from services.indexing.documents.vector_sync import Cleaner
 from services.indexing.embedders.minilm import MiniLM
+from services.indexing.jobs.lease_holders import new_owner
 from services.indexing.jobs.metrics import JobMetrics, queue_source
-from services.indexing.jobs.owners import new_owner
 from services.indexing.jobs.worker import Worker
 from services.indexing.jobs.worker_places import Places
 from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
-from services.indexing.priorities import UrgentWork
 from services.indexing.progress import ProgressPublisher
 from services.indexing.search.dependencies import SearchResources
 from services.indexing.search.service import SearchEngine

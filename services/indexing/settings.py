@@ -9,7 +9,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from shared.settings import DatabaseSettings
 
 _LONGEST_SOCKET_PATH = 96
-"""The kernel takes 107 bytes; a socket is bound under a longer name first (vectors/embedded/serving.py)."""
+"""The kernel takes 107 bytes; a socket is bound under a longer name first (vectors/embedded/engine_server.py)."""
 
 
 class IndexingSettings(DatabaseSettings):

@@ -173,7 +173,7 @@ ATTACKS: Final = (
         "rights",
         "passing on more than one has, or keeping what was passed on when its giver has lost it",
         tuple(
-            f"tests/services/identity/test_grants.py::{name}"
+            f"tests/services/identity/test_grant_policy.py::{name}"
             for name in (
                 "test_a_key_for_members_alone_makes_nobody_more_than_a_member",
                 "test_a_key_tied_to_a_project_passes_nothing_on",

@@ -224,7 +224,7 @@ MEMORY: Final = (
         "tests/services/gateway/openapi/test_openapi.py",
     ),
     Store(
-        r"services\.gateway\.inbound\.request\.limit_key",
+        r"services\.gateway\.inbound\.request_validation\.limit_key",
         "addresses; nothing of a tenant",
         "tests/services/gateway/admission/test_rate_limits.py::test_one_ipv6_subscriber_is_one_client",
     ),
@@ -325,7 +325,7 @@ MEMORY: Final = (
         "tests/shared/test_http.py::test_a_used_up_quota_is_named_with_its_numbers",
     ),
     Store(
-        r"shared\.route_table\.RouteTable\._by_depth",
+        r"shared\.route_introspection\.RouteTable\._by_depth",
         "paths and rules of the routes of a service; nothing of a tenant",
         "tests/shared/test_http.py::test_a_path_names_its_methods",
     ),
@@ -335,9 +335,9 @@ MEMORY: Final = (
         "tests/shared/test_projected_copies.py::test_what_cannot_be_applied_for_one_tenant_keeps_its_copies_alone_from_use",
     ),
     Store(
-        r"services\.indexing\.documents\.cleanup\.Cleaner\._at_work",
+        r"services\.indexing\.documents\.vector_sync\.Cleaner\._at_work",
         "the task of each tenant that is being cleaned up; each works in its tenant's own transactions",
-        "tests/services/indexing/documents/test_cleanup.py::test_a_deleted_tenant_is_removed_whole_and_no_other",
+        "tests/services/indexing/documents/test_vector_sync.py::test_a_deleted_tenant_is_removed_whole_and_no_other",
     ),
     Store(
         r"services\.notifier\.streams\.revocations\.Revocations\._(due|at_work)",
@@ -406,7 +406,7 @@ OTHERS: Final = (
     Store(
         "the socket of a shared vector engine",
         "all tenants' points, for the account of the service alone",
-        "tests/services/indexing/vectors/test_shared_engine.py::"
+        "tests/services/indexing/vectors/test_remote_engine.py::"
         "test_the_socket_is_for_its_owner_alone_and_goes_with_it",
     ),
     Store(

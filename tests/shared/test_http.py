@@ -18,7 +18,7 @@ from shared.http import MAX_SHOWN_ERRORS, CurrentPrincipal, Input, Moment
 from shared.json_bodies import MAX_DEPTH, MAX_VALUES
 from shared.project_access import KnownProject
 from shared.relay import RelayState
-from shared.route_table import JSON_BYTES, AnyQuery
+from shared.route_introspection import JSON_BYTES, AnyQuery
 from shared.service import Runtime, Started
 from shared.sessions import SystemSession, TenantSession
 from tests.shared.conftest import SampleSettings

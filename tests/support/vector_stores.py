@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from services.indexing.vectors.embedded.served import ServedEngine
-from services.indexing.vectors.embedded.shared import SharedEngine
+from services.indexing.vectors.embedded.remote_engine import SharedEngine
+from services.indexing.vectors.embedded.serving_engine import ServedEngine
 from services.indexing.vectors.engine import Engine
 from services.indexing.vectors.store import EmbeddedStore, VectorStore
 from tests.support.qdrant_process import qdrant_engine

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from services.gateway.inbound.request import OWS, ClientRequest
+from services.gateway.inbound.request_validation import OWS, ClientRequest
 from shared.errors import InvalidRequest, Unauthenticated
 
 SESSION_COOKIE: Final = "__Host-quarry_session"

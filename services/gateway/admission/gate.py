@@ -24,7 +24,7 @@ from services.gateway.admission.rate_limits import Limit, RateLimiter, Verdict, 
 from services.gateway.admission.token_cache import Exchange
 from services.gateway.admission.token_exchange import TokenExchange
 from services.gateway.errors import CrossSite, CsrfTokenWrong
-from services.gateway.inbound.request import ClientRequest, limit_key
+from services.gateway.inbound.request_validation import ClientRequest, limit_key
 from services.gateway.routes import SAFE_METHODS, Access, Route
 from services.gateway.settings import GatewaySettings
 from services.gateway.upstreams.upstream import POOL_SECONDS

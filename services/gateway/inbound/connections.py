@@ -16,7 +16,7 @@ A trusted proxy speaks for many clients and has no share of its own: it has to b
 from collections import OrderedDict
 from typing import Final, Protocol
 
-from services.gateway.inbound.request import Network, is_trusted, limit_key
+from services.gateway.inbound.request_validation import Network, is_trusted, limit_key
 
 SHARE: Final = 256
 CROWDED_SECONDS: Final = 2.0

@@ -7,7 +7,7 @@ everything passes except what belongs to one connection and what only the gatewa
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from services.gateway.inbound.request import ClientRequest
+from services.gateway.inbound.request_validation import ClientRequest
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 

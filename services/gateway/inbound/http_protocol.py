@@ -25,7 +25,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.gateway.errors import AddressTooLong, HeadersTooLarge
 from services.gateway.inbound.connections import CROWDED_SECONDS, Connections
-from services.gateway.inbound.request import MAX_ADDRESS_BYTES, MAX_HEADER_BYTES
+from services.gateway.inbound.request_validation import MAX_ADDRESS_BYTES, MAX_HEADER_BYTES
 from shared.errors import InvalidRequest, QuarryError, Unavailable
 from shared.http import problem_response
 

@@ -4,7 +4,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from services.gateway.inbound.request import ClientRequest, Network, is_trusted
+from services.gateway.inbound.request_validation import ClientRequest, Network, is_trusted
 from shared.telemetry import get_logger
 
 # Any client can send the header: such clients must not fill the log.

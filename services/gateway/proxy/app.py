@@ -22,8 +22,8 @@ from services.gateway.admission.token_cache import Exchange
 from services.gateway.dependencies import Resources
 from services.gateway.errors import ClientGone, ResponseCutOff, UpstreamTimeout
 from services.gateway.inbound import headers
-from services.gateway.inbound.request import ClientRequest, limit_key
-from services.gateway.inbound.request import read as read_request
+from services.gateway.inbound.request_validation import ClientRequest, limit_key
+from services.gateway.inbound.request_validation import read as read_request
 from services.gateway.proxy.body import RequestBody
 from services.gateway.proxy.cancel_scope import CancelScope
 from services.gateway.proxy.deadlines import Deadlines

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from starlette.types import Receive
 
 from services.gateway.errors import ClientGone
-from services.gateway.inbound.request import ClientRequest
+from services.gateway.inbound.request_validation import ClientRequest
 from services.gateway.proxy.cancel_scope import CancelScope
 from services.gateway.proxy.deadlines import Deadlines
 from shared.errors import TooLarge

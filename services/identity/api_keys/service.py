@@ -2,7 +2,7 @@
 
 A key acts as its maker. The role is looked up at every exchange, so a demotion reaches the keys at once; leaving the
 tenant revokes them for good. A key made with another key has no more scopes, lives no longer, and is revoked with it,
-in the same transaction (`services.identity.members.grants`).
+in the same transaction (`services.identity.members.grant_policy`).
 """
 
 import uuid
@@ -17,7 +17,7 @@ from services.identity.api_keys.models import ApiKey
 from services.identity.api_keys.repository import Holder
 from services.identity.credentials import hashed, new_api_key, shown_part
 from services.identity.invitations import repository as invitations
-from services.identity.members import grants
+from services.identity.members import grant_policy
 from services.identity.projects_client import Projects
 from services.identity.settings import IdentitySettings
 from services.identity.tenants import repository as tenants
@@ -85,7 +85,7 @@ async def create(
         raise ScopesTooWide
     if project_id is not None and not await projects.has(tenant_of(session), project_id):
         raise ProjectUnknown
-    maker = await grants.check_grantor(session, principal, Scope.KEYS_ADMIN)
+    maker = await grant_policy.check_grantor(session, principal, Scope.KEYS_ADMIN)
     _check_expiry(maker, expires_at)
     if (used := await repository.count(session)) >= settings.max_api_keys_per_tenant:
         raise QuotaExceeded("api_keys_per_tenant", limit=settings.max_api_keys_per_tenant, used=used)

@@ -14,7 +14,7 @@ from services.identity.credentials import hashed, new_secret
 from services.identity.invitations import repository
 from services.identity.invitations.errors import InvitationForSomeoneElse
 from services.identity.invitations.models import Invitation
-from services.identity.members import grants
+from services.identity.members import grant_policy
 from services.identity.members import service as members
 from services.identity.sessions.service import SignedIn
 from services.identity.settings import IdentitySettings
@@ -36,8 +36,8 @@ async def create(
         Forbidden: not an administrator, `OwnersOnly` or `GrantTooWide`.
         QuotaExceeded: too many invitations wait.
     """
-    key = await grants.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
-    await grants.check_role(session, principal, role)
+    key = await grant_policy.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
+    await grant_policy.check_role(session, principal, role)
     if principal.user_id is None:
         raise Forbidden("Only a user can send invitations.")
     email = users.normalized_email(email)
@@ -92,7 +92,7 @@ async def accept(
         if await tenants.active(session) is None:
             raise NotFound
         invitation = await repository.open_by_hash(session, hashed(token))
-        if invitation is None or not await grants.still_stands(
+        if invitation is None or not await grant_policy.still_stands(
             session, user_id=invitation.invited_by, key_id=invitation.invited_by_key, role=invitation.role
         ):
             raise NotFound

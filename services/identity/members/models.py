@@ -5,7 +5,7 @@ import uuid
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.identity.schema import Base
+from services.identity.orm_base import Base
 from shared.db import Timestamped
 from shared.events.identity import TenantRole
 from shared.tenancy import TenantOwned

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.identity.api_keys import service as api_keys
 from services.identity.invitations import repository as invitations
-from services.identity.members import grants, repository
+from services.identity.members import grant_policy, repository
 from services.identity.members.errors import AlreadyMember, LastOwner, OwnersOnly
 from services.identity.members.models import Membership
 from services.identity.members.repository import Member
@@ -57,11 +57,11 @@ async def change_role(session: AsyncSession, principal: Principal, *, user_id: u
         GrantTooWide: the role comes with scopes that the caller's key lacks.
         LastOwner: the tenant would have no owner left.
     """
-    await grants.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
+    await grant_policy.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
     membership = await _member_for_change(session, user_id)
     await _check_may_take(session, principal, membership.role)
     if membership.role != role:
-        await grants.check_role(session, principal, role)
+        await grant_policy.check_role(session, principal, role)
         await _set_role(session, membership, role)
     else:
         confirm(session)
@@ -83,7 +83,7 @@ async def remove(session: AsyncSession, principal: Principal, *, user_id: uuid.U
         principal.require(Scope.MEMBERS_ADMIN)
     membership = await _member_for_change(session, user_id)
     if user_id != principal.user_id:
-        await grants.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
+        await grant_policy.check_grantor(session, principal, Scope.MEMBERS_ADMIN)
         await _check_may_take(session, principal, membership.role)
     member = await repository.by_user(session, user_id)
     await _set_role(session, membership, None)
@@ -138,7 +138,7 @@ async def _set_role(session: AsyncSession, membership: Membership, role: TenantR
         raise LastOwner
     membership.role = role
     membership.revision += 1
-    await invitations.revoke_beyond(session, membership.user_id, grants.beyond(role))
+    await invitations.revoke_beyond(session, membership.user_id, grant_policy.beyond(role))
     _announce(session, membership)
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.identity.schema import Base
+from services.identity.orm_base import Base
 
 
 class LoginState(Base):

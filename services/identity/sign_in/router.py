@@ -11,7 +11,7 @@ from services.identity.sessions.cookies import LoginCookie, SessionCookie, clear
 from services.identity.sign_in import service
 from services.identity.sign_in.schemas import ProviderOut, ProvidersOut, callback_parameters
 from services.identity.sign_in.service import Callback
-from shared.route_table import AnyQuery
+from shared.route_introspection import AnyQuery
 from shared.sessions import AnyTransactions
 
 router = APIRouter(prefix="/auth", tags=["Sign-in"])

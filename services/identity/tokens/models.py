@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.identity.schema import Base
+from services.identity.orm_base import Base
 
 
 class SigningKey(Base):

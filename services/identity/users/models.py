@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKey, Index, PrimaryKeyConstraint, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.identity.schema import Base
+from services.identity.orm_base import Base
 from shared.db import Identified, Timestamped
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.indexing.schema import Base
+from services.indexing.orm_base import Base
 from shared.tenancy import TenantOwned
 
 

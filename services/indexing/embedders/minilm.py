@@ -31,8 +31,8 @@ import orjson
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from services.indexing.cooperative_scheduling import BackgroundWork, UrgentWork
 from services.indexing.embedders import Vectors
-from services.indexing.priorities import BackgroundWork, UrgentWork
 from shared.fair_semaphore import FairSemaphore
 
 NAME = "all-MiniLM-L6-v2-int8"

@@ -7,7 +7,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, CheckConstraint, Index, PrimaryKeyConstraint, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.indexing.schema import Base
+from services.indexing.orm_base import Base
 from shared.db import Timestamped
 from shared.events.indexing import Stage
 from shared.events.projects import Lane

@@ -19,8 +19,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.indexing.jobs import leases, service
 from services.indexing.jobs.errors import CancelRequested, GaveWay, JobStopped, LeaseLost
 from services.indexing.jobs.failures import Failure, Verdict, delay_of, exhausted, judge
+from services.indexing.jobs.lease_holders import is_dead
 from services.indexing.jobs.leases import Lease
-from services.indexing.jobs.owners import is_dead
 from services.indexing.jobs.worker_places import Places, Share
 from services.indexing.pipeline.stages import Pipeline
 from shared.background import run_in_background

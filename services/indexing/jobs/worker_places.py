@@ -21,10 +21,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.indexing.cooperative_scheduling import BackgroundWork, UrgentWork
 from services.indexing.jobs.errors import GaveWay
 from services.indexing.jobs.leases import Lease, long_ones_wait
 from services.indexing.lately import Lately
-from services.indexing.priorities import BackgroundWork, UrgentWork
 from shared.tenancy import Database
 from shared.wakeups import Signal
 

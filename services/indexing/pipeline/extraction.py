@@ -36,6 +36,7 @@ from uuid import UUID
 import orjson
 from pydantic import TypeAdapter
 
+from services.indexing.cooperative_scheduling import UrgentWork, yield_to
 from services.indexing.lately import Lately
 from services.indexing.pipeline import frames
 from services.indexing.pipeline.confinement import Confinement, Limits
@@ -47,8 +48,7 @@ from services.indexing.pipeline.errors import (
     ExtractionTimeout,
     ExtractionUnconfined,
 )
-from services.indexing.pipeline.responses import Answer
-from services.indexing.priorities import UrgentWork, yield_to
+from services.indexing.pipeline.reply_validation import Answer
 from shared.fair_semaphore import FairSemaphore
 
 T = TypeVar("T")

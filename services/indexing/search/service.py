@@ -23,7 +23,7 @@ from services.indexing.embedders import Embedder
 from services.indexing.search import cursors, facets
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
 from services.indexing.search.highlights import Highlighter
-from services.indexing.search.ranking import Ranking
+from services.indexing.search.live_hits import Ranking
 from services.indexing.search.responses import Found, writing
 from services.indexing.search.schemas import SearchRequest
 from services.indexing.search.shares import SearchShares
@@ -31,11 +31,11 @@ from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.vectors.points import VectorQuery
 from services.indexing.vectors.store import VectorStore
 from shared.auth import Principal, Scope
+from shared.deferred_parsing import Unparsed
 from shared.errors import Forbidden
 from shared.project_access import Admission, ProjectDirectory
 from shared.telemetry import span
 from shared.tenancy import Database
-from shared.unparsed_bodies import Unparsed
 
 _SECONDS: Final = 5.0
 # A caller without a tenant is refused, but errors of the request come first: parsing it takes a turn as well.

@@ -4,8 +4,8 @@ from typing import Final
 
 from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
-from services.indexing.vectors.embedded.served import ServedEngine
-from services.indexing.vectors.embedded.shared import SharedEngine
+from services.indexing.vectors.embedded.remote_engine import SharedEngine
+from services.indexing.vectors.embedded.serving_engine import ServedEngine
 from services.indexing.vectors.engine import Engine
 from services.indexing.vectors.store import VectorStore
 

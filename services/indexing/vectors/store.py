@@ -28,18 +28,7 @@ from uuid import UUID
 
 import numpy as np
 
-from services.indexing.vectors import metadata_terms, pieces
-from services.indexing.vectors.conditions import (
-    equals,
-    every,
-    has_id,
-    names_metadata,
-    none,
-    of_filter,
-    one_of,
-    scoped,
-    some,
-)
+from services.indexing.vectors import batched_operations, metadata_terms
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
 from services.indexing.vectors.engine import Condition, Engine, EnginePoint, EngineRecord, EngineSearch, Payload
 from services.indexing.vectors.errors import (
@@ -52,6 +41,17 @@ from services.indexing.vectors.errors import (
 from services.indexing.vectors.filter_costs import CHEAP, MOST, weight
 from services.indexing.vectors.filters import FilterNode
 from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, Hit, Tally, Vector, VectorQuery, point_id
+from services.indexing.vectors.scoped_filters import (
+    equals,
+    every,
+    has_id,
+    names_metadata,
+    none,
+    of_filter,
+    one_of,
+    scoped,
+    some,
+)
 
 _MOST_AWAY: Final = 10_000
 
@@ -94,11 +94,11 @@ class VectorStore:
 
     async def tally(self) -> list[Tally]:
         """Points per version over all tenants: for operators and invariant checks. Ids and counts, no content."""
-        return await pieces.tally(self._engine, every())
+        return await batched_operations.tally(self._engine, every())
 
     async def wipe(self) -> int:
         """Deletes every point of every tenant, and nothing recreates them; returns how many there were."""
-        return await pieces.delete(self._engine, every())
+        return await batched_operations.delete(self._engine, every())
 
 
 class EmbeddedStore(VectorStore):
@@ -144,14 +144,15 @@ class TenantVectors:
 
     async def delete_tenant(self, *, at_most: int | None = None) -> int:
         """Returns how many points were deleted."""
-        return await pieces.delete(self._engine, self._scope, at_most)
+        return await batched_operations.delete(self._engine, self._scope, at_most)
 
 
 class ProjectVectors:
     """One project of one tenant. Made by `VectorStore.project`; cheap, so make one per request.
 
     Writes and deletes may be repeated. `delete_*` return how many points were deleted: with `at_most`, fewer than that
-    means that none is left. Points are deleted and described `pieces.SIZE` at a time, with other callers in between.
+    means that none is left. Points are deleted and described `batched_operations.SIZE` at a time, with other callers in
+    between.
     """
 
     __slots__ = ("_dimensions", "_engine", "_project_id", "_scope", "_tenant_id")
@@ -176,17 +177,17 @@ class ProjectVectors:
     async def set_metadata_after(
         self, after: UUID | None, document_id: UUID, metadata: metadata_terms.Metadata
     ) -> UUID | None:
-        """The same for `pieces.SIZE` points after the given one (None: from the first). Returns the last one, or None
-        at the end."""
+        """The same for `batched_operations.SIZE` points after the given one (None: from the first). Returns the last
+        one, or None at the end."""
         found, document = metadata_terms.of_metadata(metadata), equals("document_id", document_id)
-        piece = await self._engine.scroll(self._within(document), after=after, limit=pieces.SIZE)
+        piece = await self._engine.scroll(self._within(document), after=after, limit=batched_operations.SIZE)
         ids = [UUID(record["id"]) for record in piece]
         firsts = [point for point, record in zip(ids, piece, strict=True) if record["chunk_index"] == 0]
         others = [point for point, record in zip(ids, piece, strict=True) if record["chunk_index"] != 0]
         for points, index in ((firsts, 0), (others, 1)):
             if points:
                 await self._engine.set_payload(self._within(document, has_id(points)), found.of_chunk(index))
-        return ids[-1] if len(ids) == pieces.SIZE else None
+        return ids[-1] if len(ids) == batched_operations.SIZE else None
 
     async def search(self, query: VectorQuery) -> list[Hit]:
         """Ranked hits, best first.
@@ -227,7 +228,7 @@ class ProjectVectors:
         wanted = of_filter(node)
         if not names_metadata(node):
             return wanted
-        firsts = await pieces.scroll(
+        firsts = await batched_operations.scroll(
             self._engine, self._within(equals("facts", metadata_terms.FIRST), wanted), most=_MOST_AWAY
         )
         here = every(wanted, none(equals("facts", metadata_terms.AWAY)))
@@ -239,11 +240,11 @@ class ProjectVectors:
 
     async def tally(self, document_id: UUID | None = None) -> list[Tally]:
         """Points per version and generation."""
-        return await pieces.tally(self._engine, self._within(*_of_document(document_id, None)))
+        return await batched_operations.tally(self._engine, self._within(*_of_document(document_id, None)))
 
     async def point_ids(self, document_id: UUID) -> list[UUID]:
         where = self._within(equals("document_id", document_id))
-        return [UUID(record["id"]) for record in await pieces.scroll(self._engine, where)]
+        return [UUID(record["id"]) for record in await batched_operations.scroll(self._engine, where)]
 
     async def delete_document(self, document_id: UUID, *, at_most: int | None = None) -> int:
         return await self._delete(equals("document_id", document_id), at_most=at_most)
@@ -265,7 +266,7 @@ class ProjectVectors:
         return await self._delete()
 
     async def _delete(self, *conditions: Condition, at_most: int | None = None) -> int:
-        return await pieces.delete(self._engine, self._within(*conditions), at_most)
+        return await batched_operations.delete(self._engine, self._within(*conditions), at_most)
 
     def _within(self, *conditions: Condition) -> Condition:
         return scoped(self._scope, *conditions)

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, PrimaryKeyConstraint, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.notifier.schema import Base
+from services.notifier.orm_base import Base
 from shared.tenancy import TenantOwned
 
 DOCUMENT_DELETED = "document.deleted"

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from services.projects.blobs import OpenBlob
-from services.projects.documents.dispositions import attachment
+from services.projects.documents.content_disposition import attachment
 from services.projects.documents.errors import RangeNotSatisfiable
 from services.projects.documents.models import Document
 from services.projects.documents.names import UNKNOWN_TYPE

@@ -2,14 +2,14 @@
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.documents import status
+from services.projects.documents import job_events
 from shared.events.envelope import Envelope
 from shared.events.indexing import JobCancelled, JobCompleted, JobFailed, JobStarted
 from shared.handlers import Handler
 
 
-async def on_job_event(session: AsyncSession, event: status.JobNews, envelope: Envelope) -> None:
-    await status.follow_job(session, event, sequence=envelope.sequence, time=envelope.time)
+async def on_job_event(session: AsyncSession, event: job_events.JobNews, envelope: Envelope) -> None:
+    await job_events.follow_job(session, event, sequence=envelope.sequence, time=envelope.time)
 
 
 HANDLERS: tuple[Handler[JobStarted] | Handler[JobCompleted] | Handler[JobFailed] | Handler[JobCancelled], ...] = (

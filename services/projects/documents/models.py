@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, Primary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.projects.blobs import BlobKey
-from services.projects.schema import Base
+from services.projects.orm_base import Base
 from shared.db import Timestamped
 from shared.tenancy import TenantOwned
 

@@ -13,7 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from services.projects.blobs import IncomingBlob
-from services.projects.documents import dispositions
+from services.projects.documents import content_disposition
 from services.projects.documents.errors import (
     DocumentTooLarge,
     EmptyDocument,
@@ -178,7 +178,7 @@ class _Form:
         self._headers[bytes(self._header[0]).lower()] = bytes(self._header[1])
 
     def _on_headers_finished(self) -> None:
-        disposition, options = dispositions.parse(self._headers.get(b"content-disposition", b""))
+        disposition, options = content_disposition.parse(self._headers.get(b"content-disposition", b""))
         known = disposition == b"form-data" and options.get(b"name") in _FIELDS
         self._field = options[b"name"].decode("ascii") if known else _UNKNOWN
         if self._field != _UNKNOWN and self._headers.get(b"content-transfer-encoding", b"").strip().lower() in _RECODED:
@@ -189,7 +189,9 @@ class _Form:
                 raise InvalidUpload
             self._request.content_type = self._headers.get(b"content-type", b"").decode("latin-1")
             if self._request.name is None:
-                self._request.name = clean_name(dispositions.file_name(options, percent_encoded=self._percent_encoded))
+                self._request.name = clean_name(
+                    content_disposition.file_name(options, percent_encoded=self._percent_encoded)
+                )
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._field == "file":

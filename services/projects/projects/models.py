@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.projects.schema import Base
+from services.projects.orm_base import Base
 from shared.db import Timestamped
 from shared.events.projects import ProjectRole
 from shared.tenancy import TenantOwned

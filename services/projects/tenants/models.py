@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, Index, PrimaryKeyConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.projects.schema import Base
+from services.projects.orm_base import Base
 from shared.tenancy import TenantOwned
 
 

@@ -17,7 +17,7 @@ from services.notifier.feeds.handlers import SHOWN, feed_handlers
 from services.notifier.feeds.models import FeedEvent
 from services.notifier.feeds.repository import EMPTY, FeedKey, Head, NewEvent, StoredEvent
 from services.notifier.feeds.service import TRIM_EVERY, Announcement, Retention
-from services.notifier.schema import Base
+from services.notifier.orm_base import Base
 from shared import bounded_deletes
 from shared.db import Model
 from shared.events.envelope import Envelope

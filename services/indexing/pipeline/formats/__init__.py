@@ -11,7 +11,7 @@ from encodings import __path__ as encodings_path
 
 from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, Extracted
 from services.indexing.pipeline.errors import DocumentTooLarge, EmptyDocument
-from services.indexing.pipeline.formats import docx, html, pdf, sniffing, text
+from services.indexing.pipeline.formats import docx, html, pdf, text, type_detection
 
 _LARGE_BYTES = 256 * 1024
 
@@ -24,7 +24,7 @@ def extract_document(content: memoryview, *, name: str, declared_type: str, max_
     Raises:
         ExtractionError: The document cannot be read, is not supported, holds no text or more than `max_characters`.
     """
-    extracted = _extract(content, sniffing.Hints.of(name, declared_type), max_characters)
+    extracted = _extract(content, type_detection.Hints.of(name, declared_type), max_characters)
     if len(extracted.text) > max_characters:
         raise DocumentTooLarge(detail=f"{len(extracted.text)} characters")
     return extracted
@@ -45,10 +45,10 @@ def warm_up() -> None:
     docx.warm_up()
 
 
-def _extract(content: memoryview, hints: sniffing.Hints, max_characters: int) -> Extracted:
+def _extract(content: memoryview, hints: type_detection.Hints, max_characters: int) -> Extracted:
     if not content:
         raise EmptyDocument("file")
-    container = sniffing.container_type(content, hints)
+    container = type_detection.container_type(content, hints)
     if container == PDF:
         return pdf.extract(content, max_characters=max_characters)
     if container == DOCX:
@@ -59,7 +59,7 @@ def _extract(content: memoryview, hints: sniffing.Hints, max_characters: int) ->
     if too_large:
         raise DocumentTooLarge(detail=f"{len(content)} bytes of text")
     decoded = text.decode(bytes(content), hints.charset)
-    content_type = sniffing.text_type(decoded, hints)
+    content_type = type_detection.text_type(decoded, hints)
     if content_type == HTML:
         return html.extract(decoded)
     return text.extract_markdown(decoded) if content_type == MARKDOWN else text.extract_plain(decoded)

@@ -23,15 +23,15 @@ from lxml import etree
 from services.indexing.pipeline.documents import DOCX, Extracted
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
 from services.indexing.pipeline.formats.text import clean, clean_title, required
-from services.indexing.pipeline.formats.word import chunks
+from services.indexing.pipeline.formats.word import alternate_chunks
 from services.indexing.pipeline.formats.word.blocks import Block, Blocks, Kind
-from services.indexing.pipeline.formats.word.drawings import chart_lines, diagram_lines
+from services.indexing.pipeline.formats.word.diagrams import chart_lines, diagram_lines
 from services.indexing.pipeline.formats.word.limits import Limits
 from services.indexing.pipeline.formats.word.numbering import Counters, Numbering
 from services.indexing.pipeline.formats.word.package import Package
-from services.indexing.pipeline.formats.word.parsing import DAMAGE, ended, events
 from services.indexing.pipeline.formats.word.story import ELEMENTS, Story
 from services.indexing.pipeline.formats.word.styles import Styles
+from services.indexing.pipeline.formats.word.xml_events import DAMAGE, ended, events
 from services.indexing.pipeline.memory_files import Stream
 
 MAX_PART_BYTES = 256 * 1024 * 1024
@@ -166,17 +166,17 @@ class _Document:
             return
         with stream:
             data = stream.read()
-        if chunks.is_package(data):
+        if alternate_chunks.is_package(data):
             if self._depth < _DEEPEST:
                 yield from self._inner(data)
             return
         if len(data) > 4 * self._limits.characters:
             raise DocumentTooLarge(detail=f"{len(data)} bytes of text in {name}")
-        text = chunks.read(data, name=name, content_type=self._package.content_type(name))
+        text = alternate_chunks.read(data, name=name, content_type=self._package.content_type(name))
         if text:
             yield Kind.PROSE, text
 
     def _inner(self, data: bytes) -> Iterator[Block]:
-        with suppress(*chunks.UNREADABLE), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with suppress(*alternate_chunks.UNREADABLE), zipfile.ZipFile(io.BytesIO(data)) as archive:
             inner = _Document(Package(archive, self._limits), self._limits, depth=self._depth + 1)
             yield from inner.read().all

@@ -6,7 +6,7 @@ import unicodedata
 
 from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, Extracted
 from services.indexing.pipeline.errors import EmptyDocument, UnsupportedContentType
-from services.indexing.pipeline.formats import charsets, guessing
+from services.indexing.pipeline.formats import charset_detection, encoding_labels
 
 _TITLE_CHARACTERS = 300
 
@@ -97,16 +97,16 @@ def required(text: str, kind: str = "") -> str:
 
 
 def _decode(data: bytes, charset: str) -> str:
-    declared = charsets.codec(charset)
+    declared = encoding_labels.codec(charset)
     encoding = _marked_encoding(data) or _zero_byte_encoding(data, declared)
     if encoding:
         return _sensible(data.decode(encoding, errors="replace"))
     # What can be read as ASCII so far is in no encoding of two or four bytes.
-    named = [declared, charsets.codec(charsets.declared_within(data))]
-    usable = [encoding for encoding in named if encoding and encoding not in charsets.WIDE]
+    named = [declared, encoding_labels.codec(encoding_labels.declared_within(data))]
+    usable = [encoding for encoding in named if encoding and encoding not in encoding_labels.WIDE]
     if data.isascii():
-        switching = [encoding for encoding in usable if encoding in charsets.SEVEN_BITS]
-        switching += [encoding for encoding in [charsets.seven_bit_codec(data)] if encoding]
+        switching = [encoding for encoding in usable if encoding in encoding_labels.SEVEN_BITS]
+        switching += [encoding for encoding in [encoding_labels.seven_bit_codec(data)] if encoding]
         return _first_plausible(data, switching) or data.decode("ascii")
     try:
         return data.decode("utf-8")
@@ -124,7 +124,7 @@ def _marked_encoding(data: bytes) -> str | None:
 def _zero_byte_encoding(data: bytes, declared: str | None) -> str | None:
     """UTF-32 or UTF-16 without a mark: in most scripts' text spaces, digits and line ends have zero bytes."""
     sample = data[: min(len(data) - len(data) % 2, _SAMPLE_BYTES)]
-    if declared in charsets.WIDE and guessing.is_plausible(sample.decode(declared, errors="replace")):
+    if declared in encoding_labels.WIDE and charset_detection.is_plausible(sample.decode(declared, errors="replace")):
         return declared
     if b"\0" not in sample:
         return None
@@ -145,7 +145,7 @@ def _is_wide(sample: bytes, encoding: str) -> bool:
     if _decodes(others, "utf-8") and not _has_many_controls(others.decode()):
         return False
     text = sample.decode(encoding, errors="replace")
-    return guessing.oddities(text) <= 0.01 * len(text) and any(space in text for space in " \n\u3000")
+    return charset_detection.oddities(text) <= 0.01 * len(text) and any(space in text for space in " \n\u3000")
 
 
 def _decodes(data: bytes, encoding: str) -> bool:
@@ -157,9 +157,9 @@ def _decodes(data: bytes, encoding: str) -> bool:
 
 
 def _first_plausible(data: bytes, encodings: list[str]) -> str | None:
-    sample = guessing.telling_part(data)
+    sample = charset_detection.telling_part(data)
     for encoding in encodings:
-        if guessing.is_plausible(sample.decode(encoding, errors="replace")):
+        if charset_detection.is_plausible(sample.decode(encoding, errors="replace")):
             return data.decode(encoding, errors="replace")
     return None
 
@@ -176,12 +176,12 @@ def _damaged_utf8(data: bytes) -> str | None:
 def _guessed(data: bytes) -> str:
     if _has_many_controls(data[:_PROBE_BYTES].decode("latin-1")):
         raise UnsupportedContentType("binary", detail="control characters")
-    return _sensible(data.decode(guessing.guessed_codec(data), errors="replace"))
+    return _sensible(data.decode(charset_detection.guessed_codec(data), errors="replace"))
 
 
 def _sensible(text: str) -> str:
     measured = text[:_MEASURED_ODDITIES]
-    if guessing.oddities(measured) > min(_TOLERATED, len(measured) // 4) + _MAX_ODD_SHARE * len(measured):
+    if charset_detection.oddities(measured) > min(_TOLERATED, len(measured) // 4) + _MAX_ODD_SHARE * len(measured):
         raise UnsupportedContentType("binary", detail="no known encoding")
     return text
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from services.indexing.vectors.embedded.connected_engine import ConnectedEngine
-from services.indexing.vectors.embedded.shard_connection import ShardConnection
+from services.indexing.vectors.embedded.shard_subprocess import ShardConnection
 from services.indexing.vectors.engine import INDEXES
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import MAX_WINDOW

@@ -289,14 +289,14 @@ MUTATIONS = (
     Mutation(
         "request-json-unparsed",
         "a body that its route parses itself is limited first",
-        replace("shared/unparsed_bodies.py", "        json_bodies.require_bounds(self._body)\n", ""),
-        ["tests/shared/test_unparsed_bodies.py::test_the_answer_is_the_same"],
+        replace("shared/deferred_parsing.py", "        json_bodies.require_bounds(self._body)\n", ""),
+        ["tests/shared/test_deferred_parsing.py::test_the_answer_is_the_same"],
     ),
     Mutation(
         "request-unparsed-loop",
         "the event loop is free between parsing two bodies",
-        replace("shared/unparsed_bodies.py", "            await asyncio.sleep(0)\n", "            pass\n"),
-        ["tests/shared/test_unparsed_bodies.py::test_others_have_the_event_loop_before_the_next_one_is_parsed"],
+        replace("shared/deferred_parsing.py", "            await asyncio.sleep(0)\n", "            pass\n"),
+        ["tests/shared/test_deferred_parsing.py::test_others_have_the_event_loop_before_the_next_one_is_parsed"],
     ),
     Mutation(
         "request-errors",

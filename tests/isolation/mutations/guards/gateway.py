@@ -235,7 +235,7 @@ MUTATIONS = (
         "gateway-forwarded",
         "only a trusted proxy can set the client's address",
         replace(
-            f"{_HERE}/inbound/request.py",
+            f"{_HERE}/inbound/request_validation.py",
             'hops = [peer, *(hop.strip(OWS) for hop in reversed(forwarded.split(",")) if hop.strip(OWS))]',
             'hops = [*(hop.strip(OWS) for hop in reversed(forwarded.split(",")) if hop.strip(OWS)), peer]',
         ),
@@ -244,20 +244,20 @@ MUTATIONS = (
     Mutation(
         "gateway-ipv6",
         "an IPv6 subscriber's addresses count as one client",
-        replace(f"{_HERE}/inbound/request.py", "IPv6Network((parsed, 64)", "IPv6Network((parsed, 128)"),
+        replace(f"{_HERE}/inbound/request_validation.py", "IPv6Network((parsed, 64)", "IPv6Network((parsed, 128)"),
         [f"{_TESTS}/admission/test_rate_limits.py::test_one_ipv6_subscriber_is_one_client"],
     ),
     Mutation(
         "gateway-path-segments",
         "a path with `.`, `..` or empty segments is refused",
-        replace(f"{_HERE}/inbound/request.py", "    if _BAD_SEGMENT.search(path):", "    if False:"),
+        replace(f"{_HERE}/inbound/request_validation.py", "    if _BAD_SEGMENT.search(path):", "    if False:"),
         [f"{_TESTS}/inbound/test_paths.py"],
     ),
     Mutation(
         "gateway-path-separators",
         "an encoded separator is refused",
         replace(
-            f"{_HERE}/inbound/request.py",
+            f"{_HERE}/inbound/request_validation.py",
             "if not _PATH.match(raw_path) or _ENCODED_SEPARATORS.search(raw_path):",
             "if not _PATH.match(raw_path):",
         ),
@@ -267,7 +267,7 @@ MUTATIONS = (
         "gateway-framing",
         "a body with an ambiguous length is refused",
         replace(
-            f"{_HERE}/inbound/request.py",
+            f"{_HERE}/inbound/request_validation.py",
             'if length is not None or coding.strip(b" \\t").lower() != b"chunked":',
             'if coding.strip(b" \\t").lower() != b"chunked":',
         ),
@@ -276,14 +276,14 @@ MUTATIONS = (
     Mutation(
         "gateway-duplicates",
         "a header that must be unique is not repeated",
-        replace(f"{_HERE}/inbound/request.py", "            if name in seen:", "            if False:"),
+        replace(f"{_HERE}/inbound/request_validation.py", "            if name in seen:", "            if False:"),
         [f"{_TESTS}/inbound/test_headers.py::test_two_values_where_one_counts_are_refused"],
     ),
     Mutation(
         "gateway-header-size",
         "headers are bounded",
         replace(
-            f"{_HERE}/inbound/request.py",
+            f"{_HERE}/inbound/request_validation.py",
             "if len(headers) > MAX_HEADERS or sum(len(name) + len(value) + 4 for name, value in headers) > MAX_HEADER_BYTES:",
             "if False:",
         ),
@@ -362,7 +362,7 @@ MUTATIONS = (
         "gateway-cookie-form",
         "a cookie whose name only resembles ours is not accepted",
         replace(
-            f"{_HERE}/inbound/request.py",
+            f"{_HERE}/inbound/request_validation.py",
             'parts = (part.strip(OWS) for header in self.all(b"cookie") for part in header.split(";"))',
             'parts = (part.replace("\\xa0", "").strip() for header in self.all(b"cookie") for part in header.split(";"))',
         ),

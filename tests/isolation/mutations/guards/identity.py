@@ -7,7 +7,7 @@ _TESTS = "tests/services/identity"
 _SIGN_IN = f"{_TESTS}/test_sign_in.py"
 _SESSIONS = f"{_TESTS}/test_sessions.py"
 _KEYS = f"{_TESTS}/test_api_keys.py"
-_GRANTS = f"{_TESTS}/test_grants.py"
+_GRANTS = f"{_TESTS}/test_grant_policy.py"
 _QUOTAS = f"{_TESTS}/test_quotas.py"
 _INVITATIONS = f"{_TESTS}/test_invitations.py"
 _ID_TOKEN = f"{_SIGN_IN}::test_an_id_token_for_somebody_or_something_else_is_refused"
@@ -414,21 +414,23 @@ MUTATIONS = (
         "grants-scopes",
         "a key cannot grant a role with scopes it lacks",
         replace(
-            f"{_HERE}/members/grants.py", 'if role != "member" and not principal.limit >= ALL_SCOPES:', "if False:"
+            f"{_HERE}/members/grant_policy.py",
+            'if role != "member" and not principal.limit >= ALL_SCOPES:',
+            "if False:",
         ),
         [f"{_GRANTS}::test_a_key_for_members_alone_makes_nobody_more_than_a_member"],
     ),
     Mutation(
         "grants-role-now",
         "granting checks the current membership, not the token",
-        replace(f"{_HERE}/members/grants.py", 'if _RANK[membership.role] < _RANK["admin"]:', "if False:"),
+        replace(f"{_HERE}/members/grant_policy.py", 'if _RANK[membership.role] < _RANK["admin"]:', "if False:"),
         [f"{_GRANTS}::test_what_a_grantor_is_counts_at_the_moment_of_the_grant"],
     ),
     Mutation(
         "grants-invitation-stands",
         "the sender of an invitation must still be allowed to grant the role when it is accepted",
         replace(
-            f"{_HERE}/members/grants.py",
+            f"{_HERE}/members/grant_policy.py",
             "if not await _reaches(session, user_id, role):\n        return",
             "if False:\n        return",
         ),
@@ -437,7 +439,9 @@ MUTATIONS = (
     Mutation(
         "grants-invitation-key",
         "an invitation does not outlive the key it was sent with",
-        replace(f"{_HERE}/members/grants.py", "return key is not None and _gives(key.scopes, role)", "return True"),
+        replace(
+            f"{_HERE}/members/grant_policy.py", "return key is not None and _gives(key.scopes, role)", "return True"
+        ),
         [f"{_GRANTS}::test_an_invitation_does_not_outlive_the_key_it_was_sent_with"],
     ),
     Mutation(

@@ -31,7 +31,7 @@ MUTATIONS = (
         "vectors-nesting",
         "a user's filter is nested inside the tenant's",
         replace(
-            f"{_HERE}/vectors/conditions.py",
+            f"{_HERE}/vectors/scoped_filters.py",
             "return every(*scope, *(every(condition) for condition in conditions))",
             "return some(every(*scope), *conditions)",
         ),
@@ -96,9 +96,9 @@ MUTATIONS = (
     Mutation(
         "vectors-socket",
         "the socket of a shared engine accepts only the service's own account",
-        replace(f"{_HERE}/vectors/embedded/serving.py", "fresh.chmod(0o600)", "fresh.chmod(0o666)"),
+        replace(f"{_HERE}/vectors/embedded/engine_server.py", "fresh.chmod(0o600)", "fresh.chmod(0o666)"),
         [
-            "tests/services/indexing/vectors/test_shared_engine.py::test_the_socket_is_for_its_owner_alone_and_goes_with_it"
+            "tests/services/indexing/vectors/test_remote_engine.py::test_the_socket_is_for_its_owner_alone_and_goes_with_it"
         ],
     ),
     Mutation(
@@ -125,7 +125,7 @@ MUTATIONS = (
         "vectors-erasure",
         "erasing a tenant erases only that tenant",
         replace(_STORE, 'self._scope = every(equals("tenant_id", _id(tenant_id)))', "self._scope = every()"),
-        ["tests/services/indexing/documents/test_cleanup.py::test_a_deleted_tenant_is_removed_whole_and_no_other"],
+        ["tests/services/indexing/documents/test_vector_sync.py::test_a_deleted_tenant_is_removed_whole_and_no_other"],
     ),
     Mutation(
         "vectors-newer-change",
@@ -186,7 +186,7 @@ MUTATIONS = (
     Mutation(
         "search-access-empty",
         "a search without hits checks its permission again as well",
-        replace(f"{_HERE}/search/ranking.py", "range(0, len(fresh) or 1,", "range(0, len(fresh),"),
+        replace(f"{_HERE}/search/live_hits.py", "range(0, len(fresh) or 1,", "range(0, len(fresh),"),
         [f"{_MEANWHILE}::test_a_project_deleted_meanwhile_is_404"],
     ),
     Mutation(
@@ -218,7 +218,7 @@ MUTATIONS = (
     Mutation(
         "search-cursor-shown",
         "a page never repeats earlier items, even after deletions",
-        replace(f"{_HERE}/search/ranking.py", " and cursors.mark(hit.point_id) not in shown]", "]"),
+        replace(f"{_HERE}/search/live_hits.py", " and cursors.mark(hit.point_id) not in shown]", "]"),
         ["tests/services/indexing/search/test_search.py::test_a_deletion_between_two_pages_skips_nothing"],
     ),
     Mutation(
@@ -249,7 +249,7 @@ MUTATIONS = (
     Mutation(
         "search-page-bounded",
         "the size of a search page is limited",
-        replace(f"{_HERE}/search/ranking.py", " or (found and size > MAX_PAGE_BYTES)", ""),
+        replace(f"{_HERE}/search/live_hits.py", " or (found and size > MAX_PAGE_BYTES)", ""),
         [
             "tests/services/indexing/search/test_search.py::test_a_page_of_large_items_is_shorter_and_the_next_one_goes_on"
         ],

@@ -173,7 +173,7 @@ MUTATIONS = (
         "projects-attachment",
         "uploaded content is never rendered by browsers on our origin",
         replace(
-            f"{_HERE}/documents/dispositions.py",
+            f"{_HERE}/documents/content_disposition.py",
             """return f"attachment; filename=""",
             """return f"inline; filename=""",
         ),
@@ -200,7 +200,7 @@ MUTATIONS = (
     Mutation(
         "projects-status-version",
         "an event about another version or a deleted document is dropped",
-        replace(f"{_HERE}/documents/status.py", "document.version != event.version or ", ""),
+        replace(f"{_HERE}/documents/job_events.py", "document.version != event.version or ", ""),
         [f"{_TESTS}/documents/test_status.py::test_news_of_another_version_or_project_is_dropped"],
     ),
     Mutation(

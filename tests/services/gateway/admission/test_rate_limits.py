@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from infra.local import kinds
 from services.gateway.admission.rate_limits import Limit, RateLimiter, Verdict, headers_for
-from services.gateway.inbound.request import limit_key, read
+from services.gateway.inbound.request_validation import limit_key, read
 from shared.errors import Unavailable
 from shared.redis_clients import command_client
 from tests.services.gateway.conftest import Gateway, StartGateway

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from services.gateway import routes
 from services.gateway.errors import AddressTooLong, HeadersTooLarge, MethodNotAllowed
-from services.gateway.inbound.request import read
+from services.gateway.inbound.request_validation import read
 from shared.errors import InvalidRequest
 from tests.services.gateway.conftest import Gateway
 from tests.services.gateway.doubles import Services

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from services.indexing import priorities
+from services.indexing import cooperative_scheduling
 from services.indexing.embedders import Embedder, Vectors, minilm
 from services.indexing.embedders.minilm import MiniLM, ModelUnavailable, build_model
 from services.indexing.embedders.minilm_graph import HEADS, LAYERS, WIDTH, Weights
@@ -169,7 +169,7 @@ async def test_patient_texts_begin_when_no_others_are_embedded(model: MiniLM, mo
         return embed_now(text)
 
     monkeypatch.setattr(model, "_embed_now", noted)
-    monkeypatch.setattr(priorities, "_WAITING_FACTOR", 1000)
+    monkeypatch.setattr(cooperative_scheduling, "_WAITING_FACTOR", 1000)
     await model.embed(["warm"], caller="book", patient=True)
     book = asyncio.create_task(model.embed(["chapter"] * 50, caller="book", patient=True))
     note = asyncio.create_task(model.embed(["note"] * 20, caller=TENANT))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from services.indexing.jobs import leases, owners, service
+from services.indexing.jobs import lease_holders, leases, service
 from services.indexing.jobs.errors import CancelRequested, LeaseLost
 from services.indexing.jobs.leases import Lease
 from shared.events.projects import Lane
@@ -339,15 +339,15 @@ async def test_long_jobs_of_others_that_wait_are_known(
 
 
 def test_a_living_process_is_not_dead_and_a_gone_one_is() -> None:
-    mine = owners.new_owner()
+    mine = lease_holders.new_owner()
     place, process_id, started, _ = mine.split(" ")
     child = subprocess.Popen(["/bin/true"])
     child.wait()
-    assert not owners.is_dead(mine)
-    assert owners.is_dead(f"{place} {child.pid} {started} x")
-    assert owners.is_dead(f"{place} {process_id} 1 x"), "the id is used again by another process"
-    assert not owners.is_dead(f"elsewhere {child.pid} {started} x")
-    assert not owners.is_dead("nonsense")
+    assert not lease_holders.is_dead(mine)
+    assert lease_holders.is_dead(f"{place} {child.pid} {started} x")
+    assert lease_holders.is_dead(f"{place} {process_id} 1 x"), "the id is used again by another process"
+    assert not lease_holders.is_dead(f"elsewhere {child.pid} {started} x")
+    assert not lease_holders.is_dead("nonsense")
     assert os.getpid() == int(process_id)
 
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from services.indexing.vectors.embedded.served import ServedEngine
-from services.indexing.vectors.embedded.shared import SharedEngine
+from services.indexing.vectors.embedded.remote_engine import SharedEngine
+from services.indexing.vectors.embedded.serving_engine import ServedEngine
 from services.indexing.vectors.engine import EnginePoint
 from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
 

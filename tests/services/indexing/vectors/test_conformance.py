@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import JsonValue
 
-from services.indexing.vectors import pieces
+from services.indexing.vectors import batched_operations
 from services.indexing.vectors.engine import Condition
 from services.indexing.vectors.errors import InvalidPoint, SearchWindowExceeded
 from services.indexing.vectors.points import MAX_WINDOW, Hit, Mode, VectorQuery, point_id
@@ -216,7 +216,7 @@ async def test_new_metadata_is_what_filters_see(project: ProjectVectors) -> None
 async def test_many_points_are_changed_and_deleted_in_pieces(
     store: VectorStore, project: ProjectVectors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    document, other, many = uuid4(), uuid4(), 2 * pieces.SIZE + 5
+    document, other, many = uuid4(), uuid4(), 2 * batched_operations.SIZE + 5
     await project.upsert([chunk("silt", document_id=document, chunk_index=n) for n in range(many)])
     await project.upsert([chunk("silt", document_id=other)])
     engine, changed = store._engine, list[int]()
@@ -232,14 +232,14 @@ async def test_many_points_are_changed_and_deleted_in_pieces(
     monkeypatch.setattr(engine, "delete", counting(engine.delete))
     await project.set_metadata(document, {"lang": "fr"})
     assert sum(changed) == many
-    assert max(changed) <= pieces.SIZE
+    assert max(changed) <= batched_operations.SIZE
     french = VectorQuery(mode="keyword", text="silt", limit=MAX_WINDOW, filter=parsed(FRENCH))
     assert len(await project.search(french)) == many
     changed.clear()
     assert await project.delete_versions_except(document, {2}, at_most=3) == 3
     assert await project.delete_versions_except(document, {1}, at_most=3) == 0
     assert await project.delete_document(document) == many - 3
-    assert (sum(changed), max(changed)) == (many, pieces.SIZE)
+    assert (sum(changed), max(changed)) == (many, batched_operations.SIZE)
     assert await project.count() == 1
 
 

@@ -12,11 +12,11 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from services.indexing.vectors.conditions import equals, every
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
 from services.indexing.vectors.engine import EnginePoint
 from services.indexing.vectors.errors import VectorStoreLocked, VectorStoreUnavailable
 from services.indexing.vectors.points import VectorQuery
+from services.indexing.vectors.scoped_filters import equals, every
 from services.indexing.vectors.store import EmbeddedStore, VectorStore
 from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, vector_of
 

@@ -7,8 +7,8 @@ import pytest
 
 from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
-from services.indexing.vectors.embedded.served import ServedEngine
-from services.indexing.vectors.embedded.shared import SharedEngine
+from services.indexing.vectors.embedded.remote_engine import SharedEngine
+from services.indexing.vectors.embedded.serving_engine import ServedEngine
 from services.indexing.vectors.factory import store_of
 from services.indexing.vectors.qdrant.engine import QdrantEngine
 from shared.settings import SettingsError

@@ -12,11 +12,11 @@ from uuid import UUID, uuid4
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
-from services.indexing.vectors.conditions import equals, every
 from services.indexing.vectors.engine import INDEXES, EngineSearch
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import VectorQuery
 from services.indexing.vectors.qdrant.engine import QdrantEngine
+from services.indexing.vectors.scoped_filters import equals, every
 from services.indexing.vectors.store import VectorStore
 from tests.services.indexing.vectors.owners import ROOT, points
 from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, vector_of

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.projects.documents.dispositions import attachment, file_name, parse
+from services.projects.documents.content_disposition import attachment, file_name, parse
 
 
 def read(header: bytes, *, percent_encoded: bool = False) -> str:

@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.projects.documents.handlers import HANDLERS, on_job_event
-from services.projects.documents.status import JobNews
+from services.projects.documents.job_events import JobNews
 from services.projects.ids import uuid7
 from shared.events.envelope import Envelope, Event
 from shared.events.indexing import JobCancelled, JobCompleted, JobFailed, JobStarted

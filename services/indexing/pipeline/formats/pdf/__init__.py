@@ -11,7 +11,7 @@ from pypdfium2 import raw
 
 from services.indexing.pipeline.documents import PDF, Extracted
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, EmptyDocument
-from services.indexing.pipeline.formats.pdf import fonts, pages, placeholders
+from services.indexing.pipeline.formats.pdf import font_substitution, pages, placeholders
 from services.indexing.pipeline.formats.text import clean_title
 
 _SAMPLE = b"""%PDF-1.4
@@ -27,7 +27,7 @@ trailer<</Root 1 0 R>>"""
 
 
 def extract(content: memoryview, *, max_characters: int) -> Extracted:
-    fonts.install()
+    font_substitution.install()
     with closing(_open(content)) as document:
         if document.get_formtype() != raw.FORMTYPE_NONE:
             document.init_forms()

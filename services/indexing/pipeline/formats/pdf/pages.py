@@ -12,7 +12,7 @@ from pypdfium2 import raw
 
 from services.indexing.pipeline.documents import PageSpan
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
-from services.indexing.pipeline.formats.pdf import annotations, columns, glyphs
+from services.indexing.pipeline.formats.pdf import annotations, columns, glyph_repair
 from services.indexing.pipeline.formats.pdf.characters import Characters
 from services.indexing.pipeline.formats.pdf.paragraphs import SENTENCE_END, Words, cut_word, reflow
 from services.indexing.pipeline.formats.text import clean
@@ -103,7 +103,7 @@ def _read_drawn(page: pypdfium2.PdfPage, held: annotations.Held) -> Page:
     with closing(page.get_textpage()) as textpage:
         characters = Characters(textpage)
         undecodable = _is_undecodable(characters) if characters.units else _drops_text(page)
-        glyphs.repair(characters)
+        glyph_repair.repair(characters)
         drawn = _joined(map(reflow, columns.blocks(characters)))
     text = "\n".join([drawn, *(clean(missing).strip() for missing in held.missing_from(drawn))]).strip()
     if undecodable:

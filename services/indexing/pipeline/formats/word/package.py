@@ -16,7 +16,7 @@ from lxml import etree
 
 from services.indexing.pipeline.errors import DocumentEncrypted
 from services.indexing.pipeline.formats.word.limits import Limits
-from services.indexing.pipeline.formats.word.parsing import DAMAGE, ended
+from services.indexing.pipeline.formats.word.xml_events import DAMAGE, ended
 
 _ENCRYPTED_FLAG = 0x1
 # Where every program but Word Online puts it; said by nothing else in a package without relationships.

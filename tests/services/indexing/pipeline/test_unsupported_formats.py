@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.indexing.pipeline.errors import DocumentEncrypted, UnsupportedContentType
-from services.indexing.pipeline.formats import kinds
+from services.indexing.pipeline.formats import unsupported_formats
 from tests.services.indexing.pipeline.samples import read
 
 
@@ -103,7 +103,7 @@ def test_the_name_of_a_damaged_office_file_tells_its_kind(tmp_path: Path, name: 
 def test_a_directory_in_a_circle_ends() -> None:
     content = bytearray(compound_file("Other"))
     struct.pack_into("<2I", content, 512 + 4, 1, 1)
-    assert kinds.of_compound_file(memoryview(bytes(content))) is None
+    assert unsupported_formats.of_compound_file(memoryview(bytes(content))) is None
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from services.indexing.vectors.embedded import serving, wire
-from services.indexing.vectors.embedded.serving import EngineServer
+from services.indexing.vectors.embedded import engine_server, wire
+from services.indexing.vectors.embedded.engine_server import EngineServer
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from tests.support.polling import eventually
 
@@ -208,7 +208,7 @@ async def test_who_stops_serving_still_answers_what_is_under_way(path: Path) -> 
 
 
 async def test_a_caller_that_reads_nothing_is_cut_off(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "_SEND_SECONDS", 0.2)
+    monkeypatch.setattr(engine_server, "_SEND_SECONDS", 0.2)
     engine = Recorder()
     engine.answer = "x" * 2**20
     engine.gate.set()

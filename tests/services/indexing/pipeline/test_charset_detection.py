@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from services.indexing.pipeline.errors import UnsupportedContentType
-from services.indexing.pipeline.formats import charsets, text
+from services.indexing.pipeline.formats import encoding_labels, text
 from tests.services.indexing.pipeline.legacy_texts import legacy_texts
 from tests.services.indexing.pipeline.samples import read
 
@@ -65,7 +65,7 @@ def test_a_declared_encoding_that_makes_no_sense_is_not(declared: str) -> None:
     ],
 )
 def test_labels_are_those_of_browsers(declared: str, encoding: str | None) -> None:
-    assert charsets.codec(declared) == encoding
+    assert encoding_labels.codec(declared) == encoding
     assert encoding is None or codecs.lookup(encoding)
 
 

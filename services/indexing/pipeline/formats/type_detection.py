@@ -8,7 +8,7 @@ from typing import Self
 
 from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, PLAIN_TEXT
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, UnsupportedContentType
-from services.indexing.pipeline.formats import kinds
+from services.indexing.pipeline.formats import unsupported_formats
 from services.indexing.pipeline.formats.word.package import holds_word
 from services.indexing.pipeline.memory_files import Stream
 
@@ -76,7 +76,7 @@ def container_type(content: memoryview, hints: Hints) -> str | None:
         return DOCX
     if head.startswith(_COMPOUND_FILE):
         raise _refused_compound_file(content, hints)
-    if kind := kinds.of_bytes(head):
+    if kind := unsupported_formats.of_bytes(head):
         raise UnsupportedContentType(kind)
     return None
 
@@ -101,11 +101,11 @@ def _require_word_archive(content: memoryview, head: bytes, hints: Hints) -> Non
 
 def _archive_kind(content: memoryview) -> str:
     with zipfile.ZipFile(Stream(content)) as archive:
-        return kinds.of_archive(archive)
+        return unsupported_formats.of_archive(archive)
 
 
 def _refused_compound_file(content: memoryview, hints: Hints) -> DocumentEncrypted | UnsupportedContentType:
-    kind = kinds.of_compound_file(content)
+    kind = unsupported_formats.of_compound_file(content)
     # Word stores a password-protected .docx inside the container of the old .doc format.
     if kind == "encrypted" or (kind is None and _holds_encrypted_package(content)):
         return DocumentEncrypted()

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, params
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from shared.unparsed_bodies import UnparsedRoute
+from shared.deferred_parsing import UnparsedRoute
 
 JSON_BYTES: Final = 256 * 1024
 """How large a JSON body may be where its route does not say otherwise with `max_body_size`."""

@@ -14,7 +14,7 @@ from functools import lru_cache
 import chardet
 from chardet import EncodingEra
 
-from services.indexing.pipeline.formats.charsets import superset
+from services.indexing.pipeline.formats.encoding_labels import superset
 
 # Those that texts are still found in; mainframes' and the rarest turn short texts into nonsense.
 _ERAS = EncodingEra.ALL & ~EncodingEra.MAINFRAME

@@ -10,10 +10,10 @@ import pytest
 from fastapi import APIRouter, Body, FastAPI
 from pydantic import BaseModel, Field
 
+from shared.deferred_parsing import Unparsed, UnparsedRoute
 from shared.http import Input, RequestContext, install_problem_documents
 from shared.json_bodies import MAX_DEPTH, MAX_VALUES
 from shared.request_rules import RequestRules
-from shared.unparsed_bodies import Unparsed, UnparsedRoute
 
 
 class Part(BaseModel):

@@ -7,8 +7,8 @@ from contextlib import suppress
 
 from services.indexing.pipeline.documents import HTML
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, EmptyDocument, UnsupportedContentType
-from services.indexing.pipeline.formats import html, sniffing, text
-from services.indexing.pipeline.formats.word import mime
+from services.indexing.pipeline.formats import html, text, type_detection
+from services.indexing.pipeline.formats.word import mhtml
 
 # What makes a chunk one that is left out.
 UNREADABLE = (CorruptDocument, DocumentEncrypted, EmptyDocument, UnsupportedContentType)
@@ -20,23 +20,23 @@ def is_package(data: bytes) -> bool:
 
 def read(data: bytes, *, name: str, content_type: str) -> str:
     """The text of a chunk that is no package; empty if it cannot be read."""
-    found: mime.Page | None = mime.Page(data, content_type, charset=None)
-    if mime.is_archive(data):
-        found = mime.page(data)
+    found: mhtml.Page | None = mhtml.Page(data, content_type, charset=None)
+    if mhtml.is_archive(data):
+        found = mhtml.page(data)
     if found is None:
         return ""
-    hints = sniffing.Hints.of(name, found.content_type)
+    hints = type_detection.Hints.of(name, found.content_type)
     with suppress(*UNREADABLE):
-        if sniffing.container_type(memoryview(found.content), hints) is None:
+        if type_detection.container_type(memoryview(found.content), hints) is None:
             decoded = _decode(found)
-            if sniffing.text_type(decoded, hints) == HTML:
+            if type_detection.text_type(decoded, hints) == HTML:
                 return html.extract(decoded).text
             # A document that is one file of XML: its source is no text.
             return "" if content_type.endswith("xml") else text.extract_plain(decoded).text
     return ""
 
 
-def _decode(page: mime.Page) -> str:
+def _decode(page: mhtml.Page) -> str:
     if page.charset is not None:
         with suppress(LookupError, UnicodeDecodeError):
             return page.content.decode(page.charset)

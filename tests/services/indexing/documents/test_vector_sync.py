@@ -9,10 +9,10 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from services.indexing.documents import cleanup, repository, vector_changes
+from services.indexing.documents import repository, vector_changes, vector_sync
 from services.indexing.documents.models import VectorChange
 from services.indexing.search.dependencies import SearchResources
-from services.indexing.vectors import pieces
+from services.indexing.vectors import batched_operations
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.filters import MetadataCondition
 from services.indexing.vectors.points import ChunkPoint, VectorQuery
@@ -114,8 +114,8 @@ def stray(document_id: uuid.UUID, library_document: Any, index: int, *, version:
 
 @pytest.fixture
 def in_pieces_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "PIECE", 2)
-    monkeypatch.setattr(pieces, "SIZE", 2)
+    monkeypatch.setattr(vector_sync, "PIECE", 2)
+    monkeypatch.setattr(batched_operations, "SIZE", 2)
 
 
 @pytest.mark.usefixtures("in_pieces_of_two")

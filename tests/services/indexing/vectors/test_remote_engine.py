@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
-from services.indexing.vectors.conditions import equals, every
 from services.indexing.vectors.embedded import wire
-from services.indexing.vectors.embedded.shared import SharedEngine
+from services.indexing.vectors.embedded.remote_engine import SharedEngine
 from services.indexing.vectors.engine import EngineSearch
 from services.indexing.vectors.errors import InvalidPoint, VectorStoreLocked, VectorStoreUnavailable
+from services.indexing.vectors.scoped_filters import equals, every
 from services.indexing.vectors.store import EmbeddedStore, VectorStore
 from tests.services.indexing.vectors.owners import (
     PROGRAM,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
-from services.indexing.vectors.embedded.serving import EngineServer
+from services.indexing.vectors.embedded.engine_server import EngineServer
 
 
 class ServedEngine(EmbeddedEngine):

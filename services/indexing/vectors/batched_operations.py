@@ -4,9 +4,9 @@ from collections import Counter
 from typing import Final
 from uuid import UUID
 
-from services.indexing.vectors.conditions import every, has_id
 from services.indexing.vectors.engine import Condition, Engine, EngineRecord
 from services.indexing.vectors.points import Tally
+from services.indexing.vectors.scoped_filters import every, has_id
 
 SIZE: Final = 128
 """How many points one call changes: describing that many takes an embedded engine some 20 ms."""
