@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
+from services.indexing.cooperative_scheduling import UrgentWork
 from services.indexing.pipeline import extraction, frames
 from services.indexing.pipeline.documents import DOCX, HTML, PDF, PLAIN_TEXT, Chunk, ChunkedDocument
 from services.indexing.pipeline.errors import (
@@ -31,8 +32,7 @@ from services.indexing.pipeline.errors import (
 )
 from services.indexing.pipeline.extraction import ExtractionPool, Limits
 from services.indexing.pipeline.formats import text
-from services.indexing.pipeline.responses import Answer
-from services.indexing.priorities import UrgentWork
+from services.indexing.pipeline.reply_validation import Answer
 from tests.services.indexing.pipeline.legacy_texts import legacy_texts
 from tests.services.indexing.pipeline.processes import (
     all_ended,
@@ -363,6 +363,14 @@ async def test_a_document_that_gets_no_processor_does_not_take_long_but_leaves_i
         await asyncio.gather(reading, return_exceptions=True)
 
 
+def niceness(process: int) -> int | None:
+    """None for a process that has ended."""
+    try:
+        return os.getpriority(os.PRIO_PROCESS, process)
+    except ProcessLookupError:
+        return None
+
+
 async def test_what_tenants_of_long_documents_send_gives_way_from_the_beginning(
     slow: Path, note: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -374,7 +382,7 @@ async def test_what_tenants_of_long_documents_send_gives_way_from_the_beginning(
 
         async def gives_way() -> bool:
             copies = [copy for process in warm | extraction_processes() for copy in children(process)]
-            return any(os.getpriority(os.PRIO_PROCESS, copy) == 19 for copy in copies)
+            return any(niceness(copy) == 19 for copy in copies)
 
         await eventually(gives_way)
         reading.cancel()
