@@ -52,11 +52,11 @@ def test() -> None:
     # By file, since a file's tests share expensive setup, and in the order given.
     side_by_side = ("--dist", "loadfile", "--no-loadscope-reorder")
     if sys.argv[1:2] == ["--long"]:
-        # Three at a time, for they mostly wait for frozen or stopped processes; what measures time comes after, alone.
+        # Two at a time, for they mostly wait for frozen or stopped processes; what measures time comes after, alone.
         long = (sys.executable, "-m", "pytest", "-m", "long and not containers")
         others = [f"--ignore={path}" for path in _MEASURING]
         sys.exit(
-            _call(*long, "-n3", *side_by_side, *others, *_chosen(_LONG)) or _call(*long, *_MEASURING, *sys.argv[2:])
+            _call(*long, "-n2", *side_by_side, *others, *_chosen(_LONG)) or _call(*long, *_MEASURING, *sys.argv[2:])
         )
     if sys.argv[1:2] == ["--containers"]:
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *_chosen(_IN_CONTAINERS)))

@@ -118,7 +118,7 @@ async def _start_work(
         max_attempts=settings.job_max_attempts,
     )
     metrics.watch(settings.job_concurrency + settings.long_job_concurrency, lambda: worker.busy)
-    cleaner = Cleaner(runtime.database, search.store)
+    cleaner = Cleaner(runtime.database, search.store, urgent)
     for name, work in (("progress", progress.run), ("vector-changes", cleaner.run), ("jobs", worker.run)):
         task = await stack.enter_async_context(run_in_background(work, name=name))
         runtime.checks[name] = _alive(task)

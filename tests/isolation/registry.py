@@ -249,7 +249,7 @@ MEMORY: Final = (
         "tests/services/indexing/search/test_shares.py",
     ),
     Store(
-        r"services\.indexing\.pipeline\.formats\.(word|pdf|guessing)\..+",
+        r"services\.indexing\.pipeline\.formats\.(word|pdf|charset_detection)\..+",
         "names, characters and a font, the same for everybody; all else is of one document, whose process ends with it",
         "tests/services/indexing/pipeline/test_extraction_child.py",
     ),

@@ -4,7 +4,7 @@ deleted documents and tenants.
 Guarantees: a change recorded in Postgres reaches the store, however often either is down or killed; a document's points
 are then those of its live version and of versions being indexed now. Repeating is harmless: the row says what should
 be, not what to do. Tenants take turns: a turn is one change of one tenant and a few bounded pieces of it, and goes on
-later. A change that waits or fails does not delay other tenants' changes.
+later. Pieces give way to work that users wait for. A change that waits or fails does not delay other tenants' changes.
 Does not guarantee: an order among the changes of a tenant.
 Fails by: waiting. A change that failed is retried with backoff (`shared.work_queue`).
 
@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from services.indexing.cooperative_scheduling import BackgroundWork, UrgentWork
 from services.indexing.documents import erasure, repository, vector_changes
 from services.indexing.documents.models import VectorChange
 from services.indexing.jobs import repository as jobs
@@ -35,7 +36,7 @@ PIECE: Final = 128
 """How many points are changed before the next caller's turn at the store."""
 
 _TENANTS_AT_ONCE: Final = 4
-_PIECES: Final = 4
+_PIECES: Final = 3
 
 _log = get_logger(__name__)
 
@@ -55,9 +56,10 @@ class _Turn:
 class Cleaner:
     """Runs until cancelled. `wake()` makes it look at once instead of at the next poll."""
 
-    def __init__(self, database: Database, store: VectorStore) -> None:
+    def __init__(self, database: Database, store: VectorStore, urgent: UrgentWork | None = None) -> None:
         self._database = database
         self._store = store
+        self._background = BackgroundWork(urgent or UrgentWork())
         self._at_work: dict[uuid.UUID, asyncio.Task[None]] = {}
         self._last = uuid.UUID(int=0)
         self.wake = Signal()
@@ -96,12 +98,13 @@ class Cleaner:
         turn = _Turn(removed=change.position is not None, position=change.position)
         async with asyncio.timeout(vector_changes.TURN_SECONDS):
             for _ in range(_PIECES):
-                if not turn.removed:
-                    turn.removed = await self._remove(change)
-                    turn.finished = turn.removed and not change.describe
-                else:
-                    turn.position = await self._describe(change, turn.position)
-                    turn.finished = turn.position is None
+                async with self._background.piece():
+                    if not turn.removed:
+                        turn.removed = await self._remove(change)
+                        turn.finished = turn.removed and not change.describe
+                    else:
+                        turn.position = await self._describe(change, turn.position)
+                        turn.finished = turn.position is None
                 if turn.finished:
                     break
             await AFTER_RECONCILE.reach()
