@@ -23,7 +23,7 @@ WITHOUT_PROJECTION = {"identity", "projects"}
 def tables_of(service: str) -> MetaData:
     """The service's own tables, and those it shares the shape of with the others."""
     importlib.import_module(f"services.{service}.main")
-    own: MetaData = importlib.import_module(f"services.{service}.schema").Base.metadata
+    own: MetaData = importlib.import_module(f"services.{service}.orm_base").Base.metadata
     together = MetaData(naming_convention=own.naming_convention)
     for table in (*own.tables.values(), *Model.metadata.tables.values()):
         if table.name not in PROJECTION or service not in WITHOUT_PROJECTION:
