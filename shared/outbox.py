@@ -22,7 +22,7 @@ from shared.events.envelope import Envelope, Event, source_of
 from shared.events.subscriptions import holders_of
 from shared.invalidations import recording
 from shared.telemetry import current_traceparent
-from shared.tenancy import INSERTS_ONLY, TenantOwned, backlog_of, before_commit, tenant_of
+from shared.tenancy import INSERTS_ONLY, TenantMismatch, TenantOwned, backlog_of, before_commit, tenant_of
 
 
 class OutboxEvent(TenantOwned, Identified, Model):
@@ -118,13 +118,13 @@ def publish(session: AsyncSession, event: Event, *, sequence: int, tenant_id: uu
         tenant_id: in a system session, which is bound to no tenant, the one the event concerns.
 
     Raises:
-        TenantMismatch: the session is bound to no tenant.
+        TenantMismatch: the session is bound to another tenant, or to none and `tenant_id` is not given.
         BacklogFull: a request's event, while too many wait.
     """
     if session.info.get("for_request"):
         backlog_of(session).refuse_when_full()
     row = _Unwritten(
-        tenant_id=tenant_id or tenant_of(session),
+        tenant_id=_tenant(session, tenant_id),
         type=event.type,
         subject=event.subject,
         sequence=sequence,
@@ -139,6 +139,15 @@ def publish(session: AsyncSession, event: Event, *, sequence: int, tenant_id: uu
     session.info["outbox_written"] = True
     if consumers := holders_of(event.type):
         recording.add(session, recording.Pending(row.tenant_id, consumers, lambda: entry_of(row)))
+
+
+def _tenant(session: AsyncSession, tenant_id: uuid.UUID | None) -> uuid.UUID:
+    bound = session.info.get("tenant_id")
+    if tenant_id is None:
+        return tenant_of(session)
+    if bound not in (None, tenant_id):
+        raise TenantMismatch("the event belongs to another tenant")
+    return tenant_id
 
 
 async def _write(session: AsyncSession) -> None:

@@ -7,7 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.local.stack import Stack
 from infra.postgres.roles import Access
-from shared import db, tenancy
+from shared import db, outbox, tenancy
+from shared.events.projects import ProjectDeleted
 from shared.project_access import KnownProject
 from shared.relay import RelayState
 from shared.settings import SettingsError
@@ -80,6 +81,13 @@ async def test_the_session_refuses_a_row_of_another_tenant(database: Database, t
     with pytest.raises(TenantMismatch):
         async with database.tenant(tenant_id) as session:
             session.add(KnownProject(tenant_id=uuid.uuid4(), project_id=uuid.uuid4(), active=True, sequence=1))
+
+
+async def test_an_event_of_another_tenant_is_refused(database: Database, tenant_id: uuid.UUID) -> None:
+    event = ProjectDeleted(project_id=uuid.uuid4(), actor_id=uuid.uuid4())
+    async with database.tenant(tenant_id) as session:
+        with pytest.raises(TenantMismatch):
+            outbox.publish(session, event, sequence=1, tenant_id=uuid.uuid4())
 
 
 async def test_a_statement_the_criterion_cannot_reach_is_refused(database: Database, tenant_id: uuid.UUID) -> None:
