@@ -2,8 +2,9 @@
 
 The engine holds the interpreter during its calls, so it lives here and not beside an event loop. One thread: receive
 what has arrived, serve one request, repeat. Reads go before writes, though a write is never passed over more than
-`_READS_BEFORE_WRITE` times; writes keep their order. Idle time is used for flushing and optimising; under steady load
-both happen anyway, at bounded intervals.
+`_READS_BEFORE_WRITE` times; writes keep their order. A flush waits for a short pause, and an optimisation, which takes
+up to half a second, for one so long that nobody is likely to come; under steady load both happen anyway, at bounded
+intervals.
 
 It ends when its parent does: the kernel kills it (Linux), and everywhere the closed socket ends it. It ignores SIGINT
 and SIGTERM, which a terminal or a supervisor sends to the whole group: its parent stops it after the last reply. Killed
@@ -28,11 +29,12 @@ from services.indexing.vectors.embedded.shard import Shard, ShardLocked
 
 _PR_SET_PDEATHSIG: Final = 1
 _READS_BEFORE_WRITE: Final = 8
-_IDLE_SECONDS: Final = 0.2
+_FLUSH_AFTER_SECONDS: Final = 0.2
+_OPTIMIZE_AFTER_SECONDS: Final = 5.0
 _FLUSH_SECONDS: Final = 2.0
 _FAILED_FLUSH_SECONDS: Final = 10.0
-_OPTIMIZE_IDLE_AFTER: Final = 1_000
-_OPTIMIZE_BUSY_AFTER: Final = 20_000
+_OPTIMIZED_POINTS_IDLE: Final = 1_000
+_OPTIMIZED_POINTS_BUSY: Final = 20_000
 
 
 class ShardServer:
@@ -45,6 +47,7 @@ class ShardServer:
         self._reads_in_a_row = 0
         self._unflushed_since: float | None = None
         self._written = 0
+        self._last_request = time.monotonic()
         self._open = True
 
     def serve(self) -> None:
@@ -55,7 +58,8 @@ class ShardServer:
             request = self._next()
             if request is not None:
                 self._reply(self._answer(request))
-            self._maintain(idle=request is None)
+                self._last_request = time.monotonic()
+            self._maintain()
         self._shard.close()
 
     def _receive(self) -> None:
@@ -75,8 +79,12 @@ class ShardServer:
             return b""
 
     def _timeout(self) -> float | None:
-        upkeep = self._unflushed_since is not None or self._written >= _OPTIMIZE_IDLE_AFTER
-        return _IDLE_SECONDS if upkeep else None
+        """Until there is upkeep to do; without an end when there is none."""
+        if self._unflushed_since is not None:
+            return _FLUSH_AFTER_SECONDS
+        if self._written >= _OPTIMIZED_POINTS_IDLE:
+            return max(0.0, self._last_request + _OPTIMIZE_AFTER_SECONDS - time.monotonic())
+        return None
 
     def _next(self) -> wire.Request | None:
         if self._reads and not (self._writes and self._reads_in_a_row >= _READS_BEFORE_WRITE):
@@ -109,11 +117,14 @@ class ShardServer:
             if self._unflushed_since is None:
                 self._unflushed_since = time.monotonic()
 
-    def _maintain(self, *, idle: bool) -> None:
+    def _maintain(self) -> None:
         now = time.monotonic()
-        if self._unflushed_since is not None and now - self._unflushed_since > (0 if idle else _FLUSH_SECONDS):
+        idle_seconds = now - self._last_request
+        flush_after = 0 if idle_seconds >= _FLUSH_AFTER_SECONDS else _FLUSH_SECONDS
+        if self._unflushed_since is not None and now - self._unflushed_since > flush_after:
             self._unflushed_since = None if self._upkeep("flush") else now + _FAILED_FLUSH_SECONDS
-        if self._written >= (_OPTIMIZE_IDLE_AFTER if idle else _OPTIMIZE_BUSY_AFTER):
+        idle = idle_seconds >= _OPTIMIZE_AFTER_SECONDS
+        if self._written >= (_OPTIMIZED_POINTS_IDLE if idle else _OPTIMIZED_POINTS_BUSY):
             self._upkeep("optimize")
             self._written = 0
 
