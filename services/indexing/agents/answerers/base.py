@@ -15,7 +15,7 @@ from services.indexing.agents.contracts import ModelBudget, Passage, Usage
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """More of the answer's text, which is all deltas joined. May be of any size: they are joined before they are sent."""
+    """More of the answer's text, which is all deltas joined; of any size, as they are joined before they are sent."""
 
     text: str
 
@@ -70,9 +70,15 @@ class Answerer(Protocol):
     """One way to answer. Holds no state of a run: it is shared by all of them."""
 
     def answer(
-        self, question: str, passages: Sequence[Passage], *, language: str | None, budget: ModelBudget
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        *,
+        tenant_id: uuid.UUID,
+        language: str | None,
+        budget: ModelBudget,
     ) -> AsyncIterator[AnswerPiece]:
-        """The answer in pieces; `passages` are ordered, best first.
+        """The answer in pieces; `passages` are ordered, best first, and `tenant_id` is whose turn the work takes.
 
         Must be closed at once when cancelled, with all that it holds open. Reserves from `budget` before each call of
         a model and settles after it. CPU-heavy work leaves the event loop.
