@@ -28,6 +28,9 @@ from shared.service_permissions import Operation
 from shared.telemetry import SpanKind, bind, get_logger, span
 
 INTERNAL_PATHS = "/internal/"
+CONTINUES = "X-Quarry-Continue"
+"""Header of a service's response whose body another service sends, at the path in it. For the gateway alone."""
+
 PROBLEM_JSON = "application/problem+json"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 MOST_OF_A_PATH_LOGGED = 256
