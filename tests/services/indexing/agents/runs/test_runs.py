@@ -174,6 +174,7 @@ async def test_with_search_alone_runs_are_followed_by_id_and_not_listed(
     caller_of: CallerOf, caller: Caller, library: Library
 ) -> None:
     run_id = await caller.start()
+    await caller.ended(run_id)
     reader = caller_of(library, scopes=[Scope.SEARCH])
     assert (await reader.get(f"runs/{run_id}")).status_code == 200
     assert (await reader.get("runs")).status_code == 403
@@ -183,6 +184,7 @@ async def test_with_search_alone_runs_are_followed_by_id_and_not_listed(
 
 async def test_a_run_is_of_its_project_and_tenant(caller_of: CallerOf, caller: Caller, other_library: Library) -> None:
     run_id = await caller.start()
+    await caller.ended(run_id)
     stranger = caller_of(other_library)
     for response in (
         await stranger.get(f"runs/{run_id}"),
@@ -204,6 +206,7 @@ async def test_a_stream_goes_on_where_the_gateway_is_told_to(caller: Caller, lib
     run_id = response.headers["Quarry-Run-Id"]
     where = f"/v1/projects/{library.project_id}/runs/{run_id}/events"
     assert (response.status_code, response.headers["X-Quarry-Continue"], response.text) == (200, where, "")
+    await caller.ended(run_id)
 
 
 async def test_a_run_that_has_read_a_deleted_document_is_gone_at_once_and_soon_for_good(
