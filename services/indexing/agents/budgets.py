@@ -1,7 +1,7 @@
 """What a run may still use of models, reserved in Postgres before each call.
 
-Guarantees: no call is made beyond the budget, however often the run is taken over: a reservation is committed before its
-call, and one whose usage nobody can tell any more counts in full.
+Guarantees: no call is made beyond the budget, however often the run is taken over: a reservation is committed before
+its call, and one whose usage nobody can tell any more counts in full.
 """
 
 import asyncio

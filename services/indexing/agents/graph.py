@@ -1,8 +1,8 @@
 """A graph of steps, as data: what an agent does, and in which order.
 
-A step reads what the steps before it have given, and gives an output that can be stored as JSON, and an edge, which says
-by name where the graph goes on. A step has no effect of its own: what it gives is stored, and its events are sent, in
-one transaction once it has ended. Only text is sent while a step is under way.
+A step reads what the steps before it have given, and gives an output that can be stored as JSON, and an edge, which
+says by name where the graph goes on. A step has no effect of its own: what it gives is stored, and its events are sent,
+in one transaction once it has ended. Only text is sent while a step is under way.
 """
 
 import uuid
@@ -52,7 +52,7 @@ class StepContext:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What a step gives. `events`: classes of events and their fields; `documents`: those whose text the run is given."""
+    """What a step gives. `events`: classes of events and their fields; `documents`: those whose text it has read."""
 
     output: dict[str, Any]
     edge: str = NEXT

@@ -23,8 +23,7 @@ POLL_SECONDS: Final = 0.5
 
 
 class Orchestrator:
-    """Runs until cancelled. `wake()` makes it look for runs at once, `interrupt()` at whether those it has still are its
-    own."""
+    """Runs until cancelled. `wake()` makes it look for runs at once, `interrupt()` whether those it has were ended."""
 
     def __init__(self, tools: Tools, endings: Endings, *, concurrency: int) -> None:
         self._tools = tools

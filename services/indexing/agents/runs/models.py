@@ -23,8 +23,8 @@ def _of_run() -> ForeignKeyConstraint:
 class Run(TenantOwned, Base):
     """One execution of an agent for the caller whose claims are kept in `principal`; they hold no credential.
 
-    `events` counts what was told of the run: each event carries the next number, so that they are gapless. `model_calls`
-    and `model_tokens` are what is used of the budget, calls under way in full; the other two are what models reported.
+    `events` counts what was told of the run: each event carries the next number, so that they are gapless. Of the
+    budget, `model_calls` and `model_tokens` are used, by calls under way in full; the other two are as models reported.
     """
 
     __tablename__ = "runs"
@@ -104,8 +104,8 @@ class RunDocument(TenantOwned, Base):
 
 
 class RunTurn(TenantOwned, Base):
-    """What is to be done next about a run: to execute it, or, once it has `ended`, to forget it. Ids only, since workers
-    choose across tenants.
+    """What is to be done next about a run: to execute it, or, once it has `ended`, to forget it. Ids only, since
+    workers choose across tenants.
 
     `due_at` of a row being worked on is the end of the claim, which is the fencing token (`shared.work_queue`).
     """

@@ -55,7 +55,6 @@ ACCESS_REMOVED: Final[dict[str, Any]] = {
 """How a run ends whose caller may not search the project any more."""
 
 
-
 # --- requests --------------------------------------------------------------------------------------------------------
 
 

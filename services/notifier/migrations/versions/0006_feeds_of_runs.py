@@ -17,7 +17,6 @@ def upgrade() -> None:
         sa.Column("run_id", sa.Uuid(), nullable=False),
         sa.Column("project_id", sa.Uuid(), nullable=False),
         sa.Column("last_sequence", sa.BigInteger(), nullable=False, server_default=sa.text("0")),
-        sa.Column("ended", sa.Boolean(), nullable=False, server_default=sa.text("false")),
         sa.Column("trimmed", sa.Boolean(), nullable=False, server_default=sa.text("false")),
         moment("due_at"),
         sa.PrimaryKeyConstraint("tenant_id", "run_id", name="pk_run_feeds"),

@@ -83,7 +83,9 @@ async def test_text_is_joined_to_one_event_in_a_tenth_of_a_second(
     assert 2 <= len(texts) <= 2 + seconds / 0.1 * 2
 
 
-async def test_a_run_is_found_listed_and_deleted(caller: Caller, index: Index, database: Database, library: Library) -> None:
+async def test_a_run_is_found_listed_and_deleted(
+    caller: Caller, index: Index, database: Database, library: Library
+) -> None:
     await index()
     run_id = await caller.start()
     await caller.ended(run_id)
