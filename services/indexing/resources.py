@@ -59,7 +59,7 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
         if settings.roles & {Role.HTTP, Role.JOBS}:
             urgent = UrgentWork()
             search = await _open_search(stack, settings, runtime, directory, urgent)
-            writing, endings = writing_of(settings, search, runtime.http), Endings()
+            writing, endings = writing_of(search), Endings()
         if Role.JOBS in settings.roles:
             worker, cleaner = await _start_work(stack, settings, runtime, search, urgent)
             interrupt = worker.interrupt
@@ -68,7 +68,7 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
                 worker.wake()
                 cleaner.wake()
 
-            tools = Tools(runtime.database, runtime.authority, search, writing.answerer, writing.verify, writing.model)
+            tools = Tools(runtime.database, runtime.authority, search, writing)
             orchestrator = Orchestrator(tools, endings, concurrency=settings.run_concurrency)
             wake_runs, interrupt_runs = orchestrator.wake, orchestrator.interrupt
             task = await stack.enter_async_context(run_in_background(orchestrator.run, name="runs"))

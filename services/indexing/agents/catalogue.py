@@ -4,8 +4,9 @@ from typing import Final
 
 from services.indexing.agents.agent import Agent
 from services.indexing.agents.definitions.answer import ANSWER
+from services.indexing.agents.definitions.summarise import SUMMARISE
 
-AGENTS: Final = (ANSWER,)
+AGENTS: Final = (ANSWER, SUMMARISE)
 _BY_NAME: Final = {agent.name: agent for agent in AGENTS}
 
 

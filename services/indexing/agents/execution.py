@@ -25,20 +25,20 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.agents.agent import Agent
-from services.indexing.agents.answerers.base import Answerer
 from services.indexing.agents.budgets import RunBudget
 from services.indexing.agents.catalogue import agent_named
 from services.indexing.agents.contracts import BudgetExhausted, Exhausted
-from services.indexing.agents.graph import RunFacts, StepContext, StepResult, Verify
+from services.indexing.agents.graph import RunFacts, StepContext, StepResult
 from services.indexing.agents.knowledge import Knowledge
 from services.indexing.agents.runs import repository, service
 from services.indexing.agents.runs.models import UNFINISHED, Run, RunStep, RunTurn
 from services.indexing.agents.runs.turns import CLAIM_SECONDS, QUEUE
 from services.indexing.agents.text_stream import TextStream
+from services.indexing.agents.writing import Writing
 from services.indexing.search.service import SearchEngine
 from shared.auth import Principal, Scope, principal_from
 from shared.authority_client import Authority
-from shared.errors import Forbidden, NotFound, RateLimited, Unauthenticated, Unavailable
+from shared.errors import Forbidden, NotFound, QuarryError, RateLimited, Unauthenticated, Unavailable
 from shared.events.indexing import (
     RunAnswerRestarted,
     RunStarted,
@@ -74,14 +74,12 @@ class AccessRemoved(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What runs are executed with. `model` names the model that the answerer uses, if it uses one."""
+    """What runs are executed with."""
 
     database: Database
     authority: Authority
     engine: SearchEngine
-    answerer: Answerer
-    verify: Verify
-    model: str | None
+    writing: Writing
 
 
 @dataclass(slots=True)
@@ -151,8 +149,16 @@ class Execution:
         except (AccessRemoved, NotFound, Forbidden):
             _log.info("run_access_removed")
             await self._end(began, **service.ACCESS_REMOVED)
-        except RateLimited as error:
-            raise Unavailable(str(error), retry_after=error.retry_after) from error
+        except (RateLimited, Unavailable) as error:
+            if self._turn.attempts < MOST_ATTEMPTS:
+                raise Unavailable(str(error), retry_after=error.retry_after) from error
+            await self._failed(began, error)
+        except QuarryError as error:
+            await self._failed(began, error)
+
+    async def _failed(self, began: _Began, error: QuarryError) -> None:
+        _log.warning("run_failed", code=error.code, exc_info=error if error.status == 500 else None)
+        await self._end(began, status="failed", code=error.code, reason=error.public_detail)
 
     async def _exhausted(self, began: _Began, budget: Exhausted) -> None:
         output = began.outputs.get(began.agent.graph.result)
@@ -244,9 +250,7 @@ class Execution:
                         outputs=began.outputs,
                         knowledge=knowledge,
                         budget=budget,
-                        answerer=self._tools.answerer,
-                        verify=self._tools.verify,
-                        model=self._tools.model,
+                        writing=self._tools.writing,
                         add_text=text.add,
                     )
                     result = await graph.steps[step](context)

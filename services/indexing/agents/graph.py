@@ -6,13 +6,13 @@ in one transaction once it has ended. Only text is sent while a step is under wa
 """
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from services.indexing.agents.answerers.base import Answerer, Draft
-from services.indexing.agents.contracts import Answer, ModelBudget, Passage, Texts, Usage
+from services.indexing.agents.contracts import ModelBudget, Usage
 from services.indexing.agents.knowledge import Knowledge
+from services.indexing.agents.writing import Writing
 from shared.events.indexing import RunEvent
 
 NEXT: Final = "next"
@@ -31,22 +31,19 @@ class RunFacts:
 
 
 AddText = Callable[[str], Awaitable[None]]
-Verify = Callable[[Draft, Sequence[Passage], Texts], Awaitable[Answer]]
 
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
     """What a step may use. `outputs` are those of steps that have ended, by name, of each the latest. `add_text` sends
-    more of the answer's text to clients. `model` names the model that writes, if one does.
+    more of the answer's text to clients.
     """
 
     run: RunFacts
     outputs: Mapping[str, Mapping[str, Any]]
     knowledge: Knowledge
     budget: ModelBudget
-    answerer: Answerer
-    verify: Verify
-    model: str | None
+    writing: Writing
     add_text: AddText
 
 

@@ -1,13 +1,32 @@
-"""Who writes answers and who verifies them in this installation."""
+"""Who writes in this installation, and who verifies what was written."""
 
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
-import aiohttp
-
-from services.indexing.agents.answerers.base import Answerer
-from services.indexing.agents.graph import Verify
+from services.indexing.agents import summaries, verification
+from services.indexing.agents.answerers.base import Answerer, Draft
+from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
+from services.indexing.agents.contracts import Answer, Passage, Texts
 from services.indexing.search.service import SearchEngine
-from services.indexing.settings import IndexingSettings
+
+
+class Verify(Protocol):
+    """Finds which quotes of a draft stand in the stored text; see `agents.verification`."""
+
+    async def __call__(
+        self, draft: Draft, passages: Sequence[Passage], texts: Texts, *, tenant_id: uuid.UUID
+    ) -> Answer: ...
+
+
+class Summarise(Protocol):
+    """Drafts a summary of passages, which are in the order in which they are to be read; see `agents.summaries`."""
+
+    async def __call__(
+        self, passages: Sequence[Passage], *, most: int, tenant_id: uuid.UUID, language: str | None
+    ) -> Draft: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +34,19 @@ class Writing:
     """`model` names the model that the answerer calls, if it calls one."""
 
     answerer: Answerer
+    summarise: Summarise
     verify: Verify
     model: str | None
 
 
-def writing_of(settings: IndexingSettings, search: SearchEngine, http: aiohttp.ClientSession) -> Writing:
-    raise NotImplementedError
+def writing_of(search: SearchEngine) -> Writing:
+    """Quotes from the documents, chosen with the bundled embedder."""
+    answerer = ExtractiveAnswerer(search.embedder, search.keywords, search.shares)
+    summarise = partial(summaries.summarise, embedder=search.embedder, shares=search.shares)
+    return Writing(answerer, summarise, partial(_verify, search), model=None)
+
+
+async def _verify(
+    search: SearchEngine, draft: Draft, passages: Sequence[Passage], texts: Texts, *, tenant_id: uuid.UUID
+) -> Answer:
+    return await verification.verify(draft, passages, texts, compute=partial(search.shares.compute, tenant_id))

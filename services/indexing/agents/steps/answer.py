@@ -25,7 +25,9 @@ async def answer(context: StepContext) -> StepResult:
     """What the answerer writes about the selected passages."""
     asked = AnswerInput.model_validate(context.run.input)
     passages = await selected(context)
-    pieces = context.answerer.answer(asked.question, passages, language=asked.language, budget=context.budget)
+    pieces = context.writing.answerer.answer(
+        asked.question, passages, tenant_id=context.run.tenant_id, language=asked.language, budget=context.budget
+    )
     return await written(context, pieces)
 
 
@@ -47,7 +49,13 @@ async def written(context: StepContext, pieces: AsyncIterator[AnswerPiece]) -> S
                     refusal = piece.code
                 case Finished():
                     usage = piece.usage
-    return StepResult(_DRAFT.dump_python(Draft("".join(text), tuple(citations), refusal), mode="json"), usage=usage)
+    return StepResult(stored_draft(Draft("".join(text), tuple(citations), refusal)), usage=usage)
+
+
+def stored_draft(draft: Draft) -> dict[str, Any]:
+    """A draft as the output of a step."""
+    stored: dict[str, Any] = _DRAFT.dump_python(draft, mode="json")
+    return stored
 
 
 def draft_of(output: Any) -> Draft:

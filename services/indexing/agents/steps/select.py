@@ -14,7 +14,11 @@ MOST_CHARACTERS: Final = 12_000
 async def select(context: StepContext) -> StepResult:
     """The best passages, each text once, up to a number and a length."""
     found = [Place.model_validate(place) for place in context.outputs["retrieve"]["places"]]
-    chosen = _chosen(await context.knowledge.passages(found))
+    return given(_chosen(await context.knowledge.passages(found)))
+
+
+def given(chosen: list[Passage]) -> StepResult:
+    """What a step of this name gives: these passages, in this order."""
     return StepResult(
         {"places": [_place(passage) for passage in chosen]},
         events=((RunPassagesFound, {"passages": [_shown(passage) for passage in chosen]}),),

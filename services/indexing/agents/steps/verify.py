@@ -16,8 +16,10 @@ async def verify(context: StepContext) -> StepResult:
     """The latest draft as an answer, with those of its quotes that were found."""
     repaired = context.outputs.get("repair")
     draft = draft_of(context.outputs["answer"] if repaired is None else repaired)
-    found = await context.verify(draft, await selected(context), context.knowledge)
-    if context.model is not None and repaired is None and _is_unsupported(found):
+    found = await context.writing.verify(
+        draft, await selected(context), context.knowledge, tenant_id=context.run.tenant_id
+    )
+    if context.writing.model is not None and repaired is None and _is_unsupported(found):
         return StepResult(found.model_dump(mode="json"), edge=UNSUPPORTED)
     return StepResult(
         found.model_dump(mode="json"),

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -19,8 +19,9 @@ from services.indexing.agents.answerers.base import (
     TextDelta,
 )
 from services.indexing.agents.contracts import Answer, Citation, Claim, ModelBudget, Passage, Texts, Usage
-from services.indexing.agents.writing import Writing
+from services.indexing.agents.writing import Writing, writing_of
 from services.indexing.main import create_app
+from services.indexing.search.service import SearchEngine
 from shared.auth import ALL_SCOPES
 from tests.services.indexing.uploads import Library
 from tests.support.identity import IdentityDouble
@@ -53,7 +54,13 @@ class ScriptedAnswerer:
         self.script = script
 
     async def answer(
-        self, question: str, passages: Sequence[Passage], *, language: str | None, budget: ModelBudget
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        *,
+        tenant_id: uuid.UUID,
+        language: str | None,
+        budget: ModelBudget,
     ) -> AsyncIterator[AnswerPiece]:
         script = self.script
         script.began += 1
@@ -80,7 +87,7 @@ class ScriptedAnswerer:
             script.closed += 1
 
 
-async def verify(draft: Draft, passages: Sequence[Passage], texts: Texts) -> Answer:
+async def verify(draft: Draft, passages: Sequence[Passage], texts: Texts, *, tenant_id: uuid.UUID) -> Answer:
     """Believes quotes that stand where they are said to."""
     citations = []
     for number, proposed in enumerate(draft.citations, start=1):
@@ -132,7 +139,11 @@ def model() -> str | None:
 @pytest.fixture(scope="module")
 async def running(environment: Environment, script: Script, model: str | None) -> AsyncIterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resources, "writing_of", lambda *_: Writing(ScriptedAnswerer(script), verify, model))
+
+        def scripted(search: SearchEngine) -> Writing:
+            return replace(writing_of(search), answerer=ScriptedAnswerer(script), verify=verify, model=model)
+
+        patch.setattr(resources, "writing_of", scripted)
         async with in_process(create_app, environment) as (app, client):
             yield app, client
 

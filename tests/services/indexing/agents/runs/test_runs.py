@@ -236,6 +236,11 @@ async def test_a_run_that_has_read_a_deleted_document_is_gone_at_once_and_soon_f
     assert [name for name, _, _ in events[-2:]] == ["run.ended", "run.deleted"]
     assert events[-2][2]["code"] == "document_deleted"
 
+    async def closed() -> bool:
+        return script.closed == 2
+
+    await eventually(closed)
+
 
 async def test_access_removed_ends_the_run_within_five_seconds(
     caller_of: CallerOf, library: Library, index: Index, script: Script, tokens: Any
