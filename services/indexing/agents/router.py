@@ -36,13 +36,13 @@ async def list_agents(_caller: CurrentPrincipal) -> Agents:
     return Agents(items=[agent_out(agent) for agent in AGENTS])
 
 
-@router.get("/{name}")
-async def get_agent(name: AgentName, _caller: CurrentPrincipal) -> AgentOut:
+@router.get("/{agent}")
+async def get_agent(agent: AgentName, _caller: CurrentPrincipal) -> AgentOut:
     """One agent with its contract."""
-    agent = agent_named(name)
-    if agent is None:
+    found = agent_named(agent)
+    if found is None:
         raise AgentNotFound
-    return agent_out(agent)
+    return agent_out(found)
 
 
 def agent_out(agent: Agent) -> AgentOut:
