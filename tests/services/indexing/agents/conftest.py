@@ -1,14 +1,16 @@
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
+from services.indexing.agents.chat import ChatModel, opened
 from services.indexing.embedders.minilm import MiniLM
 from services.indexing.search.shares import SearchShares
 from services.indexing.vectors.keywords import KeywordModel
+from tests.services.indexing.agents.chat_double import ChatDouble, model_settings
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,32 @@ def extractive(embedder: MiniLM, shares: SearchShares) -> ExtractiveAnswerer:
 @pytest.fixture
 def tenant() -> uuid.UUID:
     return uuid.uuid4()
+
+
+@pytest.fixture(scope="session")
+async def chat_server() -> AsyncIterator[ChatDouble]:
+    async with ChatDouble.serving() as double:
+        yield double
+
+
+@pytest.fixture
+def chat(chat_server: ChatDouble) -> ChatDouble:
+    """The endpoint, with an empty script."""
+    chat_server.reset()
+    return chat_server
+
+
+@pytest.fixture
+async def model(chat: ChatDouble, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ChatModel]:
+    """A model at the endpoint, tried again without waiting for long."""
+    monkeypatch.setattr("services.indexing.agents.chat._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("services.indexing.agents.chat._MOST_PAUSE", 0.02)
+    async with opened("writer", model_settings(chat)) as model:
+        yield model
+
+
+@pytest.fixture
+async def impatient(chat: ChatDouble, model: ChatModel) -> AsyncIterator[ChatModel]:
+    """A model that may be silent for half a second."""
+    async with opened("impatient", model_settings(chat, chunk_seconds=0.5)) as other:
+        yield other
