@@ -11,13 +11,11 @@ characters. Texts are read once, and only when a quote is to be looked for in th
 
 import uuid
 from collections.abc import Awaitable, Generator, Sequence
-from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from services.indexing.agents.answerers.base import Draft, ProposedCitation
 from services.indexing.agents.contracts import Answer, Citation, Claim, Grounding, Passage, Texts
 from services.indexing.agents.quote_search import SHORTEST, Found, SearchableText, find_part, find_whole
-from services.indexing.search.shares import SearchShares
 
 MAX_QUOTES: Final = 64
 MAX_PASSAGES: Final = 64
@@ -69,17 +67,6 @@ async def verify(draft: Draft, passages: Sequence[Passage], texts: Texts, *, com
         grounding=_grounding(supported),
         refusal=None,
     )
-
-
-class Verifier:
-    """Verifies in turn with the searches of all tenants."""
-
-    def __init__(self, shares: SearchShares) -> None:
-        self._shares = shares
-
-    async def verify(self, tenant_id: uuid.UUID, draft: Draft, passages: Sequence[Passage], texts: Texts) -> Answer:
-        """See `verify`."""
-        return await verify(draft, passages, texts, compute=partial(self._shares.compute, tenant_id))
 
 
 def _claim(proposed: ProposedCitation, text: str) -> tuple[int, int]:

@@ -35,7 +35,7 @@ MOST_CITED: Final = 3
 
 _MOST_PASSAGES: Final = 16
 _MOST_SENTENCES: Final = 200
-_MOST_EMBEDDED: Final = 24
+_MOST_EMBEDDED: Final = 16
 
 _WORDS: Final = 0.5
 _WORDS_BESIDE: Final = 0.2

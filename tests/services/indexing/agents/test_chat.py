@@ -8,12 +8,17 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
 from services.indexing.agents.chat import ChatModel, Message, opened
 from services.indexing.agents.chat_errors import ModelRefused, ModelUnavailable
+from services.indexing.agents.chat_stream import LONGEST_LINE
 from services.indexing.agents.contracts import BudgetExhausted, ModelBudget, Usage
 from shared.errors import Unavailable
+from shared.telemetry import SpanKind
 from tests.services.indexing.agents.budgets import Budget
 from tests.services.indexing.agents.chat_double import KEY, ChatDouble, Cut, Pause, Raw, Reply, model_settings, say
 from tests.support.polling import eventually
@@ -214,6 +219,13 @@ async def test_a_response_is_bounded_in_size(chat: ChatDouble, model: ChatModel,
         await said(model)
 
 
+async def test_a_line_is_bounded_whatever_the_whole_may_be(chat: ChatDouble) -> None:
+    chat.script = lambda _: say("x" * 2 * LONGEST_LINE)
+    async with opened("writer", model_settings(chat, max_tokens=65_536)) as model:
+        with pytest.raises(ModelUnavailable):
+            await said(model)
+
+
 async def test_no_call_is_made_beyond_the_budget(chat: ChatDouble, model: ChatModel) -> None:
     for budget in (Budget(tokens=64), Budget(calls=0)):
         with pytest.raises(BudgetExhausted):
@@ -300,6 +312,32 @@ async def test_neither_contents_nor_keys_are_logged(chat: ChatDouble, model: Cha
         await said(model)
     assert len(lines) == 3
     assert "canary" not in f"{lines} {raised.value} {raised.value.__cause__}"
+
+
+async def test_a_call_is_a_span_with_what_it_cost_and_without_contents(
+    chat: ChatDouble, model: ChatModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr("shared.telemetry._TRACER", provider.get_tracer("test"))
+    chat.replies = [say("canary-of-the-model"), Reply(["canary-of-the-model", Cut()])]
+    await said(model)
+    with pytest.raises(ModelUnavailable):
+        await said(model)
+    good, bad = exporter.get_finished_spans()
+    assert (good.name, good.kind, good.status.is_ok) == ("chat test-model", SpanKind.CLIENT, True)
+    assert good.attributes == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "test-model",
+        "gen_ai.request.max_tokens": 64,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 20,
+        "server.address": "127.0.0.1",
+    }
+    assert (bad.status.is_ok, (bad.attributes or {})["error.type"]) == (False, "ModelUnavailable")
+    assert "canary" not in good.to_json() + bad.to_json()
 
 
 async def test_the_limit_of_tokens_goes_by_the_name_the_endpoint_knows(chat: ChatDouble) -> None:
