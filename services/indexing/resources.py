@@ -10,7 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from services.indexing.agents import chat
 from services.indexing.agents.asking import Runs
+from services.indexing.agents.chat import ChatModel
 from services.indexing.agents.dependencies import AgentResources
 from services.indexing.agents.execution import Tools
 from services.indexing.agents.orchestrator import Orchestrator
@@ -59,7 +61,7 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
         if settings.roles & {Role.HTTP, Role.JOBS}:
             urgent = UrgentWork()
             search = await _open_search(stack, settings, runtime, directory, urgent)
-            writing, endings = writing_of(search), Endings()
+            writing, endings = writing_of(search, await _open_model(stack, settings)), Endings()
         if Role.JOBS in settings.roles:
             worker, cleaner = await _start_work(stack, settings, runtime, search, urgent)
             interrupt = worker.interrupt
@@ -103,6 +105,14 @@ async def _open_search(
     shares = SearchShares()
     stack.callback(shares.close)
     return SearchEngine(runtime.database, directory, embedder, store, KeywordModel(), shares)
+
+
+async def _open_model(stack: AsyncExitStack, settings: IndexingSettings) -> ChatModel | None:
+    """The model that writes answers, if there is one. Nothing is sent to it before it is asked."""
+    name = settings.answer_model
+    if name is None:
+        return None
+    return await stack.enter_async_context(chat.opened(name, settings.chat_models[name]))
 
 
 async def _start_work(

@@ -5,13 +5,14 @@
             async for text in completion:
                 ...
 
-Guarantees: a call is reserved from the budget before it is made, each attempt for itself, and settled when its usage is
-known; one that nobody answered costs nothing. Before the first text, a call that failed for reasons that may pass is
-made again, after the `Retry-After` that was asked for; later it fails, because its text was passed on. A call is not
-limited in time but for what is left of the run's, and ends when its model is silent for `chunk_seconds`. A response is
-limited in size in proportion to `max_tokens`. Redirects are not followed: they would take the key and the documents
-elsewhere. When the block is left the connection is closed, so a cancelled call ends at once. Tenants take turns. No
-tools are offered, and what a model says about tools is not read. Neither contents nor keys are logged.
+Guarantees: a call is reserved from the budget before it is made, and settled when its usage is known. Before the first
+text, one that failed for reasons that may pass is made again, after the `Retry-After` that was asked for; it is
+reserved anew if its model may have worked on it, and costs nothing if nobody took it. Later it fails, because its text
+was passed on. A call is not limited in time but for what is left of the run's, and ends when its model is silent for
+`chunk_seconds`. A response is limited in size in proportion to `max_tokens`. Redirects are not followed: they would
+take the key and the documents elsewhere. When the block is left the connection is closed, so a cancelled call ends at
+once. Tenants take turns. No tools are offered, and what a model says about tools is not read. Neither contents nor keys
+are logged.
 """
 
 import asyncio
@@ -97,9 +98,10 @@ class ChatModel:
             ModelRefused: it does not accept the request.
         """
         deadline = asyncio.get_running_loop().time() + budget.seconds
+        reserved = _Reserved(budget, self.settings.max_tokens + _most_tokens(messages))
 
         async def attempt() -> Completion:
-            return await self._attempt(messages, budget, deadline)
+            return await self._attempt(messages, reserved, deadline)
 
         with detached_span(f"chat {self.settings.model}", kind=SpanKind.CLIENT, attributes=self._attributes()) as span:
             async with AsyncExitStack() as stack:
@@ -116,6 +118,7 @@ class ChatModel:
                     stack.push_async_callback(completion.close)
                     yield completion
                 except (Unavailable, ModelRefused, BudgetExhausted) as error:
+                    await reserved.give_back()
                     span.set_attribute("error.type", type(error).__name__)
                     mark_failed(span, type(error).__name__)
                     raise
@@ -125,8 +128,8 @@ class ChatModel:
                 if completion.finish is not None:
                     span.set_attribute("gen_ai.response.finish_reasons", [completion.finish])
 
-    async def _attempt(self, messages: Sequence[Message], budget: ModelBudget, deadline: float) -> "Completion":
-        reservation = await budget.reserve(self.settings.max_tokens + _most_tokens(messages))
+    async def _attempt(self, messages: Sequence[Message], reserved: "_Reserved", deadline: float) -> "Completion":
+        await reserved.take()
         stack = AsyncExitStack()
         try:
             outcome = stack.enter_context(self._breaker.call())
@@ -136,8 +139,7 @@ class ChatModel:
                     stack,
                     stream,
                     outcome,
-                    budget,
-                    reservation,
+                    reserved,
                     chunk_seconds=self.settings.chunk_seconds,
                     deadline=deadline,
                 )
@@ -151,9 +153,8 @@ class ChatModel:
                 raise
         except BaseException as error:
             await stack.aclose()
-            # Refused, or never sent: it cost nothing.
-            if isinstance(error, Unavailable | ModelRefused) and not getattr(error, "spent", False):
-                await budget.settle(reservation, Usage())
+            if not isinstance(error, Unavailable | ModelRefused) or getattr(error, "spent", False):
+                reserved.count_in_full()
             raise
         return completion
 
@@ -213,8 +214,7 @@ class Completion:
         stack: AsyncExitStack,
         stream: ChatStream,
         outcome: Call,
-        budget: ModelBudget,
-        reservation: Reservation,
+        reserved: "_Reserved",
         *,
         chunk_seconds: float,
         deadline: float,
@@ -224,8 +224,7 @@ class Completion:
         self._stack = stack
         self._stream = stream
         self._outcome = outcome
-        self._budget = budget
-        self._reservation = reservation
+        self._reserved = reserved
         self._chunk_seconds = chunk_seconds
         self._deadline = deadline
         self._first = ""
@@ -247,7 +246,11 @@ class Completion:
             try:
                 async with _until(self._deadline):
                     text = await self._next()
+            except BudgetExhausted:
+                self._reserved.count_in_full()
+                raise
             except ModelUnavailable as error:
+                self._reserved.count_in_full()
                 self._outcome.failed()
                 _log.warning("model_call_failed", reason=error.reason)
                 raise
@@ -259,8 +262,7 @@ class Completion:
         if chunk is None:
             self._ended = True
             self._outcome.succeeded()
-            if self.usage is not None:
-                await self._budget.settle(self._reservation, self.usage)
+            await self._reserved.settle(self.usage)
             return ""
         self.finish = chunk.finish or self.finish
         self.usage = chunk.usage or self.usage
@@ -268,6 +270,33 @@ class Completion:
 
     async def close(self) -> None:
         await self._stack.aclose()
+
+
+class _Reserved:
+    """What a call has reserved, if anything."""
+
+    def __init__(self, budget: ModelBudget, tokens: int) -> None:
+        self._budget = budget
+        self._tokens = tokens
+        self._reservation: Reservation | None = None
+
+    async def take(self) -> None:
+        """Reserve, unless what was reserved before was not used."""
+        if self._reservation is None:
+            self._reservation = await self._budget.reserve(self._tokens)
+
+    def count_in_full(self) -> None:
+        """The model may have worked, and nobody knows how much."""
+        self._reservation = None
+
+    async def settle(self, usage: Usage | None) -> None:
+        reservation, self._reservation = self._reservation, None
+        if reservation is not None and usage is not None:
+            await self._budget.settle(reservation, usage)
+
+    async def give_back(self) -> None:
+        """Nobody took the call."""
+        await self.settle(Usage())
 
 
 @asynccontextmanager

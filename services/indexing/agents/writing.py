@@ -8,7 +8,9 @@ from typing import Protocol
 
 from services.indexing.agents import summaries, verification
 from services.indexing.agents.answerers.base import Answerer, Draft
+from services.indexing.agents.answerers.chat import ChatAnswerer
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
+from services.indexing.agents.chat import ChatModel
 from services.indexing.agents.contracts import Answer, Passage, Texts
 from services.indexing.search.service import SearchEngine
 
@@ -39,11 +41,13 @@ class Writing:
     model: str | None
 
 
-def writing_of(search: SearchEngine) -> Writing:
-    """Quotes from the documents, chosen with the bundled embedder."""
-    answerer = ExtractiveAnswerer(search.embedder, search.keywords, search.shares)
+def writing_of(search: SearchEngine, model: ChatModel | None) -> Writing:
+    """Answers of the model, if there is one; else quotes from the documents, chosen with the bundled embedder."""
+    answerer: Answerer = ExtractiveAnswerer(search.embedder, search.keywords, search.shares)
+    if model is not None:
+        answerer = ChatAnswerer(model)
     summarise = partial(summaries.summarise, embedder=search.embedder, shares=search.shares)
-    return Writing(answerer, summarise, partial(_verify, search), model=None)
+    return Writing(answerer, summarise, partial(_verify, search), model=None if model is None else model.name)
 
 
 async def _verify(

@@ -72,7 +72,7 @@ class ChatAnswerer:
             async for text in completion:
                 for piece in writing.add(text):
                     yield piece
-                if writing.is_done:
+                if writing.is_full:
                     break
         for piece in writing.end():
             yield piece
@@ -100,7 +100,8 @@ class _Writing:
         self._passages = passages
         self._tags = CitationTags()
         self.text = ""
-        self.is_done = False
+        self.is_full = False
+        self._is_refused = False
         # Where the text begins that the next quote supports, and what the last quotes supported.
         self._claim_start = 0
         self._claim: tuple[int, int] | None = None
@@ -117,7 +118,7 @@ class _Writing:
         yield from self._unsupported(len(self.text))
 
     def _met(self, piece: str | Quoted | NoAnswer) -> Iterator[AnswerPiece]:
-        if self.is_done:
+        if self.is_full or self._is_refused:
             return
         match piece:
             case str():
@@ -125,7 +126,7 @@ class _Writing:
             case Quoted():
                 yield from self._quoted(piece)
             case NoAnswer():
-                self.is_done = not self.text
+                self._is_refused = not self.text
 
     def _written(self, text: str) -> Iterator[AnswerPiece]:
         text = self._after_space(text) if self.text else text.lstrip()
@@ -137,7 +138,7 @@ class _Writing:
         if self._claim is not None:
             self._claim, self._claim_start = None, len(self.text)
         self.text += kept
-        self.is_done = len(self.text) >= _LONGEST_TEXT
+        self.is_full = len(self.text) >= _LONGEST_TEXT
         yield TextDelta(kept)
 
     def _after_space(self, text: str) -> str:

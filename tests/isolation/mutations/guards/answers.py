@@ -28,7 +28,7 @@ MUTATIONS = (
         "answers-quote-length",
         "a few characters are no quote",
         replace(f"{_HERE}/quote_search.py", "if length(text) < SHORTEST:", "if not text:"),
-        [f"{_TESTS}/answerers/test_lies.py", f"{_VERIFICATION}::test_parts_begin_and_end_with_words"],
+        [f"{_VERIFICATION}::test_a_part_of_which_too_little_is_left_is_no_quote"],
     ),
     Mutation(
         "answers-quote-given",
@@ -90,7 +90,9 @@ MUTATIONS = (
         "answers-model-budget",
         "a call of a chat model is reserved from the run's budget in full",
         replace(
-            f"{_HERE}/chat.py", "budget.reserve(self.settings.max_tokens + _most_tokens(messages))", "budget.reserve(1)"
+            f"{_HERE}/chat.py",
+            "_Reserved(budget, self.settings.max_tokens + _most_tokens(messages))",
+            "_Reserved(budget, 1)",
         ),
         [f"{_CHAT}::test_no_call_is_made_beyond_the_budget"],
     ),

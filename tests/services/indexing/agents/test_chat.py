@@ -102,7 +102,7 @@ async def test_a_call_that_was_refused_for_a_while_is_made_again(
     chat.replies = [Reply(status=status), Reply(status=status), say("at last")]
     budget = Budget()
     assert await said(model, budget) == "at last"
-    assert (len(budget.reserved), budget.settled[:2]) == (3, [Usage(), Usage()])
+    assert (len(chat.requests), len(budget.reserved), budget.settled[0].input_tokens) == (3, 1, 100)
 
 
 async def test_it_is_made_three_times(chat: ChatDouble, model: ChatModel) -> None:
@@ -194,7 +194,7 @@ async def test_a_response_that_breaks_off_fails_and_is_not_asked_for_again(
     chat.script = lambda _: Reply(["The answer ", *rest], ends=False)
     budget, heard = Budget(), list[str]()
     with pytest.raises(ModelUnavailable):
-        async with impatient.call(MESSAGES, tenant_id=TENANT, budget=budget) as completion:
+        async with asyncio.timeout(5), impatient.call(MESSAGES, tenant_id=TENANT, budget=budget) as completion:
             async for text in completion:
                 heard += [text]
     assert (heard, len(chat.requests), budget.settled) == (["The answer "], 1, [])
@@ -233,11 +233,12 @@ async def test_no_call_is_made_beyond_the_budget(chat: ChatDouble, model: ChatMo
     assert chat.requests == []
 
 
-async def test_each_attempt_counts(chat: ChatDouble, model: ChatModel) -> None:
-    chat.script = lambda _: Reply(status=500)
+async def test_an_attempt_that_may_have_cost_something_counts(chat: ChatDouble, model: ChatModel) -> None:
+    chat.script = lambda _: BAD_BEGINNINGS["cut"]
+    budget = Budget(calls=2)
     with pytest.raises(BudgetExhausted):
-        await said(model, Budget(calls=2))
-    assert len(chat.requests) == 2
+        await said(model, budget)
+    assert (len(chat.requests), budget.settled) == (2, [])
 
 
 @pytest.mark.parametrize("parts", [[Pause(30)], ["text", *([": ", Pause(0.1)] * 20)]], ids=["before", "within"])
@@ -291,7 +292,7 @@ async def test_a_model_that_cannot_be_reached_costs_nothing(chat: ChatDouble, mo
     async with opened("gone", model_settings(chat, url="http://127.0.0.1:1/v1")) as gone:
         with pytest.raises(ModelUnavailable):
             await said(gone, budget)
-    assert budget.settled == [Usage()] * 3
+    assert (len(budget.reserved), budget.settled) == (1, [Usage()])
 
 
 async def test_no_tenant_has_all_places(chat: ChatDouble) -> None:

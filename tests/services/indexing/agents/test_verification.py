@@ -106,6 +106,10 @@ async def test_parts_begin_and_end_with_words() -> None:
     assert found == ("bridge was opened on 19 March 1932 by the", "exact")
 
 
+async def test_a_part_of_which_too_little_is_left_is_no_quote() -> None:
+    assert await only("zridge was op") is None
+
+
 async def test_grounding_says_whether_every_claim_has_a_citation() -> None:
     good, bad = "opened on 19 March 1932", "there is a dragon beneath the pylon"
     first, second = (0, 10), (11, 21)

@@ -18,6 +18,7 @@ from services.indexing.agents.answerers.base import (
     Refusal,
     TextDelta,
 )
+from services.indexing.agents.chat import ChatModel
 from services.indexing.agents.contracts import Answer, Citation, Claim, ModelBudget, Passage, Texts, Usage
 from services.indexing.agents.writing import Writing, writing_of
 from services.indexing.main import create_app
@@ -140,8 +141,8 @@ def model() -> str | None:
 async def running(environment: Environment, script: Script, model: str | None) -> AsyncIterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
 
-        def scripted(search: SearchEngine) -> Writing:
-            return replace(writing_of(search), answerer=ScriptedAnswerer(script), verify=verify, model=model)
+        def scripted(search: SearchEngine, _: ChatModel | None) -> Writing:
+            return replace(writing_of(search, None), answerer=ScriptedAnswerer(script), verify=verify, model=model)
 
         patch.setattr(resources, "writing_of", scripted)
         async with in_process(create_app, environment) as (app, client):
