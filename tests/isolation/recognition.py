@@ -45,7 +45,8 @@ async def content(victims_content: bytes, attacker: Attacker, own_project: str) 
 
 async def agents(ids: Mapping[str, str], attacker: Attacker, own_project: str) -> None:
     """Questions in the victim's words, and filters that name its documents, asked of the attacker's own project."""
-    theirs = {"field": "document_id", "eq": ids["document_id"]}
+    document = ids["document_id"]
+    theirs = {"field": "document_id", "eq": document, "in": [document], "ne": str(uuid.uuid4())}
     inputs = [
         *({"question": f"Who sings of {canary(kind)}?"} for kind in ("content", "document")),
         {"question": "Who sings?", "filter": {"any": [theirs, {"not": theirs}]}},
@@ -59,7 +60,8 @@ async def agents(ids: Mapping[str, str], attacker: Attacker, own_project: str) -
             assert found_in(str({**run.json(), "input": None})) == set(), run.text
             cited = (run.json()["output"] or {}).get("citations", [])
             assert ids["document_id"] not in [citation["document_id"] for citation in cited], run.text
-    for parameter in (f"{_ASK} body:AskRequest.question", f"{_RUNS} body:RunRequest.input"):
+    of_a_filter = [f"{_ASK} body:DocumentCondition.{name}" for name in ("eq", "ne", "in")]
+    for parameter in (f"{_ASK} body:AskRequest.question", f"{_RUNS} body:RunRequest.input", *of_a_filter):
         report.count("parameter", parameter, attacker.name, len(inputs))
 
 

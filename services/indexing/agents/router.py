@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from services.indexing.agents.agent import Agent
 from services.indexing.agents.catalogue import AGENTS, agent_named
 from services.indexing.agents.runs.errors import AgentNotFound
-from services.indexing.agents.runs.schemas import AgentName, Budget
+from services.indexing.agents.runs.schemas import Budget
 from shared.http import CurrentPrincipal
 
 router = APIRouter(prefix="/v1/agents", tags=["Agents"])
@@ -37,7 +37,7 @@ async def list_agents(_caller: CurrentPrincipal) -> Agents:
 
 
 @router.get("/{agent}")
-async def get_agent(agent: AgentName, _caller: CurrentPrincipal) -> AgentOut:
+async def get_agent(agent: str, _caller: CurrentPrincipal) -> AgentOut:
     """One agent with its contract."""
     found = agent_named(agent)
     if found is None:

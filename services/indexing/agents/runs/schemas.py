@@ -41,7 +41,7 @@ class AskRequest(AnswerInput):
 
     def run(self) -> RunRequest:
         """The same as a request for a run."""
-        question = self.model_dump(mode="json", include=set(AnswerInput.model_fields))
+        question = self.model_dump(mode="json", by_alias=True, exclude_none=True, include=set(AnswerInput.model_fields))
         return RunRequest(
             agent="answer", input=question, budget=self.budget, on_disconnect=self.on_disconnect, stream=self.stream
         )

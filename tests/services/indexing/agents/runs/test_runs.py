@@ -184,6 +184,29 @@ async def test_with_search_alone_runs_are_followed_by_id_and_not_listed(
     assert (await reader.delete(f"runs/{run_id}")).status_code == 403
 
 
+async def test_to_read_a_run_takes_the_right_to_search(caller_of: CallerOf, caller: Caller, library: Library) -> None:
+    run_id = await caller.start()
+    await caller.ended(run_id)
+    others = caller_of(library, scopes=[scope for scope in Scope if scope is not Scope.SEARCH])
+    assert (await others.get(f"runs/{run_id}")).status_code == 403
+
+
+async def test_a_run_is_not_found_under_another_project(
+    caller_of: CallerOf, caller: Caller, library: Library, database: Database
+) -> None:
+    run_id = await caller.start()
+    await caller.ended(run_id)
+    elsewhere = caller_of(Library(database, library.projects, library.tenant_id))
+    assert (await elsewhere.get(f"runs/{run_id}")).status_code == 404
+
+
+async def test_a_filter_is_kept_as_it_was_sent(caller: Caller) -> None:
+    document_id = str(uuid.uuid4())
+    sent = {"any": [{"not": {"field": "document_id", "in": [document_id]}}, {"field": "metadata.lang", "eq": "en"}]}
+    run = (await caller.ask(filter=sent)).json()
+    assert (run["status"], run["input"]["filter"]) == ("completed", sent)
+
+
 async def test_a_run_is_of_its_project_and_tenant(caller_of: CallerOf, caller: Caller, other_library: Library) -> None:
     run_id = await caller.start()
     await caller.ended(run_id)
