@@ -1,4 +1,4 @@
-"""Deleting a bounded number of rows in one statement, for work that has no bound."""
+"""Deletes of at most a given number of rows, for clearing tables of any size in steps."""
 
 from typing import Any, Final, cast
 

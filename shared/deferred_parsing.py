@@ -65,7 +65,7 @@ class Unparsed(Generic[M]):
 
 
 class UnparsedRoute(APIRoute):
-    """A route that takes an `Unparsed` body. `shared.request_rules` leaves looking into it to the route."""
+    """A route that takes an `Unparsed` body. `shared.http_semantics` leaves looking into it to the route."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()

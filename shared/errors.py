@@ -14,7 +14,7 @@
     |-- RateLimited 429               with Retry-After
     `-- Unavailable 503               another service or a store is unavailable; with Retry-After
 
-A domain derives its own from these in its `errors.py`. `shared.http` renders them as RFC 9457 problem documents.
+A domain derives its own from these in its `errors.py`. `shared.problems` renders them as RFC 9457 problem documents.
 """
 
 from typing import Any, ClassVar

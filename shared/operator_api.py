@@ -15,14 +15,15 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from shared import dead_letters, redrive
+from shared.current_principal import operation
 from shared.dead_letters import Detail, Summary, Wanted
 from shared.errors import NotFound
-from shared.http import Input, operation
 from shared.lifespan_state import from_lifespan
 from shared.metrics import CONTENT_TYPE, Metrics
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
+from shared.request_bodies import Input
 from shared.service_permissions import Operation
-from shared.sessions import SystemSession
+from shared.session_dependencies import SystemSession
 
 Name = Annotated[str | None, Query(max_length=200)]
 

@@ -1,4 +1,4 @@
-"""Backoff with jitter, after M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015), and retries.
+"""Retries, and backoff with jitter after M. Brooker, "Exponential Backoff And Jitter" (AWS, 2015).
 
 `retried` repeats one call a few times. Loops that go on until they are cancelled, and those that do something else
 between two attempts, pause with `Backoff`; the gateway's retries are in `services.gateway.upstreams.retries`.

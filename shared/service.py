@@ -23,7 +23,6 @@ from shared.auth import ServiceTokens, TokenVerifier
 from shared.authority_client import Authority
 from shared.background import run_in_background
 from shared.backpressure import Backlog
-from shared.bus import Consumer
 from shared.delivery import Dispatcher
 from shared.events.envelope import producer_of
 from shared.events.subscriptions import INVALIDATORS
@@ -31,19 +30,21 @@ from shared.gauges import Gauges, Source
 from shared.handlers import AnyHandler
 from shared.health import Check, Unready
 from shared.health import router as health_router
-from shared.http import RequestContext, install_problem_documents
+from shared.http_semantics import RequestRules
 from shared.invalidations.owner import Owner
 from shared.invalidations.router import router as invalidations_router
 from shared.janitor import Janitor
 from shared.metrics import Metrics, RequestMetrics
 from shared.operator_api import metrics_router
 from shared.operator_api import router as operators_router
+from shared.problems import install_problem_documents
 from shared.redis_clients import command_client, stream_of
 from shared.redrive import Redriver
 from shared.relay import Relay
-from shared.request_rules import RequestRules
-from shared.sessions import install_database_problems
+from shared.request_context import RequestContext
+from shared.session_dependencies import install_database_problems
 from shared.settings import DatabaseSettings, Role, SettingsError
+from shared.stream_consumer import Consumer
 from shared.tenancy import Database
 
 _log = telemetry.get_logger(__name__)

@@ -5,9 +5,9 @@ A service exchanges its secret at identity for a token for one audience. The tok
 caller there, and nothing else: it carries no user, no role and none of a client's scopes. What concerns a tenant needs
 a token of that tenant; what concerns the installation (`INSTALLATION_WIDE`) needs one that names no tenant.
 
-Routes. `shared.http` lets services in only at `/internal`, and clients everywhere else. A route under `/internal`
-takes `operation(...)` as a dependency; those of identity that take a secret instead, and its public keys, are the only
-exceptions, and `tests/isolation/test_service_access.py` holds every service to that.
+Routes. `shared.current_principal` lets services in only at `/internal`, and clients everywhere else. A route under
+`/internal` takes `operation(...)` as a dependency; those of identity that take a secret instead, and its public keys,
+are the only exceptions, and `tests/isolation/test_service_access.py` holds every service to that.
 """
 
 from collections.abc import Mapping

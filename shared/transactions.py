@@ -1,9 +1,9 @@
 """Transactions on behalf of one request: of its tenant, of another one, or of the system role.
 
-Most requests need one, and ask for it in their router (`shared.sessions`). Requests that transfer bytes take several
-short ones, none open during the transfer. Requests that span tenants or create one (sign-in, new tenants, accepted
-invitations) take one for each tenant and role: they order their steps so that a crash between two of them leaves a
-state the next attempt completes.
+Most requests need one, and ask for it in their router (`shared.session_dependencies`). Requests that transfer bytes
+take several short ones, none open during the transfer. Requests that span tenants or create one (sign-in, new tenants,
+accepted invitations) take one for each tenant and role: they order their steps so that a crash between two of them
+leaves a state the next attempt completes.
 """
 
 import uuid

@@ -1,3 +1,5 @@
+"""`python -m infra.contracts`: the command of `infra.contracts.command`."""
+
 import sys
 
 from infra.contracts.command import main

@@ -3,9 +3,10 @@
     uv run secrets [--dev [ISSUER]] [--folder FOLDER]
 
 Makes what is missing in `.quarry/secrets` (`QUARRY_SECRETS` names another folder) and says what it made, never a value.
-Existing files are not replaced, with one exception: files made of others (`derive`) follow those, and the rights that
-this version of Quarry gives its accounts. To replace a secret delete its file; docs/operating.md says what has to be
-restarted then. The superuser's password is set when Postgres makes its data folder, and at no other time.
+Existing files are not replaced, except those derived from others (`derive`): they are rewritten when their sources
+change, or when this version of Quarry gives its accounts other rights. To replace a secret delete its file;
+docs/operating.md says what has to be restarted then. The superuser's password is set when Postgres makes its data
+folder, and at no other time.
 
 `docker-compose.yml` mounts single files into containers of several accounts, so the files are readable by all (0444)
 and their folder by its owner alone (0700): on this machine the folder protects them.

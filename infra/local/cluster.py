@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from infra.local.accounts import Account, let_pass, let_read
 from infra.local.errors import ProcessError
+from infra.local.os_user import Account, let_pass, let_read
 from infra.local.probes import eventually
 from infra.local.processes import Process
 

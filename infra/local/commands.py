@@ -135,7 +135,7 @@ def mutate() -> None:
 def migrate() -> None:
     """Apply all migrations: to the databases named in the environment, else to the embedded one, started if need be."""
     if any(name.startswith("QUARRY_") and "_OWNER_DATABASE_URL" in name for name in os.environ):
-        sys.exit(_call(sys.executable, "-m", "infra.operator.upgrade"))
+        sys.exit(_call(sys.executable, "-m", "infra.operator.migrate"))
     try:
         asyncio.run(_migrate_embedded(Home.current(os.environ)))
     except StackError as error:

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infra.local.home import Home
-from infra.local.kinds import Postgres, Redis
 from infra.local.ports import HOST
 from infra.local.processes import SUPERVISED
 from infra.local.secrets import random_key
+from infra.local.server_protocols import Postgres, Redis
 from infra.postgres.roles import DATABASE, Access, all_roles, role_name
 from infra.redis.acl import OPERATOR, USERS
 from shared.topology import SERVICES

@@ -23,8 +23,8 @@ from pathlib import Path
 
 import psutil
 
-from infra.local.accounts import Account
 from infra.local.errors import ProcessError
+from infra.local.os_user import Account
 from infra.local.probes import eventually
 
 LineSink = Callable[[str, str], None]

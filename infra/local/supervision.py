@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from infra.local.errors import ProcessError
-from infra.local.kinds import ServerProcess
+from infra.local.server_protocols import ServerProcess
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from infra.local.errors import HomeBusyError, StackError
 from infra.local.home import Home
-from infra.operator.migrations import migrated_services
+from infra.operator.migration_status import migrated_services
 from infra.postgres.roles import Access
 
 

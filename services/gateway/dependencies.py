@@ -1,13 +1,13 @@
-"""What requests need of the running gateway."""
+"""Parts of the running gateway that its routes depend on."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.gateway.admission.active_requests import ActiveRequests
 from services.gateway.admission.gate import Gate
 from services.gateway.admission.load_shedding import LoadShedder
+from services.gateway.admission.revocable_requests import ActiveRequests
 from services.gateway.admission.token_cache import TokenCache
 from services.gateway.admission.token_exchange import TokenExchange
 from services.gateway.inbound.connections import Connections

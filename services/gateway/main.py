@@ -16,8 +16,9 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.upstreams.replicas import Lookup, by_dns
 from shared import telemetry
 from shared.health import router as health_router
-from shared.http import RequestContext, install_problem_documents
-from shared.request_rules import RequestRules
+from shared.http_semantics import RequestRules
+from shared.problems import install_problem_documents
+from shared.request_context import RequestContext
 
 _log = telemetry.get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""What the gateway counts and measures, and the port of its own on which it exposes that.
+"""The gateway's metrics, and the separate port that exposes them.
 
 The only port of the gateway is public, so metrics have another, which is not published: a server for `GET /metrics` and
 nothing else, within the lifespan, on `QUARRY_GATEWAY_METRICS_PORT`. Without that setting there is none. It needs no

@@ -7,10 +7,10 @@ import aiohttp
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.gateway.admission.active_requests import ActiveRequests
 from services.gateway.admission.gate import Gate
 from services.gateway.admission.load_shedding import LoadShedder
 from services.gateway.admission.rate_limits import RateLimiter
+from services.gateway.admission.revocable_requests import ActiveRequests
 from services.gateway.admission.revocations import Revocations
 from services.gateway.admission.token_cache import TokenCache
 from services.gateway.admission.token_exchange import TokenExchange

@@ -15,7 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from services.gateway.errors import OriginRefused
 from services.gateway.settings import GatewaySettings
 from shared.errors import QuarryError
-from shared.http import loggable_path, problem_response, request_id_of
+from shared.problems import problem_response
+from shared.request_context import loggable_path, request_id_of
 from shared.telemetry import get_logger
 
 RawHeader = tuple[bytes, bytes]

@@ -1,4 +1,4 @@
-"""What identity's routers need, besides `shared.http`. All coroutines: FastAPI runs plain functions in a thread."""
+"""What identity's routers need, besides the caller. All coroutines: FastAPI runs plain functions in a thread."""
 
 import base64
 import binascii
@@ -17,8 +17,8 @@ from services.identity.sign_in.service import Providers
 from services.identity.tokens.issuing import TokenIssuer
 from services.identity.tokens.signing_keys import KeyRing
 from shared.auth import PrincipalKind
+from shared.current_principal import CurrentPrincipal
 from shared.errors import Forbidden, Unauthenticated
-from shared.http import CurrentPrincipal
 from shared.lifespan_state import resources_of
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from shared.http import CurrentPrincipal
+from shared.current_principal import CurrentPrincipal
 from shared.lifespan_state import resources_of
 from shared.project_access import ProjectDirectory
 from shared.tenancy import Database

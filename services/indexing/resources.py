@@ -19,11 +19,10 @@ from services.indexing.agents.orchestrator import Orchestrator
 from services.indexing.agents.runs.endings import Endings
 from services.indexing.agents.runs.handlers import handlers as run_handlers
 from services.indexing.agents.writing import writing_of
-from services.indexing.cooperative_scheduling import UrgentWork
 from services.indexing.dependencies import Resources
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
-from services.indexing.documents.vector_sync import Cleaner
+from services.indexing.documents.vector_sync import VectorSync
 from services.indexing.embedders.minilm import MiniLM
 from services.indexing.jobs.lease_holders import new_owner
 from services.indexing.jobs.metrics import JobMetrics, queue_source
@@ -32,11 +31,12 @@ from services.indexing.jobs.worker_places import Places
 from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
+from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.service import SearchEngine
-from services.indexing.search.shares import SearchShares
 from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.factory import store_of
 from services.indexing.vectors.keywords import KeywordModel
+from services.indexing.work_priority import UrgentWork
 from shared.background import run_in_background
 from shared.invalidations.holder import Holder, Ownership
 from shared.invalidations.projected_copies import Projection
@@ -63,12 +63,12 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
             search = await _open_search(stack, settings, runtime, directory, urgent)
             writing, endings = writing_of(search, await _open_model(stack, settings)), Endings()
         if Role.JOBS in settings.roles:
-            worker, cleaner = await _start_work(stack, settings, runtime, search, urgent)
+            worker, vector_sync = await _start_work(stack, settings, runtime, search, urgent)
             interrupt = worker.interrupt
 
             def wake() -> None:
                 worker.wake()
-                cleaner.wake()
+                vector_sync.wake()
 
             tools = Tools(runtime.database, runtime.authority, search, writing)
             orchestrator = Orchestrator(tools, endings, concurrency=settings.run_concurrency)
@@ -117,7 +117,7 @@ async def _open_model(stack: AsyncExitStack, settings: IndexingSettings) -> Chat
 
 async def _start_work(
     stack: AsyncExitStack, settings: IndexingSettings, runtime: Runtime, search: SearchEngine, urgent: UrgentWork
-) -> tuple[Worker, Cleaner]:
+) -> tuple[Worker, VectorSync]:
     content = ContentSource(settings.projects_url, runtime.tokens, runtime.http, settings.data_dir / "incoming")
     places = Places(settings.job_concurrency, settings.long_job_concurrency, urgent)
     extraction = await stack.enter_async_context(
@@ -143,11 +143,11 @@ async def _start_work(
         max_attempts=settings.job_max_attempts,
     )
     metrics.watch(settings.job_concurrency + settings.long_job_concurrency, lambda: worker.busy)
-    cleaner = Cleaner(runtime.database, search.store, urgent)
-    for name, work in (("progress", progress.run), ("vector-changes", cleaner.run), ("jobs", worker.run)):
+    vector_sync = VectorSync(runtime.database, search.store, urgent)
+    for name, work in (("progress", progress.run), ("vector-changes", vector_sync.run), ("jobs", worker.run)):
         task = await stack.enter_async_context(run_in_background(work, name=name))
         runtime.checks[name] = _alive(task)
-    return worker, cleaner
+    return worker, vector_sync
 
 
 def _alive(task: "asyncio.Task[None]") -> Callable[[], Awaitable[None]]:

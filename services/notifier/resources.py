@@ -1,6 +1,6 @@
-"""What the notifier is made of while it runs.
+"""The notifier's resources while it runs: database, Redis, readers of streams and the feeds' connections.
 
-Processes whose role includes it append to feeds, and every process that serves HTTP follows four streams without a
+Processes with the handlers' role append to feeds, and every process that serves HTTP follows four streams without a
 group: announcements of other replicas, progress, and the two that revoke access.
 """
 

@@ -1,4 +1,4 @@
-"""Dependencies of this service's routers, besides `shared.http`."""
+"""Dependencies of this service's routers, besides the caller and the sessions."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,7 +9,7 @@ from services.projects.blobs import BlobStore
 from services.projects.tenants.service import Quotas
 from shared.auth import Principal
 from shared.authority_client import Authority
-from shared.http import operation
+from shared.current_principal import operation
 from shared.lifespan_state import resources_of
 from shared.service_permissions import Operation
 

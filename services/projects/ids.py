@@ -1,4 +1,5 @@
-"""Ids needed before there is a row: UUID version 7 (RFC 9562, section 5.7), as Postgres' `uuidv7()` makes them."""
+"""Ids generated before their row is written: UUID version 7 (RFC 9562, section 5.7), as Postgres' `uuidv7()` makes
+them."""
 
 import secrets
 import time

@@ -6,10 +6,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 
-from shared.http import CurrentPrincipal, Input, operation
+from shared.current_principal import CurrentPrincipal, operation
 from shared.invalidations import PATH
 from shared.invalidations.owner import Owner
 from shared.lifespan_state import from_lifespan
+from shared.request_bodies import Input
 from shared.service_permissions import Operation
 
 router = APIRouter(prefix=PATH, include_in_schema=False, dependencies=[operation(Operation.HOLD_COPIES)])

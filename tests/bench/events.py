@@ -23,7 +23,6 @@ from infra.local.stack import Stack
 from infra.postgres.roles import Access
 from shared import db, telemetry
 from shared.background import run_in_background
-from shared.bus import MAX_RECORDS, Consumer
 from shared.events.envelope import Envelope, Event
 from shared.handlers import AnyHandler, BatchHandler, Handler, Received
 from shared.migrations import upgrade
@@ -32,6 +31,7 @@ from shared.project_access import KnownProject
 from shared.redis_clients import command_client
 from shared.relay import BATCH, Relay
 from shared.settings import DatabaseSettings
+from shared.stream_consumer import MAX_RECORDS, Consumer
 from shared.streams import make_groups
 from shared.tenancy import Database
 from tests.support.serving import make_settings

@@ -8,7 +8,6 @@ import pytest
 from redis.asyncio import Redis
 
 from shared import service
-from shared.bus import Consumer
 from shared.events import subscriptions
 from shared.events.envelope import producer_of
 from shared.events.subscriptions import (
@@ -21,6 +20,7 @@ from shared.events.subscriptions import (
     SUBSCRIBERS,
 )
 from shared.redis_clients import PROGRESS_STREAM, stream_of
+from shared.stream_consumer import Consumer
 from shared.topology import SERVICES
 from tests.support.polling import eventually
 from tests.support.serving import in_process

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import asyncpg
 from redis.asyncio import Redis
 
-from infra.local.kinds import ServerProcess
+from infra.local.server_protocols import ServerProcess
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
 from tests.support.polling import eventually

@@ -16,7 +16,7 @@ from infra.local import commands
 from infra.local.errors import StackError
 from infra.local.home import ROOT, Home
 from infra.local.stack import Stack
-from infra.operator import upgrade
+from infra.operator import migrate
 
 OWNER_URL = "postgresql+asyncpg://x"
 
@@ -163,21 +163,21 @@ def test_migrate_takes_addresses_from_the_environment(
 
 def test_all_addresses_are_known_before_the_first_migration(monkeypatch: pytest.MonkeyPatch) -> None:
     applied: list[tuple[str, str]] = []
-    monkeypatch.setattr(upgrade, "migrated_services", lambda root: ["identity", "projects"])
+    monkeypatch.setattr(migrate, "migrated_services", lambda root: ["identity", "projects"])
     monkeypatch.setattr("shared.migrations.upgrade", lambda service, url: applied.append((service, url)))
     monkeypatch.setenv("QUARRY_IDENTITY_OWNER_DATABASE_URL", OWNER_URL)
     with pytest.raises(SystemExit, match="QUARRY_PROJECTS_OWNER_DATABASE_URL is not set"):
-        upgrade.main()
+        migrate.main()
     assert applied == []
     monkeypatch.setenv("QUARRY_PROJECTS_OWNER_DATABASE_URL", OWNER_URL)
-    upgrade.main()
+    migrate.main()
     assert applied == [("identity", OWNER_URL), ("projects", OWNER_URL)]
 
 
 def test_addresses_of_owners_may_be_in_files(folder: Path, project: Path) -> None:
     (project / "services" / "projects" / "migrations").mkdir()
     (folder / "url").write_text(f"{OWNER_URL}\n")
-    found = upgrade.owner_urls(project, {"QUARRY_PROJECTS_OWNER_DATABASE_URL_FILE": str(folder / "url")})
+    found = migrate.owner_urls(project, {"QUARRY_PROJECTS_OWNER_DATABASE_URL_FILE": str(folder / "url")})
     assert found == {"projects": OWNER_URL}
     with pytest.raises(StackError):
-        upgrade.owner_urls(project, {})
+        migrate.owner_urls(project, {})

@@ -11,7 +11,7 @@ import pytest
 
 from infra.docker import secrets
 from infra.local.home import ROOT
-from infra.postgres.prepare import passwords_from
+from infra.postgres.provision import passwords_from
 from infra.postgres.roles import all_roles
 from infra.redis import acl
 from services.identity.settings import IdentitySettings

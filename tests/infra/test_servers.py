@@ -16,7 +16,7 @@ import psutil
 import pytest
 from redis.asyncio import Redis
 
-from infra.local import accounts
+from infra.local import os_user
 from infra.local.errors import AccountError, HomeBusyError, ProcessError
 from infra.local.home import Home
 from infra.local.processes import leftovers
@@ -229,22 +229,22 @@ async def test_as_root_postgres_runs_as_an_account_without_rights(
     shared: Stack, module_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if os.geteuid() != 0:
-        assert accounts.server_account() is None
+        assert os_user.server_account() is None
         return
     assert shared.postgres.process.pid is not None
-    owner = pwd.getpwnam(accounts.ACCOUNT)
+    owner = pwd.getpwnam(os_user.ACCOUNT)
     assert psutil.Process(shared.postgres.process.pid).uids().effective == owner.pw_uid
     assert owner.pw_shell.endswith("nologin")
     assert stat.S_IMODE(module_folder.stat().st_mode) == 0o701
     assert any(f"can now pass through {module_folder}" in line for line in shared.postgres.process.log)
     assert isinstance(shared.postgres, PostgresServer)
     assert stat.S_IMODE(shared.postgres.sockets.stat().st_mode) == 0o700
-    monkeypatch.setattr(accounts, "ACCOUNT", "no such account!")
+    monkeypatch.setattr(os_user, "ACCOUNT", "no such account!")
     with pytest.raises(AccountError, match="Create it manually, or run as an ordinary user"):
-        accounts.server_account()
+        os_user.server_account()
     monkeypatch.setenv("PATH", str(folder))
     with pytest.raises(AccountError, match="there is no useradd"):
-        accounts.server_account()
+        os_user.server_account()
 
 
 def test_a_package_installed_under_a_strict_umask_is_made_readable(folder: Path) -> None:
@@ -256,12 +256,12 @@ def test_a_package_installed_under_a_strict_umask_is_made_readable(folder: Path)
     (package / "link").symlink_to("/no/such/file")
     for path, mode in ((package / "data", 0o600), (package / "bin", 0o700), (package, 0o700)):
         path.chmod(mode)
-    accounts.let_read(package)
+    os_user.let_read(package)
     assert stat.S_IMODE(package.stat().st_mode) == 0o705
     assert stat.S_IMODE((package / "bin" / "program").stat().st_mode) == 0o705
     assert stat.S_IMODE((package / "data").stat().st_mode) == 0o604
     (package / "data").chmod(0o600)
-    accounts.let_read(package)
+    os_user.let_read(package)
     assert stat.S_IMODE((package / "data").stat().st_mode) == 0o600
 
 

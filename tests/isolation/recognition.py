@@ -47,12 +47,15 @@ async def agents(ids: Mapping[str, str], attacker: Attacker, own_project: str) -
     """Questions in the victim's words, and filters that name its documents, asked of the attacker's own project."""
     document = ids["document_id"]
     theirs = {"field": "document_id", "eq": document, "in": [document], "ne": str(uuid.uuid4())}
-    inputs = [
+    inputs: list[dict[str, Any]] = [
         *({"question": f"Who sings of {canary(kind)}?"} for kind in ("content", "document")),
         {"question": "Who sings?", "filter": {"any": [theirs, {"not": theirs}]}},
     ]
     for given in inputs:
-        bodies = (("ask", {**given, "stream": False}), ("runs", {"agent": "answer", "input": given}))
+        bodies: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("ask", {**given, "stream": False}),
+            ("runs", {"agent": "answer", "input": given}),
+        )
         for path, body in bodies:
             answer = await attacker.client.post(f"/v1/projects/{own_project}/{path}", json=body)
             assert answer.status_code in (200, 201), answer.text

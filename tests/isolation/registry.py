@@ -245,14 +245,14 @@ MEMORY: Final = (
         "tests/services/indexing/search/test_highlights.py::test_words_are_marked",
     ),
     Store(
-        r"services\.indexing\.lately\.Lately\._when",
+        r"services\.indexing\.expiring_set\.ExpiringSet\._when",
         "when a document of a tenant took long; says only whose places are counted together",
         "tests/services/indexing/jobs/test_worker_places.py",
     ),
     Store(
-        r"services\.indexing\.search\.shares\.SearchShares\._(asked|longest)",
+        r"services\.indexing\.search\.fair_share\.SearchShares\._(asked|longest)",
         "numbers for each tenant: searches under way, and how long its longest took lately",
-        "tests/services/indexing/search/test_shares.py",
+        "tests/services/indexing/search/test_fair_share.py",
     ),
     Store(
         r"services\.indexing\.pipeline\.formats\.(word|pdf|charset_detection)\..+",
@@ -351,7 +351,7 @@ MEMORY: Final = (
         "tests/services/indexing/agents/runs/test_runs.py::test_a_run_is_of_its_project_and_tenant",
     ),
     Store(
-        r"services\.indexing\.documents\.vector_sync\.Cleaner\._at_work",
+        r"services\.indexing\.documents\.vector_sync\.VectorSync\._at_work",
         "the task of each tenant that is being cleaned up; each works in its tenant's own transactions",
         "tests/services/indexing/documents/test_vector_sync.py::test_a_deleted_tenant_is_removed_whole_and_no_other",
     ),
@@ -366,9 +366,9 @@ MEMORY: Final = (
         "tests/shared/test_delivery.py::test_an_event_that_nobody_handles_is_done",
     ),
     Store(
-        r"shared\.bus\..+",
+        r"shared\.stream_consumer\..+",
         "waiting times of one consumer; nothing of a tenant",
-        "tests/shared/test_bus.py",
+        "tests/shared/test_stream_consumer.py",
     ),
 )
 """Mappings that outlive a request in a process, as `module.Class.attribute` or `module.function`."""

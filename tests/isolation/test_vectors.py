@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from services.indexing.vectors.embedded import connected_engine
+from services.indexing.vectors.embedded import engine_client
 from services.indexing.vectors.filters import Filter, FilterNode
 from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, Mode, VectorQuery
 from services.indexing.vectors.store import ProjectVectors, VectorStore
@@ -86,7 +86,7 @@ def hostile_filter(dice: random.Random, depth: int = 0) -> JsonValue:
 @pytest.fixture(autouse=True)
 def _long_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fifty searches at a time are asked of one engine here, and it is not a test of its speed."""
-    monkeypatch.setattr(connected_engine, "SEARCH_SECONDS", 60.0)
+    monkeypatch.setattr(engine_client, "SEARCH_SECONDS", 60.0)
 
 
 @pytest.fixture(scope="module", params=KINDS)

@@ -11,12 +11,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.local.stack import Stack
-from shared.bus import IDLE_MS, Consumer
 from shared.dead_letters import DeadLetter
 from shared.events.envelope import Envelope
 from shared.handlers import AnyHandler, Handler
 from shared.outbox import publish
 from shared.project_access import KnownProject
+from shared.stream_consumer import IDLE_MS, Consumer
 from shared.tenancy import Database
 from tests.shared.events import NoteWritten
 

@@ -11,9 +11,11 @@ from fastapi import APIRouter, Body, FastAPI
 from pydantic import BaseModel, Field
 
 from shared.deferred_parsing import Unparsed, UnparsedRoute
-from shared.http import Input, RequestContext, install_problem_documents
+from shared.http_semantics import RequestRules
 from shared.json_bodies import MAX_DEPTH, MAX_VALUES
-from shared.request_rules import RequestRules
+from shared.problems import install_problem_documents
+from shared.request_bodies import Input
+from shared.request_context import RequestContext
 
 
 class Part(BaseModel):

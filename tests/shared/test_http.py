@@ -13,14 +13,16 @@ from sqlalchemy import select, text
 
 from shared import service
 from shared.auth import PrincipalKind
+from shared.current_principal import CurrentPrincipal
 from shared.errors import Conflict, QuotaExceeded, Unavailable
-from shared.http import MAX_SHOWN_ERRORS, CurrentPrincipal, Input, Moment
 from shared.json_bodies import MAX_DEPTH, MAX_VALUES
+from shared.problems import MAX_SHOWN_ERRORS
 from shared.project_access import KnownProject
 from shared.relay import RelayState
+from shared.request_bodies import Input, Moment
 from shared.route_introspection import JSON_BYTES, AnyQuery
 from shared.service import Runtime, Started
-from shared.sessions import SystemSession, TenantSession
+from shared.session_dependencies import SystemSession, TenantSession
 from tests.shared.conftest import SampleSettings
 from tests.support.identity import IdentityDouble
 from tests.support.serving import in_process

@@ -18,12 +18,13 @@ from shared.background import run_in_background
 from shared.errors import Unavailable
 from shared.events.envelope import Envelope
 from shared.events.projects import ProjectDeleted, ProjectUpdated
-from shared.http import RequestContext, install_problem_documents
 from shared.invalidations.holder import Holder, Ownership
 from shared.invalidations.owner import Owner
 from shared.invalidations.recording import confirm
 from shared.invalidations.router import router
 from shared.outbox import caused_by_request, publish
+from shared.problems import install_problem_documents
+from shared.request_context import RequestContext
 from shared.service_permissions import Operation
 from shared.tenancy import Database
 from tests.support.identity import IdentityDouble

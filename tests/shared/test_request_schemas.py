@@ -11,8 +11,8 @@ from services.indexing.main import ROUTERS as INDEXING
 from services.notifier.streams.router import router as notifier
 from services.projects.main import ROUTERS as PROJECTS
 from shared.deferred_parsing import Unparsed
-from shared.http import MAX_SHOWN_ERRORS
 from shared.operator_api import router as operators
+from shared.problems import MAX_SHOWN_ERRORS
 from shared.route_introspection import RouteTable
 
 ROUTERS = (*IDENTITY, *INDEXING, *PROJECTS, notifier, operators)

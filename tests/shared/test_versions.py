@@ -11,10 +11,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.local.stack import Stack
-from shared.bus import Consumer
 from shared.dead_letters import DeadLetter
 from shared.events.envelope import Envelope
 from shared.handlers import Handler
+from shared.stream_consumer import Consumer
 from shared.tenancy import Database
 from tests.shared.events import NoteWritten
 from tests.support.polling import eventually

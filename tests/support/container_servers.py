@@ -19,9 +19,9 @@ from infra.local.cluster import ADMIN
 from infra.local.environment import redis_passwords
 from infra.local.errors import ProcessError
 from infra.local.home import Home
-from infra.local.kinds import ServerOptions
 from infra.local.ports import HOST
 from infra.local.processes import LineSink
+from infra.local.server_protocols import ServerOptions
 from infra.local.servers import postgres_settings, redis_settings
 from infra.redis import acl
 from tests.support.composed import composed

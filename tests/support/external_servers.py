@@ -29,7 +29,7 @@ from infra.local.cluster import ADMIN
 from infra.local.environment import redis_passwords
 from infra.local.errors import StackError
 from infra.local.home import Home
-from infra.local.kinds import ServerOptions, ServerProcess
+from infra.local.server_protocols import ServerOptions, ServerProcess
 from infra.postgres.roles import all_roles
 from infra.redis import acl
 from shared.topology import SERVICES

@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from infra.local.kinds import MakeServers, Redis
+from infra.local.server_protocols import MakeServers, Redis
 from infra.local.servers import RedisServer
 from infra.local.stack import embedded_servers
 from tests.support.container_servers import ContainerRedis, container_servers

@@ -5,8 +5,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from services.indexing.vectors.embedded.remote_engine import SharedEngine
-from services.indexing.vectors.embedded.serving_engine import ServedEngine
+from services.indexing.vectors.embedded.remote_engine import RemoteEngine
+from services.indexing.vectors.embedded.serving_engine import ServingEngine
 from services.indexing.vectors.engine import Engine
 from services.indexing.vectors.store import EmbeddedStore, VectorStore
 from tests.support.qdrant_process import qdrant_engine
@@ -36,8 +36,8 @@ async def vector_store(kind: str, folder: Path, *, indexing_threshold_kb: int = 
             await owner.stop()
 
 
-def _shared(folder: Path, indexing_threshold_kb: int) -> tuple[ServedEngine, VectorStore]:
-    owner = ServedEngine(
+def _shared(folder: Path, indexing_threshold_kb: int) -> tuple[ServingEngine, VectorStore]:
+    owner = ServingEngine(
         folder,
         listen=folder / "run" / "vectors.sock",
         dimensions=DIMENSIONS,
@@ -46,5 +46,5 @@ def _shared(folder: Path, indexing_threshold_kb: int) -> tuple[ServedEngine, Vec
         call_timeout=30.0,
         indexing_threshold_kb=indexing_threshold_kb,
     )
-    user = SharedEngine(folder / "run" / "vectors.sock", dimensions=DIMENSIONS, call_timeout=30.0)
+    user = RemoteEngine(folder / "run" / "vectors.sock", dimensions=DIMENSIONS, call_timeout=30.0)
     return owner, VectorStore(user, dimensions=DIMENSIONS)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from services.gateway.admission.active_requests import ActiveRequests
+from services.gateway.admission.revocable_requests import ActiveRequests
 from services.gateway.admission.token_cache import TokenCache
 from shared.auth import Principal
 from shared.events.envelope import Envelope, Undecodable

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from services.gateway.inbound.request_validation import ClientRequest
-from shared.http import CONTINUES
+from shared.response_continuation import CONTINUES
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 

@@ -27,7 +27,7 @@ from services.gateway.errors import AddressTooLong, HeadersTooLarge
 from services.gateway.inbound.connections import CROWDED_SECONDS, Connections
 from services.gateway.inbound.request_validation import MAX_ADDRESS_BYTES, MAX_HEADER_BYTES
 from shared.errors import InvalidRequest, QuarryError, Unavailable
-from shared.http import problem_response
+from shared.problems import problem_response
 
 HEADER_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 5.0

@@ -1,4 +1,5 @@
-"""Warns the operator that a proxy may be missing from the trusted ones: once for a peer, and of few peers."""
+"""Warns the operator that a proxy may be missing from the trusted ones: once for each peer, and for a few peers
+only."""
 
 from typing import Final
 

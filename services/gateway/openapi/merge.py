@@ -11,7 +11,7 @@ from typing import Any, Final
 from services.gateway import routes
 from services.gateway.admission.credentials import SESSION_COOKIE
 from services.gateway.routes import SAFE_METHODS, Access
-from shared.http import Problem
+from shared.problems import Problem
 
 VERSION: Final = "0.1.0"
 """The product's, as pyproject.toml has it, which an image does not hold."""

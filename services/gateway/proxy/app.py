@@ -33,8 +33,9 @@ from services.gateway.upstreams.replicas import Replica
 from services.gateway.upstreams.retries import RetryPolicy, send_with_retries
 from services.gateway.upstreams.upstream import Upstream
 from shared.errors import QuarryError, TooLarge, Unavailable
-from shared.http import note_failure, problem_response
 from shared.lifespan_state import resources_of
+from shared.problems import problem_response
+from shared.request_context import note_failure
 from shared.telemetry import current_traceparent
 
 SMALL_ANSWER_BYTES: Final = 64 * 1024

@@ -17,7 +17,7 @@ from services.gateway import routes
 from services.gateway.errors import BadUpstreamResponse
 from services.gateway.inbound.request_validation import ClientRequest
 from services.gateway.routes import Flow, Route
-from shared.http import CONTINUES
+from shared.response_continuation import CONTINUES
 
 _NAME: Final = CONTINUES.lower().encode("ascii")
 _KEPT: Final = frozenset({b"quarry-run-id"})

@@ -1,15 +1,15 @@
-"""How long each side is waited for while a request passes.
+"""Deadlines of a proxied request: how long the gateway waits for the client and for the service.
 
     flow      the client's body      the response to begin  the response to go on  the client to read
     SHORT     a least rate, and one deadline over all of it, from the first byte to the last
     TRANSFER  idle, and a least rate  deadline              idle                   idle
     EVENTS    a least rate            deadline              heartbeats             idle
 
-An event stream is never silent for long, even without events: one that is has lost its other end, and is cut so that
-the client resumes it elsewhere.
-A client that sends too slowly is cut off by the least rate: bytes buy time, but never more than `idle`. So the rate is
-that of the last while, whatever came before; time that the service takes over the bytes costs the client nothing. An
-upload also has an end however fast it is.
+An event stream carries heartbeats when there are no events. One that falls silent has lost its other end: it is closed,
+and the client resumes it elsewhere.
+A client that sends more slowly than the least rate is disconnected. Each byte extends its deadline, to at most `idle`
+from now, so only its recent rate counts; the time the service takes to accept the bytes is not the client's. An upload
+has a final deadline as well, however fast it is.
 """
 
 import asyncio

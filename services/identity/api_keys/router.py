@@ -7,9 +7,9 @@ from fastapi import APIRouter
 from services.identity.api_keys import service
 from services.identity.api_keys.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyOut
 from services.identity.dependencies import KnownProjects, Settings
-from shared.http import CurrentPrincipal
+from shared.current_principal import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
-from shared.sessions import TenantSession
+from shared.session_dependencies import TenantSession
 
 router = APIRouter(prefix="/v1/api-keys", tags=["API keys"])
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, Field
 
 from shared.auth import Scope
-from shared.http import Input, Moment, one_line
+from shared.request_bodies import Input, Moment, one_line
 
 
 class ApiKeyCreate(Input):

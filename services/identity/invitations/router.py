@@ -10,9 +10,9 @@ from services.identity.invitations import service
 from services.identity.invitations.models import Invitation
 from services.identity.invitations.schemas import InvitationCreate, InvitationCreated, InvitationOut
 from services.identity.users.schemas import TenantRoleOut
-from shared.http import CurrentPrincipal
+from shared.current_principal import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
-from shared.sessions import AnyTransactions, TenantSession
+from shared.session_dependencies import AnyTransactions, TenantSession
 
 router = APIRouter(prefix="/v1/invitations", tags=["Invitations"])
 Token = Annotated[str, Path(min_length=16, max_length=128)]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field
 
 from shared.events.identity import TenantRole
-from shared.http import Input, one_line
+from shared.request_bodies import Input, one_line
 
 
 class InvitationCreate(Input):

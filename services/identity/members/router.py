@@ -8,10 +8,10 @@ from fastapi import APIRouter
 from services.identity.members import service
 from services.identity.members.schemas import CurrentMembers, MemberOut, MembersAsked, MembershipOut, RoleChange
 from shared.auth import Principal
-from shared.http import CurrentPrincipal, operation
+from shared.current_principal import CurrentPrincipal, operation
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
 from shared.service_permissions import Operation
-from shared.sessions import TenantSession
+from shared.session_dependencies import TenantSession
 
 router = APIRouter(prefix="/v1/members", tags=["Members"])
 internal_router = APIRouter(prefix="/internal/members", include_in_schema=False)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from shared.authority_client import MOST_ASKED
 from shared.events.identity import TenantRole
-from shared.http import Input
+from shared.request_bodies import Input
 
 
 class RoleChange(Input):

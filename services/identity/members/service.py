@@ -2,8 +2,8 @@
 
 Guarantees: a tenant never loses its last owner, also when two requests try at once (changes of one tenant's members
 wait for each other on the tenant's row); only owners make, change or remove owners; a role above the caller's own
-cannot be given (`grants`); a user who leaves loses its API keys of this tenant in the same transaction, and one who
-loses a role the invitations it could no longer send.
+cannot be given (`grant_policy`); a user who leaves loses its API keys of this tenant in the same transaction, and one
+who loses a role the invitations it could no longer send.
 """
 
 import uuid

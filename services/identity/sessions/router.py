@@ -9,7 +9,7 @@ from services.identity.sessions import service
 from services.identity.sessions.cookies import CsrfHeader, SessionCookie, clear_session
 from services.identity.sessions.schemas import SessionOut
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
-from shared.sessions import SystemSession
+from shared.session_dependencies import SystemSession
 
 router = APIRouter(tags=["Sessions"])
 

@@ -12,7 +12,7 @@ from services.identity.sign_in import service
 from services.identity.sign_in.schemas import ProviderOut, ProvidersOut, callback_parameters
 from services.identity.sign_in.service import Callback
 from shared.route_introspection import AnyQuery
-from shared.sessions import AnyTransactions
+from shared.session_dependencies import AnyTransactions
 
 router = APIRouter(prefix="/auth", tags=["Sign-in"])
 # Neither the code in the address nor the cookies may stay in a cache or reach another site.

@@ -9,10 +9,10 @@ from services.identity.tenants import service
 from services.identity.tenants.repository import TenantOfUser
 from services.identity.tenants.schemas import TenantInput, TenantOut
 from shared.auth import Principal
+from shared.current_principal import CurrentPrincipal
 from shared.etags import IfMatch, etag
-from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page, cut_page, decode_cursor
-from shared.sessions import AnyTransactions, SystemSession, TenantSession
+from shared.session_dependencies import AnyTransactions, SystemSession, TenantSession
 
 router = APIRouter(prefix="/v1/tenants", tags=["Tenants"])
 

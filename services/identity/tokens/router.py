@@ -17,9 +17,9 @@ from services.identity.tokens.schemas import (
     ServiceTokenRequest,
 )
 from shared.auth import Principal
-from shared.http import operation
+from shared.current_principal import operation
 from shared.service_permissions import Operation
-from shared.sessions import SystemSession
+from shared.session_dependencies import SystemSession
 
 router = APIRouter(prefix="/internal", include_in_schema=False)
 AuthorityReader = Annotated[Principal, operation(Operation.READ_AUTHORITY)]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from shared.auth import PrincipalKind, Scope
-from shared.http import Input
+from shared.request_bodies import Input
 from shared.service_permissions import Audience
 
 

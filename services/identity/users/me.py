@@ -1,4 +1,4 @@
-"""What the caller may know about itself."""
+"""The caller's own user, tenants and scopes (`GET /v1/me`)."""
 
 from sqlalchemy.ext.asyncio import AsyncSession
 

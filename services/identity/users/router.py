@@ -4,8 +4,8 @@ from fastapi import APIRouter
 
 from services.identity.users import me
 from services.identity.users.schemas import Me
-from shared.http import CurrentPrincipal
-from shared.sessions import SystemSession
+from shared.current_principal import CurrentPrincipal
+from shared.session_dependencies import SystemSession
 
 router = APIRouter(prefix="/v1/me", tags=["Me"])
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 from services.indexing.vectors.filters import Filter, storable
-from shared.http import Input
+from shared.request_bodies import Input
 
 Language = Annotated[str, Field(pattern=r"^[a-zA-Z]{2,3}(?:-[a-zA-Z0-9]{2,8}){0,3}$")]
 """A BCP 47 tag, such as `en` or `pt-BR`."""

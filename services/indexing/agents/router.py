@@ -9,7 +9,7 @@ from services.indexing.agents.agent import Agent
 from services.indexing.agents.catalogue import AGENTS, agent_named
 from services.indexing.agents.runs.errors import AgentNotFound
 from services.indexing.agents.runs.schemas import Budget
-from shared.http import CurrentPrincipal
+from shared.current_principal import CurrentPrincipal
 
 router = APIRouter(prefix="/v1/agents", tags=["Agents"])
 

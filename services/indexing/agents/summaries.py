@@ -19,7 +19,7 @@ from services.indexing.agents.answerers.base import Draft
 from services.indexing.agents.contracts import Passage
 from services.indexing.agents.diversity import most_relevant_and_diverse
 from services.indexing.embedders import Embedder, Vectors
-from services.indexing.search.shares import SearchShares
+from services.indexing.search.fair_share import SearchShares
 
 _MOST_SENTENCES: Final = 120
 _MOST_PASSAGES: Final = 40

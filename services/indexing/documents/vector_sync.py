@@ -19,12 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from services.indexing.cooperative_scheduling import BackgroundWork, UrgentWork
 from services.indexing.documents import erasure, repository, vector_changes
 from services.indexing.documents.models import VectorChange
 from services.indexing.jobs import repository as jobs
 from services.indexing.vectors.errors import InvalidPoint
 from services.indexing.vectors.store import VectorStore
+from services.indexing.work_priority import BackgroundWork, UrgentWork
 from shared.failpoints import failpoint
 from shared.telemetry import bind, get_logger
 from shared.tenancy import Database
@@ -53,7 +53,7 @@ class _Turn:
     finished: bool = False
 
 
-class Cleaner:
+class VectorSync:
     """Runs until cancelled. `wake()` makes it look at once instead of at the next poll."""
 
     def __init__(self, database: Database, store: VectorStore, urgent: UrgentWork | None = None) -> None:

@@ -21,10 +21,10 @@ class Embedder(Protocol):
     @property
     def dimensions(self) -> int: ...
 
-    async def embed(self, texts: Sequence[str], *, caller: Hashable, patient: bool = False) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, caller: Hashable, background: bool = False) -> Vectors:
         """Vectors of passages, shape (len(texts), dimensions), in the order of the texts.
 
-        Callers take turns. A `patient` call gives way to all others.
+        Callers take turns. A `background` call gives way to all others.
         """
 
     async def embed_query(self, text: str, *, caller: Hashable) -> Vectors:

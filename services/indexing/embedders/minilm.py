@@ -6,10 +6,11 @@ beforehand, for an image, which then needs neither the wheel nor `onnx`, and may
 may race: each builds its own file and renames it into place, and all of them are equal byte for byte.
 
 Guarantees: a text's vector depends on that text alone, not on what is embedded with it. `threads` texts are embedded at
-a time, and callers take turns for each, so one tenant's book is never more than a text ahead of another's note. Patient
-texts have as many threads of their own, of lower priority, and begin while nothing else is embedded, or when they have
-waited ten times as long as the last one took; queries have one thread, long ones another of lower priority. A cancelled
-call ends with the text under way. The event loop is never blocked: tokenizer and runtime release the interpreter lock.
+a time, and callers take turns for each, so one tenant's book is never more than a text ahead of another's note.
+Background texts have as many threads of their own, of lower priority, and begin while nothing else is embedded, or when
+they have waited ten times as long as the last one took; queries have one thread, long ones another of lower priority. A
+cancelled call ends with the text under way. The event loop is never blocked: tokenizer and runtime release the
+interpreter lock.
 """
 
 import asyncio
@@ -31,8 +32,8 @@ import orjson
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from services.indexing.cooperative_scheduling import BackgroundWork, UrgentWork
 from services.indexing.embedders import Vectors
+from services.indexing.work_priority import BackgroundWork, UrgentWork
 from shared.fair_semaphore import FairSemaphore
 
 NAME = "all-MiniLM-L6-v2-int8"
@@ -44,7 +45,7 @@ _WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d
 _REVISION = 2
 
 # A third of the weight of others, and no less: a thread that holds the interpreter lock must make progress.
-_PATIENT_NICENESS = 5
+_BACKGROUND_NICENESS = 5
 # At most 20 ms of work in most languages, where 256 word pieces take 75: longer queries wait only for other long ones.
 _SHORT_QUERY_BYTES = 256
 
@@ -70,18 +71,18 @@ class MiniLM:
         self._tokenizer.no_padding()
         self._threads = threads
         self._urgent = urgent
-        self._patient_texts = BackgroundWork(urgent)
+        self._background_texts = BackgroundWork(urgent)
         self._passages = _Lane(threads, "embed-passages")
-        self._patient = _Lane(threads, "embed-patient", niceness=_PATIENT_NICENESS)
+        self._background = _Lane(threads, "embed-background", niceness=_BACKGROUND_NICENESS)
         self._queries = _Lane(1, "embed-queries")
-        self._long_queries = _Lane(1, "embed-long-queries", niceness=_PATIENT_NICENESS)
+        self._long_queries = _Lane(1, "embed-long-queries", niceness=_BACKGROUND_NICENESS)
 
     @classmethod
     def load(cls, cache_dir: Path, threads: int, urgent: UrgentWork | None = None) -> Self:
         """Load the model, building it first if `cache_dir` does not hold it. Blocks.
 
         Args:
-            urgent: work that patient texts give way to, besides all other texts.
+            urgent: work that background texts give way to, besides all other texts.
 
         Raises:
             ModelUnavailable: The weights are missing or not the expected ones.
@@ -97,9 +98,9 @@ class MiniLM:
     def dimensions(self) -> int:
         return self._width
 
-    async def embed(self, texts: Sequence[str], *, caller: Hashable, patient: bool = False) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, caller: Hashable, background: bool = False) -> Vectors:
         vectors = np.empty((len(texts), self._width), np.float32)
-        lane = self._patient if patient else self._passages
+        lane = self._background if background else self._passages
         # Longest first, so that the threads end together.
         order = iter(sorted(range(len(texts)), key=lambda number: len(texts[number]), reverse=True))
 
@@ -107,7 +108,7 @@ class MiniLM:
             for number in order:
                 vectors[number] = await self._embed_one(lane, texts[number], caller)
 
-        with nullcontext() if patient else self._urgent.under_way():
+        with nullcontext() if background else self._urgent.under_way():
             async with asyncio.TaskGroup() as group:
                 for _ in range(min(self._threads, len(texts))):
                     group.create_task(work())
@@ -120,11 +121,14 @@ class MiniLM:
 
     def close(self) -> None:
         """Stop the threads. Texts under way are finished."""
-        for lane in (self._passages, self._patient, self._queries, self._long_queries):
+        for lane in (self._passages, self._background, self._queries, self._long_queries):
             lane.threads.shutdown(wait=True, cancel_futures=True)
 
     async def _embed_one(self, lane: "_Lane", text: str, caller: Hashable) -> Vectors:
-        async with lane.turns.turn(caller), self._patient_texts.piece() if lane is self._patient else nullcontext():
+        async with (
+            lane.turns.turn(caller),
+            self._background_texts.piece() if lane is self._background else nullcontext(),
+        ):
             return await asyncio.get_running_loop().run_in_executor(lane.threads, self._embed_now, text)
 
     def _embed_now(self, text: str) -> Vectors:

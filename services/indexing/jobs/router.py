@@ -9,10 +9,10 @@ from services.indexing.dependencies import Directory, Wake
 from services.indexing.jobs import views
 from services.indexing.jobs.schemas import DeadLetterOut, JobOut, Progress
 from shared.auth import Principal
-from shared.http import CurrentPrincipal, operation
+from shared.current_principal import CurrentPrincipal, operation
 from shared.pagination import Cursor, Limit, Page
 from shared.service_permissions import Operation
-from shared.sessions import TenantSession
+from shared.session_dependencies import TenantSession
 from shared.tenancy import after_commit
 
 router = APIRouter(prefix="/v1/projects/{project_id}", tags=["Jobs"])

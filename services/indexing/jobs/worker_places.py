@@ -21,10 +21,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from services.indexing.cooperative_scheduling import BackgroundWork, UrgentWork
+from services.indexing.expiring_set import ExpiringSet
 from services.indexing.jobs.errors import GaveWay
 from services.indexing.jobs.leases import Lease, long_ones_wait
-from services.indexing.lately import Lately
+from services.indexing.work_priority import BackgroundWork, UrgentWork
 from shared.tenancy import Database
 from shared.wakeups import Signal
 
@@ -40,7 +40,7 @@ class Places:
     long: int
     urgent: UrgentWork = field(default_factory=UrgentWork)
     held: dict[tuple[uuid.UUID, int], Lease] = field(default_factory=dict)
-    took_long: Lately[uuid.UUID] = field(default_factory=Lately)
+    took_long: ExpiringSet[uuid.UUID] = field(default_factory=ExpiringSet)
     long_steps: BackgroundWork = field(init=False)
     _urgent_ones: set[tuple[uuid.UUID, int]] = field(default_factory=set)
 

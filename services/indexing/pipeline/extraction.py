@@ -36,8 +36,7 @@ from uuid import UUID
 import orjson
 from pydantic import TypeAdapter
 
-from services.indexing.cooperative_scheduling import UrgentWork, yield_to
-from services.indexing.lately import Lately
+from services.indexing.expiring_set import ExpiringSet
 from services.indexing.pipeline import frames
 from services.indexing.pipeline.confinement import Confinement, Limits
 from services.indexing.pipeline.documents import ChunkedDocument
@@ -49,6 +48,7 @@ from services.indexing.pipeline.errors import (
     ExtractionUnconfined,
 )
 from services.indexing.pipeline.reply_validation import Answer
+from services.indexing.work_priority import UrgentWork, yield_to
 from shared.fair_semaphore import FairSemaphore
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class ExtractionPool:
         *,
         long: int = 1,
         required: bool = True,
-        took_long: Lately[UUID] | None = None,
+        took_long: ExpiringSet[UUID] | None = None,
         urgent: UrgentWork | None = None,
     ) -> None:
         self._limits = limits or Limits()
@@ -89,7 +89,7 @@ class ExtractionPool:
         self._size = size
         self._turns = FairSemaphore.with_one_to_spare(size)
         self._long_turns = FairSemaphore.with_one_to_spare(long)
-        self._took_long = Lately() if took_long is None else took_long
+        self._took_long = ExpiringSet() if took_long is None else took_long
         self._turns_of_those = FairSemaphore(1)
         self._idle: list[_Slot] = []
 

@@ -157,7 +157,7 @@ class Pipeline:
             while done < len(chunks):
                 lease.check()
                 texts = [piece.text for piece in chunks[done : done + _EMBEDDED_CHUNKS]]
-                unkept.append(await self.embedder.embed(texts, caller=lease.tenant_id, patient=lease.long_running))
+                unkept.append(await self.embedder.embed(texts, caller=lease.tenant_id, background=lease.long_running))
                 done += len(texts)
                 self.progress.advance(lease, done)
                 if len(unkept) * _EMBEDDED_CHUNKS >= _KEPT_CHUNKS and done < len(chunks):

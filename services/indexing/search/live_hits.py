@@ -9,7 +9,7 @@ from typing import Final
 from services.indexing.documents import repository as documents
 from services.indexing.documents.repository import Described, Passage
 from services.indexing.search import cursors, facets
-from services.indexing.search.shares import SearchShares
+from services.indexing.search.fair_share import SearchShares
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import MAX_WINDOW, SEARCH_SECONDS, Hit, VectorQuery
 from services.indexing.vectors.store import ProjectVectors, VectorStore

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Body, Response
 from services.indexing.search import service
 from services.indexing.search.dependencies import Search
 from services.indexing.search.schemas import SearchRequest, SearchResponse
+from shared.current_principal import CurrentPrincipal
 from shared.deferred_parsing import Unparsed, UnparsedRoute
-from shared.http import CurrentPrincipal
 
 router = APIRouter(prefix="/v1/projects/{project_id}", tags=["Search"], route_class=UnparsedRoute)
 

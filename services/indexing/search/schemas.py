@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, Field, JsonValue
 
 from services.indexing.search.cursors import MAX_LENGTH
 from services.indexing.vectors.filters import Filter, storable
-from shared.http import Input
+from shared.request_bodies import Input
 
 FacetField = Annotated[str, Field(pattern=r'^(?:metadata\.[^\x00-\x1f\x7f"\\]{1,200}|content_type)$')]
 

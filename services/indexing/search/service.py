@@ -24,11 +24,11 @@ from services.indexing.documents.repository import Passage
 from services.indexing.embedders import Embedder
 from services.indexing.search import cursors, facets
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
+from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.highlights import Highlighter
 from services.indexing.search.live_hits import Ranking
 from services.indexing.search.responses import Found, writing
 from services.indexing.search.schemas import SearchRequest
-from services.indexing.search.shares import SearchShares
 from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.vectors.points import Hit, VectorQuery
 from services.indexing.vectors.store import VectorStore

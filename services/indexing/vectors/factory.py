@@ -4,8 +4,8 @@ from typing import Final
 
 from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
-from services.indexing.vectors.embedded.remote_engine import SharedEngine
-from services.indexing.vectors.embedded.serving_engine import ServedEngine
+from services.indexing.vectors.embedded.remote_engine import RemoteEngine
+from services.indexing.vectors.embedded.serving_engine import ServingEngine
 from services.indexing.vectors.engine import Engine
 from services.indexing.vectors.store import VectorStore
 
@@ -24,9 +24,9 @@ def _engine_of(settings: IndexingSettings, dimensions: int) -> Engine:
     if settings.qdrant_url is not None:
         return _qdrant(settings, settings.qdrant_url, dimensions)
     if settings.vectors_socket is not None:
-        return SharedEngine(settings.vectors_socket, dimensions=dimensions, call_timeout=_CALL_SECONDS)
+        return RemoteEngine(settings.vectors_socket, dimensions=dimensions, call_timeout=_CALL_SECONDS)
     if settings.vectors_listen is not None:
-        return ServedEngine(
+        return ServingEngine(
             folder,
             listen=settings.vectors_listen,
             dimensions=dimensions,

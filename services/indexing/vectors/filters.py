@@ -35,7 +35,7 @@ from pydantic import (
     model_validator,
 )
 
-from shared.http import few_unknown_fields
+from shared.request_bodies import few_unknown_fields
 
 MAX_DEPTH: Final = 8
 MAX_NODES: Final = 200

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from services.notifier.streams.connection import Connection
 from services.notifier.streams.frames import FRAME_END
-from shared.request_rules import wants_body
+from shared.http_semantics import wants_body
 from shared.telemetry import get_logger
 
 Write = Callable[[bytes], Awaitable[None]]

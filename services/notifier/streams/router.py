@@ -8,8 +8,8 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from services.notifier.streams import service
 from services.notifier.streams.response import EventStream
 from services.notifier.streams.service import Streaming
+from shared.current_principal import CurrentPrincipal
 from shared.errors import Forbidden
-from shared.http import CurrentPrincipal
 from shared.lifespan_state import resources_of
 
 router = APIRouter(tags=["Events"])

@@ -1,5 +1,5 @@
-"""Sending a document's bytes: whole, or one range of them (RFC 9110, section 14); or 412 or 304 when a condition on
-them does not hold (section 13).
+"""Sending a document's bytes: whole, or one range of them (RFC 9110, section 14); or 412
+or 304 when a precondition fails (section 13).
 
 Uploaded content never runs in a reader's browser on our origin: it is an attachment, its type is not guessed, and a
 type that browsers run is not named. A request for several ranges gets the whole document, as the RFC allows.
@@ -23,8 +23,9 @@ from services.projects.documents.models import Document
 from services.projects.documents.names import UNKNOWN_TYPE
 from shared.errors import PreconditionFailed
 from shared.etags import names, names_strongly
-from shared.http import problem_response, request_id_of
-from shared.request_rules import wants_body
+from shared.http_semantics import wants_body
+from shared.problems import problem_response
+from shared.request_context import request_id_of
 
 _RANGE = re.compile(r"bytes\s*=\s*(?P<first>[0-9]{0,99})\s*-\s*(?P<last>[0-9]{0,99})\s*", re.IGNORECASE)
 _INERT_TYPES = frozenset(

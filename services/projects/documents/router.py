@@ -22,10 +22,10 @@ from services.projects.documents.names import MAX_SENT_NAME
 from services.projects.documents.schemas import DocumentOut, DocumentPatch
 from services.projects.documents.upload import DuplicatesPolicy, UploadRequest
 from services.projects.metadata import parse_metadata
+from shared.current_principal import CurrentPrincipal
 from shared.etags import IfMatch, etag
-from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page
-from shared.sessions import CallerTransactions, TenantSession
+from shared.session_dependencies import CallerTransactions, TenantSession
 
 router = APIRouter(prefix="/v1/projects/{project_id}/documents", tags=["Documents"])
 internal_router = APIRouter(prefix="/internal/projects/{project_id}/documents", include_in_schema=False)

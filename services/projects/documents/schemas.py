@@ -10,7 +10,7 @@ from services.projects.documents.errors import InvalidName
 from services.projects.documents.models import Document, DocumentStatus
 from services.projects.documents.names import MAX_SENT_NAME, clean_name
 from services.projects.metadata import Metadata
-from shared.http import Input
+from shared.request_bodies import Input
 
 
 def _clean(value: str) -> str:

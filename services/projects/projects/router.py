@@ -17,10 +17,10 @@ from services.projects.projects.schemas import (
     ProjectPatch,
 )
 from services.projects.projects.service import ProjectView
+from shared.current_principal import CurrentPrincipal
 from shared.etags import IfMatch, etag
-from shared.http import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page
-from shared.sessions import CallerTransactions, TenantSession
+from shared.session_dependencies import CallerTransactions, TenantSession
 
 router = APIRouter(prefix="/v1/projects", tags=["Projects"])
 internal_router = APIRouter(prefix="/internal/projects", include_in_schema=False)

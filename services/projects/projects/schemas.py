@@ -11,7 +11,7 @@ from services.projects.metadata import Metadata
 from services.projects.projects.models import ProjectMember
 from services.projects.projects.service import ProjectView
 from shared.events.projects import ProjectRole
-from shared.http import Input, one_line
+from shared.request_bodies import Input, one_line
 
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 

@@ -13,7 +13,7 @@ from services.indexing.embedders.minilm import MiniLM
 from services.indexing.pipeline.chunking import chunk
 from services.indexing.pipeline.documents import Chunk
 from services.indexing.pipeline.formats import extract_document
-from services.indexing.search.shares import SearchShares
+from services.indexing.search.fair_share import SearchShares
 from services.indexing.vectors.points import ChunkPoint, VectorQuery
 from services.indexing.vectors.store import EmbeddedStore, ProjectVectors
 from tests.services.indexing.agents.stored_texts import stored

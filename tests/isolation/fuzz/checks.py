@@ -13,7 +13,8 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from shared.http import PROBLEM_JSON, REQUEST_ID, Problem
+from shared.problems import PROBLEM_JSON, Problem
+from shared.request_context import REQUEST_ID
 from tests.isolation.canaries import CANARY, found_in
 
 SERVER_ERROR: Final = "server error"

@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
-from infra.local import kinds
+from infra.local import server_protocols
 from services.gateway.dependencies import Resources
 from services.gateway.inbound.http_protocol import GuardedProtocol
 from services.gateway.main import create_app
@@ -62,13 +62,13 @@ StartGateway = Callable[..., Awaitable[Gateway]]
 
 
 @pytest.fixture(scope="session")
-async def gateway_redis(folders: Callable[[str], Path]) -> AsyncIterator[kinds.Redis]:
+async def gateway_redis(folders: Callable[[str], Path]) -> AsyncIterator[server_protocols.Redis]:
     async with lone_redis(folders("gateway-redis")) as server:
         yield server
 
 
 @pytest.fixture
-async def redis(gateway_redis: kinds.Redis) -> AsyncIterator[Redis]:
+async def redis(gateway_redis: server_protocols.Redis) -> AsyncIterator[Redis]:
     """A client of the gateway's Redis, empty at the start of the test."""
     client = command_client(gateway_redis.url())
     await client.flushdb()
@@ -97,7 +97,9 @@ def services(running_services: Services) -> Services:
 
 
 @pytest.fixture
-async def start_gateway(services: Services, gateway_redis: kinds.Redis, redis: Redis) -> AsyncIterator[StartGateway]:
+async def start_gateway(
+    services: Services, gateway_redis: server_protocols.Redis, redis: Redis
+) -> AsyncIterator[StartGateway]:
     """Start a gateway; keyword arguments are settings that differ from the defaults. `lookup` finds replicas."""
     async with AsyncExitStack() as stack:
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Send
 from structlog.testing import capture_logs
 
 from services.gateway.access_log_limits import BURST, OF_ALL_PER_SECOND, PER_SECOND, AccessLogBudget
-from shared.http import note_failure
+from shared.request_context import note_failure
 from shared.telemetry import MOST_LOGGED
 from tests.services.gateway.conftest import Gateway, StartGateway
 from tests.services.gateway.doubles import Seen, Services

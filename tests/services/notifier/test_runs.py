@@ -172,7 +172,7 @@ async def test_a_deleted_run_is_forgotten_and_its_streams_end(replica: Replica, 
 
 
 async def test_a_run_of_another_tenant_and_a_missing_one_are_the_same_404(
-    replica: Replica, told: Told, neighbours: Neighbours
+    replica: Replica, told: Told, neighbours: Neighbours, publish: Publish
 ) -> None:
     stranger = uuid.uuid4()
     missing = f"/v1/projects/{told.project_id}/runs/{uuid.uuid4()}/events"
@@ -183,7 +183,7 @@ async def test_a_run_of_another_tenant_and_a_missing_one_are_the_same_404(
         "not_found",
     )
     assert await replica.refusal(missing, replica.headers(told.tenant_id)) == (404, "not_found")
-    elsewhere = Told(neighbours, told.publish, stranger, uuid.uuid4())
+    elsewhere = Told(neighbours, publish, stranger, uuid.uuid4())
     assert await replica.refusal(elsewhere.path, replica.headers(stranger)) == (404, "not_found")
 
 

@@ -60,7 +60,7 @@ def test_every_route_is_tried_here() -> None:
         if isinstance(route, APIRoute)
         for method in route.methods or ()
     }
-    # HEAD is answered wherever GET is, by `shared.request_rules`.
+    # HEAD is answered wherever GET is, by `shared.http_semantics`.
     assert declared == {route for route in (*ROUTES, *INTERNAL, *LISTS) if route[0] != "HEAD"}
 
 

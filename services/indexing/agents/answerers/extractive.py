@@ -28,7 +28,7 @@ from services.indexing.agents.contracts import ModelBudget, Passage
 from services.indexing.agents.diversity import most_relevant_and_diverse
 from services.indexing.agents.sentences import Sentence
 from services.indexing.embedders import Embedder
-from services.indexing.search.shares import SearchShares
+from services.indexing.search.fair_share import SearchShares
 from services.indexing.vectors.keywords import MAX_TERMS, KeywordModel, words
 
 MOST_CITED: Final = 3

@@ -16,10 +16,11 @@ from services.indexing.agents.runs import service
 from services.indexing.agents.runs.schemas import AskRequest, FollowedRun, RunDetail, RunOut, RunRequest
 from services.indexing.dependencies import Directory
 from shared.auth import Principal
-from shared.http import CONTINUES, CurrentPrincipal, operation
+from shared.current_principal import CurrentPrincipal, operation
 from shared.pagination import Cursor, Limit, Page
+from shared.response_continuation import CONTINUES
 from shared.service_permissions import Operation
-from shared.sessions import CallerTransactions, TenantSession
+from shared.session_dependencies import CallerTransactions, TenantSession
 from shared.tenancy import after_commit
 
 RUN_ID: Final = "Quarry-Run-Id"

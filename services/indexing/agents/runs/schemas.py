@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from services.indexing.agents.contracts import AnswerInput, Exhausted
 from services.indexing.agents.runs.models import OnDisconnect
 from shared.events.indexing import RunStatus
-from shared.http import Input
+from shared.request_bodies import Input
 
 AgentName = Annotated[str, Field(pattern=r"^[a-z][a-z_]{0,31}$")]
 

@@ -36,8 +36,8 @@ from shared import outbox
 from shared.auth import Principal, Scope
 from shared.errors import Forbidden, NotFound
 from shared.events.indexing import RunDeleted, RunEnded, RunEvent, RunStatus
-from shared.http import FieldErrors
 from shared.pagination import Page, cut_page, decode_cursor
+from shared.problems import FieldErrors
 from shared.project_access import ProjectDirectory
 from shared.telemetry import current_traceparent
 

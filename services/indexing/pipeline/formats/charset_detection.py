@@ -1,8 +1,8 @@
-"""Which encoding bytes are in that nothing names, or whose name cannot be believed.
+"""Detects the encoding of text that declares none, or declares a wrong one.
 
-Statistics (chardet) rank the encodings; of these counts the first in which the characters make sense. Sense is what a
-few rules know: no alphabets mixed within a word, no signs or capitals in the middle of one. Time is linear: only a
-sample is looked at.
+chardet ranks the encodings by statistics; the first in which the characters make sense is taken. What makes sense is
+decided by a few rules: no alphabets mixed within a word, no signs or capitals in the middle of one. Time is linear:
+only a sample is looked at.
 """
 
 import re

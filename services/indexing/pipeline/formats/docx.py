@@ -24,13 +24,13 @@ from services.indexing.pipeline.documents import DOCX, Extracted
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
 from services.indexing.pipeline.formats.text import clean, clean_title, required
 from services.indexing.pipeline.formats.word import alternate_chunks
-from services.indexing.pipeline.formats.word.blocks import Block, Blocks, Kind
 from services.indexing.pipeline.formats.word.diagrams import chart_lines, diagram_lines
 from services.indexing.pipeline.formats.word.limits import Limits
 from services.indexing.pipeline.formats.word.numbering import Counters, Numbering
 from services.indexing.pipeline.formats.word.package import Package
 from services.indexing.pipeline.formats.word.story import ELEMENTS, Story
 from services.indexing.pipeline.formats.word.styles import Styles
+from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks, Kind
 from services.indexing.pipeline.formats.word.xml_events import DAMAGE, ended, events
 from services.indexing.pipeline.memory_files import Stream
 

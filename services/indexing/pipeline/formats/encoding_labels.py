@@ -1,7 +1,7 @@
 """Names of encodings, and where bytes name their own.
 
 Names are those of the WHATWG Encoding Standard, by which "iso-8859-1" means Windows-1252, "gb2312" GB 18030 and so on:
-so browsers read them, and so they are used. To these come the code pages of DOS and the Macintosh.
+browsers read them this way, and files are labelled accordingly. Code pages of DOS and the Macintosh are added.
 """
 
 import re

@@ -1,13 +1,13 @@
 """The embedded engine as the service sees it: a child process that owns the shard, watched and restarted.
 
-    EmbeddedEngine ---- ShardConnection (one life of the child) ---- shard_process.py ---- shard.py
+    EmbeddedEngine ---- ShardConnection (one life of the child) ---- shard_server.py ---- shard.py
 
-- Concurrent calls share one socket (connected_engine.py).
+- Concurrent calls share one socket (engine_client.py).
 - When the child dies, calls in flight fail with VectorStoreUnavailable and the child is started again, at once and then
   with exponential backoff. A call made meanwhile waits for it for a short time.
 - One process owns the directory: a second start waits `lock_timeout` for the first to end, then raises
-  VectorStoreLocked. Roles that run in separate processes share the engine (served.py, shared.py) or use a Qdrant
-  server.
+  VectorStoreLocked. Roles that run in separate processes share the engine (serving_engine.py, remote_engine.py) or use
+  a Qdrant server.
 - The child cannot outlive this process, nor the thread that started it: start from the main thread.
 """
 
@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from services.indexing.vectors.embedded.connected_engine import ConnectedEngine
-from services.indexing.vectors.embedded.shard_subprocess import ShardConnection
+from services.indexing.vectors.embedded.engine_client import EngineClient
+from services.indexing.vectors.embedded.shard_client import ShardConnection
 from services.indexing.vectors.engine import INDEXES
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import MAX_WINDOW
@@ -30,7 +30,7 @@ _LAST_BACKOFF_SECONDS: Final = 5.0
 _SETTLED_SECONDS: Final = 30.0
 
 
-class EmbeddedEngine(ConnectedEngine[ShardConnection]):
+class EmbeddedEngine(EngineClient[ShardConnection]):
     def __init__(
         self,
         path: Path,

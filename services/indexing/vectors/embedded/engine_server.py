@@ -1,6 +1,6 @@
 """The owner's side of a shared engine: other processes of the service call it through a Unix socket.
 
-    SharedEngine (shared.py) ---- socket ---- EngineServer ---- the owner's engine
+    RemoteEngine (remote_engine.py) ---- socket ---- EngineServer ---- the owner's engine
 
 Guarantees: one caller's requests are forwarded in the order they were sent, and replied to when the owner's engine has
 replied; nothing is forwarded after its caller gave up or left. Callers take turns, reads apart from writes, so that no

@@ -1,4 +1,4 @@
-"""An engine that another process of the service owns and serves (serving.py), used through its Unix socket.
+"""An engine that another process of the service owns and serves (engine_server.py), used through its Unix socket.
 
 Guarantees what every engine does (engine.py), and also: it starts whether or not the owner is there, and finds the
 owner again whenever it returns. Stopping it does not affect the owner.
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from services.indexing.vectors.embedded import wire
-from services.indexing.vectors.embedded.connected_engine import ConnectedEngine
 from services.indexing.vectors.embedded.connection import STREAM_LIMIT, Connection
+from services.indexing.vectors.embedded.engine_client import EngineClient
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from shared import telemetry
 from shared.resilience import Backoff
@@ -24,7 +24,7 @@ _GREETING_SECONDS: Final = 5.0
 _SETTLED_SECONDS: Final = 1.0
 
 
-class SharedEngine(ConnectedEngine[Connection]):
+class RemoteEngine(EngineClient[Connection]):
     def __init__(self, path: Path, *, dimensions: int, call_timeout: float) -> None:
         super().__init__(call_timeout=call_timeout, away="the process that owns the vector store is away")
         self._path = path

@@ -6,7 +6,7 @@ from services.indexing.vectors.embedded.engine import EmbeddedEngine
 from services.indexing.vectors.embedded.engine_server import EngineServer
 
 
-class ServedEngine(EmbeddedEngine):
+class ServingEngine(EmbeddedEngine):
     """Restarts of the shard's process are invisible to callers: their connections are with this process."""
 
     def __init__(

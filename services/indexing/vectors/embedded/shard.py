@@ -17,7 +17,7 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
-from services.indexing.vectors.embedded.filters import JsonObject, filter_of
+from services.indexing.vectors.embedded.filter_translation import JsonObject, filter_of
 from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.vectors.ranking import Ranked, fuse, ranked
 

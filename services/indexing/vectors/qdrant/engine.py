@@ -31,7 +31,7 @@ from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.vectors.points import MAX_WINDOW
 from services.indexing.vectors.qdrant import collection
 from services.indexing.vectors.qdrant.collection import DENSE, KEYWORDS
-from services.indexing.vectors.qdrant.filters import filter_of
+from services.indexing.vectors.qdrant.filter_translation import filter_of
 from services.indexing.vectors.ranking import Ranked, fuse, ranked
 from shared import telemetry
 from shared.resilience import Backoff

@@ -202,28 +202,30 @@ MUTATIONS = (
     Mutation(
         "http-fields",
         "fields a client may not set are refused",
-        replace("shared/http.py", 'ConfigDict(extra="forbid"', 'ConfigDict(extra="ignore"'),
+        replace("shared/request_bodies.py", 'ConfigDict(extra="forbid"', 'ConfigDict(extra="ignore"'),
         ["tests/shared/test_http.py::test_a_body_with_unknown_fields_is_refused"],
     ),
     Mutation(
         "http-request-id",
         "an unsafe request id is replaced",
         replace(
-            "shared/http.py", "if not (self._trust_request_id and REQUEST_ID.match(request_id)):", "if not request_id:"
+            "shared/request_context.py",
+            "if not (self._trust_request_id and REQUEST_ID.match(request_id)):",
+            "if not request_id:",
         ),
         ["tests/shared/test_http.py::test_an_unsafe_request_id_is_replaced"],
     ),
     Mutation(
         "http-secret-path",
         "the secret in an invitation's path stays out of the log",
-        replace("shared/http.py", 'path = _SECRET_IN_PATH.sub("***", path)', "pass"),
+        replace("shared/request_context.py", 'path = _SECRET_IN_PATH.sub("***", path)', "pass"),
         ["tests/shared/test_http.py::test_the_secret_in_an_invitations_path_stays_out_of_the_log"],
     ),
     Mutation(
         "service-door",
         "services can call internal routes only, and clients cannot call them",
         replace(
-            "shared/http.py",
+            "shared/current_principal.py",
             "if (principal.kind is PrincipalKind.SERVICE) is not path.startswith(INTERNAL_PATHS):",
             "if False:",
         ),
@@ -267,7 +269,7 @@ MUTATIONS = (
     Mutation(
         "request-query",
         "query parameters unknown to the route are refused",
-        replace("shared/request_rules.py", "        if name not in known:", "        if False:"),
+        replace("shared/http_semantics.py", "        if name not in known:", "        if False:"),
         ["tests/shared/test_http.py::test_unknown_and_repeated_query_parameters_are_refused"],
     ),
     Mutation(
@@ -301,13 +303,13 @@ MUTATIONS = (
     Mutation(
         "request-errors",
         "a response lists a few of the errors, and the number of all",
-        replace("shared/http.py", "if self.count <= MAX_SHOWN_ERRORS:", "if True:"),
+        replace("shared/problems.py", "if self.count <= MAX_SHOWN_ERRORS:", "if True:"),
         ["tests/shared/test_http.py::test_a_client_reads_only_so_much_about_its_errors"],
     ),
     Mutation(
         "request-unknown-fields",
         "many unknown fields are one error",
-        replace("shared/http.py", "if isinstance(value, dict) and len(value) > most:", "if False:"),
+        replace("shared/request_bodies.py", "if isinstance(value, dict) and len(value) > most:", "if False:"),
         ["tests/shared/test_request_schemas.py::test_many_unknown_fields_are_one_error"],
     ),
     Mutation(

@@ -143,13 +143,13 @@ MUTATIONS = (
     Mutation(
         "gateway-calls-revoked",
         "an event stream ends when its credential is revoked",
-        replace(f"{_HERE}/admission/active_requests.py", "if concerns(call.principal):", "if False:"),
+        replace(f"{_HERE}/admission/revocable_requests.py", "if concerns(call.principal):", "if False:"),
         [f"{_TESTS}/admission/test_revocations.py::test_a_stream_ends_with_its_credential"],
     ),
     Mutation(
         "gateway-calls-expired",
         "an event stream ends when its credential expires",
-        replace(f"{_HERE}/admission/active_requests.py", "if exchange.credential_until is not None:", "if False:"),
+        replace(f"{_HERE}/admission/revocable_requests.py", "if exchange.credential_until is not None:", "if False:"),
         [f"{_TESTS}/admission/test_revocations.py::test_a_stream_ends_with_its_credential"],
     ),
     *(

@@ -158,7 +158,7 @@ MUTATIONS = (
         "vectors-qdrant-grammar",
         "a condition that cannot be sent to a Qdrant server is an error",
         replace(
-            f"{_HERE}/vectors/qdrant/filters.py",
+            f"{_HERE}/vectors/qdrant/filter_translation.py",
             'case {"must": [*conditions], **rest} if not rest:',
             'case {"must": [*conditions], **rest}:',
         ),
@@ -328,24 +328,26 @@ MUTATIONS = (
     Mutation(
         "search-shares",
         "a tenant's searches leave capacity to others",
-        replace(f"{_HERE}/search/shares.py", "FairSemaphore(_SEARCHES, each=1)", "FairSemaphore(_SEARCHES)"),
-        ["tests/services/indexing/search/test_shares.py::test_a_flood_of_one_tenant_leaves_room_for_another"],
+        replace(f"{_HERE}/search/fair_share.py", "FairSemaphore(_SEARCHES, each=1)", "FairSemaphore(_SEARCHES)"),
+        ["tests/services/indexing/search/test_fair_share.py::test_a_flood_of_one_tenant_leaves_room_for_another"],
     ),
     Mutation(
         "search-rests-by-cost",
         "searches delayed by an expensive neighbour are not paused for queueing up",
         replace(
-            f"{_HERE}/search/shares.py",
+            f"{_HERE}/search/fair_share.py",
             "return seconds if mine > 1 and costs_enough else 0.0",
             "return seconds if mine > 1 else 0.0",
         ),
-        ["tests/services/indexing/search/test_shares.py::test_what_a_costly_neighbour_delays_does_not_rest_as_well"],
+        [
+            "tests/services/indexing/search/test_fair_share.py::test_what_a_costly_neighbour_delays_does_not_rest_as_well"
+        ],
     ),
     Mutation(
         "search-rests",
         "the tenant with the most expensive searches pauses between them while others search",
-        replace(f"{_HERE}/search/shares.py", "if rest := self._rest(tenant_id, now - began, now):", "if False:"),
-        ["tests/services/indexing/search/test_shares.py::test_whose_searches_cost_most_rests_while_others_search"],
+        replace(f"{_HERE}/search/fair_share.py", "if rest := self._rest(tenant_id, now - began, now):", "if False:"),
+        ["tests/services/indexing/search/test_fair_share.py::test_whose_searches_cost_most_rests_while_others_search"],
     ),
     Mutation(
         "search-parsing",
@@ -360,9 +362,9 @@ MUTATIONS = (
     Mutation(
         "search-waiting",
         "the number of a tenant's waiting searches is limited",
-        replace(f"{_HERE}/search/shares.py", "if self._asked[tenant_id] >= _ASKED_EACH:", "if False:"),
+        replace(f"{_HERE}/search/fair_share.py", "if self._asked[tenant_id] >= _ASKED_EACH:", "if False:"),
         [
-            "tests/services/indexing/search/test_shares.py::"
+            "tests/services/indexing/search/test_fair_share.py::"
             "test_what_waits_of_one_tenant_is_bounded_and_another_is_not_refused"
         ],
     ),
@@ -370,10 +372,10 @@ MUTATIONS = (
         "search-slices",
         "computation for one tenant yields to another's",
         replace(
-            f"{_HERE}/search/shares.py", "_SHORT_SLICE_SECONDS: Final = 0.0003", "_SHORT_SLICE_SECONDS: Final = 5.0"
+            f"{_HERE}/search/fair_share.py", "_SHORT_SLICE_SECONDS: Final = 0.0003", "_SHORT_SLICE_SECONDS: Final = 5.0"
         ),
         [
-            "tests/services/indexing/search/test_shares.py::"
+            "tests/services/indexing/search/test_fair_share.py::"
             "test_endless_work_of_one_tenant_takes_turns_and_stops_when_its_caller_is_gone"
         ],
     ),
@@ -496,9 +498,7 @@ MUTATIONS = (
     Mutation(
         "shares-embedding",
         "tenants take turns at each text embedded",
-        replace(
-            f"{_HERE}/embedders/minilm.py", "async with lane.turns.turn(caller),", "async with lane.turns.turn(0),"
-        ),
+        replace(f"{_HERE}/embedders/minilm.py", "lane.turns.turn(caller),", "lane.turns.turn(0),"),
         [f"{_EMBEDDERS}::test_tenants_take_turns_text_by_text"],
     ),
     Mutation(
@@ -506,18 +506,20 @@ MUTATIONS = (
         "a short document does not wait for the chunks of a long one",
         replace(
             f"{_HERE}/embedders/minilm.py",
-            "lane = self._patient if patient else self._passages",
+            "lane = self._background if background else self._passages",
             "lane = self._passages",
         ),
-        [f"{_EMBEDDERS}::test_a_note_does_not_wait_for_patient_texts"],
+        [f"{_EMBEDDERS}::test_a_note_does_not_wait_for_background_texts"],
     ),
     Mutation(
         "shares-embedding-waits",
         "chunks of long documents start when no others are waiting",
         replace(
-            f"{_HERE}/embedders/minilm.py", "if lane is self._patient else nullcontext()", "if False else nullcontext()"
+            f"{_HERE}/embedders/minilm.py",
+            "if lane is self._background else nullcontext()",
+            "if False else nullcontext()",
         ),
-        [f"{_EMBEDDERS}::test_patient_texts_begin_when_no_others_are_embedded"],
+        [f"{_EMBEDDERS}::test_background_texts_begin_when_no_others_are_embedded"],
     ),
     Mutation(
         "shares-long-jobs",

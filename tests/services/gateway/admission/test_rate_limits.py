@@ -6,7 +6,7 @@ from ipaddress import ip_network
 import pytest
 from redis.asyncio import Redis
 
-from infra.local import kinds
+from infra.local import server_protocols
 from services.gateway.admission.rate_limits import Limit, RateLimiter, Verdict, headers_for
 from services.gateway.inbound.request_validation import limit_key, read
 from shared.errors import Unavailable
@@ -86,7 +86,7 @@ async def test_without_redis_the_limit_is_kept_by_this_process_alone() -> None:
 
 
 async def test_a_frozen_redis_delays_few_requests(
-    start_gateway: StartGateway, services: Services, gateway_redis: kinds.Redis
+    start_gateway: StartGateway, services: Services, gateway_redis: server_protocols.Redis
 ) -> None:
     gateway = await start_gateway()
     headers, _ = services.identity.new_key()

@@ -8,7 +8,7 @@ import pytest
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
 from services.indexing.agents.chat import ChatModel, opened
 from services.indexing.embedders.minilm import MiniLM
-from services.indexing.search.shares import SearchShares
+from services.indexing.search.fair_share import SearchShares
 from services.indexing.vectors.keywords import KeywordModel
 from tests.services.indexing.agents.chat_double import ChatDouble, model_settings
 

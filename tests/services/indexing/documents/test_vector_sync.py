@@ -10,7 +10,6 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from services.indexing.cooperative_scheduling import BackgroundWork
 from services.indexing.documents import repository, vector_changes, vector_sync
 from services.indexing.documents.models import VectorChange
 from services.indexing.search.dependencies import SearchResources
@@ -19,6 +18,7 @@ from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.filters import MetadataCondition
 from services.indexing.vectors.points import ChunkPoint, VectorQuery
 from services.indexing.vectors.store import ProjectVectors, VectorStore
+from services.indexing.work_priority import BackgroundWork
 from shared.events.identity import TenantDeleted
 from tests.services.indexing.jobs.test_worker import ends
 from tests.services.indexing.uploads import Library

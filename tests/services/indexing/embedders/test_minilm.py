@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from services.indexing import cooperative_scheduling
+from services.indexing import work_priority
 from services.indexing.embedders import Embedder, Vectors, minilm
 from services.indexing.embedders.minilm import MiniLM, ModelUnavailable, build_model
 from services.indexing.embedders.minilm_graph import HEADS, LAYERS, WIDTH, Weights
@@ -134,21 +134,21 @@ async def test_tenants_take_turns_text_by_text(model: MiniLM, monkeypatch: pytes
     assert not model._passages.turns._queues
 
 
-async def test_patient_texts_have_threads_that_give_way(model: MiniLM, vectors: Vectors) -> None:
-    patient = await model.embed(SENTENCES, caller=TENANT, patient=True)
-    assert np.array_equal(patient, vectors)
+async def test_background_texts_have_threads_that_give_way(model: MiniLM, vectors: Vectors) -> None:
+    background = await model.embed(SENTENCES, caller=TENANT, background=True)
+    assert np.array_equal(background, vectors)
     loop = asyncio.get_running_loop()
 
     def niceness() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     ours = os.getpriority(os.PRIO_PROCESS, 0)
-    assert await loop.run_in_executor(model._patient.threads, niceness) == max(5, ours)
+    assert await loop.run_in_executor(model._background.threads, niceness) == max(5, ours)
     assert await loop.run_in_executor(model._passages.threads, niceness) == ours
 
 
-async def test_a_note_does_not_wait_for_patient_texts(model: MiniLM) -> None:
-    book = asyncio.create_task(model.embed([SENTENCES[-1]] * 300, caller="book", patient=True))
+async def test_a_note_does_not_wait_for_background_texts(model: MiniLM) -> None:
+    book = asyncio.create_task(model.embed([SENTENCES[-1]] * 300, caller="book", background=True))
     await asyncio.sleep(0)
     entered = asyncio.create_task(model.embed(["short"], caller=TENANT))
     await asyncio.sleep(0)
@@ -160,7 +160,9 @@ async def test_a_note_does_not_wait_for_patient_texts(model: MiniLM) -> None:
     await asyncio.gather(book, return_exceptions=True)
 
 
-async def test_patient_texts_begin_when_no_others_are_embedded(model: MiniLM, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_background_texts_begin_when_no_others_are_embedded(
+    model: MiniLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun: list[str] = []
     embed_now = model._embed_now
 
@@ -169,9 +171,9 @@ async def test_patient_texts_begin_when_no_others_are_embedded(model: MiniLM, mo
         return embed_now(text)
 
     monkeypatch.setattr(model, "_embed_now", noted)
-    monkeypatch.setattr(cooperative_scheduling, "_WAITING_FACTOR", 1000)
-    await model.embed(["warm"], caller="book", patient=True)
-    book = asyncio.create_task(model.embed(["chapter"] * 50, caller="book", patient=True))
+    monkeypatch.setattr(work_priority, "_WAITING_FACTOR", 1000)
+    await model.embed(["warm"], caller="book", background=True)
+    book = asyncio.create_task(model.embed(["chapter"] * 50, caller="book", background=True))
     note = asyncio.create_task(model.embed(["note"] * 20, caller=TENANT))
     await note
     # Those under way when the note came, and one that began before its last text was done.
@@ -180,13 +182,13 @@ async def test_patient_texts_begin_when_no_others_are_embedded(model: MiniLM, mo
     assert begun.count("chapter") == 50
 
 
-async def test_patient_texts_do_not_wait_for_ever(model: MiniLM) -> None:
+async def test_background_texts_do_not_wait_for_ever(model: MiniLM) -> None:
     async def notes() -> None:
         while True:
             await model.embed(["note"] * 4, caller=TENANT)
 
     endless = asyncio.create_task(notes())
-    await asyncio.wait_for(model.embed(["chapter"] * 4, caller="book", patient=True), 30)
+    await asyncio.wait_for(model.embed(["chapter"] * 4, caller="book", background=True), 30)
     endless.cancel()
     await asyncio.gather(endless, return_exceptions=True)
 

@@ -30,11 +30,11 @@ class Gate:
     def put_before(self, monkeypatch: pytest.MonkeyPatch) -> None:
         embed = MiniLM.embed
 
-        async def gated(model: MiniLM, texts: Sequence[str], *, caller: Any, patient: bool = False) -> Vectors:
-            if patient:
+        async def gated(model: MiniLM, texts: Sequence[str], *, caller: Any, background: bool = False) -> Vectors:
+            if background:
                 self.asked.append(caller)
                 await self.open.wait()
-            return await embed(model, texts, caller=caller, patient=patient)
+            return await embed(model, texts, caller=caller, background=background)
 
         monkeypatch.setattr(MiniLM, "embed", gated)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.indexing import cooperative_scheduling
+from services.indexing import work_priority
 from services.indexing.jobs.errors import CancelRequested, GaveWay
 from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.worker_places import Places, Share
@@ -129,7 +129,7 @@ def test_the_only_place_is_for_anybody() -> None:
 
 
 async def test_a_long_job_goes_on_when_no_short_one_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cooperative_scheduling, "_WAITING_FACTOR", 1_000_000)
+    monkeypatch.setattr(work_priority, "_WAITING_FACTOR", 1_000_000)
     places = Places(short=2, long=1)
     book, note, later_book = held(places, TENANT), held(places, NEIGHBOUR), held(places, THIRD)
     no_database: Any = None

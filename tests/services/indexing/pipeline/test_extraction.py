@@ -15,7 +15,6 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from services.indexing.cooperative_scheduling import UrgentWork
 from services.indexing.pipeline import extraction, frames
 from services.indexing.pipeline.documents import DOCX, HTML, PDF, PLAIN_TEXT, Chunk, ChunkedDocument
 from services.indexing.pipeline.errors import (
@@ -33,6 +32,7 @@ from services.indexing.pipeline.errors import (
 from services.indexing.pipeline.extraction import ExtractionPool, Limits
 from services.indexing.pipeline.formats import text
 from services.indexing.pipeline.reply_validation import Answer
+from services.indexing.work_priority import UrgentWork
 from tests.services.indexing.pipeline.legacy_texts import legacy_texts
 from tests.services.indexing.pipeline.processes import (
     all_ended,
@@ -502,12 +502,12 @@ async def test_cancelling_while_waiting_for_a_place_disturbs_nobody(slow: Path, 
         reading = asyncio.create_task(extract(pool, slow))
         await first_copy(warm)
         waiting = asyncio.create_task(extract(pool, note))
-        patient = asyncio.create_task(extract(pool, note))
+        background = asyncio.create_task(extract(pool, note))
         await asyncio.sleep(0)
         waiting.cancel()
         reading.cancel()
         await asyncio.gather(waiting, reading, return_exceptions=True)
-        assert (await patient).text == "Granite built the wall."
+        assert (await background).text == "Granite built the wall."
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from services.indexing.vectors.embedded.remote_engine import SharedEngine
-from services.indexing.vectors.embedded.serving_engine import ServedEngine
+from services.indexing.vectors.embedded.remote_engine import RemoteEngine
+from services.indexing.vectors.embedded.serving_engine import ServingEngine
 from services.indexing.vectors.engine import EnginePoint
 from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
 
@@ -31,8 +31,8 @@ def socket_in(folder: Path) -> Path:
     return folder / "run" / "vectors.sock"
 
 
-def owner_in(folder: Path, *, call_timeout: float = 10.0) -> ServedEngine:
-    return ServedEngine(
+def owner_in(folder: Path, *, call_timeout: float = 10.0) -> ServingEngine:
+    return ServingEngine(
         folder,
         listen=socket_in(folder),
         dimensions=DIMENSIONS,
@@ -42,13 +42,13 @@ def owner_in(folder: Path, *, call_timeout: float = 10.0) -> ServedEngine:
     )
 
 
-def user_of(folder: Path, *, call_timeout: float = 10.0, dimensions: int = DIMENSIONS) -> SharedEngine:
-    return SharedEngine(socket_in(folder), dimensions=dimensions, call_timeout=call_timeout)
+def user_of(folder: Path, *, call_timeout: float = 10.0, dimensions: int = DIMENSIONS) -> RemoteEngine:
+    return RemoteEngine(socket_in(folder), dimensions=dimensions, call_timeout=call_timeout)
 
 
 @asynccontextmanager
-async def running(*engines: ServedEngine | SharedEngine) -> AsyncIterator[None]:
-    started: list[ServedEngine | SharedEngine] = []
+async def running(*engines: ServingEngine | RemoteEngine) -> AsyncIterator[None]:
+    started: list[ServingEngine | RemoteEngine] = []
     try:
         for engine in engines:
             await engine.start()

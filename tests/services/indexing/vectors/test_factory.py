@@ -7,8 +7,8 @@ import pytest
 
 from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
-from services.indexing.vectors.embedded.remote_engine import SharedEngine
-from services.indexing.vectors.embedded.serving_engine import ServedEngine
+from services.indexing.vectors.embedded.remote_engine import RemoteEngine
+from services.indexing.vectors.embedded.serving_engine import ServingEngine
 from services.indexing.vectors.factory import store_of
 from services.indexing.vectors.qdrant.engine import QdrantEngine
 from shared.settings import SettingsError
@@ -38,7 +38,7 @@ def settings(*variables: dict[str, str]) -> IndexingSettings:
 
 
 @pytest.mark.parametrize(
-    "variables,engine", [({}, EmbeddedEngine), (LISTEN, ServedEngine), (SOCKET, SharedEngine), (QDRANT, QdrantEngine)]
+    "variables,engine", [({}, EmbeddedEngine), (LISTEN, ServingEngine), (SOCKET, RemoteEngine), (QDRANT, QdrantEngine)]
 )
 async def test_the_settings_name_the_engine(variables: dict[str, str], engine: type[object]) -> None:
     assert type(store_of(settings(variables), 384)._engine) is engine

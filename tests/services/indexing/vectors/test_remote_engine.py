@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from services.indexing.vectors.embedded import wire
-from services.indexing.vectors.embedded.remote_engine import SharedEngine
+from services.indexing.vectors.embedded.remote_engine import RemoteEngine
 from services.indexing.vectors.engine import EngineSearch
 from services.indexing.vectors.errors import InvalidPoint, VectorStoreLocked, VectorStoreUnavailable
 from services.indexing.vectors.scoped_filters import equals, every
@@ -37,7 +37,7 @@ def folder(folders: Folders) -> Path:
     return folders("shared")
 
 
-async def answers(engine: SharedEngine) -> bool:
+async def answers(engine: RemoteEngine) -> bool:
     return await VectorStore(engine, dimensions=DIMENSIONS).healthy()
 
 
@@ -104,10 +104,10 @@ async def test_an_owner_killed_amid_calls_fails_them_and_its_successor_has_what_
 
 async def test_a_frozen_owner_is_unhealthy_and_what_was_given_up_meanwhile_is_not_done_later(folder: Path) -> None:
     name = str(uuid4())
-    hasty, patient = user_of(folder, call_timeout=0.3), user_of(folder)
-    async with owner_process(folder) as owner, running(hasty, patient):
+    hasty, background = user_of(folder, call_timeout=0.3), user_of(folder)
+    async with owner_process(folder) as owner, running(hasty, background):
         await eventually(lambda: answers(hasty))
-        await eventually(lambda: answers(patient))
+        await eventually(lambda: answers(background))
         owner.send_signal(signal.SIGSTOP)
         with pytest.raises(VectorStoreUnavailable, match="try again"):
             await hasty.upsert(points(name, 4))
@@ -115,7 +115,7 @@ async def test_a_frozen_owner_is_unhealthy_and_what_was_given_up_meanwhile_is_no
         owner.send_signal(signal.SIGCONT)
 
         await eventually(lambda: answers(hasty))
-        assert await patient.count(every(equals("tenant_id", name))) == 0
+        assert await background.count(every(equals("tenant_id", name))) == 0
 
 
 async def test_a_restart_of_the_shard_is_not_felt(folder: Path) -> None:

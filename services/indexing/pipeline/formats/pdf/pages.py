@@ -1,4 +1,4 @@
-"""The text of each page, and where in the document it is."""
+"""The text of each page of a PDF, with its position in the text of the document."""
 
 import ctypes
 from collections.abc import Iterable, Iterator

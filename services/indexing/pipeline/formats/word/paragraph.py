@@ -6,9 +6,9 @@ from types import MappingProxyType
 from lxml import etree
 
 from services.indexing.pipeline.formats.word import names, symbols
-from services.indexing.pipeline.formats.word.blocks import Kind
 from services.indexing.pipeline.formats.word.fields import Fields
 from services.indexing.pipeline.formats.word.styles import IN_NO_LIST, Numbered, Styles, is_outlined
+from services.indexing.pipeline.formats.word.text_blocks import Kind
 
 _PROPERTIES = MappingProxyType(names.qualified(["w:pStyle", "w:outlineLvl", "w:numPr", "w:framePr", "w:rPr"]))
 _NO_LIST = "0"

@@ -11,7 +11,7 @@ from services.indexing.agents.answerers.extractive import _MOST_EMBEDDED, MOST_C
 from services.indexing.agents.contracts import Answer
 from services.indexing.embedders import Vectors
 from services.indexing.embedders.minilm import MiniLM
-from services.indexing.search.shares import SearchShares
+from services.indexing.search.fair_share import SearchShares
 from services.indexing.vectors.keywords import KeywordModel
 from tests.services.indexing.agents.drafting import answered, drafted
 from tests.services.indexing.agents.stored_texts import Stored, StoredTexts
@@ -100,10 +100,10 @@ class CountingEmbedder:
         self.texts: list[str] = []
         self.callers: set[Hashable] = set()
 
-    async def embed(self, texts: Sequence[str], *, caller: Hashable, patient: bool = False) -> Vectors:
+    async def embed(self, texts: Sequence[str], *, caller: Hashable, background: bool = False) -> Vectors:
         self.texts += texts
         self.callers.add(caller)
-        return await self._model.embed(texts, caller=caller, patient=patient)
+        return await self._model.embed(texts, caller=caller, background=background)
 
     async def embed_query(self, text: str, *, caller: Hashable) -> Vectors:
         self.callers.add(caller)

@@ -1,4 +1,4 @@
-"""The process that owns the embedded shard: `python -m ...vectors.embedded.shard_process <socket> <parent> <options>`.
+"""The process that owns the embedded shard: `python -m ...vectors.embedded.shard_server <socket> <parent> <options>`.
 
 The engine holds the interpreter during its calls, so it lives here and not beside an event loop. One thread: receive
 what has arrived, serve one request, repeat. Reads go before writes, though a write is never passed over more than

@@ -1,4 +1,4 @@
-"""Qdrant's JSON filter grammar, as far as `conditions.py` speaks it, as objects of the embedded engine.
+"""Qdrant's JSON filter grammar, as far as `scoped_filters.py` speaks it, as objects of the embedded engine.
 
 Strict: an unknown condition is an error and never ignored, because an ignored condition widens a filter.
 """

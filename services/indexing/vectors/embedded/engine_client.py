@@ -34,7 +34,7 @@ class Caller(Protocol):
 C = TypeVar("C", bound=Caller)
 
 
-class ConnectedEngine(Generic[C]):
+class EngineClient(Generic[C]):
     """Subclasses call `_use` with every new connection while they are started.
 
     `away` says, in an error, why there is none.

@@ -1,6 +1,6 @@
-"""Prepares a database for the services: roles, schemas and every migration. Repeatable, and safe to run concurrently.
+"""Provisions a database for the services: roles, schemas and every migration. Repeatable, and safe to run concurrently.
 
-    python -m infra.postgres.prepare
+    python -m infra.postgres.provision
 
 The one-shot command that containers of services wait for, at the first start and at every new version. It reads, each
 from the environment or the file named by `<NAME>_FILE`:
@@ -9,7 +9,7 @@ from the environment or the file named by `<NAME>_FILE`:
 - `QUARRY_POSTGRES_PASSWORDS`: a JSON object with the password of every role of `infra.postgres.roles`.
 
 Roles get the passwords given, so changed ones take effect. Running services go on: migrations suit the previous code
-too. Fails with status 1 and the reason; what was done until then stays, and the next run continues from there.
+too. Fails with status 1 and the reason; what is done by then remains, and the next run continues from there.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class PrepareError(RuntimeError):
     """The environment lacks something."""
 
 
-def prepare(admin_url: str, passwords: Mapping[str, str], *, database: str = DATABASE) -> None:
+def provision(admin_url: str, passwords: Mapping[str, str], *, database: str = DATABASE) -> None:
     """Make `database`, its roles and schemas, and bring every schema to its newest migration. Blocks.
 
     Raises:
@@ -80,7 +80,7 @@ def _value(environ: Mapping[str, str], variable: str) -> str:
 
 def main() -> None:
     try:
-        prepare(_value(os.environ, ADMIN_URL), passwords_from(os.environ))
+        provision(_value(os.environ, ADMIN_URL), passwords_from(os.environ))
     except (PrepareError, ValueError, OSError, asyncpg.PostgresError, SQLAlchemyError) as error:
         sys.exit(f"the database is not ready: {error or type(error).__name__}")
     sys.stdout.write("the database is ready: roles, schemas and all migrations\n")

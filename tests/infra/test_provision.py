@@ -10,8 +10,8 @@ import pytest
 
 from infra.local.environment import role_passwords
 from infra.local.stack import Stack
-from infra.postgres import prepare
-from infra.postgres.prepare import ADMIN_URL, PASSWORDS, PrepareError, passwords_from
+from infra.postgres import provision
+from infra.postgres.provision import ADMIN_URL, PASSWORDS, PrepareError, passwords_from
 from infra.postgres.roles import Access, all_roles, role_name
 from shared.migrations import SERVICES_WITH_SCHEMA
 
@@ -23,7 +23,7 @@ async def prepared(stack: Stack) -> str:
     """Address of the administrator, for a database that the command has made."""
     for _ in range(2):
         await asyncio.to_thread(
-            prepare.prepare, stack.postgres.admin_dsn(), role_passwords(stack.home), database=DATABASE
+            provision.provision, stack.postgres.admin_dsn(), role_passwords(stack.home), database=DATABASE
         )
     return stack.postgres.admin_dsn(DATABASE)
 
@@ -63,7 +63,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Run:
     def call(variables: dict[str, str]) -> None:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        prepare.main()
+        provision.main()
 
     return call
 
@@ -72,7 +72,7 @@ def test_the_command_reads_files_and_says_when_all_is_done(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     called: list[tuple[str, dict[str, str]]] = []
-    monkeypatch.setattr(prepare, "prepare", lambda url, passwords: called.append((url, passwords)))
+    monkeypatch.setattr(provision, "provision", lambda url, passwords: called.append((url, passwords)))
     run(environ(tmp_path, "postgresql://a", {"projects": "x"}))
     assert called == [("postgresql://a", {"projects": "x"})]
     assert "all migrations" in capsys.readouterr().out

@@ -3,22 +3,22 @@ import time
 
 import pytest
 
-from services.indexing import cooperative_scheduling
-from services.indexing.cooperative_scheduling import BackgroundWork, UrgentWork, yield_to
+from services.indexing import work_priority
+from services.indexing.work_priority import BackgroundWork, UrgentWork, yield_to
 from tests.support.polling import eventually
 
 
 async def test_patient_work_begins_when_nothing_urgent_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     urgent = UrgentWork()
     work = BackgroundWork(urgent)
-    monkeypatch.setattr(cooperative_scheduling, "_WAITING_FACTOR", 1_000_000)
+    monkeypatch.setattr(work_priority, "_WAITING_FACTOR", 1_000_000)
     async with work.piece():
         await asyncio.sleep(0.01)
     done: list[str] = []
 
     async def piece() -> None:
         async with work.piece():
-            done.append("patient")
+            done.append("background")
 
     with urgent.under_way():
         with urgent.under_way():
@@ -27,7 +27,7 @@ async def test_patient_work_begins_when_nothing_urgent_is_under_way(monkeypatch:
         await asyncio.sleep(0.05)
         done.append("urgent")
     await waiting
-    assert done == ["urgent", "patient"]
+    assert done == ["urgent", "background"]
 
 
 async def test_patient_work_waits_in_proportion_and_never_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ async def test_patient_work_waits_in_proportion_and_never_for_ever(monkeypatch: 
         async with work.piece():
             assert time.perf_counter() - began >= 0.2
             await asyncio.sleep(0.02)
-        monkeypatch.setattr(cooperative_scheduling, "_MOST_SECONDS", 0.05)
+        monkeypatch.setattr(work_priority, "_MOST_SECONDS", 0.05)
         began = time.perf_counter()
         async with work.piece():
             assert time.perf_counter() - began < 0.2
@@ -82,7 +82,7 @@ async def test_what_goes_on_by_itself_pauses_while_something_urgent_is_under_way
 
 
 async def test_no_pause_is_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cooperative_scheduling, "_MOST_SECONDS", 0.2)
+    monkeypatch.setattr(work_priority, "_MOST_SECONDS", 0.2)
     urgent, work = UrgentWork(), Pausing()
     going = asyncio.create_task(yield_to(urgent, work))
     with urgent.under_way():

@@ -1,4 +1,4 @@
-"""The filter grammar, as far as `conditions.py` speaks it, as models of the Qdrant client.
+"""The filter grammar, as far as `scoped_filters.py` speaks it, as models of the Qdrant client.
 
 As strict as for the embedded engine (embedded/filters.py): an unknown condition is an error, and never left out.
 """

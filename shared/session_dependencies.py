@@ -12,10 +12,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
+from shared.current_principal import CurrentPrincipal
 from shared.db import is_outage
 from shared.errors import Forbidden, QuarryError, Unavailable
-from shared.http import CurrentPrincipal, loggable_path, problem_of, request_id_of
 from shared.lifespan_state import from_lifespan
+from shared.problems import problem_of
+from shared.request_context import loggable_path, request_id_of
 from shared.telemetry import get_logger
 from shared.tenancy import Database
 from shared.transactions import TenantTransactions, Transactions
@@ -70,7 +72,7 @@ async def _on_database_error(request: Request, error: Exception) -> Response:
 
 
 def install_database_problems(app: FastAPI) -> None:
-    """Render what goes wrong with Postgres, beside `shared.http.install_problem_documents`."""
+    """Render what goes wrong with Postgres, beside `shared.problems.install_problem_documents`."""
     app.add_exception_handler(DBAPIError, _on_database_error)
     app.add_exception_handler(PoolTimeoutError, _on_database_error)
     app.add_exception_handler(ConnectionError, _on_database_error)

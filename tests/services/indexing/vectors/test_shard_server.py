@@ -14,7 +14,7 @@ import pytest
 
 from services.indexing.vectors.embedded import wire
 from services.indexing.vectors.embedded.shard import Shard, ShardLocked, ShardOptions
-from services.indexing.vectors.embedded.shard_process import ShardServer
+from services.indexing.vectors.embedded.shard_server import ShardServer
 from services.indexing.vectors.engine import INDEXES
 from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
 
@@ -180,7 +180,7 @@ async def test_a_process_whose_parent_is_gone_ends_at_once(tmp_path: Path) -> No
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "services.indexing.vectors.embedded.shard_process",
+        "services.indexing.vectors.embedded.shard_server",
         "0",
         str(os.getpid() + 1),
         orjson.dumps(options(tmp_path)).decode(),

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from services.indexing.search.errors import TooManySearches
-from services.indexing.search.shares import SearchShares
+from services.indexing.search.fair_share import SearchShares
 from tests.support.polling import eventually
 
 FLOOD, OTHER = uuid.uuid4(), uuid.uuid4()

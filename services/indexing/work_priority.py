@@ -1,4 +1,4 @@
-"""Patient work gives way to the urgent work of its process."""
+"""Priorities inside a process: background work gives way to work that users wait for."""
 
 import asyncio
 import time
@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Final, Protocol
 
-# A piece of patient work waits at most this many times as long as the previous one took: patient work gets a tenth of
-# the time whatever else there is to do, and does not noticeably delay a note or a search.
+# A piece of background work waits at most this many times as long as the previous one took: background work gets a
+# tenth of the time whatever else there is to do, and does not noticeably delay a note or a search.
 _WAITING_FACTOR: Final = 10
 _MOST_SECONDS: Final = 5.0
 
@@ -76,17 +76,17 @@ class Pausable(Protocol):
     def go_on(self) -> None: ...
 
 
-async def yield_to(urgent: UrgentWork, patient: Pausable) -> None:
-    """Until cancelled, pause `patient` while urgent work is under way: for `_MOST_SECONDS` at a time at most, and not
-    again before it has run for a tenth of the pause."""
+async def yield_to(urgent: UrgentWork, background: Pausable) -> None:
+    """Until cancelled, pause `background` while urgent work is under way: for `_MOST_SECONDS` at a time at most, and
+    not again before it has run for a tenth of the pause."""
     while True:
         await urgent.some()
-        patient.pause()
+        background.pause()
         began = time.perf_counter()
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_MOST_SECONDS):
                     await urgent.none()
         finally:
-            patient.go_on()
+            background.go_on()
         await asyncio.sleep((time.perf_counter() - began) / _WAITING_FACTOR)

@@ -1,6 +1,6 @@
 """Apply the migrations of every service, in one process.
 
-    python -m infra.operator.upgrade
+    python -m infra.operator.migrate
 
 Reads `QUARRY_<SERVICE>_OWNER_DATABASE_URL` (or `..._FILE`); a service that has migrations and no address stops the run
 before the first migration. A separate process: Alembic and all models need not stay in memory afterwards.
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from infra.local.errors import StackError
-from infra.operator.migrations import migrated_services
+from infra.operator.migration_status import migrated_services
 from shared import migrations
 
 

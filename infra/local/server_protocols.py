@@ -1,4 +1,4 @@
-"""What a stack needs of its PostgreSQL and its Redis, however they are run.
+"""Protocols of the PostgreSQL and Redis servers that a stack runs on.
 
 `uv run dev` runs them itself, as processes from wheels (`infra.local.servers`). Tests may run them in containers, or
 use some that run already (`tests.support.servers`). Addresses of all kinds differ only in the URL.

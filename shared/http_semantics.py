@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from shared import json_bodies
 from shared.errors import InvalidRequest, PreconditionFailed, QuarryError
 from shared.etags import names, names_strongly
-from shared.http import FieldErrors, problem_response
+from shared.problems import FieldErrors, problem_response
 from shared.route_introspection import Place, RouteTable
 
 MAX_QUERY_PARAMETERS: Final = 100

@@ -266,7 +266,7 @@ async def _decode(message: RedisBatchStreamMessage) -> tuple[str, Entries]:
 
 
 class _Broker(RedisBroker):
-    """FastStream's broker on the patient client."""
+    """FastStream's broker on that client."""
 
     def _make_connection_state(
         self, connection_options: dict[str, Any], kwargs: dict[str, Any]

@@ -1,4 +1,4 @@
-"""One life of the shard's process, from spawning it to its end."""
+"""The parent's connection to one shard process, from spawning it until it ends."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ from services.indexing.vectors.errors import VectorStoreUnavailable
 _OPEN_SECONDS: Final = 60.0
 """Beyond the wait for the lock: a shard that was killed replays its write-ahead log before it serves."""
 _CLOSE_SECONDS: Final = 10.0
-_PROGRAM: Final = "services.indexing.vectors.embedded.shard_process"
+_PROGRAM: Final = "services.indexing.vectors.embedded.shard_server"
 _ROOT: Final = Path(__file__).parents[3]
 
 

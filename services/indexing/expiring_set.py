@@ -1,4 +1,4 @@
-"""Who did something lately."""
+"""A set whose members leave it some time after they were last added."""
 
 import time
 from collections.abc import Hashable, Iterator
@@ -9,8 +9,8 @@ _SECONDS: Final = 30.0
 K = TypeVar("K", bound=Hashable)
 
 
-class Lately(Generic[K]):
-    """Remembers for `seconds`; `who in lately` asks."""
+class ExpiringSet(Generic[K]):
+    """Remembers for `seconds`; `member in the_set` asks."""
 
     def __init__(self, seconds: float = _SECONDS) -> None:
         self._seconds = seconds

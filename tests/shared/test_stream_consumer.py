@@ -13,12 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from infra.local.stack import Stack
 from shared import dead_letters, delivery
-from shared.bus import Consumer
 from shared.dead_letters import DeadLetter
 from shared.events.envelope import Envelope
 from shared.handlers import Handler
 from shared.inbox import InboxEntry
 from shared.relay import Relay
+from shared.stream_consumer import Consumer
 from shared.tenancy import Database
 from tests.shared.backbone import (
     STREAM,
