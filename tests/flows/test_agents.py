@@ -156,3 +156,17 @@ async def test_many_questions_at_once_are_all_answered(owner: httpx.AsyncClient,
     asked = [owner.post(f"/v1/projects/{project}/ask", json={"question": QUESTION, "stream": False}) for _ in range(20)]
     answers = await asyncio.gather(*asked)
     assert {answer.json()["status"] for answer in answers} == {"completed"}
+
+
+async def test_the_question_of_the_readme_is_answered_as_it_says(owner: httpx.AsyncClient) -> None:
+    project = await create_project(owner)
+    text = "The lighthouse keeper repaired the broken lamp before the storm."
+    await upload(owner, project, "log.txt", text.encode())
+    await settled(owner, project, 1)
+    answer = await owner.post(
+        f"/v1/projects/{project}/ask", json={"question": "Who repaired the lamp?", "stream": False}
+    )
+    output = answer.json()["output"]
+    assert (output["text"], output["grounding"], output["refusal"]) == (text, "full", None)
+    (citation,) = output["citations"]
+    assert (citation["start"], citation["end"], citation["match"], citation["quote"]) == (0, len(text), "exact", text)

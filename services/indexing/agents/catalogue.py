@@ -4,9 +4,10 @@ from typing import Final
 
 from services.indexing.agents.agent import Agent
 from services.indexing.agents.definitions.answer import ANSWER
+from services.indexing.agents.definitions.extract import EXTRACT
 from services.indexing.agents.definitions.summarise import SUMMARISE
 
-AGENTS: Final = (ANSWER, SUMMARISE)
+AGENTS: Final = (ANSWER, SUMMARISE, EXTRACT)
 _BY_NAME: Final = {agent.name: agent for agent in AGENTS}
 
 

@@ -7,7 +7,7 @@ not overlap and leave out what is between them: white space, and signs that stan
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
@@ -116,12 +116,13 @@ class Answer(Value):
 
 
 class Extraction(Value):
-    """Values found for the fields of a JSON Schema, each with the quotes that support it."""
+    """Values found for the fields of a schema, each with the quotes that support it."""
 
     values: dict[str, JsonValue]
+    """Null for a field of which nothing was found, or whose quote was not."""
     citations: tuple[Citation, ...]
     fields: dict[str, tuple[str, ...]]
-    """Names of fields to the ids of their citations; a field without any was not found in the stored text."""
+    """Names of fields to the ids of their citations."""
     grounding: Grounding
     refusal: str | None
 
@@ -146,10 +147,41 @@ class SummariseInput(Input):
     language: Language | None = None
 
 
-class ExtractInput(Input):
-    """Values for the fields of a JSON Schema, of type `object`, found in the documents that match the filter."""
+class FieldSpec(Input):
+    """A field to fill in: JSON Schema of a single value."""
 
-    schema_: Annotated[dict[str, Any], Field(alias="schema")]
+    type: Literal["string", "number", "integer", "boolean"]
+    description: Annotated[str | None, Field(max_length=500), AfterValidator(lambda text: text and storable(text))] = (
+        None
+    )
+
+    def admits(self, value: JsonValue) -> bool:
+        """Whether a value is of the type."""
+        match self.type:
+            case "string":
+                return isinstance(value, str)
+            case "boolean":
+                return isinstance(value, bool)
+            case "integer":
+                return isinstance(value, int) and not isinstance(value, bool)
+            case _:
+                return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+
+
+class ObjectSchema(Input):
+    """JSON Schema of an object of single values."""
+
+    type: Literal["object"] = "object"
+    properties: Annotated[dict[FieldName, FieldSpec], Field(min_length=1, max_length=32)]
+
+
+class ExtractInput(Input):
+    """Values for the fields of a schema, found in the documents that match the filter."""
+
+    schema_: Annotated[ObjectSchema, Field(alias="schema")]
     filter: Filter | None = None
     language: Language | None = None
 

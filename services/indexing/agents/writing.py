@@ -1,7 +1,7 @@
 """Who writes in this installation, and who verifies what was written."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -9,9 +9,10 @@ from typing import Protocol
 from services.indexing.agents import summaries, verification
 from services.indexing.agents.answerers.base import Answerer, Draft
 from services.indexing.agents.answerers.chat import ChatAnswerer
+from services.indexing.agents.answerers.extraction import ChatExtractor, Filled
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
 from services.indexing.agents.chat import ChatModel
-from services.indexing.agents.contracts import Answer, Passage, Texts
+from services.indexing.agents.contracts import Answer, FieldSpec, ModelBudget, Passage, Texts
 from services.indexing.search.service import SearchEngine
 
 
@@ -31,23 +32,39 @@ class Summarise(Protocol):
     ) -> Draft: ...
 
 
+class Extract(Protocol):
+    """Fills in fields from passages; see `agents.answerers.extraction`."""
+
+    async def __call__(
+        self,
+        fields: Mapping[str, FieldSpec],
+        passages: Sequence[Passage],
+        *,
+        tenant_id: uuid.UUID,
+        language: str | None,
+        budget: ModelBudget,
+    ) -> Filled: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """`model` names the model that the answerer calls, if it calls one."""
+    """`model` names the model that writes, if there is one; without it nothing is extracted."""
 
     answerer: Answerer
     summarise: Summarise
     verify: Verify
+    extract: Extract | None
     model: str | None
 
 
 def writing_of(search: SearchEngine, model: ChatModel | None) -> Writing:
     """Answers of the model, if there is one; else quotes from the documents, chosen with the bundled embedder."""
-    answerer: Answerer = ExtractiveAnswerer(search.embedder, search.keywords, search.shares)
-    if model is not None:
-        answerer = ChatAnswerer(model)
+    answerer = ExtractiveAnswerer(search.embedder, search.keywords, search.shares)
     summarise = partial(summaries.summarise, embedder=search.embedder, shares=search.shares)
-    return Writing(answerer, summarise, partial(_verify, search), model=None if model is None else model.name)
+    verify = partial(_verify, search)
+    if model is None:
+        return Writing(answerer, summarise, verify, extract=None, model=None)
+    return Writing(ChatAnswerer(model), summarise, verify, ChatExtractor(model), model.name)
 
 
 async def _verify(

@@ -136,3 +136,43 @@ async def test_no_call_is_made_beyond_the_budget_of_a_run(caller: Caller, index:
     run_id = await caller.start(budget={"model_tokens": 100})
     run = await caller.ended(run_id)
     assert (run["status"], chat.requests) == ("incomplete", [])
+
+
+FIELDS = {
+    "material": {"type": "string", "description": "what it is made of"},
+    "year": {"type": "integer"},
+    "mason": {"type": "string"},
+}
+
+
+async def test_fields_are_filled_in_with_what_is_quoted_and_nothing_else(
+    caller: Caller, index: Index, chat: ChatDouble
+) -> None:
+    await index("The harbour wall is made of granite. It was built in 1871.")
+    filled = {
+        "material": {"value": "granite", "passage": 1, "quote": "The harbour wall is made of granite."},
+        "year": {"value": 1999, "passage": 1, "quote": "It was rebuilt in the year 1999, they say."},
+        "mason": {"value": 7, "passage": 1, "quote": "It was built in 1871."},
+        "tenant_id": {"value": "another", "passage": 1, "quote": "It was built in 1871."},
+    }
+    chat.replies = [say(f"Here you are: {orjson.dumps(filled).decode()}")]
+    body = {"agent": "extract", "input": {"schema": {"type": "object", "properties": FIELDS}}}
+    started = await caller.post("runs", json=body)
+    assert started.status_code == 201, started.text
+    run = await caller.ended(started.json()["id"])
+    assert (run["status"], run["output"]["grounding"]) == ("completed", "partial")
+    assert run["output"]["values"] == {"material": "granite", "year": None, "mason": None}
+    assert [citation["quote"] for citation in run["output"]["citations"]] == ["The harbour wall is made of granite."]
+    assert run["input"]["schema"]["properties"]["year"] == {"type": "integer"}
+
+
+@pytest.mark.parametrize("said", ["", "null", "[]", "{", '{"material": 3}', "I would rather not."])
+async def test_a_model_that_fills_in_nothing_gives_a_refusal(
+    caller: Caller, index: Index, chat: ChatDouble, said: str
+) -> None:
+    await index()
+    chat.replies = [say(said)]
+    body = {"agent": "extract", "input": {"schema": {"properties": FIELDS}}}
+    run = await caller.ended((await caller.post("runs", json=body)).json()["id"])
+    assert (run["status"], run["output"]["refusal"]) == ("completed", "no_evidence")
+    assert set(run["output"]["values"].values()) == {None}

@@ -5,9 +5,10 @@ import uuid
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select, update
 
-from services.indexing.agents.runs.models import RunStep
+from services.indexing.agents.runs import service
+from services.indexing.agents.runs.models import RunStep, RunTurn
 from shared.auth import Scope
 from shared.errors import Unavailable
 from shared.outbox import OutboxEvent
@@ -283,3 +284,62 @@ async def test_access_removed_ends_the_run_within_five_seconds(
     run = await other.ended(run_id)
     assert clock() - removed < 5
     assert (run["status"], run["error"]["code"], script.closed) == ("cancelled", "access_removed", 1)
+
+
+async def test_a_tenant_lets_only_so_many_runs_wait(
+    caller: Caller,
+    caller_of: CallerOf,
+    other_library: Library,
+    script: Script,
+    monkeypatch: pytest.MonkeyPatch,
+    index: Index,
+) -> None:
+    await index()
+    monkeypatch.setattr(service, "MOST_UNFINISHED", 3)
+    script.gate = asyncio.Event()
+    runs = [await caller.start() for _ in range(3)]
+    refused = await caller.post("runs", json={"agent": "answer", "input": {"question": "What?"}})
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_runs")
+    assert (await caller_of(other_library).ask()).status_code == 200
+    script.gate.set()
+    for run_id in runs:
+        assert (await caller.ended(run_id))["status"] == "completed"
+    assert (await caller.ask()).status_code == 200
+
+
+async def test_text_of_a_worker_that_lost_its_turn_is_taken_back(
+    caller: Caller, index: Index, database: Database, library: Library, script: Script
+) -> None:
+    await index()
+    script.gate = asyncio.Event()
+    run_id = await caller.start()
+
+    async def sent() -> bool:
+        return any(name == "run_text.added" for name, _, _ in await told(database, library, run_id))
+
+    await eventually(sent)
+    async with database.system() as session:
+        await session.execute(update(RunTurn).where(RunTurn.run_id == uuid.UUID(run_id)).values(due_at=func.now()))
+
+    async def taken_over() -> bool:
+        return script.began == 2
+
+    await eventually(taken_over)
+    script.gate.set()
+    run = await caller.ended(run_id)
+    events = await told(database, library, run_id)
+    names = [name for name, _, _ in events]
+    assert [number for _, number, _ in events] == list(range(1, len(events) + 1))
+    assert names.count("run_answer.restarted") == 1
+    after = names.index("run_answer.restarted")
+    assert (
+        "".join(facts["text"] for name, _, facts in events[after:] if name == "run_text.added") == run["output"]["text"]
+    )
+    assert [step["attempts"] for step in run["steps"]] == [1, 1, 1, 2, 1]
+    assert names.count("run_step.started") == len(STEPS)
+
+
+async def test_an_agent_that_needs_a_model_does_not_run_without_one(caller: Caller) -> None:
+    body = {"agent": "extract", "input": {"schema": {"properties": {"year": {"type": "integer"}}}}}
+    response = await caller.post("runs", json=body)
+    assert (response.status_code, response.json()["code"]) == (409, "model_required")
