@@ -8,9 +8,11 @@ import pytest
 from sqlalchemy import func, select, update
 
 from services.indexing.agents.runs import service
-from services.indexing.agents.runs.models import RunStep, RunTurn
+from services.indexing.agents.runs.models import Run, RunStep, RunTurn
 from shared.auth import Scope
 from shared.errors import Unavailable
+from shared.events.identity import TenantDeleted
+from shared.events.projects import ProjectDeleted
 from shared.outbox import OutboxEvent
 from shared.tenancy import Database
 from tests.services.indexing.agents.runs.conftest import Caller, CallerOf, Index, Script
@@ -343,3 +345,40 @@ async def test_an_agent_that_needs_a_model_does_not_run_without_one(caller: Call
     body = {"agent": "extract", "input": {"schema": {"properties": {"year": {"type": "integer"}}}}}
     response = await caller.post("runs", json=body)
     assert (response.status_code, response.json()["code"]) == (409, "model_required")
+
+
+@pytest.mark.parametrize("deleted", ["project", "tenant"])
+async def test_runs_end_with_their_project_and_their_tenant(
+    caller: Caller, index: Index, library: Library, database: Database, script: Script, deleted: str
+) -> None:
+    await index()
+    finished = (await caller.ask()).json()["id"]
+    script.gate = asyncio.Event()
+    under_way = await caller.start()
+
+    async def began() -> bool:
+        return script.began == 2
+
+    await eventually(began)
+    if deleted == "project":
+        await library.announce(ProjectDeleted(project_id=library.project_id, actor_id=None), sequence=9)
+    else:
+        await library.announce(TenantDeleted(tenant_id=library.tenant_id), sequence=9)
+
+    async def closed() -> bool:
+        return script.closed == 2
+
+    await eventually(closed)
+    events = await told(database, library, under_way)
+    ended = next(facts for name, _, facts in events if name == "run.ended")
+    assert (ended["status"], ended["code"]) == ("cancelled", "access_removed")
+
+    async def forgotten() -> bool:
+        async with database.tenant(library.tenant_id) as session:
+            return not (await session.scalars(select(Run))).all()
+
+    if deleted == "tenant":
+        await eventually(forgotten)
+        assert [name for name, _, _ in (await told(database, library, finished))[-1:]] == ["run.deleted"]
+    else:
+        assert not await forgotten()
