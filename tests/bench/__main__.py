@@ -27,6 +27,7 @@ MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] 
     "crud": measurements.crud,
     "search": measurements.search,
     "indexing": measurements.indexing,
+    "ask": answers.asked,
 }
 
 

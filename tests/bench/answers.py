@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import httpx
+
 from services.indexing.agents.answerers.base import Draft, ProposedCitation, Refusal, TextDelta
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
 from services.indexing.agents.contracts import Answer, BudgetExhausted, Passage, Reservation, Usage
@@ -19,8 +21,10 @@ from services.indexing.vectors.keywords import KeywordModel
 from tests.bench.questions import collection, library
 from tests.bench.questions.collection import Question
 from tests.bench.questions.library import Library
+from tests.support.system import System, create_project, settled, upload
 
 PASSAGES = 12
+WARM = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,23 @@ async def quoted(folder: Path) -> None:
         ("  answer", [each.seconds[1] for each in answered]),
         ("  verification", [each.seconds[2] for each in answered]),
     ):
-        cuts = statistics.quantiles(seconds, n=100)
-        print(f"{what} over {len(seconds)}: p50 {cuts[49] * 1000:.1f}, p95 {cuts[94] * 1000:.1f}")
+        _tell(what, seconds)
+
+
+async def asked(_: System, client: httpx.AsyncClient) -> None:
+    """Through the gateway: from the request to the finished run, one after the other."""
+    project = await create_project(client, "answers")
+    documents = collection.documents()
+    for name, content in documents.items():
+        await upload(client, project, name, content, "application/octet-stream")
+    await settled(client, project, len(documents))
+    seconds = []
+    for question in [*collection.questions()[:WARM], *collection.questions()]:
+        began = time.perf_counter()
+        response = await client.post(f"/v1/projects/{project}/ask", json={"question": question.text, "stream": False})
+        seconds.append(time.perf_counter() - began)
+        assert response.status_code == 200, response.text
+    _tell("ask through the gateway, to the finished run", seconds[WARM:])
 
 
 async def _answered(answerer: ExtractiveAnswerer, opened: Library, question: Question) -> Answered:
@@ -96,6 +115,11 @@ class _NoModel:
 
     async def settle(self, reservation: Reservation, usage: Usage) -> None:
         raise NotImplementedError
+
+
+def _tell(what: str, seconds: Sequence[float]) -> None:
+    cuts = statistics.quantiles(seconds, n=100)
+    print(f"{what} over {len(seconds)}: p50 {cuts[49] * 1000:.1f}, p95 {cuts[94] * 1000:.1f}")
 
 
 def _tell_quality(name: str, answered: Sequence[Answered]) -> None:
