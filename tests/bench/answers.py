@@ -25,6 +25,7 @@ from tests.support.system import System, create_project, settled, upload
 
 PASSAGES = 12
 WARM = 5
+OTHERS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,12 @@ async def quoted(folder: Path) -> None:
         print(f"answers: {len(documents)} documents, {chunks} chunks, search in process")
         answerer = ExtractiveAnswerer(opened.embedder, KeywordModel(), opened.shares)
         answered = [await _answered(answerer, opened, question) for question in collection.questions()]
-    for half, name in ((False, "tuning half"), (True, "held-out half")):
-        _tell_quality(name, [each for each in answered if each.question.held_out is half])
-    for what, seconds in (
-        ("question to verified answer", [sum(each.seconds) for each in answered]),
-        ("  search", [each.seconds[0] for each in answered]),
-        ("  answer", [each.seconds[1] for each in answered]),
-        ("  verification", [each.seconds[2] for each in answered]),
-    ):
-        _tell(what, seconds)
+        for half, name in ((False, "tuning half"), (True, "held-out half")):
+            _tell_quality(name, [each for each in answered if each.question.held_out is half])
+        _tell_seconds(answered)
+        print(f"beside {OTHERS} other chunks:")
+        await opened.fill(OTHERS)
+        _tell_seconds([await _answered(answerer, opened, question) for question in collection.questions()])
 
 
 async def asked(_: System, client: httpx.AsyncClient) -> None:
@@ -115,6 +113,12 @@ class _NoModel:
 
     async def settle(self, reservation: Reservation, usage: Usage) -> None:
         raise NotImplementedError
+
+
+def _tell_seconds(answered: Sequence[Answered]) -> None:
+    _tell("question to verified answer", [sum(each.seconds) for each in answered])
+    for number, part in enumerate(("search", "answer", "verification")):
+        _tell(f"  {part}", [each.seconds[number] for each in answered])
 
 
 def _tell(what: str, seconds: Sequence[float]) -> None:

@@ -8,17 +8,21 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
+
 from services.indexing.agents.contracts import Passage, StoredText
 from services.indexing.embedders.minilm import MiniLM
 from services.indexing.pipeline.chunking import chunk
-from services.indexing.pipeline.documents import Chunk
+from services.indexing.pipeline.documents import PLAIN_TEXT, Chunk
 from services.indexing.pipeline.formats import extract_document
 from services.indexing.search.fair_share import SearchShares
 from services.indexing.vectors.points import ChunkPoint, VectorQuery
 from services.indexing.vectors.store import EmbeddedStore, ProjectVectors
 from tests.services.indexing.agents.stored_texts import stored
+from tests.support.documents import note
 
 _MOST_CHARACTERS = 1_000_000
+_AT_ONCE = 1_000
 
 
 class Library:
@@ -57,10 +61,34 @@ class Library:
         self._hashes[document_id] = sha256(content).hexdigest()
         return document_id
 
+    async def fill(self, count: int) -> None:
+        """Add so many chunks of other documents, with vectors of no meaning: embedding that many takes half an hour.
+        They slow the search down, and are left out of what it finds."""
+        draw = np.random.default_rng(1)
+        texts = [note(number, size=700).decode() for number in range(500)]
+        for first in range(0, count, _AT_ONCE):
+            vectors = draw.normal(size=(min(_AT_ONCE, count - first), self.embedder.dimensions))
+            document_id = uuid.uuid4()
+            await self._vectors.upsert(
+                [
+                    ChunkPoint(
+                        document_id=document_id,
+                        version=1,
+                        chunk_index=index,
+                        vector=vector.astype(np.float32),
+                        text=texts[(first + index) % len(texts)],
+                        content_type=PLAIN_TEXT,
+                        created_at=datetime.now(UTC),
+                    )
+                    for index, vector in enumerate(vectors)
+                ]
+            )
+
     async def passages(self, question: str, limit: int) -> list[Passage]:
         vector = await self.embedder.embed_query(question, caller=self.tenant_id)
         hits = await self._vectors.search(VectorQuery(vector=vector, text=question, limit=limit))
-        return [self._passage(hit.document_id, hit.chunk_index, hit.score) for hit in hits]
+        known = [hit for hit in hits if hit.document_id in self.chunks]
+        return [self._passage(hit.document_id, hit.chunk_index, hit.score) for hit in known]
 
     async def read(self, document_id: uuid.UUID, version: int, start: int, end: int) -> Sequence[StoredText]:
         return stored(self.chunks[document_id] if version == 1 else (), start, end)
