@@ -351,6 +351,11 @@ MEMORY: Final = (
         "tests/services/indexing/agents/runs/test_runs.py::test_a_run_is_of_its_project_and_tenant",
     ),
     Store(
+        r"services\.indexing\.agents\.(quote_search\.(folded|places)|verification\._Versions\._(read|passages))",
+        "of one answer: the texts that its caller may read, read for it and gone with it",
+        "tests/services/indexing/agents/test_verification.py::test_only_documents_that_were_given_are_read",
+    ),
+    Store(
         r"services\.indexing\.documents\.vector_sync\.VectorSync\._at_work",
         "the task of each tenant that is being cleaned up; each works in its tenant's own transactions",
         "tests/services/indexing/documents/test_vector_sync.py::test_a_deleted_tenant_is_removed_whole_and_no_other",
