@@ -10,6 +10,10 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from services.indexing.agents.mcp.dependencies import McpResources
+from services.indexing.agents.mcp.door import Door
+from services.indexing.agents.mcp.projects_client import ProjectsClient
+from services.indexing.agents.mcp.service import Tools
 from services.indexing.dependencies import Resources
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
@@ -30,6 +34,7 @@ from services.indexing.vectors.factory import store_of
 from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.work_priority import UrgentWork
 from shared.background import run_in_background
+from shared.delegation import Delegation
 from shared.invalidations.holder import Holder, Ownership
 from shared.invalidations.projected_copies import Projection
 from shared.project_access import ProjectDirectory, access_handlers
@@ -64,10 +69,19 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
         known = (*access_handlers("indexing"), *handlers(wake=wake, interrupt=interrupt))
         if Role.HTTP in settings.roles:
             await stack.enter_async_context(projection.kept(runtime, "projects", known))
-        if settings.roles & {Role.HTTP, Role.JOBS}:
+            door = Door(Tools(search, _projects_client(settings, runtime)))
+            await stack.enter_async_context(door.running())
+            yield McpResources(runtime.database, directory, wake, search, door), known
+        elif Role.JOBS in settings.roles:
             yield SearchResources(runtime.database, directory, wake, search), known
         else:
             yield Resources(runtime.database, directory, wake), known
+
+
+def _projects_client(settings: IndexingSettings, runtime: Runtime) -> ProjectsClient:
+    secret = settings.service_secret.get_secret_value()
+    delegation = Delegation(settings.service, secret, settings.identity_url, runtime.http)
+    return ProjectsClient(settings.projects_url, delegation, runtime.http)
 
 
 async def _open_search(

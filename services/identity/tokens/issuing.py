@@ -43,8 +43,8 @@ class TokenIssuer:
 
 
 class OwnTokenVerifier(TokenVerifier):
-    """Verifies tokens with the keys in memory, instead of calling itself over HTTP: those for identity, or for a service
-    that shows it one."""
+    """Verifies tokens with the keys in memory, instead of calling itself over HTTP: those for identity itself, or for a
+    service that shows identity one."""
 
     def __init__(
         self, ring: KeyRing, identity_url: str, client: aiohttp.ClientSession, audience: str = "identity"

@@ -1,4 +1,4 @@
-"""Tokens with which a service calls another for its client: never with more than the client may, and what is passed on."""
+"""Tokens with which a service calls another for its client: with no more than the client may, and the table gives."""
 
 import time
 import uuid

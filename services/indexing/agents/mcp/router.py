@@ -1,0 +1,42 @@
+"""HTTP route of the Model Context Protocol."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from starlette.types import Receive, Scope, Send
+
+from services.indexing.agents.mcp.dependencies import OpenDoor
+from services.indexing.agents.mcp.door import MOST_BYTES, Door
+from shared import json_bodies
+from shared.current_principal import CurrentPrincipal
+
+router = APIRouter(tags=["Agents"])
+
+_MESSAGE: Final = {"application/json": {"schema": {"type": "object", "description": "A JSON-RPC 2.0 message"}}}
+_DOCUMENTED: Final[dict[str, Any]] = {"requestBody": {"required": True, "content": _MESSAGE}}
+_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The response to a request", "content": _MESSAGE},
+    202: {"description": "A notification was taken"},
+    400: {"description": "The message or its headers are not valid", "content": _MESSAGE},
+    404: {"description": "There is no such method", "content": _MESSAGE},
+    406: {"description": "The client does not accept JSON", "content": _MESSAGE},
+}
+
+
+class _Conversation(Response):
+    """The response that the protocol's own implementation gives."""
+
+    def __init__(self, door: Door, receive: Receive) -> None:
+        super().__init__()
+        self._door = door
+        self._body = receive
+
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        await self._door.serve(scope, self._body, send)
+
+
+@router.post("/mcp", response_model=None, openapi_extra=_DOCUMENTED, responses=_RESPONSES)
+async def serve_mcp(request: Request, _principal: CurrentPrincipal, door: OpenDoor) -> Response:
+    """The Model Context Protocol over stateless HTTP: tools that search and read, for agents of others."""
+    body = await json_bodies.received(request.scope, request.receive, most_bytes=MOST_BYTES)
+    return _Conversation(door, body)
