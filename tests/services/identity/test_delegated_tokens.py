@@ -17,7 +17,7 @@ from shared.errors import Unauthenticated, Unavailable
 from tests.services.identity.admin import as_admin
 from tests.services.identity.callers import Browser, Caller
 from tests.services.identity.conftest import SERVICE_SECRETS
-from tests.services.identity.test_tokens import unverified
+from tests.support.identity import unverified
 from tests.support.serving import StartedApp, serve
 
 WithKey = Callable[..., Awaitable[Caller]]

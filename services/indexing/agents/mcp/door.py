@@ -13,6 +13,7 @@ Not used of the SDK: its list of allowed hosts (the gateway checks `Origin`, and
 here), its authorization, subscriptions, and state of requests, which would need a key that all replicas share.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from starlette.types import Receive, Scope, Send
 from services.indexing.agents.mcp import schemas, service
 from services.indexing.agents.mcp.projects_client import Caller
 from services.indexing.agents.mcp.service import Call, Tools
+from shared.background import run_in_background
 from shared.db import is_outage
 from shared.errors import QuarryError, Unavailable
 from shared.problems import FieldErrors, shown
@@ -140,18 +142,38 @@ class Door:
         )
         # The SDK's spans would continue a trace that the client names.
         server.middleware.clear()
-        self._manager = StreamableHTTPSessionManager(
-            server, json_response=True, stateless=True, max_request_body_size=MOST_BYTES
-        )
+        self._server = server
+        self._manager: StreamableHTTPSessionManager | None = None
+        self._opened = asyncio.Event()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Requests are served within the block, once."""
-        async with self._manager.run():
+        """Requests are served within the block."""
+        async with run_in_background(self._run, name="mcp"):
+            await self._opened.wait()
             yield
 
+    async def _run(self) -> None:
+        """In a task of its own: what the SDK begins for requests could otherwise cancel the lifespan."""
+        manager = StreamableHTTPSessionManager(
+            self._server, json_response=True, stateless=True, max_request_body_size=MOST_BYTES
+        )
+        async with manager.run():
+            self._manager = manager
+            self._opened.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._manager = None
+
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a POST whose caller is verified: `principal` in the state of its scope."""
+        """Answer a POST whose caller is verified: `principal` in the state of its scope.
+
+        Raises:
+            Unavailable: the door is not open.
+        """
+        if self._manager is None:
+            raise Unavailable(retry_after=1)
         await self._manager.handle_request(scope, receive, send)
 
     async def _list(

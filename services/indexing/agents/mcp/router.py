@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from services.indexing.agents.mcp.dependencies import OpenDoor
 from services.indexing.agents.mcp.door import MOST_BYTES, Door
@@ -32,7 +32,13 @@ class _Conversation(Response):
         self._body = receive
 
     async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        await self._door.serve(scope, self._body, send)
+        async def send_numbers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # The SDK's is an enumeration, which logs would show as such.
+                message["status"] = int(message["status"])
+            await send(message)
+
+        await self._door.serve(scope, self._body, send_numbers)
 
 
 @router.post("/mcp", response_model=None, openapi_extra=_DOCUMENTED, responses=_RESPONSES)
