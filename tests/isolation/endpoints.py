@@ -172,6 +172,8 @@ PARAMETERS: dict[str, Carries] = {
     **{f"body:form.{name}": Carries.NOTHING for name in ("name", "metadata")},
     "body:form.file": Carries.CONTENT,
     "body:form.duplicates": Carries.CONTENT,
+    # A message to the door for agents; test_mcp.py attacks with what tools take.
+    **{f"body:form.{name}": Carries.NOTHING for name in ("jsonrpc", "id", "method", "params")},
     "body:SearchRequest.cursor": Carries.CURSOR,
     "body:SearchRequest.query": Carries.CONTENT,
     "body:SearchRequest.facets": Carries.CONTENT,

@@ -18,8 +18,9 @@ from services.indexing.documents.models import Chunk, Document
 from shared.errors import NotFound
 from shared.project_access import OF_PROJECT, Admission, admitted
 
-# However short they are.
-MOST_CHUNKS: Final = 2_000
+# However short they are. Usually one reading is enough.
+MOST_CHUNKS: Final = 2_048
+_READ_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ _CHUNKS: Final = admitted(
         Chunk.chunk_index >= bindparam("first", type_=Integer()),
     )
     .order_by(Chunk.chunk_index)
-    .limit(MOST_CHUNKS)
+    .limit(_READ_AT_ONCE)
 )
 
 
@@ -105,10 +106,16 @@ async def read(
         NotFound: the version is not the live one any more, or has no such chunk.
         NotFound, Forbidden, Unavailable: see `Admission.rows`.
     """
-    rows = await admission.rows(session, _CHUNKS, {"document_id": document_id, "version": version, "first": first})
-    if not rows:
+    found: list[Sequence[Any]] = []
+    while len(found) < MOST_CHUNKS:
+        values = {"document_id": document_id, "version": version, "first": first + len(found)}
+        rows = await admission.rows(session, _CHUNKS, values)
+        found += rows
+        if len(rows) < _READ_AT_ONCE or found[-1][2] - found[0][1] > most:
+            break
+    if not found:
         raise NotFound
-    return _joined(rows, most)
+    return _joined(found, most)
 
 
 def _joined(rows: Sequence[Sequence[Any]], most: int) -> Extract:
@@ -121,4 +128,4 @@ def _joined(rows: Sequence[Sequence[Any]], most: int) -> Extract:
         between = start_offset - end
         parts += [" " if between == 1 else "\n" * between, text]
         end = end_offset
-    return Extract("".join(parts), begin, end, rows[-1][0] + 1 if len(rows) == MOST_CHUNKS else None)
+    return Extract("".join(parts), begin, end, rows[-1][0] + 1 if len(rows) >= MOST_CHUNKS else None)

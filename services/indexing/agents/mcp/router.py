@@ -12,14 +12,28 @@ from shared.current_principal import CurrentPrincipal
 
 router = APIRouter(tags=["Agents"])
 
-_MESSAGE: Final = {"application/json": {"schema": {"type": "object", "description": "A JSON-RPC 2.0 message"}}}
-_DOCUMENTED: Final[dict[str, Any]] = {"requestBody": {"required": True, "content": _MESSAGE}}
+_MESSAGE: Final = {
+    "type": "object",
+    "description": "A JSON-RPC 2.0 request or notification of the Model Context Protocol",
+    "required": ["jsonrpc", "method"],
+    "properties": {
+        "jsonrpc": {"const": "2.0"},
+        "id": {"type": ["integer", "string"]},
+        "method": {"type": "string", "examples": ["initialize", "server/discover", "ping", "tools/list", "tools/call"]},
+        "params": {"type": "object"},
+    },
+}
+_DOCUMENTED: Final[dict[str, Any]] = {
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _MESSAGE}}}
+}
+_ANSWER: Final = {"schema": {"type": "object", "description": "A JSON-RPC 2.0 response"}}
+_ERROR: Final = {"application/json": _ANSWER, "application/problem+json": {"schema": {"type": "object"}}}
 _RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The response to a request", "content": _MESSAGE},
+    200: {"description": "The response to a request", "content": {"application/json": _ANSWER}},
     202: {"description": "A notification was taken"},
-    400: {"description": "The message or its headers are not valid", "content": _MESSAGE},
-    404: {"description": "There is no such method", "content": _MESSAGE},
-    406: {"description": "The client does not accept JSON", "content": _MESSAGE},
+    400: {"description": "The message or its headers are not valid", "content": _ERROR},
+    404: {"description": "There is no such method", "content": _ERROR},
+    406: {"description": "The client does not accept JSON", "content": _ERROR},
 }
 
 

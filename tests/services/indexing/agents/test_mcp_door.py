@@ -10,6 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from services.indexing.agents.mcp import service
 from services.indexing.agents.mcp.door import MOST_BYTES
@@ -238,6 +242,23 @@ async def test_what_lies_between_chunks_keeps_places(agent_of: AgentOf, running:
     assert all(a == b or (a.isspace() and b.isspace()) for a, b in zip(fetched["text"], stored, strict=True))
 
 
+async def test_a_long_document_is_read_in_parts(agent_of: AgentOf, running: Running, library: Library) -> None:
+    text = "".join(f"Sentence number {number} of the log of the lighthouse. " for number in range(1_500))
+    document = await library.upload(text)
+    assert await ends(library, document) == "indexed"
+    agent, identifier = agent_of(library), f"{library.project_id}/{document}"
+    parts, following, last = [], 0, 0
+    while following is not None:
+        part = (await agent.call("fetch", id=identifier, from_chunk=following))["structuredContent"]
+        assert last <= part["start"] < part["end"] <= last + 1 + 32_000
+        parts.append(part["text"])
+        following, last = part["next_chunk"], part["end"]
+    assert len(parts) == 3
+    assert " ".join(parts) == text.strip()
+    around = (await agent.call("fetch", id=f"{identifier}/1/60"))["structuredContent"]
+    assert 0 < around["start"] < last - 32_000
+
+
 async def test_a_replaced_version_is_not_read_by_its_old_id(
     agent_of: AgentOf, running: Running, library: Library
 ) -> None:
@@ -319,7 +340,7 @@ async def test_wrong_arguments_cost_little_and_are_named(agent: Agent) -> None:
     assert (await agent.told("search", query="x", project_id=str(uuid.uuid4()), filter=nested)).startswith("invalid_")
 
 
-# --- defects ---------------------------------------------------------------------------------------------------------
+# --- defects and traces -----------------------------------------------------------------------------------------------
 
 
 async def test_a_defect_says_nothing_about_itself(
@@ -353,3 +374,22 @@ async def test_what_clients_send_makes_no_lines_in_the_log(agent: Agent, caplog:
     await agent.request("tools/call", name="canary-in-the-log", arguments={})
     assert "canary-in-the-log" not in caplog.text
     assert logging.getLogger("mcp").getEffectiveLevel() == logging.ERROR
+
+
+async def test_a_trace_that_a_client_names_is_not_continued(agent_of: AgentOf, shelf: Library) -> None:
+    provider = trace.get_tracer_provider()
+    assert isinstance(provider, TracerProvider)
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    theirs, ours = "a" * 32, "b" * 32
+    arguments = {"query": "granite", "project_id": str(shelf.project_id)}
+    params = {"name": "search", "arguments": arguments, "_meta": {"traceparent": f"00-{theirs}-{'c' * 16}-01"}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+    try:
+        answer = await agent_of(shelf).send(message, traceparent=f"00-{ours}-{'d' * 16}-01")
+    finally:
+        exporter.shutdown()
+    assert answer.json()["result"]["structuredContent"]["results"]
+    spans = {span.name: format(span.get_span_context().trace_id, "032x") for span in exporter.get_finished_spans()}
+    assert set(spans.values()) == {ours}
+    assert {"POST /mcp", "execute_tool search", "search vectors"} <= spans.keys()
