@@ -176,6 +176,8 @@ async def test_a_message_that_is_none_is_refused(
     answer = await agent_of(library).send(body, **headers)
     assert answer.status_code == status, answer.text
     assert len(answer.content) < 4_000
+    # Refused before the SDK has seen it.
+    assert (answer.headers["content-type"] == "application/problem+json") is (status in (413, 415, 422))
 
 
 async def test_headers_that_contradict_the_message_are_refused(agent_of: AgentOf, library: Library) -> None:
