@@ -1,14 +1,19 @@
 """Agents of others: the Python client of the Model Context Protocol calls every tool through the gateway."""
 
+import asyncio
 import json
+import re
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 from mcp_types import CallToolResult, TextContent
 
+from infra.local.home import ROOT
 from tests.support.documents import note
 from tests.support.mcp_clients import ERAS, connected, refused, used
 from tests.support.remote_system import Product
@@ -182,6 +187,29 @@ async def test_a_long_document_is_read_in_parts(owner: Owner) -> None:
         assert 0 < far["start"] < 100 * 720
         assert (await refused(agent, "fetch", id=f"{identifier}/1/9999")).startswith("not_found")
         assert (await refused(agent, "fetch", id=f"{identifier}/2/0")).startswith("version_replaced")
+
+
+async def test_what_the_page_shows_works(owner: Owner, tmp_path: Path) -> None:
+    """Each block of docs/agents.md, in a folder where `uv run dev` has left what it leaves."""
+    (tmp_path / ".quarry").mkdir()
+    (tmp_path / ".quarry" / "dev.json").write_text(json.dumps({"gateway_url": owner.url, "api_key": owner.key}))
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs" / "agents.md").read_text(), re.DOTALL)
+    assert [language for language, _ in blocks] == ["sh", "sh", "python"]
+    configured, called, listed = [
+        await command_output(["bash", "-c", code] if language == "sh" else [sys.executable, "-c", code], tmp_path)
+        for language, code in blocks
+    ]
+    server = json.loads(configured)["mcpServers"]["quarry"]
+    assert server["url"] == f"{owner.url}/mcp"
+    assert server["headers"]["Authorization"] == f"Bearer {owner.key}"
+    assert "Birds" in called and "Birds" in listed
+
+
+async def command_output(command: list[str], folder: Path) -> str:
+    process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0, command
+    return output.decode()
 
 
 @pytest.mark.parametrize("era", ERAS)
