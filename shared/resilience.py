@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import tenacity
 
-from shared.errors import Unavailable
+from shared.errors import QuarryError, Unavailable
 
 _TELL_EVERY: Final = 16
 
@@ -69,6 +69,8 @@ async def retried(
 ) -> T:
     """The result of `call`; while `again` matches its outcome it is called again, `attempts` times in all.
 
+    A pause is at least as long as the `retry_after` of the error, if it has one.
+
     Args:
         first, most: the pauses between two calls, in seconds; see `Backoff`.
 
@@ -78,11 +80,16 @@ async def retried(
     pauses = Backoff(first=first, most=most)
     retrying = tenacity.AsyncRetrying(
         stop=tenacity.stop_after_attempt(attempts),
-        wait=lambda _state: pauses.next(),
+        wait=lambda state: max(pauses.next(), _asked_for(state)),
         retry=again,
         retry_error_callback=_outcome,
     )
     return await retrying(call)
+
+
+def _asked_for(state: tenacity.RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome is not None else None
+    return (error.retry_after or 0.0) if isinstance(error, QuarryError) else 0.0
 
 
 def _outcome(state: tenacity.RetryCallState) -> object:

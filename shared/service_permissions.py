@@ -25,6 +25,7 @@ class Operation(StrEnum):
     READ_PROJECT_ACCESS = "projects.access.read"
     READ_DOCUMENT_CONTENT = "projects.content.read"
     READ_PROGRESS = "indexing.progress.read"
+    FOLLOW_RUNS = "indexing.runs.follow"
     READ_MEMBERSHIPS = "identity.memberships.read"
     READ_AUTHORITY = "identity.authority.read"
     MANAGE_DEAD_LETTERS = "dead_letters.manage"
@@ -46,10 +47,11 @@ SERVICE_ACCESS: Final[Table] = {
     "projects": {"identity": frozenset({Operation.READ_MEMBERSHIPS, Operation.READ_AUTHORITY})},
     "indexing": {
         "projects": frozenset({Operation.READ_PROJECT_ACCESS, Operation.READ_DOCUMENT_CONTENT, Operation.HOLD_COPIES}),
+        "identity": frozenset({Operation.READ_AUTHORITY}),
     },
     "notifier": {
         "projects": frozenset({Operation.READ_PROJECT_ACCESS, Operation.HOLD_COPIES}),
-        "indexing": frozenset({Operation.READ_PROGRESS}),
+        "indexing": frozenset({Operation.READ_PROGRESS, Operation.FOLLOW_RUNS}),
     },
     OPERATOR: {audience: frozenset({Operation.MANAGE_DEAD_LETTERS}) for audience in BACKENDS},
 }

@@ -40,6 +40,7 @@ __all__ = (
     "bind",
     "configure",
     "current_traceparent",
+    "detached_span",
     "flush",
     "get_logger",
     "mark_failed",
@@ -91,6 +92,16 @@ def span(
     context = None if parent is None else _PROPAGATOR.extract({"traceparent": parent}, Context())
     with _TRACER.start_as_current_span(name, context=context, kind=kind, attributes=dict(attributes or {})) as current:
         yield current
+
+
+@contextmanager
+def detached_span(
+    name: str, *, kind: SpanKind = SpanKind.INTERNAL, attributes: Mapping[str, str | int | float | bool] | None = None
+) -> Iterator[Span]:
+    """As `span`, without becoming the parent of what begins inside the block: for a block that other code runs in
+    between, as in a generator."""
+    with _TRACER.start_span(name, kind=kind, attributes=dict(attributes or {})) as started:
+        yield started
 
 
 def mark_failed(current: Span, reason: str) -> None:

@@ -83,6 +83,8 @@ SYSTEM_ACCESS: Final[dict[str, str]] = {
     "projects.departures": "roles of who left are removed for all tenants; ids only",
     "notifier.deleted_tenants": "deleted tenants are erased for all tenants; ids only",
     "indexing.jobs": "workers choose fairly across tenants and take over expired leases",
+    "indexing.run_turns": "workers choose fairly across tenants and take over expired claims; ids only",
+    "notifier.run_feeds": "feeds of runs that are over are removed for all tenants; ids only",
     "indexing.vector_changes": "what the vector store is owed is worked off for all tenants; ids only",
 }
 

@@ -77,7 +77,7 @@ class WorkQueue(Generic[Item]):
         claim: timedelta,
         attempts: InstrumentedAttribute[int] | None = None,
         due: ColumnElement[bool] | None = None,
-        order: tuple[InstrumentedAttribute[Any], ...] = (),
+        order: tuple[InstrumentedAttribute[Any] | ColumnElement[Any], ...] = (),
         retry: Retry | None = None,
     ) -> None:
         self._name, self._due_at, self._attempts, self._retry = table.__tablename__, due_at, attempts, retry

@@ -1,8 +1,11 @@
-"""The indexing service: jobs, pipeline, vectors, search."""
+"""The indexing service: jobs, pipeline, vectors, search, agents."""
 
 from fastapi import FastAPI
 
 from services.indexing.agents.mcp.router import router as mcp
+from services.indexing.agents.router import router as agents
+from services.indexing.agents.runs.router import internal_router as internal_runs
+from services.indexing.agents.runs.router import router as runs
 from services.indexing.jobs.router import internal_router as internal_jobs
 from services.indexing.jobs.router import router as jobs
 from services.indexing.resources import resources
@@ -10,7 +13,7 @@ from services.indexing.search.router import router as search
 from services.indexing.settings import IndexingSettings
 from shared import service
 
-ROUTERS = (search, jobs, mcp, internal_jobs)
+ROUTERS = (search, agents, runs, jobs, mcp, internal_jobs, internal_runs)
 
 
 def create_app() -> FastAPI:

@@ -10,10 +10,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from services.indexing.agents import chat
+from services.indexing.agents.asking import Runs
+from services.indexing.agents.chat import ChatModel
+from services.indexing.agents.execution import Tools
 from services.indexing.agents.mcp.dependencies import McpResources
 from services.indexing.agents.mcp.door import Door
 from services.indexing.agents.mcp.projects_client import ProjectsClient
-from services.indexing.agents.mcp.service import Tools
+from services.indexing.agents.mcp.service import Services
+from services.indexing.agents.orchestrator import Orchestrator
+from services.indexing.agents.runs.endings import Endings
+from services.indexing.agents.runs.handlers import handlers as run_handlers
+from services.indexing.agents.writing import writing_of
 from services.indexing.dependencies import Resources
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
@@ -26,7 +34,6 @@ from services.indexing.jobs.worker_places import Places
 from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
-from services.indexing.search.dependencies import SearchResources
 from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.service import SearchEngine
 from services.indexing.settings import IndexingSettings
@@ -49,7 +56,7 @@ _log = get_logger(__name__)
 
 @asynccontextmanager
 async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterator[Started[Resources]]:
-    wake, interrupt = _nobody, _nobody
+    wake, interrupt, wake_runs, interrupt_runs = _nobody, _nobody, _nobody, _nobody
     async with AsyncExitStack() as stack:
         runtime.sources.append(queue_source(runtime.database.engines.system))
         ownership = Ownership("projects", settings.projects_url, "indexing", durable=True)
@@ -58,6 +65,7 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
         if settings.roles & {Role.HTTP, Role.JOBS}:
             urgent = UrgentWork()
             search = await _open_search(stack, settings, runtime, directory, urgent)
+            writing, endings = writing_of(search, await _open_model(stack, settings)), Endings()
         if Role.JOBS in settings.roles:
             worker, vector_sync = await _start_work(stack, settings, runtime, search, urgent)
             interrupt = worker.interrupt
@@ -66,14 +74,20 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
                 worker.wake()
                 vector_sync.wake()
 
+            tools = Tools(runtime.database, runtime.authority, search, writing)
+            orchestrator = Orchestrator(tools, endings, concurrency=settings.run_concurrency)
+            wake_runs, interrupt_runs = orchestrator.wake, orchestrator.interrupt
+            task = await stack.enter_async_context(run_in_background(orchestrator.run, name="runs"))
+            runtime.checks["runs"] = _alive(task)
+
         known = (*access_handlers("indexing"), *handlers(wake=wake, interrupt=interrupt))
-        if Role.HTTP in settings.roles:
+        known = (*known, *run_handlers(wake=wake_runs, interrupt=interrupt_runs))
+        if settings.roles & {Role.HTTP, Role.JOBS}:
             await stack.enter_async_context(projection.kept(runtime, "projects", known))
-            door = Door(Tools(search, _projects_client(settings, runtime)))
+            runs = Runs(runtime.database, directory, endings, wake_runs, interrupt_runs, writing.model)
+            door = Door(Services(search, runs, _projects_client(settings, runtime)))
             await stack.enter_async_context(door.running())
-            yield McpResources(runtime.database, directory, wake, search, door), known
-        elif Role.JOBS in settings.roles:
-            yield SearchResources(runtime.database, directory, wake, search), known
+            yield McpResources(runtime.database, directory, wake, search, runs, door), known
         else:
             yield Resources(runtime.database, directory, wake), known
 
@@ -102,6 +116,14 @@ async def _open_search(
     shares = SearchShares()
     stack.callback(shares.close)
     return SearchEngine(runtime.database, directory, embedder, store, KeywordModel(), shares)
+
+
+async def _open_model(stack: AsyncExitStack, settings: IndexingSettings) -> ChatModel | None:
+    """The model that writes answers, if there is one. Nothing is sent to it before it is asked."""
+    name = settings.answer_model
+    if name is None:
+        return None
+    return await stack.enter_async_context(chat.opened(name, settings.chat_models[name]))
 
 
 async def _start_work(

@@ -4,12 +4,43 @@ from pathlib import Path
 from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from shared.settings import DatabaseSettings
 
 _LONGEST_SOCKET_PATH = 96
 """The kernel takes 107 bytes; a socket is bound under a longer name first (vectors/embedded/engine_server.py)."""
+
+
+class ChatModelSettings(BaseModel):
+    """An OpenAI-compatible chat endpoint and one of its models.
+
+    `url` is what `/chat/completions` is appended to, as in `https://api.example.com/v1`. `token_parameter` is the name
+    under which the endpoint takes the limit of an answer. A call may be silent for `chunk_seconds`, however long it
+    takes in all. A process makes `concurrency` calls at a time, half of them for one tenant at most.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: str
+    model: str = Field(min_length=1, max_length=200)
+    api_key: SecretStr | None = None
+    max_tokens: int = Field(default=1024, ge=16, le=65_536)
+    token_parameter: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"  # noqa: S105  # of an answer
+    chunk_seconds: float = Field(default=60.0, gt=0, le=600)
+    concurrency: int = Field(default=16, ge=1, le=256)
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        return _http_url(url).rstrip("/")
+
+
+def _http_url(url: str) -> str:
+    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+        raise ValueError("must be an http or https url")
+    return url
 
 
 class IndexingSettings(DatabaseSettings):
@@ -27,6 +58,11 @@ class IndexingSettings(DatabaseSettings):
     A process works on `job_concurrency` jobs at a time. Those that take long are counted separately:
     `long_job_concurrency` of them run beside the others, and the rest wait. So are other jobs of tenants that had a
     long one lately: a quarter as many.
+
+    It executes `run_concurrency` runs of agents at a time, half of them of one tenant at most.
+
+    `chat_models` is a JSON object of chat models by name (`ChatModelSettings`); `answer_model` names the one that
+    writes answers. Without it answers are quoted from the documents, and no model is called.
 
     A lease outlives its worker by at most `job_lease_seconds`; it is renewed three times as often.
     """
@@ -46,9 +82,12 @@ class IndexingSettings(DatabaseSettings):
     long_job_concurrency: int = Field(default=2, ge=1, le=64)
     job_lease_seconds: float = Field(default=10.0, ge=0.5, le=600)
     job_max_attempts: int = Field(default=8, ge=1, le=100)
+    run_concurrency: int = Field(default=16, ge=1, le=256)
     embedding_threads: int = Field(default=2, ge=1, le=64)
     extraction_processes: int = Field(default=2, ge=1, le=64)
     extraction_confinement: Literal["required", "best_effort"] = "required"
+    chat_models: dict[str, ChatModelSettings] = Field(default_factory=dict)
+    answer_model: str | None = Field(default=None, validate_default=True)
 
     @field_validator("vectors_listen", "vectors_socket")
     @classmethod
@@ -71,9 +110,7 @@ class IndexingSettings(DatabaseSettings):
     @field_validator("qdrant_url")
     @classmethod
     def _is_url(cls, url: str | None) -> str | None:
-        if url is not None and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
-            raise ValueError("must be an http or https url")
-        return url
+        return None if url is None else _http_url(url)
 
     @field_validator("qdrant_api_key")
     @classmethod
@@ -81,3 +118,21 @@ class IndexingSettings(DatabaseSettings):
         if info.data.get("qdrant_url") is not None and (key is None or not key.get_secret_value()):
             raise ValueError("required with qdrant_url")
         return key
+
+    @field_validator("chat_models", mode="before")
+    @classmethod
+    def _is_json(cls, models: object) -> object:
+        """What the environment holds is text."""
+        if not isinstance(models, str):
+            return models
+        try:
+            return orjson.loads(models)
+        except orjson.JSONDecodeError:
+            raise ValueError("must be a json object of chat models by name") from None
+
+    @field_validator("answer_model")
+    @classmethod
+    def _is_known(cls, name: str | None, info: ValidationInfo) -> str | None:
+        if name is not None and name not in info.data.get("chat_models", {}):
+            raise ValueError("must be one of the names in chat_models")
+        return name

@@ -14,9 +14,12 @@ from services.notifier.feeds import announcements, erasure
 from services.notifier.feeds.announcements import Announcer
 from services.notifier.feeds.handlers import feed_handlers
 from services.notifier.feeds.service import Retention
+from services.notifier.runs import expiry
+from services.notifier.runs.handlers import run_handlers
 from services.notifier.settings import NotifierSettings
 from services.notifier.streams import progress_ticks
 from services.notifier.streams.connections import Connections
+from services.notifier.streams.followed_runs import FollowedRuns
 from services.notifier.streams.hub import Hub
 from services.notifier.streams.metrics import StreamReadings
 from services.notifier.streams.revocations import Revocations
@@ -41,7 +44,7 @@ async def resources(settings: NotifierSettings, runtime: Runtime) -> AsyncIterat
     projection = Projection(Holder(ownership, runtime.tokens, runtime.http))
     streaming = _streaming(settings, runtime, projection)
     revocations = Revocations(streaming.connections, runtime.database, streaming.directory)
-    announcer = Announcer(runtime.redis, streaming.hub.tell)
+    announcer = Announcer(runtime.redis, streaming.hub.tell, streaming.hub.wake)
     async with AsyncExitStack() as stack:
         stack.enter_context(runtime.metrics.including(StreamReadings(streaming.connections)))
         stack.callback(streaming.hub.close)
@@ -52,6 +55,7 @@ async def resources(settings: NotifierSettings, runtime: Runtime) -> AsyncIterat
             ("connections", streaming.connections.tend),
             ("revocations", revocations.run),
             ("erasure", partial(erasure.run, runtime.database)),
+            ("feeds of runs", partial(expiry.run, runtime.database)),
         ):
             await stack.enter_async_context(run_in_background(work, name=name))
         for name, on_entry, on_gap in (
@@ -84,12 +88,17 @@ def _streaming(settings: NotifierSettings, runtime: Runtime, projection: Project
         connections=Connections(settings),
         hub=Hub(runtime.database, poll_seconds=settings.poll_seconds),
         snapshots=Snapshots(settings.indexing_url, runtime.tokens, runtime.http, seconds=settings.snapshot_seconds),
+        runs=FollowedRuns(settings.indexing_url, runtime.tokens, runtime.http),
     )
 
 
 def _handlers(settings: NotifierSettings, announcer: Announcer) -> Sequence[Handler[Any]]:
     retention = Retention(settings.keep_events, settings.keep_for)
-    return (*access_handlers("notifier"), *feed_handlers(retention, announcer.announce))
+    return (
+        *access_handlers("notifier"),
+        *feed_handlers(retention, announcer.announce),
+        *run_handlers(settings.keep_for, announcer.announce_run),
+    )
 
 
 def _running(task: "asyncio.Task[None]") -> Check:

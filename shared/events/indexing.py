@@ -2,12 +2,13 @@
 
 import uuid
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.events.envelope import Event
 
+RunStatus = Literal["queued", "running", "completed", "incomplete", "failed", "cancelled"]
 Stage = Literal["queued", "extracting", "chunking", "embedding", "storing", "indexed", "failed", "cancelled"]
 
 
@@ -79,6 +80,152 @@ class JobCancelled(JobEvent):
     """
 
     type: ClassVar[str] = "indexing.job.cancelled.v1"
+
+
+class RunEvent(Event):
+    """The fields of every event of a run. The envelope's `sequence` numbers a run's events from 1, without gaps: it is
+    their place in the run's feed, in whatever order they arrive."""
+
+    subject_field: ClassVar[str] = "run_id"
+
+    run_id: uuid.UUID
+    """The run."""
+    project_id: uuid.UUID
+    """The project over whose documents it runs."""
+
+
+class RunStarted(RunEvent):
+    """A worker has begun the run.
+
+    Sent: once per run, in the transaction that begins its first step; not again when another worker takes over.
+
+    For: clients, through the run's feed.
+    """
+
+    type: ClassVar[str] = "indexing.run.started.v1"
+
+    agent: str
+    """Name of the agent."""
+    agent_version: int = Field(ge=1)
+    """Version of the agent's contract."""
+
+
+class RunStepStarted(RunEvent):
+    """A step of the run has begun.
+
+    Sent: when it begins for the first time; not again when it is repeated after a takeover.
+
+    For: clients, through the run's feed.
+    """
+
+    type: ClassVar[str] = "indexing.run_step.started.v1"
+
+    step: str
+    """Name of the step."""
+
+
+class RunStepCompleted(RunEvent):
+    """A step of the run has ended, and its result is stored.
+
+    Sent: once per step, in the transaction that stores the result.
+
+    For: clients, through the run's feed.
+    """
+
+    type: ClassVar[str] = "indexing.run_step.completed.v1"
+
+    step: str
+    """Name of the step."""
+
+
+class RunPassagesFound(RunEvent):
+    """The passages that the answer may rely on were chosen.
+
+    Sent: with the end of the step that chooses them.
+
+    For: clients, through the run's feed. There is no text in it: that is read where documents are read.
+    """
+
+    type: ClassVar[str] = "indexing.run_passages.found.v1"
+
+    passages: list[dict[str, Any]]
+    """Places in documents: `document_id`, `document_name`, `version`, `chunk_index`, `start`, `end`, `page` and
+    `score`."""
+
+
+class RunTextAdded(RunEvent):
+    """More of the answer's text.
+
+    Sent: while the text is being written, at most once in 100 ms.
+
+    For: clients, through the run's feed. The text is all of them joined, since the last `RunAnswerRestarted`.
+    """
+
+    type: ClassVar[str] = "indexing.run_text.added.v1"
+
+    text: str
+    """The added text."""
+
+
+class RunAnswerRestarted(RunEvent):
+    """The text sent so far does not count any more: the answer is written again.
+
+    Sent: when a step that had sent text is repeated, or its text replaced by a later step's.
+
+    For: clients, through the run's feed, who throw the text they have away.
+    """
+
+    type: ClassVar[str] = "indexing.run_answer.restarted.v1"
+
+    reason: Literal["takeover", "repair"]
+    """`takeover`: the worker was lost; `repair`: its quotes were not found in the documents."""
+
+
+class RunCitationVerified(RunEvent):
+    """A quote was found in the stored text of the version it names.
+
+    Sent: for each citation of the answer, with the end of the step that verifies them.
+
+    For: clients, through the run's feed.
+    """
+
+    type: ClassVar[str] = "indexing.run_citation.verified.v1"
+
+    citation: dict[str, Any]
+    """The citation, as in the answer."""
+
+
+class RunEnded(RunEvent):
+    """The run has ended; nothing follows but its deletion.
+
+    Sent: once per run, in the transaction that ends it.
+
+    For: clients, through the run's feed.
+    """
+
+    type: ClassVar[str] = "indexing.run.ended.v1"
+
+    status: RunStatus
+    """How it ended."""
+    output: dict[str, Any] | None = None
+    """The output of the agent; null unless `completed`, or `incomplete` with something to show."""
+    exhausted: Literal["seconds", "model_calls", "model_tokens"] | None = None
+    """The budget that was used up, of an `incomplete` run."""
+    code: str | None = None
+    """Error code for programs, of a `failed` or `cancelled` run."""
+    reason: str | None = None
+    """Error message for people; contains nothing of the documents' content."""
+
+
+class RunDeleted(RunEvent):
+    """The run is gone, with all that it quoted.
+
+    Sent: when a client deletes it, or a document is deleted whose text it was given.
+
+    For: the notifier, which removes the run's feed.
+    """
+
+    type: ClassVar[str] = "indexing.run.deleted.v1"
 
 
 class ProgressTick(BaseModel):

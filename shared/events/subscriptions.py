@@ -10,7 +10,21 @@ from typing import Final
 
 from shared.events.envelope import Event, producer_of
 from shared.events.identity import ApiKeyRevoked, MembershipChanged, SessionRevoked, TenantDeleted
-from shared.events.indexing import JobCancelled, JobCompleted, JobFailed, JobStarted
+from shared.events.indexing import (
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    JobStarted,
+    RunAnswerRestarted,
+    RunCitationVerified,
+    RunDeleted,
+    RunEnded,
+    RunPassagesFound,
+    RunStarted,
+    RunStepCompleted,
+    RunStepStarted,
+    RunTextAdded,
+)
 from shared.events.projects import (
     DocumentCancelled,
     DocumentCancelRequested,
@@ -35,6 +49,17 @@ PRODUCERS: Final = BACKENDS
 Events = tuple[type[Event], ...]
 
 _PROJECT_ACCESS: Final[Events] = (ProjectCreated, ProjectDeleted, ProjectRestored, ProjectMemberChanged)
+_RUNS: Final[Events] = (
+    RunStarted,
+    RunStepStarted,
+    RunStepCompleted,
+    RunPassagesFound,
+    RunTextAdded,
+    RunAnswerRestarted,
+    RunCitationVerified,
+    RunEnded,
+    RunDeleted,
+)
 _LOST_ACCESS: Final[Events] = (TenantDeleted, MembershipChanged, SessionRevoked, ApiKeyRevoked)
 
 HANDLED: Final[Mapping[str, Events]] = {
@@ -59,6 +84,7 @@ HANDLED: Final[Mapping[str, Events]] = {
         DocumentCancelled,
         DocumentUpdated,
         DocumentDeleted,
+        *_RUNS,
     ),
 }
 """The events each service has a handler for, once in its inbox."""

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import uvloop
 
-from tests.bench import events, measurements
+from tests.bench import answers, events, measurements
 from tests.support.system import System, running_system
 
 MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] = {
@@ -31,15 +31,17 @@ MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] 
 
 
 BACKBONE = "events"
+ANSWERS = "answers"
+WITHOUT_A_SYSTEM = {BACKBONE: events.backbone, ANSWERS: answers.quoted}
 
 
 async def main(names: list[str]) -> None:
     folder = Path(tempfile.mkdtemp(prefix="quarry-bench-", dir="/tmp"))
     print(f"{platform.system()} {platform.machine()}, {psutil.cpu_count()} cores, Python {platform.python_version()}")
     try:
-        if BACKBONE in names:
-            await events.backbone(folder / "backbone")
-        if through_the_gateway := [name for name in names if name != BACKBONE]:
+        for name in WITHOUT_A_SYSTEM.keys() & set(names):
+            await WITHOUT_A_SYSTEM[name](folder / name)
+        if through_the_gateway := [name for name in names if name not in WITHOUT_A_SYSTEM]:
             await _measure(folder, through_the_gateway)
     finally:
         shutil.rmtree(folder)
@@ -58,6 +60,9 @@ async def _measure(folder: Path, names: list[str]) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="bench", description="Measure the service levels.")
     parser.add_argument(
-        "names", nargs="*", choices=[*MEASUREMENTS, BACKBONE, []], help="what to measure; everything by default"
+        "names",
+        nargs="*",
+        choices=[*MEASUREMENTS, *WITHOUT_A_SYSTEM, []],
+        help="what to measure; everything by default",
     )
-    uvloop.run(main(parser.parse_args().names or [BACKBONE, *MEASUREMENTS]))
+    uvloop.run(main(parser.parse_args().names or [*WITHOUT_A_SYSTEM, *MEASUREMENTS]))

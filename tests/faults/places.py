@@ -4,15 +4,18 @@ import importlib
 import pkgutil
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
+
+import httpx
 
 import shared
 from shared.failpoints import declared
 from shared.redis_clients import stream_of
 from shared.topology import SERVICES
 from tests.faults.fault_injection import admin_of, redis_of
-from tests.support.system import System
+from tests.support.system import System, create_project, settled, upload
 
 Provocation = Callable[[System, str], Awaitable[None]]
 """Given the system and the service whose failpoint is to be reached."""
@@ -45,6 +48,18 @@ async def poison(system: System, service: str) -> None:
     """An entry that nobody can decode, in a stream that the service reads."""
     async with redis_of(system.stack) as redis:
         await redis.xadd(stream_of(_PRODUCER_READ_BY[service]), {"event": b"not a CloudEvent"})
+
+
+async def run_an_agent(system: System, _service: str) -> None:
+    """A run of an agent over a document; it may end the service."""
+    _, client = await system.tenant(f"runs-{uuid.uuid4().hex[:8]}")
+    project = await create_project(client)
+    await upload(client, project, "wall.txt", b"The harbour wall is made of granite from the eastern quarry.")
+    await settled(client, project, 1)
+    with suppress(httpx.HTTPError):
+        await client.post(
+            f"/v1/projects/{project}/ask", json={"question": "What is the wall made of?", "stream": False}
+        )
 
 
 async def redrive(system: System, service: str) -> None:
@@ -94,6 +109,7 @@ _FAMILIES: Final[dict[str, Place]] = {
     "vectors": Place(("indexing",), visits=3),
     "progress": Place(("indexing",)),
     "feed": Place(("notifier",), visits=10),
+    "run": Place(("indexing",), visits=1, provoke=run_an_agent),
 }
 
 

@@ -83,6 +83,24 @@ async def test_an_agent_finds_a_passage_and_reads_its_document(owner: Owner, era
 
 
 @pytest.mark.parametrize("era", ERAS)
+async def test_an_agent_is_answered_with_quotes_that_stand_in_the_document(owner: Owner, era: str) -> None:
+    async with connected(owner.url, owner.key, era) as agent:
+        told = await used(agent, "ask", question="What does the heron eat?", project_id=owner.project)
+        assert (told["status"], told["refusal"], told["grounding"]) == ("completed", None, "full")
+        assert "eels" in told["text"]
+        for cited in told["citations"]:
+            assert cited["title"] == "heron.txt"
+            assert TEXT[cited["start"] : cited["end"]] == cited["quote"]
+            assert (await used(agent, "fetch", id=cited["id"]))["title"] == "heron.txt"
+        run = await owner.api.get(f"/v1/projects/{owner.project}/runs/{told['run_id']}")
+        assert run.json()["status"] == "completed"
+        nothing = await used(
+            agent, "ask", question="When was the treaty of Tordesillas signed?", project_id=owner.project
+        )
+        assert nothing["text"] is None and nothing["refusal"]
+
+
+@pytest.mark.parametrize("era", ERAS)
 async def test_an_agent_sees_what_there_is(owner: Owner, era: str) -> None:
     async with connected(owner.url, owner.key, era) as agent:
         (project,) = (await used(agent, "list_projects"))["projects"]
@@ -97,7 +115,7 @@ async def test_an_agent_sees_what_there_is(owner: Owner, era: str) -> None:
 async def test_every_tool_says_what_it_takes_and_gives_and_that_it_only_reads(owner: Owner, era: str) -> None:
     async with connected(owner.url, owner.key, era) as agent:
         tools = (await agent.list_tools()).tools
-    assert [tool.name for tool in tools] == ["search", "fetch", "list_projects", "list_documents"]
+    assert [tool.name for tool in tools] == ["search", "fetch", "ask", "list_projects", "list_documents"]
     for tool in tools:
         assert tool.description and tool.output_schema is not None
         assert tool.input_schema["additionalProperties"] is False
@@ -156,6 +174,7 @@ async def test_two_tenants_see_nothing_of_each_other(owner: Owner, stranger: Own
             for tool, given in (
                 ("search", {"query": "heron", "project_id": theirs.project}),
                 ("list_documents", {"project_id": theirs.project}),
+                ("ask", {"question": "What did the heron eat?", "project_id": theirs.project}),
                 ("fetch", {"id": passage}),
                 ("fetch", {"id": passage.removesuffix("/1/0")}),
                 ("fetch", {"id": f"{mine.project}/{theirs.document}"}),
@@ -193,7 +212,8 @@ async def test_what_the_page_shows_works(owner: Owner, tmp_path: Path) -> None:
     """Each block of docs/agents.md, in a folder where `uv run dev` has left what it leaves."""
     (tmp_path / ".quarry").mkdir()
     (tmp_path / ".quarry" / "dev.json").write_text(json.dumps({"gateway_url": owner.url, "api_key": owner.key}))
-    blocks = re.findall(r"```(sh|python)\n(.*?)```", (ROOT / "docs" / "agents.md").read_text(), re.DOTALL)
+    page = (ROOT / "docs" / "agents.md").read_text().partition("## Connect an MCP client")[2]
+    blocks = re.findall(r"```(sh|python)\n(.*?)```", page, re.DOTALL)
     assert [language for language, _ in blocks] == ["sh", "sh", "python"]
     configured, called, listed = [
         await command_output(["bash", "-c", code] if language == "sh" else [sys.executable, "-c", code], tmp_path)

@@ -51,6 +51,7 @@ async def test_the_typescript_client_lists_and_calls_every_tool(
         {"name": "list_documents", "arguments": {"project_id": project}},
         {"name": "search", "arguments": {"query": "marker000011", "project_id": project, "mode": "keyword"}},
         {"name": "fetch", "arguments": {"id": f"{project}/{document}"}},
+        {"name": "ask", "arguments": {"question": "What is marker000011?", "project_id": project}},
         {"name": "fetch", "arguments": {"id": f"{project}/{uuid.uuid4()}"}},
     ]
     key = owner.headers["Authorization"].removeprefix("Bearer ")
@@ -59,7 +60,8 @@ async def test_the_typescript_client_lists_and_calls_every_tool(
     told = json.loads(output)
     assert told["server"]["name"] == "quarry"
     assert {tool["name"] for tool in told["tools"]} == {call["name"] for call in calls}
-    listed, documents, found, fetched, missing = told["results"]
+    listed, documents, found, fetched, asked, missing = told["results"]
+    assert asked["structuredContent"]["status"] == "completed"
     assert [item["id"] for item in listed["structuredContent"]["projects"]] == [project]
     assert [item["document_id"] for item in documents["structuredContent"]["documents"]] == [document]
     assert found["structuredContent"]["results"][0]["document_id"] == document

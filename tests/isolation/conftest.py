@@ -85,6 +85,9 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
             f"/v1/projects/{project}/documents/{document}", json={"metadata": {"note": canary("document")}}
         )
         assert named.status_code == 200, named.text
+        asked = {"question": f"Who sings of {canary('question')}?", "stream": False}
+        run = await client.post(f"/v1/projects/{project}/ask", json=asked)
+        assert run.status_code == 200, run.text
         await _plant_in_failures(whole, failed)
         me = (await client.get("/v1/me")).json()
         key = await make_key(client, canary("key"), frozenset({"search"}))
@@ -103,6 +106,9 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
                 "session_id": await browser.session_id(),
                 "invitation_id": invited["id"],
                 "job_id": letters[0]["id"],
+                # Nobody's; as long as any other id, so that refusals are.
+                "agent": "answer".ljust(36, "-"),
+                "run_id": run.json()["id"],
                 "version": "1",
             },
             browser,

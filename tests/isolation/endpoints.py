@@ -86,6 +86,7 @@ class Operation:
 
 _P = "/v1/projects/{project_id}"
 _D = _P + "/documents/{document_id}"
+_R = _P + "/runs/{run_id}"
 _NAME = {"name": "stolen"}
 
 ROUTES: dict[str, Route] = {
@@ -130,6 +131,15 @@ ROUTES: dict[str, Route] = {
     f"GET {_P}/dead-letters": Route(Who.PROJECT, "documents:read"),
     f"POST {_P}/dead-letters/{{job_id}}/redrive": Route(Who.PROJECT, "documents:write"),
     f"POST {_P}/search": Route(Who.PROJECT, "search", json={"query": "canary"}),
+    "GET /v1/agents": Route(Who.CALLER),
+    "GET /v1/agents/{agent}": Route(Who.CALLER),
+    f"POST {_P}/ask": Route(Who.PROJECT, "search", json={"question": "canary?", "stream": False}),
+    f"POST {_P}/runs": Route(Who.PROJECT, "search", json={"agent": "answer", "input": {"question": "canary?"}}),
+    f"GET {_P}/runs": Route(Who.PROJECT, "documents:read"),
+    f"GET {_R}": Route(Who.PROJECT, "search"),
+    f"DELETE {_R}": Route(Who.PROJECT, "search"),
+    f"POST {_R}/cancel": Route(Who.PROJECT, "search"),
+    f"GET {_R}/events": Route(Who.PROJECT, "search", stream=True),
     f"GET {_P}/events": Route(Who.PROJECT, "events:read", stream=True),
     "GET /v1/sessions": Route(Who.SIGNED_IN),
     "DELETE /v1/sessions/{session_id}": Route(Who.SIGNED_IN),
@@ -144,6 +154,8 @@ ROUTES: dict[str, Route] = {
 # By place and name, so that the same parameter is the same thing at every route; fields of bodies by their schema.
 PARAMETERS: dict[str, Carries] = {
     **{f"path:{name}": Carries.ID for name in ("project_id", "document_id", "user_id", "key_id", "job_id")},
+    "path:run_id": Carries.ID,
+    "path:agent": Carries.NOTHING,  # an agent of the installation, the same for everybody
     **{f"path:{name}": Carries.ID for name in ("invitation_id", "session_id", "tenant_id")},
     "path:token": Carries.SECRET,
     "path:provider": Carries.NOTHING,  # the installation's own list, open to everybody
@@ -178,6 +190,13 @@ PARAMETERS: dict[str, Carries] = {
     "body:SearchRequest.query": Carries.CONTENT,
     "body:SearchRequest.facets": Carries.CONTENT,
     **{f"body:SearchRequest.{name}": Carries.NOTHING for name in ("mode", "limit", "rerank")},
+    "body:AskRequest.question": Carries.CONTENT,
+    **{f"body:AskRequest.{name}": Carries.NOTHING for name in ("filter", "language", "budget", "on_disconnect")},
+    "body:AskRequest.stream": Carries.NOTHING,
+    # Its fields are those of the agent's contract, which the run's caller is held to as a searcher is.
+    "body:RunRequest.input": Carries.CONTENT,
+    **{f"body:RunRequest.{name}": Carries.NOTHING for name in ("agent", "budget", "on_disconnect", "stream")},
+    **{f"body:BudgetIn.{name}": Carries.NOTHING for name in ("seconds", "model_calls", "model_tokens")},
     # A filter only puts its conditions together; what the conditions name is what counts.
     "body:SearchRequest.filter": Carries.NOTHING,
     **{f"body:{name}": Carries.NOTHING for name in ("AllOf.all", "AnyOf.any", "Not.not")},

@@ -18,6 +18,8 @@ Connect = Callable[[str, str], httpx.AsyncClient]
 
 _DOCUMENTS = "/v1/projects/{project_id}/documents"
 _SEARCH = "POST /v1/projects/{project_id}/search"
+_ASK = "POST /v1/projects/{project_id}/ask"
+_RUNS = "POST /v1/projects/{project_id}/runs"
 
 
 async def content(victims_content: bytes, attacker: Attacker, own_project: str) -> None:
@@ -39,6 +41,31 @@ async def content(victims_content: bytes, attacker: Attacker, own_project: str) 
         report.count("parameter", f"GET {_DOCUMENTS} {name}", attacker.name)
     for name in ("query:duplicates", "query:name", "body:form.file", "body:form.duplicates"):
         report.count("parameter", f"POST {_DOCUMENTS} {name}", attacker.name, 2)
+
+
+async def agents(ids: Mapping[str, str], attacker: Attacker, own_project: str) -> None:
+    """Questions in the victim's words, and filters that name its documents, asked of the attacker's own project."""
+    document = ids["document_id"]
+    theirs = {"field": "document_id", "eq": document, "in": [document], "ne": str(uuid.uuid4())}
+    inputs: list[dict[str, Any]] = [
+        *({"question": f"Who sings of {canary(kind)}?"} for kind in ("content", "document")),
+        {"question": "Who sings?", "filter": {"any": [theirs, {"not": theirs}]}},
+    ]
+    for given in inputs:
+        bodies: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("ask", {**given, "stream": False}),
+            ("runs", {"agent": "answer", "input": given}),
+        )
+        for path, body in bodies:
+            answer = await attacker.client.post(f"/v1/projects/{own_project}/{path}", json=body)
+            assert answer.status_code in (200, 201), answer.text
+            run = await attacker.client.get(f"/v1/projects/{own_project}/runs/{answer.json()['id']}")
+            assert found_in(str({**run.json(), "input": None})) == set(), run.text
+            cited = (run.json()["output"] or {}).get("citations", [])
+            assert ids["document_id"] not in [citation["document_id"] for citation in cited], run.text
+    of_a_filter = [f"{_ASK} body:DocumentCondition.{name}" for name in ("eq", "ne", "in")]
+    for parameter in (f"{_ASK} body:AskRequest.question", f"{_RUNS} body:RunRequest.input", *of_a_filter):
+        report.count("parameter", parameter, attacker.name, len(inputs))
 
 
 async def search(ids: Mapping[str, str], attacker: Attacker, own_project: str, own_document: str) -> None:

@@ -50,6 +50,10 @@ TABLES: Final[Mapping[str, Rights]] = {
     "indexing.outbox": Rights("SELECT INSERT", "SELECT UPDATE DELETE"),
     "indexing.project_access": Rights(_ALL, ""),
     "indexing.relay_state": Rights("", "SELECT INSERT UPDATE"),
+    "indexing.run_documents": Rights("SELECT INSERT DELETE", ""),
+    "indexing.run_steps": Rights(_ALL, ""),
+    "indexing.run_turns": Rights(_ALL, "SELECT UPDATE"),
+    "indexing.runs": Rights(_ALL, ""),
     "indexing.vector_changes": Rights(_ALL, "SELECT UPDATE"),
     "notifier.copy_leases": Rights("", _ALL),
     "notifier.dead_letters": Rights("", _ALL),
@@ -62,6 +66,8 @@ TABLES: Final[Mapping[str, Rights]] = {
     "notifier.outbox": Rights("SELECT INSERT", "SELECT UPDATE DELETE"),
     "notifier.project_access": Rights(_ALL, ""),
     "notifier.relay_state": Rights("", "SELECT INSERT UPDATE"),
+    "notifier.run_events": Rights("SELECT INSERT DELETE", ""),
+    "notifier.run_feeds": Rights(_ALL, "SELECT UPDATE"),
     "projects.blob_deletions": Rights("SELECT INSERT", "SELECT UPDATE DELETE"),
     "projects.copy_leases": Rights("", _ALL),
     "projects.dead_letters": Rights("", _ALL),
@@ -335,6 +341,16 @@ MEMORY: Final = (
         "tests/shared/test_projected_copies.py::test_what_cannot_be_applied_for_one_tenant_keeps_its_copies_alone_from_use",
     ),
     Store(
+        r"services\.indexing\.agents\.orchestrator\.Orchestrator\._at_work",
+        "turns under way; each works in its tenant's own transactions",
+        "tests/services/indexing/agents/runs/test_turns.py::test_a_tenant_with_few_runs_goes_first",
+    ),
+    Store(
+        r"services\.indexing\.agents\.runs\.endings\.Endings\._waiting",
+        "who waits for a run, by its id; what it is told is read in the tenant's transaction",
+        "tests/services/indexing/agents/runs/test_runs.py::test_a_run_is_of_its_project_and_tenant",
+    ),
+    Store(
         r"services\.indexing\.documents\.vector_sync\.VectorSync\._at_work",
         "the task of each tenant that is being cleaned up; each works in its tenant's own transactions",
         "tests/services/indexing/documents/test_vector_sync.py::test_a_deleted_tenant_is_removed_whole_and_no_other",
@@ -362,6 +378,16 @@ FEEDS: Final = (
         "/v1/projects/{project_id}/events",
         "read in a transaction of the tenant, cut to the project, opened by who has a role there, ended when it goes",
         "tests/services/notifier/test_streams.py::test_another_tenants_project_and_a_missing_one_are_the_same_404",
+    ),
+    Store(
+        "/v1/projects/{project_id}/runs/{run_id}/events",
+        "read in a transaction of the tenant, opened by who may search the project that indexing says the run is in",
+        "tests/services/notifier/test_runs.py::test_a_run_of_another_tenant_and_a_missing_one_are_the_same_404",
+    ),
+    Store(
+        "/v1/projects/{project_id}/ask",
+        "goes on at the feed of the run that it has started, asked for in the client's own name",
+        "tests/services/gateway/proxy/test_continuation.py::test_only_the_events_of_a_run_in_the_same_project_may_follow",
     ),
     Store(
         "/v1/events",

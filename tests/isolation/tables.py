@@ -154,6 +154,7 @@ def new_value(column: Column) -> Any:
         "text": f"{CANARY}-{number % 10**12}",
         "integer": number % 2**31,
         "bigint": number % 2**62,
+        "double precision": float(number % 2**31),
         "boolean": True,
         # In the future, so that no worker or janitor takes the row.
         "timestamp with time zone": datetime.now(UTC) + timedelta(days=365, microseconds=number % 10**6),

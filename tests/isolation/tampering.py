@@ -92,17 +92,18 @@ async def event_ids(document: Document, ids: Mapping[str, str], attacker: Attack
     for operation in operations(document):
         if not ROUTES[operation.key].stream:
             continue
+        absent = {name: never_existed(name) for name in operation.ids}
         for event_id in ("1", "2", "999999999", "9" * 40, "9" * 41, "-1", "0x1", "1e3", "١", "1 OR 1=1", "null"):
             for place in ("header:Last-Event-ID", "query:last_event_id"):
                 in_header = place.startswith("header")
                 headers = {b"Last-Event-ID": event_id.encode()} if in_header else {}
                 params = {} if in_header else {"last_event_id": event_id}
                 for project in (ids["project_id"], str(uuid.uuid4())) if operation.ids else ():
-                    path = path_of(operation, {"project_id": project})
+                    path = path_of(operation, {**absent, "project_id": project})
                     answer = await attacker.client.get(path, params=params, headers=headers)
                     assert code_of(answer) in ("not_found", "invalid_event_id", "invalid_request"), answer.text
                     assert answer.status_code in (400, 404, 422)
-                path = path_of(operation, {"project_id": own_project})
+                path = path_of(operation, {**absent, "project_id": own_project})
                 text = await read(attacker.client, str(httpx.URL(path, params=params)), stream=True, headers=headers)
                 assert_nothing_of_the_victim(text, ids, attacker, (operation.key, event_id))
                 report.count("parameter", operation.endpoint(place), "event ids, foreign and absurd")

@@ -19,9 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from infra.contracts.catalogue import GOLDEN
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
+from services.indexing.agents.runs.handlers import handlers as runs_of_indexing
 from services.indexing.documents.handlers import handlers as indexing_handlers
 from services.notifier.feeds.handlers import feed_handlers
 from services.notifier.feeds.repository import FeedKey
+from services.notifier.runs.handlers import run_handlers
 from services.notifier.settings import NotifierSettings
 from services.notifier.streams import progress_ticks
 from services.notifier.streams.connection import Connection as StreamConnection
@@ -51,11 +53,12 @@ from tests.support.leases import held
 from tests.support.serving import make_settings
 from tests.support.stacks import EnvironmentOf, Migrate
 
-PROJECT, DOCUMENT, JOB, USER = (uuid.uuid4() for _ in range(4))
+PROJECT, DOCUMENT, JOB, USER, RUN = (uuid.uuid4() for _ in range(5))
 # Rows as they would be in the middle of work: not deleted, and older than any event below.
 ROWS: Mapping[str, Any] = {
     **{"project_id": PROJECT, "document_id": DOCUMENT, "user_id": USER, "feed_id": PROJECT, "subject_id": DOCUMENT},
     **{"projects.projects.id": PROJECT, "projects.documents.id": DOCUMENT, "indexing.jobs.id": JOB},
+    **{"run_id": RUN, "indexing.runs.id": RUN, "trimmed": False, "ended": False, "indexing.run_steps.position": 1},
     "indexing.vector_changes.revision": JOB,
     **{"version": 1, "live_version": 1, "sequence": 1, "revision": 1, "job_sequence": 0, "request_sequence": 0},
     **{"last_sequence": 1, "first_kept_sequence": 1, "tenant_sequence": 10**6, "attempts": 0, "first_index": 0},
@@ -69,7 +72,7 @@ TOMBSTONES = ("indexing.deleted_tenants", "notifier.deleted_tenants", "projects.
 EVENT: Mapping[str, Any] = {
     **{"project_id": PROJECT, "document_id": DOCUMENT, "job_id": JOB, "user_id": USER, "owner_id": USER},
     **{"actor_id": USER, "version": 1, "api_key_id": DOCUMENT, "session_id": DOCUMENT},
-    "membership_number": 2,
+    **{"membership_number": 2, "run_id": RUN},
 }
 # A user who left has no role.
 ROLES: Mapping[type[Event], str | None] = {ProjectMemberChanged: "editor", MembershipChanged: None}
@@ -136,8 +139,16 @@ def handlers_of(service: str) -> Sequence[AnyHandler]:
 
     of_services: dict[str, Sequence[AnyHandler]] = {
         "projects": (*DOCUMENTS_HANDLERS, *TENANTS_HANDLERS),
-        "indexing": (*access_handlers("indexing"), *indexing_handlers(wake=nothing, interrupt=nothing)),
-        "notifier": (*access_handlers("notifier"), *feed_handlers(RETENTION, unheard)),
+        "indexing": (
+            *access_handlers("indexing"),
+            *indexing_handlers(wake=nothing, interrupt=nothing),
+            *runs_of_indexing(wake=nothing, interrupt=nothing),
+        ),
+        "notifier": (
+            *access_handlers("notifier"),
+            *feed_handlers(RETENTION, unheard),
+            *run_handlers(RETENTION.keep_for, lambda _: None),
+        ),
     }
     return of_services[service]
 

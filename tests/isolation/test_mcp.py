@@ -47,6 +47,7 @@ class Question:
 
 QUESTIONS = (
     Question("search", "search", {"query": CANARY, "project_id": "{project_id}"}),
+    Question("ask", "search", {"question": CANARY, "project_id": "{project_id}"}),
     Question("list_documents", "documents:read", {"project_id": "{project_id}"}),
     Question("fetch", "documents:read", {"id": "{project_id}/{document_id}"}),
     Question("fetch", "documents:read", {"id": "{project_id}/{document_id}/1/0"}),

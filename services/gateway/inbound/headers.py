@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from services.gateway.inbound.request_validation import ClientRequest
+from shared.response_continuation import CONTINUES
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -42,6 +43,7 @@ _GATEWAYS_OWN: Final = frozenset(
         *(b"date", b"server", b"via", b"x-powered-by", b"x-request-id", b"server-timing", b"traceparent"),
         *(b"tracestate", b"strict-transport-security", b"x-content-type-options", b"x-frame-options"),
         *(b"referrer-policy", b"cross-origin-resource-policy", b"ratelimit", b"ratelimit-policy", b"alt-svc"),
+        CONTINUES.lower().encode("ascii"),
     }
 )
 

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from services.gateway import routes
 from services.gateway.admission.credentials import Credential
 from services.gateway.admission.gate import Admission
-from services.gateway.admission.load_shedding import holder_of
+from services.gateway.admission.load_shedding import Holder, holder_of
 from services.gateway.admission.token_cache import Exchange
 from services.gateway.dependencies import Resources
 from services.gateway.errors import ClientGone, ResponseCutOff, UpstreamTimeout
@@ -26,6 +26,7 @@ from services.gateway.inbound.request_validation import ClientRequest, limit_key
 from services.gateway.inbound.request_validation import read as read_request
 from services.gateway.proxy.body import RequestBody
 from services.gateway.proxy.cancel_scope import CancelScope
+from services.gateway.proxy.continuation import Continuation, continuation_of
 from services.gateway.proxy.deadlines import Deadlines
 from services.gateway.routes import SAFE_METHODS, Access, Flow, Route
 from services.gateway.upstreams.replicas import Replica
@@ -77,6 +78,7 @@ class _ProxiedRequest:
         self.state: dict[str, Any] = scope["state"]
         self.answering = False
         self._credential: Credential | None = None
+        self._going_on: Continuation | None = None
 
     async def run(self) -> None:
         request = read_request(self._scope, self._resources.settings.trusted_proxies)
@@ -103,9 +105,30 @@ class _ProxiedRequest:
                         async with bodies.take(holder.name):
                             await body.receive(keep)
                     async with load_shedder.take(upstream, route.flow, holder):
-                        await self._exchange_bytes(request, route, exchange, upstream, body, cancel_scope, deadlines)
+                        going_on = await self._exchange_bytes(
+                            request, route, exchange, upstream, body, cancel_scope, deadlines
+                        )
+                    if going_on is not None:
+                        await self._go_on(going_on, exchange, holder, body, cancel_scope, deadlines)
             finally:
                 body.close()
+
+    async def _go_on(
+        self,
+        going_on: Continuation,
+        exchange: Exchange | None,
+        holder: Holder,
+        body: RequestBody,
+        cancel_scope: CancelScope,
+        deadlines: Deadlines,
+    ) -> None:
+        request, route = going_on.request, going_on.route
+        upstream = self._resources.upstreams[route.upstream]
+        self._going_on = going_on
+        body.forget()
+        deadlines.upstream_begins()
+        async with self._resources.load_shedder.take(upstream, route.flow, holder):
+            await self._exchange_bytes(request, route, exchange, upstream, body, cancel_scope, deadlines)
 
     def _end(self, route: Route, cancel_scope: CancelScope) -> None:
         """The credential has ended or changed: an event stream ends, and its client resumes. A request not yet sent to
@@ -142,7 +165,7 @@ class _ProxiedRequest:
         body: RequestBody,
         cancel_scope: CancelScope,
         deadlines: Deadlines,
-    ) -> None:
+    ) -> Continuation | None:
         started = time.perf_counter()
 
         async def attempt(replica: Replica) -> _Begun:
@@ -167,11 +190,14 @@ class _ProxiedRequest:
         async with send_with_retries(upstream, self._resources.settings, policy, attempt) as begun:
             self.state["timings"]["upstream"] = time.perf_counter() - started
             try:
+                if self._going_on is None and (going_on := _continued(begun, request, route)) is not None:
+                    return going_on
                 await self._answer(begun, route, upstream, cancel_scope, deadlines)
             except (aiohttp.ClientError, OSError) as error:
                 raise ResponseCutOff(f"{upstream.name} broke off: {type(error).__name__}") from error
             finally:
                 _let_go(begun.response, body)
+        return None
 
     async def _now(self, exchange: Exchange | None) -> Exchange | None:
         """The exchange as it stands when the request is sent."""
@@ -202,13 +228,14 @@ class _ProxiedRequest:
     async def _answer(
         self, begun: "_Begun", route: Route, upstream: Upstream, cancel_scope: CancelScope, deadlines: Deadlines
     ) -> None:
-        response = begun.response
+        response, first = begun.response, self._going_on
+        passed = headers.outwards(
+            response.raw_headers, cookies=route.access is not Access.CREDENTIAL, upstream_url=upstream.url
+        )
         start = {
             "type": "http.response.start",
-            "status": response.status,
-            "headers": headers.outwards(
-                response.raw_headers, cookies=route.access is not Access.CREDENTIAL, upstream_url=upstream.url
-            ),
+            "status": response.status if first is None or response.status != 200 else first.status,
+            "headers": passed if first is None else [*passed, *first.headers],
         }
         if begun.whole is not None:
             self.answering = True
@@ -267,6 +294,10 @@ async def _begin(
         raise
     _let_go(response, body)
     return _Begun(response, whole)
+
+
+def _continued(begun: _Begun, request: ClientRequest, route: Route) -> Continuation | None:
+    return continuation_of(request, route, begun.status, begun.response.raw_headers)
 
 
 def _let_go(response: aiohttp.ClientResponse, body: RequestBody) -> None:

@@ -48,6 +48,10 @@ class RequestBody:
             return self._whole
         return self._chunks() if self.present else None
 
+    def forget(self) -> None:
+        """What was sent is not sent again: the response goes on at another service, which is asked without a body."""
+        self._whole, self.present = None, False
+
     async def _chunks(self) -> AsyncIterator[bytes]:
         self.started = True
         async for piece in self._pieces():

@@ -279,8 +279,7 @@ class Described:
 
 
 _METADATA: Final = cast(Document.attributes, Text)
-# Of keys as arrays, so that it is one statement however many there are.
-_KEYS: Final = (
+KEYS: Final = (
     func.unnest(
         bindparam("documents", type_=ARRAY(Uuid())),
         bindparam("versions", type_=ARRAY(Integer())),
@@ -289,6 +288,8 @@ _KEYS: Final = (
     .table_valued(column("document_id", Uuid()), column("version", Integer()), column("chunk_index", Integer()))
     .render_derived("keys")
 )
+"""Keys of chunks, as arrays: it is one statement however many there are. See `key_arrays`."""
+
 _LIVE_PASSAGES: Final = admitted(
     select(
         *(Chunk.document_id, Chunk.version, Chunk.chunk_index, Chunk.text, Chunk.page),
@@ -296,10 +297,10 @@ _LIVE_PASSAGES: Final = admitted(
     )
     .join(Document, Document.document_id == Chunk.document_id)
     .join(
-        _KEYS,
-        (_KEYS.c.document_id == Chunk.document_id)
-        & (_KEYS.c.version == Chunk.version)
-        & (_KEYS.c.chunk_index == Chunk.chunk_index),
+        KEYS,
+        (KEYS.c.document_id == Chunk.document_id)
+        & (KEYS.c.version == Chunk.version)
+        & (KEYS.c.chunk_index == Chunk.chunk_index),
     )
     .where(
         Document.project_id == OF_PROJECT,
@@ -318,9 +319,13 @@ async def live_passages(
     Raises:
         NotFound, Forbidden, Unavailable: see `Admission.rows`.
     """
+    return [Passage(*row) for row in await admission.rows(session, _LIVE_PASSAGES, key_arrays(keys))]
+
+
+def key_arrays(keys: Collection[tuple[uuid.UUID, int, int]]) -> dict[str, list[Any]]:
+    """Values of the parameters of `KEYS`: documents, versions and indexes of chunks."""
     documents, versions, indexes = zip(*keys, strict=True) if keys else ((), (), ())
-    arrays = {"documents": list(documents), "versions": list(versions), "indexes": list(indexes)}
-    return [Passage(*row) for row in await admission.rows(session, _LIVE_PASSAGES, arrays)]
+    return {"documents": list(documents), "versions": list(versions), "indexes": list(indexes)}
 
 
 def _described(metadata: ColumnElement[str]) -> Select[*tuple[Any, ...]]:

@@ -42,6 +42,7 @@ async def apply_upload(session: AsyncSession, event: DocumentUploaded, envelope:
         version=event.version,
         lane=event.lane,
         size=event.size,
+        sha256=event.sha256,
         uploaded_at=envelope.time,
     )
 

@@ -26,6 +26,7 @@ class Job(TenantOwned, Timestamped, Base):
     fencing_token: grows with each lease; a write under an older one is refused.
     attempts: leases that may have failed because of the document; deferrals: because of something else.
     request_sequence: revision of the document whose cancel or retry request was last applied.
+    sha256: hash of the version's bytes; None for a version from before it was kept.
     uploaded_at: when the version was uploaded; None once it has failed, since clients no longer wait for it.
     long_running: large, or found to take long, so that only a long place of a worker may take it.
     chunk_count: known once chunks are kept; a job that has it continues with embedding.
@@ -62,6 +63,7 @@ class Job(TenantOwned, Timestamped, Base):
     version: Mapped[int]
     lane: Mapped[Lane] = mapped_column(Text)
     size: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    sha256: Mapped[str | None]
     state: Mapped[Stage] = mapped_column(Text, server_default=text("'queued'"))
     revision: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     request_sequence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))

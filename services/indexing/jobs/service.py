@@ -43,6 +43,7 @@ async def enqueue(
     version: int,
     lane: Lane,
     size: int,
+    sha256: str,
     uploaded_at: datetime,
 ) -> None:
     """Create one job per version, however often it is requested; unfinished jobs of older versions are stopped."""
@@ -51,6 +52,7 @@ async def enqueue(
     facts: dict[str, Any] = {
         "lane": lane,
         "size": size,
+        "sha256": sha256,
         "long_running": size > _LONG_BYTES,
         "uploaded_at": uploaded_at,
         "traceparent": current_traceparent(),

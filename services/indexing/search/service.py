@@ -16,9 +16,11 @@ in time by `_SECONDS`, after which all work of a search stops, and in its use of
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from services.indexing.documents.repository import Passage
 from services.indexing.embedders import Embedder
 from services.indexing.search import cursors, facets
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
@@ -28,7 +30,7 @@ from services.indexing.search.live_hits import Ranking
 from services.indexing.search.responses import Found, writing
 from services.indexing.search.schemas import SearchRequest
 from services.indexing.vectors.keywords import KeywordModel
-from services.indexing.vectors.points import VectorQuery
+from services.indexing.vectors.points import Hit, VectorQuery
 from services.indexing.vectors.store import VectorStore
 from shared.auth import Principal, Scope
 from shared.deferred_parsing import Unparsed
@@ -70,6 +72,29 @@ async def search(
     try:
         async with asyncio.timeout(_SECONDS), engine.shares.search(tenant_id):
             return await _answer(engine, principal, tenant_id, project_id, request)
+    except TimeoutError as error:
+        raise SearchTooSlow(retry_after=1) from error
+
+
+async def hits(
+    engine: SearchEngine, principal: Principal, *, project_id: uuid.UUID, request: SearchRequest
+) -> Sequence[tuple[Hit, Passage]]:
+    """The best passages of a project for a query, best first, for work on behalf of the caller; facets are not counted.
+
+    Raises:
+        NotFound, Forbidden, TooManySearches, Unavailable: as `search`.
+    """
+    tenant_id = principal.tenant_id or _NO_TENANT
+    try:
+        async with asyncio.timeout(_SECONDS), engine.shares.search(tenant_id):
+            async with engine.shares.turn(tenant_id):
+                admission = await engine.directory.admit(
+                    engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
+                )
+            query = await _query(engine, tenant_id, request)
+            async with engine.shares.turn(tenant_id):
+                ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query)
+                return (await ranking.page(frozenset(), request.limit)).hits
     except TimeoutError as error:
         raise SearchTooSlow(retry_after=1) from error
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from services.notifier.feeds.models import DeletedTenant, Feed, FeedEvent
+from services.notifier.runs.models import RunFeed, RunFeedEvent
 from shared.bounded_deletes import delete_some
 from shared.project_access import KnownProject, ProjectAccess
 from shared.telemetry import bind, get_logger
@@ -17,6 +18,7 @@ from shared.tenancy import Database
 from shared.work_queue import WorkQueue, keep_working
 
 POLL_SECONDS: Final = 1.0
+_OF_RUNS: Final = (RunFeedEvent, RunFeed)
 _ERASURES: Final = WorkQueue(DeletedTenant, due_at=DeletedTenant.due_at, claim=timedelta(seconds=60))
 _log = get_logger(__name__)
 
@@ -41,7 +43,7 @@ async def _erase(database: Database, tenant: DeletedTenant) -> None:
 async def _erase_some(database: Database, tenant: DeletedTenant) -> bool:
     """Remove some rows of the tenant; with the last of them clears `due_at` and returns true."""
     async with database.tenant(tenant.tenant_id) as session:
-        for table in (FeedEvent, Feed, ProjectAccess, KnownProject):
+        for table in (*_OF_RUNS, FeedEvent, Feed, ProjectAccess, KnownProject):
             if await delete_some(session, table):
                 await _ERASURES.renew(session, tenant)
                 return False

@@ -16,14 +16,27 @@ from shared.tenancy import inserting, tenant_of
 
 
 class FeedKey(NamedTuple):
-    """Which feed: `feed_id` is a project, or the tenant itself for the feed of all its projects."""
+    """Which feed: `feed_id` is a project, the tenant itself for the feed of all its projects, or a run of the project
+    that is then given as well."""
 
     tenant_id: uuid.UUID
     feed_id: uuid.UUID
+    project_of_run: uuid.UUID | None = None
 
     @property
     def is_tenant_wide(self) -> bool:
         return self.feed_id == self.tenant_id
+
+    @property
+    def is_run(self) -> bool:
+        return self.project_of_run is not None
+
+    @property
+    def project_id(self) -> uuid.UUID | None:
+        """The only project that the feed is about, if there is one."""
+        if self.project_of_run is not None:
+            return self.project_of_run
+        return None if self.is_tenant_wide else self.feed_id
 
 
 class Head(NamedTuple):
@@ -211,8 +224,22 @@ async def newest_before(session: AsyncSession, project_id: uuid.UUID, moment: da
     )
 
 
+_LOCK, _LOCK_SHARED = (
+    select(take(func.hashtextextended(bindparam("name", type_=Text()), 0))).execution_options(
+        tenant_guard="takes a lock and reads no row"
+    )
+    for take in (func.pg_advisory_xact_lock, func.pg_advisory_xact_lock_shared)
+)
+
+
+async def keep_tenant(session: AsyncSession) -> None:
+    """Keep the tenant's tombstone from being written until the transaction ends."""
+    await session.execute(_LOCK_SHARED, {"name": f"notifier:tenant:{tenant_of(session)}"})
+
+
 async def tombstone_tenant(session: AsyncSession) -> None:
     """Write its tombstone, once all appends under way have committed."""
+    await session.execute(_LOCK, {"name": f"notifier:tenant:{tenant_of(session)}"})
     held = insert(Feed).values(feed_id=tenant_of(session), last_sequence=0)
     await session.execute(
         held.on_conflict_do_update(index_elements=["tenant_id", "feed_id"], set_={"last_sequence": Feed.last_sequence})

@@ -28,7 +28,7 @@ async def ensure_known(
     Raises:
         NotFound, Unavailable: as `require`.
     """
-    project_id = principal.project_id if key.is_tenant_wide else key.feed_id
+    project_id = principal.project_id if key.is_tenant_wide else key.project_id
     if project_id is not None:
         await directory.ensure_known(database, principal, tenant_id=key.tenant_id, project_id=project_id, asker=asker)
 
@@ -43,8 +43,10 @@ async def require(
         Forbidden: the credential may not read events.
         Unavailable: the service that owns projects has not been heard from lately.
     """
-    if not key.is_tenant_wide:
-        await directory.require(session, principal, project_id=key.feed_id, scope=Scope.EVENTS_READ)
+    if (project_id := key.project_id) is not None:
+        # What a run tells is what its caller's searches found.
+        scope = Scope.SEARCH if key.is_run else Scope.EVENTS_READ
+        await directory.require(session, principal, project_id=project_id, scope=scope)
         return EVERYTHING
     if Scope.EVENTS_READ not in principal.limit:
         raise Forbidden

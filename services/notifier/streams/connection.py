@@ -7,10 +7,14 @@ has read. Only progress, which the next tick replaces, is thinned while a client
 
 import asyncio
 import uuid
+from typing import Final
 
 from services.notifier.feeds.repository import FeedKey
 from services.notifier.streams.frames import Frame
 from shared.auth import Principal
+
+COMPLETE: Final = "complete"
+"""Why a stream ends whose feed has come to its end."""
 
 
 class Connection:
@@ -58,6 +62,8 @@ class Connection:
             self.end("too slow", at_once=True)
             return
         self._queue.append(frame)
+        if frame.last:
+            self.end(COMPLETE)
         self._wake()
 
     def _wants(self, frame: Frame) -> bool:

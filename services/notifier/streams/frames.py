@@ -5,7 +5,7 @@
 
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,16 +13,19 @@ from typing import Any
 import orjson
 
 from services.notifier.feeds.repository import FeedKey, StoredEvent
+from services.notifier.runs.models import LAST_EVENTS
 from shared.events.indexing import ProgressTick
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """Bytes of one event. `sequence` is None unless it is durable; `project_id` None when everybody may see it."""
+    """Bytes of one event. `sequence` is None unless it is durable; `project_id` None when everybody may see it.
+    `last`: nothing follows it in its feed."""
 
     wire: bytes
     sequence: int | None = None
     project_id: uuid.UUID | None = None
+    last: bool = False
 
 
 HEARTBEAT = Frame(b":\n\n")
@@ -40,7 +43,8 @@ def durable(key: FeedKey, event: StoredEvent) -> Frame:
         **event.data,
         "traceparent": event.traceparent,
     }
-    return Frame(_event(event.type, data, id=event.sequence), event.sequence, event.project_id)
+    last = key.is_run and event.type in LAST_EVENTS
+    return Frame(_event(event.type, data, id=event.sequence), event.sequence, event.project_id, last)
 
 
 def progress(tick: ProgressTick) -> Frame:
@@ -72,6 +76,15 @@ def reset(key: FeedKey, *, sequence: int) -> bytes:
     return _event("reset", _about(key, "reset", sequence), id=sequence)
 
 
+def last_state(key: FeedKey, run: Mapping[str, Any], *, sequence: int) -> bytes:
+    """A run that has ended, as its last event would tell of it, when its events are not kept any more."""
+    error = run["error"] or {}
+    name = "error" if run["status"] == "failed" else "done"
+    facts = {"status": run["status"], "output": run["output"], "exhausted": run["exhausted"]}
+    facts |= {"code": error.get("code"), "reason": error.get("reason")}
+    return _event(name, {**_about(key, name, sequence), **facts}, id=sequence)
+
+
 def greeting(*, retry_ms: int, position: int | None) -> bytes:
     """First bytes of a stream. An id without data sets where a client that has not yet seen an event resumes."""
     identified = b"" if position is None else b"id: %d\n" % position
@@ -89,8 +102,9 @@ def _about(key: FeedKey, type: str, sequence: int) -> dict[str, Any]:
         "sequence": sequence,
         "time": datetime.now(UTC),
         "tenant_id": key.tenant_id,
-        "project_id": None if key.is_tenant_wide else key.feed_id,
+        "project_id": key.project_id,
         "document_id": None,
+        **({"run_id": key.feed_id} if key.is_run else {}),
     }
 
 

@@ -21,9 +21,9 @@ from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.notifier.feeds import repository
+from services.notifier.feeds.announcements import GONE
 from services.notifier.feeds.repository import FeedKey, StoredEvent
-from services.notifier.streams import frames
+from services.notifier.streams import frames, reading
 from services.notifier.streams.connection import Connection
 from services.notifier.streams.frames import Frame
 from services.notifier.streams.progress_throttle import Progress
@@ -160,9 +160,12 @@ class Hub:
             self.wake(key, event.sequence)
 
     def wake(self, key: FeedKey, sequence: int) -> None:
-        """A feed is announced to have grown up to `sequence`."""
+        """A feed is announced to have grown up to `sequence`, or to be gone."""
         channel = self._channels.get(key)
-        if channel is not None and sequence > channel.position:
+        if channel is not None and sequence == GONE:
+            for connection in channel.subscribers:
+                connection.end("gone for good", at_once=True)
+        elif channel is not None and sequence > channel.position:
             self._read_on(channel)
 
     def _read_on(self, channel: Channel) -> None:
@@ -193,7 +196,7 @@ class Hub:
         tenant_id = channel.key.tenant_id
         async with self._readers.turn(tenant_id), self._database.tenant(tenant_id) as session:
             return list(
-                await repository.events_between(session, channel.key, after=channel.position, until=NO_END, limit=PAGE)
+                await reading.events_between(session, channel.key, after=channel.position, until=NO_END, limit=PAGE)
             )
 
     async def poll(self) -> None:
@@ -208,11 +211,11 @@ class Hub:
                 await asyncio.sleep(_POLL_GAP_SECONDS)
 
     async def _look(self, tenant_id: uuid.UUID) -> None:
-        feed_ids = [key.feed_id for key in self._channels if key.tenant_id == tenant_id]
+        keys = [key for key in self._channels if key.tenant_id == tenant_id]
         async with self._readers.turn(_POLL), self._database.tenant(tenant_id) as session:
-            heads = await repository.heads(session, feed_ids)
-        for feed_id, head in heads.items():
-            self.wake(FeedKey(tenant_id, feed_id), head.last)
+            heads = await reading.heads(session, keys)
+        for key, head in heads.items():
+            self.wake(key, GONE if key.is_run and head.first_kept > 1 else head.last)
 
 
 async def _tell(channel: Channel, events: list[StoredEvent]) -> None:

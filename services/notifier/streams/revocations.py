@@ -132,10 +132,10 @@ class Revocations:
 
     def _on_project_deleted(self, event: ProjectDeleted, envelope: Envelope) -> None:
         def concerns(connection: Connection) -> bool:
-            return connection.key.feed_id == event.project_id or _is_selective(connection)
+            return connection.key.project_id == event.project_id or _is_selective(connection)
 
         def follows(connection: Connection) -> bool:
-            return connection.key.feed_id == event.project_id
+            return connection.key.project_id == event.project_id
 
         self._look_later(_AFTER_DELETION, envelope.tenantid, follows, ask=False)
         settled = [delay for delay in _UNTIL_SETTLED if delay > _AFTER_DELETION[0]]
@@ -145,7 +145,7 @@ class Revocations:
         def concerns(connection: Connection) -> bool:
             principal, key = connection.principal, connection.key
             mine = principal.user_id == event.user_id and not principal.is_tenant_admin
-            return mine and (key.is_tenant_wide or key.feed_id == event.project_id)
+            return mine and (key.is_tenant_wide or key.project_id == event.project_id)
 
         if event.role is None:
             for connection in filter(concerns, self._connections.of_tenant(envelope.tenantid)):

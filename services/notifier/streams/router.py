@@ -1,9 +1,9 @@
-"""`GET /v1/projects/{id}/events` and `GET /v1/events`: Server-Sent Events."""
+"""Server-Sent Events of a project, of a tenant, of a run."""
 
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from services.notifier.streams import service
 from services.notifier.streams.response import EventStream
@@ -58,6 +58,33 @@ async def project_events(
     return await service.open_project(
         streaming, principal, tenant_id=tenant_id, project_id=project_id, last_event_id=last_event_id
     )
+
+
+@router.get(
+    "/v1/projects/{project_id}/runs/{run_id}/events",
+    status_code=200,
+    response_class=EventStream,
+    responses={**_STREAM, 204: {"description": "There is nothing after that event: the run has ended."}},
+    tags=["Agents"],
+)
+async def run_events(
+    project_id: uuid.UUID,
+    run_id: uuid.UUID,
+    streaming: StreamingDependency,
+    principal: CurrentPrincipal,
+    tenant_id: ActiveTenant,
+    last_event_id: LastEventId,
+) -> Response:
+    """Stream the events of a run from its beginning, to its end."""
+    stream = await service.open_run(
+        streaming,
+        principal,
+        tenant_id=tenant_id,
+        project_id=project_id,
+        run_id=run_id,
+        last_event_id=last_event_id,
+    )
+    return stream or Response(status_code=204)
 
 
 @router.get("/v1/events", status_code=200, response_class=EventStream, responses=_STREAM)

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.notifier.feeds import repository
-from services.notifier.feeds.repository import EMPTY, FeedKey, Head
+from services.notifier.feeds.repository import FeedKey, Head
+from services.notifier.runs.models import LAST_EVENTS
 from services.notifier.settings import NotifierSettings
-from services.notifier.streams import access, frames
-from services.notifier.streams.connection import Connection
+from services.notifier.streams import access, frames, reading
+from services.notifier.streams.connection import COMPLETE, Connection
 from services.notifier.streams.connections import Connections
 from services.notifier.streams.errors import InvalidEventId
+from services.notifier.streams.followed_runs import FollowedRun, FollowedRuns
 from services.notifier.streams.hub import Hub
 from services.notifier.streams.response import EventStream, Write
 from services.notifier.streams.snapshots import Snapshots
@@ -48,6 +49,7 @@ class Streaming:
     connections: Connections
     hub: Hub
     snapshots: Snapshots
+    runs: FollowedRuns
     # Pages of missed events are read and encoded for one client of a tenant after the other.
     replays: FairSemaphore = field(default_factory=lambda: FairSemaphore(_REPLAYS, each=1))
 
@@ -96,14 +98,50 @@ async def open_tenant(
     return await _open(streaming, principal, FeedKey(tenant_id, tenant_id), last_event_id)
 
 
+async def open_run(
+    streaming: Streaming,
+    principal: Principal,
+    *,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID,
+    run_id: uuid.UUID,
+    last_event_id: int | None,
+) -> EventStream | None:
+    """The response that streams a run's feed to one client, from its beginning unless resumed. None when the client has
+    got all of it, the last event as well.
+
+    Raises:
+        NotFound: no such run, or as for a project.
+        Forbidden, Unavailable, TooManyStreams, StreamsExhausted: as for a project.
+    """
+    key = FeedKey(tenant_id, run_id, project_id)
+    connection = streaming.connections.admit(principal, key)
+    try:
+        head = await _admitted(streaming, connection)
+        followed = await streaming.runs.of(key)
+    except BaseException:
+        streaming.connections.discard(connection)
+        raise
+    if followed.ended and last_event_id is not None and last_event_id == followed.last_sequence:
+        streaming.connections.discard(connection)
+        return None
+
+    async def talk(write: Write) -> None:
+        await _follow_run(streaming, connection, head, followed, last_event_id or 0, write)
+
+    def hang_up() -> None:
+        _hang_up(streaming, connection)
+        if connection.ending == "gone" and followed.ends_with_its_client:
+            streaming.runs.left(key, principal.user_id)
+
+    return EventStream(connection, talk=talk, hang_up=hang_up)
+
+
 async def _open(streaming: Streaming, principal: Principal, key: FeedKey, last_event_id: int | None) -> EventStream:
     # Admitted first, so that a revocation that arrives during the check ends this stream as well.
     connection = streaming.connections.admit(principal, key)
     try:
-        await access.ensure_known(streaming.database, principal, streaming.directory, key)
-        async with streaming.database.tenant(key.tenant_id) as session:
-            connection.visible = await access.require(session, principal, streaming.directory, key)
-            head = (await repository.heads(session, [key.feed_id])).get(key.feed_id, EMPTY)
+        head = await _admitted(streaming, connection)
     except BaseException:
         streaming.connections.discard(connection)
         raise
@@ -111,11 +149,40 @@ async def _open(streaming: Streaming, principal: Principal, key: FeedKey, last_e
     async def talk(write: Write) -> None:
         await _talk(streaming, connection, head, last_event_id, write)
 
-    def hang_up() -> None:
-        streaming.hub.leave(connection)
-        streaming.connections.discard(connection)
+    return EventStream(connection, talk=talk, hang_up=lambda: _hang_up(streaming, connection))
 
-    return EventStream(connection, talk=talk, hang_up=hang_up)
+
+async def _admitted(streaming: Streaming, connection: Connection) -> Head:
+    """The head of the connection's feed, once its caller is found to have access."""
+    principal, key = connection.principal, connection.key
+    await access.ensure_known(streaming.database, principal, streaming.directory, key)
+    async with streaming.database.tenant(key.tenant_id) as session:
+        connection.visible = await access.require(session, principal, streaming.directory, key)
+        return await reading.head(session, key)
+
+
+def _hang_up(streaming: Streaming, connection: Connection) -> None:
+    streaming.hub.leave(connection)
+    streaming.connections.discard(connection)
+
+
+async def _follow_run(
+    streaming: Streaming, connection: Connection, head: Head, run: FollowedRun, cursor: int, write: Write
+) -> None:
+    key = connection.key
+    kept_for = streaming.settings.keep_for
+    if (
+        head.first_kept > 1
+        or (run.ended and not head.last and run.ended_before(kept_for))
+        or cursor > run.last_sequence
+    ):
+        gone = frames.greeting(retry_ms=RETRY_MS, position=None) + frames.reset(key, sequence=run.last_sequence)
+        if run.ended:
+            gone += frames.last_state(key, run.run, sequence=run.last_sequence)
+            connection.end(COMPLETE)
+        await write(gone)
+        cursor = run.last_sequence
+    await _talk(streaming, connection, head, cursor, write)
 
 
 async def _talk(
@@ -125,10 +192,12 @@ async def _talk(
         await _catch_up(streaming, connection, until, write)
 
     try:
-        await _greet(connection, head, last_event_id, write)
-        await catch_up(head.last)
-        await streaming.hub.join(connection, catch_up)
         if connection.ending is None:
+            await _greet(connection, head, last_event_id, write)
+            await catch_up(head.last)
+        if connection.ending is None:
+            await streaming.hub.join(connection, catch_up)
+        if connection.ending is None and not connection.key.is_run:
             await _send_snapshot(streaming.snapshots, connection, write)
         while chunk := await connection.next_chunk():
             await write(chunk)
@@ -149,7 +218,8 @@ async def _greet(connection: Connection, head: Head, last_event_id: int | None, 
     connection.cursor = head.last if last_event_id is None else last_event_id
     position = head.last if last_event_id is None else None
     greeting = frames.greeting(retry_ms=RETRY_MS, position=position)
-    if not head.first_kept - 1 <= connection.cursor <= head.last:
+    # A run says how many events it has; the last of them may still be on their way here.
+    if not connection.key.is_run and not head.first_kept - 1 <= connection.cursor <= head.last:
         connection.cursor = head.last
         greeting += frames.reset(connection.key, sequence=head.last)
     await write(greeting)
@@ -160,10 +230,10 @@ async def _catch_up(streaming: Streaming, connection: Connection, until: int, wr
     key = connection.key
     while connection.cursor < until and connection.ending is None:
         async with streaming.replays.turn(key.tenant_id), streaming.database.tenant(key.tenant_id) as session:
-            events = await repository.events_between(
+            events = await reading.events_between(
                 session, key, after=connection.cursor, until=until, limit=_REPLAYED_AT_ONCE, visible=connection.visible
             )
-            head = (await repository.heads(session, [key.feed_id])).get(key.feed_id, EMPTY)
+            head = await reading.head(session, key)
             missed = b"".join(frames.durable(key, event).wire for event in events)
         if head.first_kept > connection.cursor + 1:
             connection.cursor = head.last
@@ -172,3 +242,5 @@ async def _catch_up(streaming: Streaming, connection: Connection, until: int, wr
         connection.cursor = events[-1].sequence if len(events) == _REPLAYED_AT_ONCE else until
         if missed:
             await write(missed)
+        if key.is_run and events and events[-1].type in LAST_EVENTS:
+            connection.end(COMPLETE)

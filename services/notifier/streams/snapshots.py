@@ -67,7 +67,7 @@ class Snapshots:
 
     async def of(self, key: FeedKey) -> Snapshot:
         """Running jobs of a project. Indexing has no snapshot of a whole tenant: that one is always incomplete."""
-        if key.is_tenant_wide:
+        if key.is_tenant_wide or key.is_run:
             return UNKNOWN
         task = self._not_begun.get(key)
         if task is None:

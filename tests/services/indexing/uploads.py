@@ -2,13 +2,14 @@
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import select
 
+from services.indexing.agents.runs.handlers import handlers as run_handlers
 from services.indexing.documents.handlers import handlers
 from services.indexing.documents.models import Document
 from services.indexing.jobs.models import Job
@@ -40,8 +41,11 @@ class Library:
     projects: ProjectsDouble
     tenant_id: uuid.UUID
     project_id: uuid.UUID = field(default_factory=uuid.uuid4)
-    handlers: Mapping[str, Handler[Any]] = field(
-        default_factory=lambda: {handler.event.type: handler for handler in handlers(wake=_silent, interrupt=_silent)}
+    handlers: Sequence[Handler[Any]] = field(
+        default_factory=lambda: (
+            *handlers(wake=_silent, interrupt=_silent),
+            *run_handlers(wake=_silent, interrupt=_silent),
+        )
     )
 
     def __post_init__(self) -> None:
@@ -57,11 +61,13 @@ class Library:
             correlation_id="request-1",
             causation_id=None,
         )
-        handler = self.handlers[event.type]
-        async with self.database.tenant(self.tenant_id) as session:
-            caused_by_event(session, envelope)
-            if await claim(session, [(envelope.id, handler.name)]):
-                await handler.call(session, event, envelope)
+        for handler in self.handlers:
+            if handler.event is not type(event):
+                continue
+            async with self.database.tenant(self.tenant_id) as session:
+                caused_by_event(session, envelope)
+                if await claim(session, [(envelope.id, handler.name)]):
+                    await handler.call(session, event, envelope)
         return envelope
 
     async def upload(
@@ -155,5 +161,5 @@ class Library:
         """What was published about the document's jobs: kind and sequence, in order."""
         async with self.database.tenant(self.tenant_id) as session:
             rows = await session.scalars(select(OutboxEvent).order_by(OutboxEvent.position))
-            mine = [row for row in rows if row.data["document_id"] == str(document_id)]
+            mine = [row for row in rows if row.data.get("document_id") == str(document_id)]
             return [(row.type.split(".")[2], row.sequence) for row in mine]

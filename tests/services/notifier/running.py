@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypedDict, Unpack
 
 import aiohttp
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from services.notifier.streams.service import Streaming
@@ -26,6 +26,8 @@ class Neighbours:
     url: str = ""
     projects: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
     jobs: dict[uuid.UUID, list[dict[str, Any]]] = field(default_factory=dict)
+    runs: dict[uuid.UUID, dict[str, Any]] = field(default_factory=dict)
+    left: list[tuple[uuid.UUID, str | None]] = field(default_factory=list)
     asked_for_jobs: list[uuid.UUID] = field(default_factory=list)
     indexing_status: int = 200
     leases: LeasesDouble = field(default_factory=LeasesDouble)
@@ -53,6 +55,15 @@ class Neighbours:
         async def progress(project_id: uuid.UUID) -> JSONResponse:
             self.asked_for_jobs.append(project_id)
             return JSONResponse({"jobs": self.jobs.get(project_id, [])}, self.indexing_status)
+
+        @app.get("/internal/projects/{project_id}/runs/{run_id}")
+        async def run(run_id: uuid.UUID) -> JSONResponse:
+            found = self.runs.get(run_id)
+            return JSONResponse(found or {}, 200 if found else 404)
+
+        @app.post("/internal/projects/{project_id}/runs/{run_id}/left", status_code=204)
+        async def leave(run_id: uuid.UUID, request: Request) -> None:
+            self.left.append((run_id, (await request.json())["user_id"]))
 
         return app
 

@@ -242,7 +242,7 @@ async def test_a_slow_client_that_recovers_resumes_without_a_gap(
 async def test_announcements_are_dropped_while_redis_is_away() -> None:
     redis = command_client("redis://127.0.0.1:1/0")
     told: list[tuple[FeedKey, int]] = []
-    announcer = Announcer(redis, lambda key, event: told.append((key, event.sequence)))
+    announcer = Announcer(redis, lambda key, event: told.append((key, event.sequence)), lambda *_: None)
     tenant_id, project_id = uuid.uuid4(), uuid.uuid4()
 
     async def dropped() -> bool:

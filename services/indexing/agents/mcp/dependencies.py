@@ -1,17 +1,17 @@
-"""What the door's router needs, besides `services.indexing.search.dependencies`."""
+"""What the door's router needs, besides `services.indexing.agents.dependencies`."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from services.indexing.agents.dependencies import AgentResources
 from services.indexing.agents.mcp.door import Door
-from services.indexing.search.dependencies import SearchResources
 from shared.lifespan_state import resources_of
 
 
 @dataclass(frozen=True, slots=True)
-class McpResources(SearchResources):
+class McpResources(AgentResources):
     """The resources of a process that serves clients."""
 
     door: Door

@@ -32,7 +32,7 @@ from starlette.types import Receive, Scope, Send
 
 from services.indexing.agents.mcp import schemas, service
 from services.indexing.agents.mcp.projects_client import Caller
-from services.indexing.agents.mcp.service import Call, Tools
+from services.indexing.agents.mcp.service import Call, Services
 from shared.background import run_in_background
 from shared.db import is_outage
 from shared.errors import QuarryError, Unavailable
@@ -45,8 +45,8 @@ MOST_BYTES: Final = 64 * 1024
 
 _INSTRUCTIONS: Final = (
     "Quarry holds projects of documents. search finds passages in a project by meaning and by words; fetch reads the "
-    "text of a document by the id of a result. list_projects and list_documents show what there is. Everything is read "
-    "only, and is what the credential of this connection may see."
+    "text of a document by the id of a result; ask answers a question with quotes that were checked. list_projects and "
+    "list_documents show what there is. Everything is read only, and is what the credential of this connection may see."
 )
 _READ_ONLY: Final = protocol.ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
@@ -68,9 +68,9 @@ class _Tool(Generic[InputT]):
     description: str
     takes: type[InputT]
     gives: type[BaseModel]
-    run: Callable[[Tools, Call, InputT], Awaitable[BaseModel]]
+    run: Callable[[Services, Call, InputT], Awaitable[BaseModel]]
 
-    async def call(self, tools: Tools, call: Call, arguments: Mapping[str, Any]) -> BaseModel:
+    async def call(self, tools: Services, call: Call, arguments: Mapping[str, Any]) -> BaseModel:
         return await self.run(tools, call, self.takes.model_validate(arguments))
 
     def described(self) -> protocol.Tool:
@@ -104,6 +104,15 @@ TOOLS: Final[tuple[_Tool[Any], ...]] = (
         service.fetch,
     ),
     _Tool(
+        "ask",
+        "Ask a question",
+        "Answer a question from the documents of a project, in a few sentences with citations. Every quote was found "
+        "in the document it names; without evidence there is a refusal instead of an answer.",
+        schemas.AskInput,
+        schemas.AskOutput,
+        service.ask,
+    ),
+    _Tool(
         "list_projects",
         "List projects",
         "List the projects that can be searched.",
@@ -125,7 +134,7 @@ TOOLS: Final[tuple[_Tool[Any], ...]] = (
 class Door:
     """Serves the protocol. Made in the lifespan, and open within `running`."""
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Services) -> None:
         self._tools = tools
         self._by_name = {tool.name: tool for tool in TOOLS}
         self._listed = [tool.described() for tool in TOOLS]
@@ -250,4 +259,5 @@ def _call_of(context: _Context) -> Call:
     # The gateway's own: it lets no client name a host.
     scheme = request.headers.get("x-forwarded-proto", request.url.scheme)
     host = request.headers.get("x-forwarded-host", request.url.netloc)
-    return Call(Caller(request.scope["state"]["principal"], token), f"{scheme}://{host}")
+    state = request.scope["state"]
+    return Call(Caller(state["principal"], token), f"{scheme}://{host}", state["request_id"])

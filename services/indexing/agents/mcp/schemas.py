@@ -83,6 +83,45 @@ class SearchOutput(BaseModel):
     next_cursor: str | None
 
 
+class AskInput(Input):
+    question: Annotated[
+        str, Field(min_length=1, max_length=2000, description="A question in plain words."), AfterValidator(storable)
+    ]
+    project_id: ProjectId = None
+    filter: Annotated[
+        dict[str, Any] | None, Field(description="Only documents that match; conditions as search takes them.")
+    ] = None
+    language: Annotated[str | None, Field(max_length=35, description="Of the answer, such as en or pt-BR.")] = None
+
+
+class AskCitation(BaseModel):
+    """A quote that stands in the document: from `start` to `end` of its extracted text."""
+
+    id: Id
+    title: str
+    url: str
+    version: int
+    start: int
+    end: int
+    quote: str
+    page: int | None
+    match: Literal["exact", "normalised"]
+
+
+class AskOutput(BaseModel):
+    """An answer with the quotes it rests on. `text` is null where there is none: `refusal` says why, or `status` that
+    the run goes on. `grounding`: whether all, some or none of the text is supported; `exhausted`: which budget ended
+    it."""
+
+    run_id: uuid.UUID
+    status: str
+    exhausted: str | None
+    text: str | None
+    refusal: str | None
+    grounding: Literal["full", "partial", "none"] | None
+    citations: list[AskCitation]
+
+
 class FetchInput(Input):
     id: Annotated[
         str,

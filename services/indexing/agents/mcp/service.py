@@ -1,8 +1,8 @@
 """What the tools do: search and read what indexing has, and list what the projects service has.
 
-Everything is done as the caller, with its scopes and its roles at this moment: `search` for searching, `documents:read`
-for reading and listing documents, `projects:read` for listing projects. A document's text is data: nothing in it
-decides what is done.
+Everything is done as the caller, with its scopes and its roles at this moment: `search` for searching and asking,
+`documents:read` for reading and listing documents, `projects:read` for listing projects. A document's text is data:
+nothing in it decides what is done.
 """
 
 import uuid
@@ -12,7 +12,10 @@ from typing import Any, Final
 
 import orjson
 
-from services.indexing.agents.mcp.errors import ProjectRequired, VersionReplaced
+from services.indexing.agents import asking
+from services.indexing.agents.asking import Runs
+from services.indexing.agents.contracts import Answer, Citation
+from services.indexing.agents.mcp.errors import ProjectRequired, RunFailed, VersionReplaced
 from services.indexing.agents.mcp.identifiers import Identifier
 from services.indexing.agents.mcp.projects_client import Caller, ProjectsClient
 from services.indexing.agents.mcp.schemas import (
@@ -20,6 +23,9 @@ from services.indexing.agents.mcp.schemas import (
     MOST_DESCRIPTION,
     MOST_LISTED,
     MOST_METADATA,
+    AskCitation,
+    AskInput,
+    AskOutput,
     FetchInput,
     FetchOutput,
     ListDocumentsInput,
@@ -32,6 +38,7 @@ from services.indexing.agents.mcp.schemas import (
     SearchOutput,
     SearchResult,
 )
+from services.indexing.agents.runs.schemas import AskRequest
 from services.indexing.documents import stored_text
 from services.indexing.search import service as searches
 from services.indexing.search.schemas import SearchRequest
@@ -41,6 +48,7 @@ from shared.deferred_parsing import Unparsed
 from shared.errors import Forbidden, NotFound
 from shared.problems import shown
 from shared.project_access import Admission
+from shared.transactions import TenantTransactions
 
 # What comes before a passage helps to understand it.
 _CHUNKS_BEFORE: Final = 4
@@ -48,26 +56,28 @@ _NAMED_PROJECTS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class Services:
     """What the tools need of the running service."""
 
     search: SearchEngine
+    runs: Runs
     projects: ProjectsClient
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Who calls a tool. `public_url`: where the caller reaches Quarry, for links."""
+    """Who calls a tool, by which request. `public_url`: where the caller reaches Quarry, for links."""
 
     caller: Caller
     public_url: str
+    request_id: str
 
     def link(self, project_id: object, document_id: object) -> str:
         """The address of a document's content; opening it takes a credential as well."""
         return f"{self.public_url}/v1/projects/{project_id}/documents/{document_id}/content"
 
 
-async def search(tools: Tools, call: Call, given: SearchInput) -> SearchOutput:
+async def search(tools: Services, call: Call, given: SearchInput) -> SearchOutput:
     """Passages of a project for a query.
 
     Raises:
@@ -102,7 +112,51 @@ def _result(call: Call, project_id: uuid.UUID, item: Mapping[str, Any]) -> Searc
     )
 
 
-async def fetch(tools: Tools, call: Call, given: FetchInput) -> FetchOutput:
+async def ask(tools: Services, call: Call, given: AskInput) -> AskOutput:
+    """The answer of a run of the agent `answer`, or what there is of it when it takes longer than a tool may.
+
+    Raises:
+        ProjectRequired: no project is named, and there is not exactly one.
+        RunFailed: it ended without an answer.
+        others: see `services.indexing.agents.asking.ask`; `ValidationError` for the filter or the language.
+    """
+    project_id = await _project(tools, call, given.project_id)
+    principal = call.caller.principal
+    fields = given.model_dump(mode="json", exclude_none=True, include={"question", "filter", "language"})
+    request = AskRequest.model_validate({**fields, "stream": False})
+    if principal.tenant_id is None:
+        raise Forbidden("Choose an active tenant first.")
+    transactions = TenantTransactions(tools.search.database, principal.tenant_id, principal.user_id, call.request_id)
+    run = await asking.ask(tools.runs, transactions, principal, project_id=project_id, request=request)
+    if run.error is not None or run.status == "cancelled":
+        raise RunFailed(run.error.reason if run.error is not None else "The run was cancelled.")
+    answer = None if run.output is None else Answer.model_validate(run.output)
+    return AskOutput(
+        run_id=run.id,
+        status=run.status,
+        exhausted=run.exhausted,
+        text=None if answer is None or answer.refusal is not None else answer.text,
+        refusal=None if answer is None else answer.refusal,
+        grounding=None if answer is None else answer.grounding,
+        citations=[] if answer is None else [_citation(call, project_id, item) for item in answer.citations],
+    )
+
+
+def _citation(call: Call, project_id: uuid.UUID, cited: Citation) -> AskCitation:
+    return AskCitation(
+        id=str(Identifier(project_id, cited.document_id)),
+        title=cited.document_name,
+        url=call.link(project_id, cited.document_id),
+        version=cited.version,
+        start=cited.start,
+        end=cited.end,
+        quote=cited.quote,
+        page=cited.page,
+        match=cited.match,
+    )
+
+
+async def fetch(tools: Services, call: Call, given: FetchInput) -> FetchOutput:
     """The text of a document: all of it, or the part around the passage that the id names.
 
     Raises:
@@ -147,7 +201,7 @@ def _first(named: Identifier, from_chunk: int | None, characters: int) -> int:
     return max(0, named.chunk - _CHUNKS_BEFORE)
 
 
-async def list_projects(tools: Tools, call: Call, given: ListProjectsInput) -> ListProjectsOutput:
+async def list_projects(tools: Services, call: Call, given: ListProjectsInput) -> ListProjectsOutput:
     """Projects that the caller may see.
 
     Raises:
@@ -170,7 +224,7 @@ async def list_projects(tools: Tools, call: Call, given: ListProjectsInput) -> L
     )
 
 
-async def list_documents(tools: Tools, call: Call, given: ListDocumentsInput) -> ListDocumentsOutput:
+async def list_documents(tools: Services, call: Call, given: ListDocumentsInput) -> ListDocumentsOutput:
     """Documents of a project.
 
     Raises:
@@ -204,7 +258,7 @@ async def list_documents(tools: Tools, call: Call, given: ListDocumentsInput) ->
     )
 
 
-async def _admitted(tools: Tools, call: Call, project_id: uuid.UUID) -> tuple[uuid.UUID, Admission]:
+async def _admitted(tools: Services, call: Call, project_id: uuid.UUID) -> tuple[uuid.UUID, Admission]:
     """The caller's tenant, and its permission to read the documents of a project."""
     principal, engine = call.caller.principal, tools.search
     if principal.tenant_id is None:
@@ -219,7 +273,7 @@ async def _admitted(tools: Tools, call: Call, project_id: uuid.UUID) -> tuple[uu
     return principal.tenant_id, admission
 
 
-async def _project(tools: Tools, call: Call, given: uuid.UUID | None) -> uuid.UUID:
+async def _project(tools: Services, call: Call, given: uuid.UUID | None) -> uuid.UUID:
     """The project to work in: the one given, the one the credential is for, or the only one that the caller sees."""
     if given is not None:
         return given

@@ -2,6 +2,7 @@
 
 from tests.isolation.mutations.guards import (
     access,
+    answers,
     bus,
     confinement,
     database,
@@ -22,6 +23,7 @@ ALL: tuple[Mutation, ...] = (
     *projects.MUTATIONS,
     *indexing.MUTATIONS,
     *confinement.MUTATIONS,
+    *answers.MUTATIONS,
     *notifier.MUTATIONS,
     *bus.MUTATIONS,
     *invalidations.MUTATIONS,

@@ -5,7 +5,39 @@ from tests.isolation.mutations.model import Mutation, replace
 _HERE = "services/gateway"
 _TESTS = "tests/services/gateway"
 
+_CONTINUATION = "tests/services/gateway/proxy/test_continuation.py"
+
 MUTATIONS = (
+    Mutation(
+        "continuation-service",
+        "only the service that starts runs may have a response go on elsewhere",
+        replace(
+            "services/gateway/proxy/continuation.py",
+            'allowed = (route.upstream, route.flow, request.method, len(named)) == ("indexing", Flow.EVENTS, "POST", 1)',
+            "allowed = True",
+        ),
+        [f"{_CONTINUATION}::test_nobody_but_who_starts_runs_may_have_a_response_go_on"],
+    ),
+    Mutation(
+        "continuation-project",
+        "a response goes on in the project of its own request only",
+        replace(
+            "services/gateway/proxy/continuation.py",
+            """    if not request.path.lower().startswith(f"{where['project']}/"):\n        raise BadUpstreamResponse\n""",
+            "",
+        ),
+        [f"{_CONTINUATION}::test_only_the_events_of_a_run_in_the_same_project_may_follow"],
+    ),
+    Mutation(
+        "continuation-header",
+        "the header by which a response goes on never reaches a client",
+        replace(
+            "services/gateway/inbound/headers.py",
+            '        CONTINUES.lower().encode("ascii"),\n',
+            "",
+        ),
+        [f"{_CONTINUATION}::test_an_address_that_may_not_follow_is_a_bad_gateway"],
+    ),
     Mutation(
         "gateway-headers",
         "only the client headers on an allowlist are passed on",

@@ -16,7 +16,78 @@ _MCP = f"{_HERE}/agents/mcp"
 _MCP_TESTS = "tests/services/indexing/agents/test_mcp_door.py"
 _SCOPE = 'self._scope = (equals("tenant_id", self._tenant_id), equals("project_id", self._project_id))'
 
+_RUNS = "tests/services/indexing/agents/runs/test_runs.py"
 MUTATIONS = (
+    Mutation(
+        "run-start-access",
+        "a run is started by who may search the project",
+        replace(
+            f"{_HERE}/agents/runs/service.py",
+            "    await directory.require(session, principal, project_id=project_id, scope=Scope.SEARCH)\n    given = ",
+            "    given = ",
+        ),
+        [f"{_RUNS}::test_a_run_takes_the_right_to_search"],
+    ),
+    Mutation(
+        "run-read-access",
+        "a run is read by who may search its project",
+        replace(
+            f"{_HERE}/agents/runs/service.py",
+            "    await directory.require(session, principal, project_id=project_id, scope=Scope.SEARCH)\n    return await _detail",
+            "    return await _detail",
+        ),
+        [f"{_RUNS}::test_to_read_a_run_takes_the_right_to_search"],
+    ),
+    Mutation(
+        "run-list-access",
+        "runs are listed for who may read documents, not for a credential of search alone",
+        replace(
+            f"{_HERE}/agents/runs/service.py",
+            "    await directory.require(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)\n    rows",
+            "    await directory.require(session, principal, project_id=project_id, scope=Scope.SEARCH)\n    rows",
+        ),
+        [f"{_RUNS}::test_with_search_alone_runs_are_followed_by_id_and_not_listed"],
+    ),
+    Mutation(
+        "run-owner",
+        "a run is cancelled and deleted by its own user, or by who may change documents",
+        replace(
+            f"{_HERE}/agents/runs/service.py",
+            "    if run.user_id is None or run.user_id != principal.user_id:\n",
+            "    if False:\n",
+        ),
+        [f"{_RUNS}::test_with_search_alone_runs_are_followed_by_id_and_not_listed"],
+    ),
+    Mutation(
+        "run-project",
+        "a run is found under its own project only",
+        replace(
+            f"{_HERE}/agents/runs/repository.py",
+            '_BY_ID.where(Run.project_id == bindparam("project_id", type_=Uuid()), _INTACT)',
+            "_BY_ID.where(_INTACT)",
+        ),
+        [f"{_RUNS}::test_a_run_is_not_found_under_another_project"],
+    ),
+    Mutation(
+        "run-deleted-document",
+        "a run that has read a deleted document is not shown",
+        replace(
+            f"{_HERE}/agents/runs/repository.py",
+            '_BY_ID.where(Run.project_id == bindparam("project_id", type_=Uuid()), _INTACT)',
+            '_BY_ID.where(Run.project_id == bindparam("project_id", type_=Uuid()))',
+        ),
+        [f"{_RUNS}::test_a_run_that_has_read_a_deleted_document_is_gone_at_once_and_soon_for_good"],
+    ),
+    Mutation(
+        "run-caller-now",
+        "while a run lasts, identity is asked what its caller may do",
+        replace(
+            f"{_HERE}/agents/execution.py",
+            "principal = await tools.authority.now(began.principal)",
+            "principal = began.principal",
+        ),
+        [f"{_RUNS}::test_access_removed_ends_the_run_within_five_seconds"],
+    ),
     Mutation(
         "vectors-tenant",
         "every call of the vector store is limited to one tenant",

@@ -14,10 +14,31 @@ MUTATIONS = (
         "a stream checks the caller's role in the project",
         replace(
             f"{_HERE}/streams/access.py",
-            "        await directory.require(session, principal, project_id=key.feed_id, scope=Scope.EVENTS_READ)\n        return",
-            "        return",
+            "        await directory.require(session, principal, project_id=project_id, scope=scope)\n",
+            "",
         ),
         [f"{_STREAMS}::test_a_member_needs_a_role_in_the_project"],
+    ),
+    Mutation(
+        "stream-run-scope",
+        "a run is followed by who may search, not by who may read events",
+        replace(
+            f"{_HERE}/streams/access.py",
+            "scope = Scope.SEARCH if key.is_run else Scope.EVENTS_READ",
+            "scope = Scope.EVENTS_READ",
+        ),
+        ["tests/services/notifier/test_runs.py::test_to_follow_a_run_takes_the_right_to_search"],
+    ),
+    Mutation(
+        "stream-run-exists",
+        "a stream of a run opens only if indexing says that the run is in the project",
+        replace(
+            f"{_HERE}/streams/followed_runs.py",
+            "                if status == 404:\n                    raise NotFound\n",
+            "                if status == 404:\n"
+            '                    return FollowedRun(run={"status": "running", "on_disconnect": ""}, last_sequence=0)\n',
+        ),
+        ["tests/services/notifier/test_runs.py::test_a_run_of_another_tenant_and_a_missing_one_are_the_same_404"],
     ),
     Mutation(
         "stream-scope",

@@ -123,7 +123,7 @@ async def test_a_client_of_the_newer_era_needs_no_handshake(agent_of: AgentOf, l
 
 async def test_tools_have_schemas_and_only_read(agent: Agent) -> None:
     tools = (await agent.request("tools/list")).json()["result"]["tools"]
-    assert [tool["name"] for tool in tools] == ["search", "fetch", "list_projects", "list_documents"]
+    assert [tool["name"] for tool in tools] == ["search", "fetch", "ask", "list_projects", "list_documents"]
     for tool in tools:
         assert tool["inputSchema"]["type"] == tool["outputSchema"]["type"] == "object"
         assert tool["inputSchema"]["additionalProperties"] is False

@@ -1,0 +1,73 @@
+"""Who writes in this installation, and who verifies what was written."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from services.indexing.agents import summaries, verification
+from services.indexing.agents.answerers.base import Answerer, Draft
+from services.indexing.agents.answerers.chat import ChatAnswerer
+from services.indexing.agents.answerers.extraction import ChatExtractor, Filled
+from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
+from services.indexing.agents.chat import ChatModel
+from services.indexing.agents.contracts import Answer, FieldSpec, ModelBudget, Passage, Texts
+from services.indexing.search.service import SearchEngine
+
+
+class Verify(Protocol):
+    """Finds which quotes of a draft stand in the stored text; see `agents.verification`."""
+
+    async def __call__(
+        self, draft: Draft, passages: Sequence[Passage], texts: Texts, *, tenant_id: uuid.UUID
+    ) -> Answer: ...
+
+
+class Summarise(Protocol):
+    """Drafts a summary of passages, which are in the order in which they are to be read; see `agents.summaries`."""
+
+    async def __call__(
+        self, passages: Sequence[Passage], *, most: int, tenant_id: uuid.UUID, language: str | None
+    ) -> Draft: ...
+
+
+class Extract(Protocol):
+    """Fills in fields from passages; see `agents.answerers.extraction`."""
+
+    async def __call__(
+        self,
+        fields: Mapping[str, FieldSpec],
+        passages: Sequence[Passage],
+        *,
+        tenant_id: uuid.UUID,
+        language: str | None,
+        budget: ModelBudget,
+    ) -> Filled: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """`model` names the model that writes, if there is one; without it nothing is extracted."""
+
+    answerer: Answerer
+    summarise: Summarise
+    verify: Verify
+    extract: Extract | None
+    model: str | None
+
+
+def writing_of(search: SearchEngine, model: ChatModel | None) -> Writing:
+    """Answers of the model, if there is one; else quotes from the documents, chosen with the bundled embedder."""
+    answerer = ExtractiveAnswerer(search.embedder, search.keywords, search.shares)
+    summarise = partial(summaries.summarise, embedder=search.embedder, shares=search.shares)
+    verify = partial(_verify, search)
+    if model is None:
+        return Writing(answerer, summarise, verify, extract=None, model=None)
+    return Writing(ChatAnswerer(model), summarise, verify, ChatExtractor(model), model.name)
+
+
+async def _verify(
+    search: SearchEngine, draft: Draft, passages: Sequence[Passage], texts: Texts, *, tenant_id: uuid.UUID
+) -> Answer:
+    return await verification.verify(draft, passages, texts, compute=partial(search.shares.compute, tenant_id))
