@@ -55,6 +55,18 @@ QUESTIONS = (
 
 
 async def ask(attacker: Attacker, tool: str, arguments: Mapping[str, str]) -> Told:
+    """What a tool tells; whoever is told that a service is held up asks again, as it says."""
+
+    async def told() -> Told | None:
+        found = await _ask(attacker, tool, arguments)
+        return None if found.is_error and found.text.startswith("unavailable: ") else found
+
+    found = await eventually(told, within=30, every=0.5)
+    assert found is not None
+    return found
+
+
+async def _ask(attacker: Attacker, tool: str, arguments: Mapping[str, str]) -> Told:
     message = {
         "jsonrpc": "2.0",
         "id": 1,
