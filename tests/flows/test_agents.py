@@ -97,6 +97,7 @@ async def test_the_stream_of_a_run_comes_in_the_response_that_starts_it_and_agai
     assert (frames[0][1], frames[-1][1]) == ("run.started", "done")
     names = [name for _, name, _ in frames]
     assert names.index("passages") < names.index("delta") < names.index("citation")
+    assert len({data["traceparent"].split("-")[1] for _, _, data in frames}) == 1
     run = (await owner.get(f"/v1/projects/{project}/runs/{run_id}")).json()
     assert frames[-1][2]["output"] == run["output"]
     assert text_of(frames) == run["output"]["text"]

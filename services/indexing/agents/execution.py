@@ -184,26 +184,29 @@ class Execution:
                 await service.end(session, run.id, status="failed", code="internal_error", reason=reason)
                 return None
             session.info["correlation_id"] = self._correlation_id = run.correlation_id
-            now, clock = datetime.now(UTC), asyncio.get_running_loop().time()
-            checked_at = -math.inf
-            if run.status == "queued":
-                run.status, run.started_at = "running", now
-                service.tell(session, run, RunStarted, agent=agent.name, agent_version=agent.version)
-                # The token with which the run was started has just been checked.
-                if (now - run.created_at).total_seconds() < _CHECK_SECONDS:
-                    checked_at = clock
-            steps = await repository.steps(session, run.id)
-            step, position, outputs = agent.graph.first, 0, dict[str, dict[str, Any]]()
-            for row in steps:
-                if row.ended_at is None or row.step != step or row.input_hash != _hash(run, step, outputs):
-                    break
-                outputs[step], following = row.output or {}, agent.graph.after(step, row.edge or "")
-                position += 1
-                assert following is not None  # noqa: S101  # the last step ends the run in its own transaction
-                step = following
-            await self._begin_step(session, run, agent, step, position, outputs)
-            started_at = run.started_at or now
-        until = clock + run.seconds_limit - (now - started_at).total_seconds()
+            with span("take run", parent=run.traceparent):
+                return await self._resume(session, run, agent)
+
+    async def _resume(self, session: AsyncSession, run: Run, agent: Agent) -> _Began:
+        """Replay what has ended, and begin what comes next."""
+        now, clock = datetime.now(UTC), asyncio.get_running_loop().time()
+        checked_at = -math.inf
+        if run.status == "queued":
+            run.status, run.started_at = "running", now
+            service.tell(session, run, RunStarted, agent=agent.name, agent_version=agent.version)
+            # The token with which the run was started has just been checked.
+            if (now - run.created_at).total_seconds() < _CHECK_SECONDS:
+                checked_at = clock
+        step, position, outputs = agent.graph.first, 0, dict[str, dict[str, Any]]()
+        for row in await repository.steps(session, run.id):
+            if row.ended_at is None or row.step != step or row.input_hash != _hash(run, step, outputs):
+                break
+            outputs[step], following = row.output or {}, agent.graph.after(step, row.edge or "")
+            position += 1
+            assert following is not None  # noqa: S101  # the last step ends the run in its own transaction
+            step = following
+        await self._begin_step(session, run, agent, step, position, outputs)
+        until = clock + run.seconds_limit - (now - (run.started_at or now)).total_seconds()
         return _Began(run, agent, principal_from(run.principal), step, position, outputs, until, checked_at)
 
     async def _begin_step(
