@@ -201,3 +201,5 @@ def _configure_logging(settings: ServiceSettings) -> None:
         "faststream",
     ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Its warnings are about what clients send.
+    logging.getLogger("mcp").setLevel(logging.ERROR)

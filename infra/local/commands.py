@@ -24,7 +24,13 @@ _WHOLE_SYSTEM = ("tests/faults", "tests/flows", "tests/isolation")
 
 # Where tests have the marks `long` and `containers`: collecting all others takes as long as some of them.
 # The longest first, so that both processes end at about the same time.
-_LONG = ("tests/isolation", "tests/faults/test_soak.py", "tests/faults", "tests/infra/test_redis_acl.py")
+_LONG = (
+    "tests/isolation",
+    "tests/faults/test_soak.py",
+    "tests/faults",
+    "tests/flows/test_mcp_npm.py",
+    "tests/infra/test_redis_acl.py",
+)
 _IN_CONTAINERS = ("tests/infra", "tests/support")
 _MEASURING = (
     "tests/isolation/test_timing.py",

@@ -28,7 +28,7 @@ _ALLOWED_HEADERS: Final = (
     b"Authorization, Content-Type, X-CSRF-Token, X-Request-ID, Idempotency-Key, If-Match, If-None-Match, "
     b"If-Range, If-Modified-Since, If-Unmodified-Since, Content-Encoding, Prefer, "
     b"Range, Last-Event-ID, Cache-Control, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, "
-    b"Upload-Checksum, Upload-Defer-Length"
+    b"Upload-Checksum, Upload-Defer-Length, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id"
 )
 _EXPOSED_HEADERS: Final = (
     b"X-Request-ID, ETag, Location, Allow, Accept-Ranges, Last-Modified, "

@@ -33,6 +33,8 @@ class Route:
     access: Access = Access.CREDENTIAL
     flow: Flow = Flow.SHORT
     methods: frozenset[str] = frozenset()  # empty: all
+    # False: for programs. A browser's session does not count, and only pages of listed origins may call.
+    sessions: bool = True
 
     def matches(self, method: str, path: str) -> bool:
         return (not self.methods or method in self.methods) and self.pattern.fullmatch(path) is not None
@@ -55,8 +57,9 @@ def _route(
     access: Access = Access.CREDENTIAL,
     flow: Flow = Flow.SHORT,
     methods: str = "",
+    sessions: bool = True,
 ) -> Route:
-    return Route(re.compile(pattern), upstream, access, flow, frozenset(methods.split()))
+    return Route(re.compile(pattern), upstream, access, flow, frozenset(methods.split()), sessions)
 
 
 _PROJECT: Final = r"/v1/projects/[^/]+"
@@ -76,6 +79,7 @@ ROUTES: Final = (
     _route(_PROJECT + r"/events/?", "notifier", flow=Flow.EVENTS),
     _route(r"/v1/projects(/.*)?", "projects"),
     _route(r"/v1/events/?", "notifier", flow=Flow.EVENTS),
+    _route(r"/mcp/?", "indexing", sessions=False),
     _route(r"/v1/(?P<noun>notifications|webhooks)(/.*)?", "notifier"),
     _route(r"/v1/(?P<noun>me|sessions|tenants|members|invitations|api-keys|audit)(/.*)?", "identity"),
     _route(r"/auth/(?P<noun>login|callback)(/.*)?", "identity", access=Access.SIGN_IN),

@@ -16,7 +16,7 @@ from services.identity.settings import IdentitySettings
 from services.identity.sign_in.service import Providers
 from services.identity.tokens.issuing import TokenIssuer
 from services.identity.tokens.signing_keys import KeyRing
-from shared.auth import PrincipalKind
+from shared.auth import PrincipalKind, TokenVerifier
 from shared.current_principal import CurrentPrincipal
 from shared.errors import Forbidden, Unauthenticated
 from shared.lifespan_state import resources_of
@@ -31,6 +31,8 @@ class Resources:
     token_issuer: TokenIssuer
     projects: Projects
     providers: Providers
+    # Of tokens that a service shows: its own audience.
+    shown_tokens: Mapping[str, TokenVerifier]
 
 
 async def _settings(request: Request) -> IdentitySettings:
@@ -78,6 +80,18 @@ def authenticate_service(header: str, secrets: Mapping[str, SecretStr]) -> str:
     return name
 
 
+async def _tokens_of_caller(request: Request, caller: Annotated[str, Depends(_calling_service)]) -> TokenVerifier:
+    """Verifies the tokens that clients' requests to the calling service come with.
+
+    Raises:
+        Forbidden: the service passes nothing on.
+    """
+    verifier = resources_of(request, Resources).shown_tokens.get(caller)
+    if verifier is None:
+        raise Forbidden("This caller has no permissions for that audience.")
+    return verifier
+
+
 async def _signed_in(principal: CurrentPrincipal) -> SignedIn:
     """A person with a browser session; an API key must not reach what its maker has outside of its tenant."""
     if principal.kind is not PrincipalKind.SESSION or principal.user_id is None or principal.credential_id is None:
@@ -88,6 +102,7 @@ async def _signed_in(principal: CurrentPrincipal) -> SignedIn:
 Keys = Annotated[KeyRing, Depends(_key_ring)]
 Issuer = Annotated[TokenIssuer, Depends(_token_issuer)]
 CallingService = Annotated[str, Depends(_calling_service)]
+TokensOfCaller = Annotated[TokenVerifier, Depends(_tokens_of_caller)]
 SignedInUser = Annotated[SignedIn, Depends(_signed_in)]
 KnownProjects = Annotated[Projects, Depends(_projects)]
 ConfiguredProviders = Annotated[Providers, Depends(_providers)]

@@ -13,6 +13,7 @@ from services.identity.sign_in.client import ProviderClient
 from services.identity.tokens.issuing import OwnTokenVerifier, TokenIssuer
 from services.identity.tokens.signing_keys import KeyRing
 from shared.background import run_in_background
+from shared.delegation import DELEGATED
 from shared.service import Runtime, Started
 
 
@@ -35,4 +36,8 @@ async def resources(settings: IdentitySettings, runtime: Runtime) -> AsyncIterat
         tidying = partial(housekeeping.run, runtime.database, ring, settings.roles)
         await stack.enter_async_context(run_in_background(tidying, name="housekeeping"))
         projects = Projects(settings.projects_url, issuer, runtime.http)
-        yield Resources(settings, ring, issuer, projects, providers), ()
+        shown = {
+            service: OwnTokenVerifier(ring, settings.identity_url, runtime.http, audience=service)
+            for service in DELEGATED
+        }
+        yield Resources(settings, ring, issuer, projects, providers, shown), ()

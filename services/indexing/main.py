@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from services.indexing.agents.mcp.router import router as mcp
 from services.indexing.agents.router import router as agents
 from services.indexing.agents.runs.router import internal_router as internal_runs
 from services.indexing.agents.runs.router import router as runs
@@ -12,7 +13,7 @@ from services.indexing.search.router import router as search
 from services.indexing.settings import IndexingSettings
 from shared import service
 
-ROUTERS = (search, agents, runs, jobs, internal_jobs, internal_runs)
+ROUTERS = (search, agents, runs, jobs, mcp, internal_jobs, internal_runs)
 
 
 def create_app() -> FastAPI:

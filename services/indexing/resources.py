@@ -13,8 +13,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from services.indexing.agents import chat
 from services.indexing.agents.asking import Runs
 from services.indexing.agents.chat import ChatModel
-from services.indexing.agents.dependencies import AgentResources
 from services.indexing.agents.execution import Tools
+from services.indexing.agents.mcp.dependencies import McpResources
+from services.indexing.agents.mcp.door import Door
+from services.indexing.agents.mcp.projects_client import ProjectsClient
+from services.indexing.agents.mcp.service import Services
 from services.indexing.agents.orchestrator import Orchestrator
 from services.indexing.agents.runs.endings import Endings
 from services.indexing.agents.runs.handlers import handlers as run_handlers
@@ -38,6 +41,7 @@ from services.indexing.vectors.factory import store_of
 from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.work_priority import UrgentWork
 from shared.background import run_in_background
+from shared.delegation import Delegation
 from shared.invalidations.holder import Holder, Ownership
 from shared.invalidations.projected_copies import Projection
 from shared.project_access import ProjectDirectory, access_handlers
@@ -80,11 +84,18 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
         known = (*known, *run_handlers(wake=wake_runs, interrupt=interrupt_runs))
         if settings.roles & {Role.HTTP, Role.JOBS}:
             await stack.enter_async_context(projection.kept(runtime, "projects", known))
-        if settings.roles & {Role.HTTP, Role.JOBS}:
             runs = Runs(runtime.database, directory, endings, wake_runs, interrupt_runs, writing.model)
-            yield AgentResources(runtime.database, directory, wake, search, runs), known
+            door = Door(Services(search, runs, _projects_client(settings, runtime)))
+            await stack.enter_async_context(door.running())
+            yield McpResources(runtime.database, directory, wake, search, runs, door), known
         else:
             yield Resources(runtime.database, directory, wake), known
+
+
+def _projects_client(settings: IndexingSettings, runtime: Runtime) -> ProjectsClient:
+    secret = settings.service_secret.get_secret_value()
+    delegation = Delegation(settings.service, secret, settings.identity_url, runtime.http)
+    return ProjectsClient(settings.projects_url, delegation, runtime.http)
 
 
 async def _open_search(

@@ -170,6 +170,26 @@ ATTACKS: Final = (
         ),
     ),
     Attack(
+        "internal headers",
+        "a service calling another for a client with more than the client has, later, elsewhere, or for nobody",
+        ("tests/services/identity/test_delegated_tokens.py",),
+    ),
+    Attack(
+        "agents",
+        "every tool of the Model Context Protocol as every attacker: as for what never was",
+        ("tests/isolation/test_mcp.py", "tests/flows/test_mcp.py::test_two_tenants_see_nothing_of_each_other"),
+    ),
+    Attack(
+        "agents",
+        "a page bound to our address by DNS, a browser's session, forged headers of the protocol",
+        (f"{_GATEWAY}/admission/test_programs_only.py",),
+    ),
+    Attack(
+        "agents",
+        "messages that are malformed, nested, huge, or contradict their headers",
+        ("tests/services/indexing/agents/test_mcp_door.py",),
+    ),
+    Attack(
         "rights",
         "passing on more than one has, or keeping what was passed on when its giver has lost it",
         tuple(

@@ -25,6 +25,7 @@ class Who(StrEnum):
     ANYONE = "anyone"
     CALLER = "caller"  # any credential; what it is told is about itself
     SIGNED_IN = "signed in"  # a browser session
+    PROGRAM = "program"  # any credential but a browser's session; tools have tests of their own, in test_mcp.py
     MEMBERS = "members"  # who may know the members of the active tenant
     READER = "reader"  # any credential with the scope; is shown what it may see
     TENANT = "tenant"  # owner or admin of the active tenant, with the scope
@@ -93,6 +94,7 @@ ROUTES: dict[str, Route] = {
     "GET /auth/login/{provider}": Route(Who.ANYONE),
     "POST /auth/logout": Route(Who.ANYONE),
     "GET /auth/providers": Route(Who.ANYONE),
+    "POST /mcp": Route(Who.PROGRAM, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),
     "GET /v1/api-keys": Route(Who.TENANT, "keys:admin"),
     "POST /v1/api-keys": Route(Who.TENANT, "keys:admin", json={"name": "planted", "scopes": ["search"]}),
     "DELETE /v1/api-keys/{key_id}": Route(Who.TENANT, "keys:admin"),
@@ -182,6 +184,8 @@ PARAMETERS: dict[str, Carries] = {
     **{f"body:form.{name}": Carries.NOTHING for name in ("name", "metadata")},
     "body:form.file": Carries.CONTENT,
     "body:form.duplicates": Carries.CONTENT,
+    # A message to the door for agents; test_mcp.py attacks with what tools take.
+    **{f"body:form.{name}": Carries.NOTHING for name in ("jsonrpc", "id", "method", "params")},
     "body:SearchRequest.cursor": Carries.CURSOR,
     "body:SearchRequest.query": Carries.CONTENT,
     "body:SearchRequest.facets": Carries.CONTENT,

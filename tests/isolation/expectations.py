@@ -74,6 +74,8 @@ def refusal(standing: Standing, operation: Operation, route: Route) -> Refusal |
     match route.who:
         case Who.SIGNED_IN:
             found = _of_the_signed_in(standing, operation)
+        case Who.PROGRAM:
+            found = UNAUTHENTICATED if standing.signed_in else None
         case Who.CALLER:
             found = NOT_FOUND if "tenant_id" in operation.ids and standing.tenant != "victim" else None
         case _ if standing.tenant is None:

@@ -105,6 +105,8 @@ def test_a_planted_5xx_is_noticed() -> None:
     "wrong",
     [
         answer("no", 404, content_type="text/plain"),
+        answer('{"id": null, "error": {"code": -32700}}', 404),
+        answer('{"jsonrpc": "2.0", "id": null, "error": {"code": -32700}}', 403),
         answer("no", 404, content_type="application/problem+json"),
         answer("[]", 404, content_type="application/problem+json"),
         problem(404, status=403),
@@ -117,6 +119,7 @@ def test_a_planted_5xx_is_noticed() -> None:
 def test_an_error_that_is_no_problem_document_is_noticed(wrong: Answer) -> None:
     assert seen(wrong) == {"problem document"}
     assert seen(problem(404)) == set()
+    assert seen(answer('{"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "no"}}', 400)) == set()
 
 
 def test_a_missing_or_doubled_request_id_is_noticed() -> None:

@@ -40,7 +40,13 @@ ROUTERS: Final[Mapping[str, Sequence[APIRouter]]] = {
 }
 # Where a service proves itself by its secret to get a token, and the keys those are verified with, which are public.
 WITHOUT_TOKEN: Final = frozenset(
-    {"/internal/token", "/internal/service-token", "/internal/operator-token", "/internal/jwks"}
+    {
+        "/internal/token",
+        "/internal/delegated-token",
+        "/internal/service-token",
+        "/internal/operator-token",
+        "/internal/jwks",
+    }
 )
 CALLERS: Final = tuple(SERVICE_ACCESS)
 PAIRS: Final = tuple(itertools.product(CALLERS, AUDIENCES))

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, HTTPException, Request, Response
 from joserfc import jwt
 from joserfc.jwk import OKPKey
@@ -114,6 +115,14 @@ class IdentityDouble:
             numbers = {user_id: self.memberships.get(user_id, 1) for user_id in asked}
             return {"numbers": {str(user_id): number for user_id, number in numbers.items() if number is not None}}
 
+        @app.post("/internal/delegated-token")
+        async def delegated_token(request: Request, response: Response) -> dict[str, Any]:
+            response.status_code = 503 if self.away else 200
+            asked = await request.json()
+            claims = jwt.decode(asked["token"], self.key, algorithms=[ALGORITHM]).claims
+            principal = self.now[uuid.UUID(claims["cid"])]
+            return {"token": principal and self.sign({"aud": asked["audience"], **principal.claims()})}
+
         @app.post("/internal/service-token")
         async def service_token(request: Request) -> dict[str, Any]:
             asked = await request.json()
@@ -132,3 +141,10 @@ class IdentityDouble:
             return {"token": token, "expires_in": 300.0}
 
         return app
+
+
+def unverified(token: str) -> dict[str, Any]:
+    """What a token says, whoever says so."""
+    body = token.split(".")[1]
+    claims: dict[str, Any] = orjson.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+    return claims

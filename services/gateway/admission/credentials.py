@@ -32,8 +32,11 @@ class Credential:
         return f"Credential({self.type})"
 
 
-def find(request: ClientRequest) -> Credential:
+def find(request: ClientRequest, *, sessions: bool = True) -> Credential:
     """The credential of a request. An Authorization header is explicit and takes precedence over the session cookie.
+
+    Args:
+        sessions: whether a session cookie counts.
 
     Raises:
         Unauthenticated: none, or none of a kind known here.
@@ -46,12 +49,12 @@ def find(request: ClientRequest) -> Credential:
         if scheme.lower() != "bearer":
             raise Unauthenticated
         return _checked("api_key" if value.startswith(API_KEY_PREFIX) else "bearer", value)
-    sessions = session_cookies(request)
-    if len(sessions) > 1:
+    cookies = session_cookies(request) if sessions else []
+    if len(cookies) > 1:
         raise InvalidRequest("The session cookie is sent more than once.")
-    if not sessions:
+    if not cookies:
         raise Unauthenticated
-    return _checked("session", sessions[0])
+    return _checked("session", cookies[0])
 
 
 def session_cookies(request: ClientRequest) -> list[str]:

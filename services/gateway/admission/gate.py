@@ -9,7 +9,8 @@ Each address has a share of the exchanges with identity, and known credentials h
 
 Cross-site requests (CSRF): a session cookie alone never changes anything. An unsafe method needs the session's CSRF
 token in a header, and where the browser names the requesting site (`Sec-Fetch-Site`, `Origin`), it must be ours or a
-listed one.
+listed one. Routes for programs take no session at all, and no request of a page whose `Origin` is not ours or listed,
+whatever the browser says of the site: to a browser, a name that was bound to our address is the same site.
 """
 
 import hmac
@@ -84,7 +85,9 @@ class Gate:
             limit = self._sign_in if route.access is Access.SIGN_IN else self._anonymous
             self._judge([await self._limiter.take(limit, address)], admission)
             return
-        credential = await self._credential(request, address, admission)
+        if not route.sessions:
+            self._refuse_foreign_origin(request)
+        credential = await self._credential(request, route, address, admission)
         exchange = await self._exchanged(credential, address, admission)
         admission.credential, admission.exchange = credential, exchange
         if exchange.principal.kind is PrincipalKind.SESSION:
@@ -92,9 +95,9 @@ class Gate:
             _require_csrf_token(request, exchange)
         await self._count_principal(exchange, admission)
 
-    async def _credential(self, request: ClientRequest, address: str, admission: Admission) -> Credential:
+    async def _credential(self, request: ClientRequest, route: Route, address: str, admission: Admission) -> Credential:
         try:
-            return credentials.find(request)
+            return credentials.find(request, sessions=route.sessions)
         except QuarryError:
             await self._count_stranger(self._anonymous, address, admission)
             raise
@@ -140,6 +143,11 @@ class Gate:
             if not verdict.allowed:
                 self.limited[verdict.limit.name] += 1
                 raise RateLimited(retry_after=verdict.retry_after)
+
+    def _refuse_foreign_origin(self, request: ClientRequest) -> None:
+        origin = request.header(b"origin")
+        if origin is not None and origin.lower() not in self._origins:
+            raise CrossSite
 
     def _refuse_cross_site(self, request: ClientRequest) -> None:
         if request.method in SAFE_METHODS:

@@ -4,6 +4,7 @@ Inwards only those on a list pass: what a client invents never reaches a service
 everything passes except what belongs to one connection and what only the gateway sets.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -23,8 +24,11 @@ _INWARDS: Final = frozenset(
         *(b"idempotency-key", b"last-event-id", b"origin", b"referer", b"sec-fetch-site", b"x-csrf-token"),
         *(b"tus-resumable", b"upload-checksum", b"upload-concat", b"upload-defer-length", b"upload-length"),
         *(b"upload-metadata", b"upload-offset"),
+        *(b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"),
     }
 )
+# Arguments of a tool that its schema puts into headers, too, under names that the tool chooses.
+_MCP_ARGUMENT: Final = re.compile(rb"mcp-param-[a-z0-9-]+\Z")
 
 _HOP_BY_HOP: Final = frozenset(
     {
@@ -50,7 +54,9 @@ def inwards(request: ClientRequest, *, cookies: bool, compression: bool) -> list
     passed = [
         (name.decode("ascii"), _text(value))
         for name, value in request.headers
-        if name in _INWARDS and name not in nominated and (compression or name != b"accept-encoding")
+        if (name in _INWARDS or _MCP_ARGUMENT.match(name))
+        and name not in nominated
+        and (compression or name != b"accept-encoding")
     ]
     if cookies and (pairs := request.cookies()):
         passed.append(("cookie", "; ".join(f"{name}={value}" for name, value in pairs)))

@@ -43,6 +43,7 @@ _SINGLE: Final = frozenset(
     {
         *(b"authorization", b"content-length", b"content-type", b"content-encoding", b"host", b"idempotency-key"),
         *(b"last-event-id", b"origin", b"range", b"sec-fetch-site", b"transfer-encoding", b"x-csrf-token"),
+        *(b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"mcp-session-id"),
     }
 )
 

@@ -91,6 +91,7 @@ def _is_public(service: str, method: str, path: str) -> bool:
 def _operation(service: str, method: str, path: str, operation: Document) -> Document:
     route = routes.match(method.upper(), re.sub(r"\{[^}]*\}", "x", path))
     anonymous = route is not None and route.access is not Access.CREDENTIAL
+    sessions = route is None or route.sessions
     responses = {
         status: response
         for status, response in operation.get("responses", {}).items()
@@ -106,7 +107,7 @@ def _operation(service: str, method: str, path: str, operation: Document) -> Doc
         **operation,
         "operationId": f"{service}_{operation.get('operationId', method + path)}",
         "responses": responses,
-        "security": [] if anonymous else [{"bearer": []}, session],
+        "security": [] if anonymous else [{"bearer": []}, *([session] if sessions else [])],
     }
 
 

@@ -43,10 +43,13 @@ class TokenIssuer:
 
 
 class OwnTokenVerifier(TokenVerifier):
-    """Verifies tokens for identity itself with the keys in memory, instead of calling itself over HTTP."""
+    """Verifies tokens with the keys in memory, instead of calling itself over HTTP: those for identity itself, or for a
+    service that shows identity one."""
 
-    def __init__(self, ring: KeyRing, identity_url: str, client: aiohttp.ClientSession) -> None:
-        super().__init__("identity", identity_url, client)
+    def __init__(
+        self, ring: KeyRing, identity_url: str, client: aiohttp.ClientSession, audience: str = "identity"
+    ) -> None:
+        super().__init__(audience, identity_url, client)
         self._ring = ring
 
     async def _keys_for(self, key_id: str) -> KeySet:

@@ -4,12 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from services.identity.dependencies import CallingService, Issuer, Keys, Settings
+from services.identity.dependencies import CallingService, Issuer, Keys, Settings, TokensOfCaller
 from services.identity.tokens import service
 from services.identity.tokens.schemas import (
     AcceptedCredential,
     Authority,
     Credential,
+    DelegatedToken,
+    DelegatedTokenRequest,
     ExchangedTokens,
     OperatorTokenRequest,
     PublicKeys,
@@ -45,6 +47,21 @@ async def authority(
 async def service_token(caller: CallingService, body: ServiceTokenRequest, issuer: Issuer) -> ServiceToken:
     """A token with which a service calls another, about one tenant or about the installation."""
     return service.service_token(caller, audience=body.audience, tenant_id=body.tenant_id, issuer=issuer)
+
+
+@router.post("/delegated-token")
+async def delegated_token(
+    caller: CallingService,
+    body: DelegatedTokenRequest,
+    session: SystemSession,
+    verifier: TokensOfCaller,
+    settings: Settings,
+    issuer: Issuer,
+) -> DelegatedToken:
+    """A token with which a service calls another for the client it is serving, with that client's rights."""
+    return await service.delegated_token(
+        session, caller, token=body.token, audience=body.audience, verifier=verifier, settings=settings, issuer=issuer
+    )
 
 
 @router.post("/operator-token")

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from shared.auth import PrincipalKind, Scope
+from shared.auth import MAX_TOKEN_BYTES, PrincipalKind, Scope
 from shared.request_bodies import Input
 from shared.service_permissions import Audience
 
@@ -54,6 +54,19 @@ class ServiceTokenRequest(Input):
 
     audience: Audience
     tenant_id: uuid.UUID | None
+
+
+class DelegatedTokenRequest(Input):
+    """`token` is the internal token that a client's request to the asking service came with."""
+
+    token: str = Field(min_length=1, max_length=MAX_TOKEN_BYTES)
+    audience: Audience
+
+
+class DelegatedToken(BaseModel):
+    """`token` is null when the client's credential no longer counts."""
+
+    token: str | None
 
 
 class OperatorTokenRequest(Input):

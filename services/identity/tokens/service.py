@@ -1,7 +1,8 @@
 """Credentials in, internal tokens out."""
 
 import uuid
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -11,13 +12,16 @@ from services.identity.credentials import csrf_token
 from services.identity.sessions import service as sessions
 from services.identity.settings import IdentitySettings
 from services.identity.tokens.issuing import TokenIssuer
-from services.identity.tokens.schemas import Authority, Credential, ExchangedTokens, ServiceToken
-from shared.auth import AUDIENCES, Principal, PrincipalKind
+from services.identity.tokens.schemas import Authority, Credential, DelegatedToken, ExchangedTokens, ServiceToken
+from shared.auth import AUDIENCES, Principal, PrincipalKind, TokenVerifier
+from shared.delegation import delegated_scopes
 from shared.errors import Forbidden, Unauthenticated
 from shared.service_permissions import OPERATOR, Audience, operations_of
 
 # A credential with less than this left has expired: its token could not be verified before it does.
 SHORTEST_SECONDS: Final = 0.05
+# A delegated token is for the request at hand.
+DELEGATED_FOR: Final = timedelta(seconds=10)
 
 
 async def exchange(
@@ -78,13 +82,57 @@ async def authority(
     """What the holder of a credential may do now in the tenant the service asks about. That it is no longer valid is a
     result, not an error: errors are about the service that asks."""
     try:
-        if kind is PrincipalKind.SESSION:
-            principal = await sessions.principal_now(session, credential_id, settings=settings)
-        else:
-            principal = await api_keys.principal_now(session, credential_id)
+        principal = await _principal_now(session, kind, credential_id, settings)
     except Unauthenticated:
         return Authority(counts=False, claims=None)
     return Authority(counts=True, claims=principal.claims() if principal.tenant_id == caller.tenant_id else None)
+
+
+async def _principal_now(
+    session: AsyncSession, kind: PrincipalKind, credential_id: uuid.UUID, settings: IdentitySettings
+) -> Principal:
+    if kind is PrincipalKind.SESSION:
+        return await sessions.principal_now(session, credential_id, settings=settings)
+    return await api_keys.principal_now(session, credential_id)
+
+
+async def delegated_token(
+    session: AsyncSession,
+    caller: str,
+    *,
+    token: str,
+    audience: Audience,
+    verifier: TokenVerifier,
+    settings: IdentitySettings,
+    issuer: TokenIssuer,
+) -> DelegatedToken:
+    """A token for `audience` of the client that `caller` is serving: as its credential stands now, in the tenant of the
+    token shown, and with no scope that the table does not pass on.
+
+    Args:
+        token: for `caller`; the client's request came with it.
+        verifier: of tokens for `caller`.
+
+    Raises:
+        Forbidden: the caller may pass nothing on there, or the token shown is no client's.
+    """
+    scopes = delegated_scopes(caller, audience)
+    if not scopes:
+        raise Forbidden("This caller has no permissions for that audience.")
+    try:
+        shown = await verifier.verify(token)
+        if shown.kind is PrincipalKind.SERVICE or shown.credential_id is None:
+            raise Forbidden("Only what a client may do can be passed on.")
+        principal = await _principal_now(session, shown.kind, shown.credential_id, settings)
+    except Unauthenticated:
+        return DelegatedToken(token=None)
+    if principal.tenant_id != shown.tenant_id:
+        return DelegatedToken(token=None)
+    until = datetime.now(UTC) + DELEGATED_FOR
+    if principal.credential_until is not None:
+        until = min(until, principal.credential_until)
+    passed_on = replace(principal, limit=principal.limit & scopes, credential_until=until)
+    return DelegatedToken(token=issuer.tokens(passed_on, (audience,))[audience])
 
 
 def service_token(caller: str, *, audience: Audience, tenant_id: uuid.UUID | None, issuer: TokenIssuer) -> ServiceToken:

@@ -1,8 +1,8 @@
 """What is wrong with an answer, whatever the question was.
 
-Every answer: no 5xx, one request id, an error is a problem document (RFC 9457) that agrees with its status line, and
-nothing of another tenant: its words, its secrets, its ids unless the question named them. No insides either: traces of
-a crash, SQL, names of modules.
+Every answer: no 5xx, one request id, an error is a problem document (RFC 9457) that agrees with its status line, or an
+error of JSON-RPC, and nothing of another tenant: its words, its secrets, its ids unless the question named them. No
+insides either: traces of a crash, SQL, names of modules.
 """
 
 import json
@@ -86,8 +86,19 @@ def _of_form(answer: Answer) -> Iterator[Wrong]:
     ids = answer.all_of("x-request-id")
     if len(ids) != 1 or not REQUEST_ID.match(ids[0]):
         yield Wrong("request id", f"{answer.status}: {ids}")
-    if answer.status >= 400 and answer.method != "HEAD":
+    if answer.status >= 400 and answer.method != "HEAD" and not _is_of_rpc(answer):
         yield from _of_problem(answer, ids)
+
+
+def _is_of_rpc(answer: Answer) -> bool:
+    """Whether it is an error as JSON-RPC 2.0 has it."""
+    if answer.status not in (400, 404, 406) or answer.all_of("content-type") != ["application/json"]:
+        return False
+    try:
+        error = json.loads(answer.body)
+    except ValueError:
+        return False
+    return isinstance(error, dict) and error.keys() == {"jsonrpc", "id", "error"} and isinstance(error["error"], dict)
 
 
 def _of_problem(answer: Answer, request_ids: Collection[str]) -> Iterator[Wrong]:

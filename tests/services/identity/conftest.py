@@ -16,6 +16,7 @@ Environment = dict[str, str]
 GATEWAY_SECRET = "the gateway's own secret"
 SERVICE_SECRETS = {
     "gateway": GATEWAY_SECRET,
+    "indexing": "the indexing service's secret",
     "notifier": "the notifier service's secret",
     "projects": "the projects service's secret",
     "operator": "the secret of the operators",

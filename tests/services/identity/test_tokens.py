@@ -1,6 +1,5 @@
 """Internal tokens: for whom they are made, what they say, and who accepts them."""
 
-import base64
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -10,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import httpx
-import orjson
 import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
@@ -22,6 +20,7 @@ from shared.service_permissions import Operation, operations_of
 from tests.services.identity.admin import as_admin
 from tests.services.identity.callers import Browser, Caller, Gateway
 from tests.services.identity.conftest import GATEWAY_SECRET, SERVICE_SECRETS, as_projects
+from tests.support.identity import unverified
 from tests.support.serving import StartedApp, serve
 
 WithKey = Callable[..., Awaitable[Caller]]
@@ -240,13 +239,6 @@ async def test_a_token_ends_no_later_than_the_session_it_is_given_for(owner: Bro
     exchanged = await owner.exchanged()
     assert 5 < exchanged["expires_in"] < 7
     assert all(unverified(token)["exp"] <= until.timestamp() for token in exchanged["tokens"].values())
-
-
-def unverified(token: str) -> dict[str, Any]:
-    """What a token says, whoever says so."""
-    body = token.split(".")[1]
-    claims: dict[str, Any] = orjson.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-    return claims
 
 
 async def authority(client: httpx.AsyncClient, exchanged: dict[str, Any]) -> tuple[bool, dict[str, Any] | None]:

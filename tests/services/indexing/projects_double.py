@@ -15,7 +15,7 @@ from tests.support.serving import serve
 
 @dataclass
 class ProjectsDouble:
-    """`content` by document and version; `types` of some, as declared.
+    """`content` by document and version; `types` of some, as declared. `lists`: status and body by path.
 
     `broken` documents answer with a status instead; `held` ones when let go.
     """
@@ -28,6 +28,7 @@ class ProjectsDouble:
     held: dict[uuid.UUID, asyncio.Event] = field(default_factory=dict)
     asked: Counter[uuid.UUID] = field(default_factory=Counter)
     credentials: list[str] = field(default_factory=list)
+    lists: dict[str, tuple[int, str]] = field(default_factory=dict)
     down: bool = False
     leases: LeasesDouble = field(default_factory=LeasesDouble)
 
@@ -56,6 +57,12 @@ class ProjectsDouble:
                 f'{{"project_id": "{project_id}", "status": "active", "revision": 1, "members": [{",".join(members)}]}}'
             )
             return Response(body, media_type="application/json")
+
+        @app.get("/v1/{path:path}")
+        async def listed(path: str, request: Request) -> Response:
+            self.credentials.append(request.headers["authorization"])
+            status, body = (503, "") if self.down else self.lists.get(f"/v1/{path}", (404, ""))
+            return Response(body, status, media_type="application/json")
 
         @app.get("/internal/projects/{project_id}/documents/{document_id}/versions/{version}/content")
         async def content(project_id: uuid.UUID, document_id: uuid.UUID, version: int, request: Request) -> Response:

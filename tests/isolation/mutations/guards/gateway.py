@@ -42,7 +42,9 @@ MUTATIONS = (
         "gateway-headers",
         "only the client headers on an allowlist are passed on",
         replace(
-            f"{_HERE}/inbound/headers.py", "if name in _INWARDS and name not in nominated", "if name not in nominated"
+            f"{_HERE}/inbound/headers.py",
+            "if (name in _INWARDS or _MCP_ARGUMENT.match(name))\n        and name not in nominated",
+            "if name not in nominated",
         ),
         [f"{_TESTS}/inbound/test_headers.py::test_a_header_clients_may_not_set_is_dropped"],
     ),
@@ -51,8 +53,8 @@ MUTATIONS = (
         "headers listed in Connection are not passed on",
         replace(
             f"{_HERE}/inbound/headers.py",
-            "if name in _INWARDS and name not in nominated and",
-            "if name in _INWARDS and",
+            "        and name not in nominated\n",
+            "",
         ),
         [f"{_TESTS}/inbound/test_headers.py::test_what_connection_lists_is_for_this_hop_only"],
     ),
@@ -95,7 +97,7 @@ MUTATIONS = (
     Mutation(
         "gateway-two-cookies",
         "two session cookies are refused",
-        replace(f"{_HERE}/admission/credentials.py", "if len(sessions) > 1:", "if False:"),
+        replace(f"{_HERE}/admission/credentials.py", "if len(cookies) > 1:", "if False:"),
         [f"{_TESTS}/admission/test_credentials.py::test_two_session_cookies_are_refused"],
     ),
     Mutation(
@@ -487,5 +489,32 @@ MUTATIONS = (
             '    _route(r"/auth/.+", "identity", access=Access.ANONYMOUS),\n    _route(r"/(internal|metrics)(/.*)?", "identity"),\n',
         ),
         [f"{_TESTS}/test_operators_only.py"],
+    ),
+    *(
+        Mutation(f"gateway-programs-{name}", guard, change, [f"{_TESTS}/admission/test_programs_only.py::{test}"])
+        for name, guard, change, test in (
+            (
+                "session",
+                "a browser's session is no credential of an agent",
+                replace(
+                    f"{_HERE}/admission/gate.py",
+                    "credentials.find(request, sessions=route.sessions)",
+                    "credentials.find(request)",
+                ),
+                "test_a_session_is_no_credential_of_an_agent",
+            ),
+            (
+                "origin",
+                "no page of another site reaches the door for agents",
+                replace(f"{_HERE}/admission/gate.py", "        if not route.sessions:\n", "        if False:\n"),
+                "test_a_page_of_another_site_is_refused_with_any_credential",
+            ),
+            (
+                "headers",
+                "only headers that the protocol for agents has are passed on",
+                replace(f"{_HERE}/inbound/headers.py", 'rb"mcp-param-[a-z0-9-]+\\Z"', 'rb"mcp-?_?"'),
+                "test_the_protocols_headers_pass_and_nothing_that_only_looks_like_them",
+            ),
+        )
     ),
 )

@@ -10,6 +10,7 @@ _KEYS = f"{_TESTS}/test_api_keys.py"
 _GRANTS = f"{_TESTS}/test_grant_policy.py"
 _QUOTAS = f"{_TESTS}/test_quotas.py"
 _INVITATIONS = f"{_TESTS}/test_invitations.py"
+_DELEGATED = f"{_TESTS}/test_delegated_tokens.py"
 _ID_TOKEN = f"{_SIGN_IN}::test_an_id_token_for_somebody_or_something_else_is_refused"
 
 MUTATIONS = (
@@ -471,5 +472,55 @@ MUTATIONS = (
         "the number of a tenant's keys is limited",
         replace(f"{_HERE}/api_keys/service.py", ">= settings.max_api_keys_per_tenant:", "< 0:"),
         [f"{_QUOTAS}::test_a_tenant_has_so_many_keys"],
+    ),
+    Mutation(
+        "identity-delegation-scopes",
+        "a service passes on only the scopes that the table gives it",
+        replace(f"{_HERE}/tokens/service.py", "limit=principal.limit & scopes", "limit=principal.limit"),
+        [f"{_DELEGATED}::test_what_is_not_in_the_table_is_not_passed_on"],
+    ),
+    Mutation(
+        "identity-delegation-more",
+        "a service passes on no more than its client has",
+        replace(f"{_HERE}/tokens/service.py", "limit=principal.limit & scopes", "limit=scopes"),
+        [f"{_DELEGATED}::test_a_service_calls_another_as_its_client"],
+    ),
+    Mutation(
+        "identity-delegation-now",
+        "a service passes on what its client's credential allows now",
+        replace(
+            f"{_HERE}/tokens/service.py",
+            "principal = await _principal_now(session, shown.kind, shown.credential_id, settings)",
+            "principal = shown",
+        ),
+        [f"{_DELEGATED}::test_a_credential_that_counts_no_longer_passes_nothing_on"],
+    ),
+    Mutation(
+        "identity-delegation-tenant",
+        "a service passes on rights in the tenant of the request only",
+        replace(f"{_HERE}/tokens/service.py", "if principal.tenant_id != shown.tenant_id:", "if False:"),
+        [f"{_DELEGATED}::test_a_session_that_went_to_another_tenant_passes_nothing_on"],
+    ),
+    Mutation(
+        "identity-delegation-services",
+        "a service cannot pass on another service's rights",
+        replace(
+            f"{_HERE}/tokens/service.py",
+            "if shown.kind is PrincipalKind.SERVICE or shown.credential_id is None:",
+            "if shown.credential_id is None and shown.kind is not PrincipalKind.SERVICE:",
+        ),
+        [f"{_DELEGATED}::test_what_a_service_may_is_not_passed_on"],
+    ),
+    Mutation(
+        "identity-delegation-seconds",
+        "what is passed on ends with the request",
+        replace(f"{_HERE}/tokens/service.py", "timedelta(seconds=10)", "timedelta(days=1)"),
+        [f"{_DELEGATED}::test_what_is_passed_on_is_for_the_request_at_hand"],
+    ),
+    Mutation(
+        "identity-delegation-audience",
+        "a service passes on only what was addressed to it",
+        replace(f"{_HERE}/resources.py", "audience=service)", 'audience="projects")'),
+        [f"{_DELEGATED}::test_only_a_token_for_the_service_itself_is_passed_on"],
     ),
 )

@@ -12,6 +12,8 @@ _MEANWHILE = "tests/services/indexing/search/test_meanwhile.py"
 _ADMITTED = "        heard.require(principal, project_id, scope)\n"
 _STILL_ADMITTED = "        heard.require(self.principal, self.project_id, self.scope)\n"
 _QDRANT = "tests/services/indexing/vectors/test_qdrant_engine.py"
+_MCP = f"{_HERE}/agents/mcp"
+_MCP_TESTS = "tests/services/indexing/agents/test_mcp_door.py"
 _SCOPE = 'self._scope = (equals("tenant_id", self._tenant_id), equals("project_id", self._project_id))'
 
 _RUNS = "tests/services/indexing/agents/runs/test_runs.py"
@@ -600,5 +602,75 @@ MUTATIONS = (
         [
             "tests/services/indexing/vectors/test_metadata_terms.py::test_what_every_chunk_carries_is_bounded_whatever_the_metadata"
         ],
+    ),
+    Mutation(
+        "mcp-fetch-scope",
+        "reading a document by a tool takes the scope for documents",
+        replace(f"{_MCP}/service.py", "scope=Scope.DOCUMENTS_READ,", "scope=Scope.SEARCH,"),
+        ["tests/isolation/test_mcp.py::test_a_tool_tells_nobody_more_than_of_what_never_existed"],
+    ),
+    Mutation(
+        "mcp-fetch-project",
+        "a document is read only in the project that it belongs to",
+        replace(
+            f"{_HERE}/documents/stored_text.py",
+            "_LIVE: Final = (_OF_DOCUMENT, Document.project_id == OF_PROJECT, Document.deleted.is_(False))",
+            "_LIVE: Final = (_OF_DOCUMENT, Document.deleted.is_(False))",
+        ),
+        ["tests/isolation/test_mcp.py::test_a_document_is_not_found_under_another_project"],
+    ),
+    Mutation(
+        "mcp-fetch-version",
+        "an id of a replaced version leads to nothing",
+        replace(f"{_MCP}/service.py", "if named.version not in (None, document.version):", "if False:"),
+        [f"{_MCP_TESTS}::test_a_replaced_version_is_not_read_by_its_old_id"],
+    ),
+    Mutation(
+        "mcp-list-client",
+        "lists are asked for with the rights of the client",
+        replace(
+            f"{_MCP}/projects_client.py",
+            'token = await self._delegation.token(caller.token, "projects")',
+            "token = caller.token",
+        ),
+        [f"{_MCP_TESTS}::test_lists_are_asked_for_as_the_caller"],
+    ),
+    Mutation(
+        "mcp-metadata",
+        "large metadata is not shown to agents",
+        replace(
+            f"{_MCP}/service.py",
+            "return metadata if len(orjson.dumps(metadata)) <= MOST_METADATA else None",
+            "return metadata",
+        ),
+        [f"{_MCP_TESTS}::test_large_metadata_is_left_out"],
+    ),
+    Mutation(
+        "mcp-part",
+        "an agent reads a long document in parts",
+        replace(f"{_HERE}/documents/stored_text.py", "if parts and end_offset - begin > most:", "if False:"),
+        [f"{_MCP_TESTS}::test_a_long_document_is_read_in_parts"],
+    ),
+    Mutation(
+        "mcp-message",
+        "a message of an agent is bounded before it is parsed",
+        replace(f"{_MCP}/router.py", "most_bytes=MOST_BYTES)", "most_bytes=2**40)"),
+        [f"{_MCP_TESTS}::test_a_message_that_is_none_is_refused"],
+    ),
+    Mutation(
+        "mcp-defect",
+        "a defect of a tool says nothing about itself",
+        replace(
+            f"{_MCP}/door.py",
+            "            except Exception as error:\n                raise _defect(tool.name, error) from error\n",
+            "",
+        ),
+        [f"{_MCP_TESTS}::test_a_defect_says_nothing_about_itself"],
+    ),
+    Mutation(
+        "mcp-trace",
+        "a trace that a client names is not continued",
+        replace(f"{_MCP}/door.py", "        server.middleware.clear()\n", ""),
+        [f"{_MCP_TESTS}::test_a_trace_that_a_client_names_is_not_continued"],
     ),
 )
