@@ -27,7 +27,6 @@ from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.service import SearchEngine
 from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.factory import store_of
-from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.work_priority import UrgentWork
 from shared.background import run_in_background
 from shared.invalidations.holder import Holder, Ownership
@@ -87,7 +86,7 @@ async def _open_search(
     runtime.checks["vectors"] = check
     shares = SearchShares()
     stack.callback(shares.close)
-    return SearchEngine(runtime.database, directory, embedder, store, KeywordModel(), shares)
+    return SearchEngine(runtime.database, directory, embedder, store, shares)
 
 
 async def _start_work(

@@ -229,13 +229,8 @@ MEMORY: Final = (
         "tests/services/gateway/admission/test_rate_limits.py::test_one_ipv6_subscriber_is_one_client",
     ),
     Store(
-        r"services\.indexing\.search\.highlights\..+",
-        "words of queries and their stems, the same for everybody; none is handed to anyone but who asked with it",
-        "tests/services/indexing/search/test_highlights.py::test_words_are_marked",
-    ),
-    Store(
-        r"services\.indexing\.vectors\.keywords\..+",
-        "words and the policy they stand for, the same for everybody",
+        r"services\.indexing\.analysis\..+",
+        "words with their stems and terms, the same for everybody; none is handed to anyone but who asked with it",
         "tests/services/indexing/search/test_highlights.py::test_words_are_marked",
     ),
     Store(

@@ -25,7 +25,7 @@ class SearchRequest(Input):
 
 
 class Highlight(BaseModel):
-    """A half-open range of characters of the item's `text`."""
+    """A half-open range of the item's `text`, in Unicode code points: not in UTF-16 units, as JavaScript counts."""
 
     start: int
     end: int

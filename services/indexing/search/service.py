@@ -9,7 +9,7 @@ statement that reads what it shows: a project deleted meanwhile is 404.
 
 No transaction is open while the store or the embedder works: a slow one must not use up the connections.
 
-Everything is bounded, in size by the constants of `highlights`, `facets`, `filters`, `ranking` and `vectors.keywords`,
+Everything is bounded, in size by the constants of `highlights`, `facets`, `filters`, `ranking` and `analysis`,
 in time by `_SECONDS`, after which all work of a search stops, and in its use of shared resources by `shares`.
 """
 
@@ -27,7 +27,6 @@ from services.indexing.search.highlights import Highlighter
 from services.indexing.search.live_hits import Ranking
 from services.indexing.search.responses import Found, writing
 from services.indexing.search.schemas import SearchRequest
-from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.vectors.points import VectorQuery
 from services.indexing.vectors.store import VectorStore
 from shared.auth import Principal, Scope
@@ -50,7 +49,6 @@ class SearchEngine:
     directory: ProjectDirectory
     embedder: Embedder
     store: VectorStore
-    keywords: KeywordModel
     shares: SearchShares
 
 
@@ -95,7 +93,7 @@ async def _answer(
     query = await _query(engine, tenant_id, request)
     async with engine.shares.turn(tenant_id):
         found = await _found(engine, tenant_id, admission, request, query, started)
-        return await engine.shares.compute(tenant_id, writing(found, Highlighter(request.query, engine.keywords)))
+        return await engine.shares.compute(tenant_id, writing(found, Highlighter(request.query)))
 
 
 async def _found(
