@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from services.indexing.dependencies import Resources
+from services.indexing.documents.chunk_lengths import ChunkLengths
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
 from services.indexing.documents.vector_sync import VectorSync
@@ -110,7 +111,9 @@ async def _start_work(
     metrics = JobMetrics(runtime.metrics)
     worker = Worker(
         runtime.database,
-        Pipeline(runtime.database, content, extraction, search.embedder, search.store, progress, metrics),
+        Pipeline(
+            runtime.database, content, extraction, search.embedder, search.store, progress, metrics, ChunkLengths()
+        ),
         owner=new_owner(),
         places=places,
         lease_seconds=settings.job_lease_seconds,
