@@ -19,7 +19,7 @@ import httpx
 import psutil
 import uvloop
 
-from tests.bench import events, measurements
+from tests.bench import events, measurements, quality
 from tests.support.system import System, running_system
 
 MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] = {
@@ -27,6 +27,7 @@ MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] 
     "crud": measurements.crud,
     "search": measurements.search,
     "indexing": measurements.indexing,
+    "quality": quality.quality,
 }
 
 
