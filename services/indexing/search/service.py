@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.indexing.embedders import Embedder
-from services.indexing.search import cursors, facets
+from services.indexing.search import cursors, facets, query_syntax
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
 from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.highlights import Highlighter
@@ -90,10 +90,12 @@ async def _answer(
             engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
         )
     # The model may be remote: another search of the tenant has the turn meanwhile.
-    query = await _query(engine, tenant_id, request)
+    parsed = query_syntax.parsed(request.query)
+    query = await _query(engine, tenant_id, request, parsed.text)
     async with engine.shares.turn(tenant_id):
-        found = await _found(engine, tenant_id, admission, request, query, started)
-        return await engine.shares.compute(tenant_id, writing(found, Highlighter(request.query)))
+        ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
+        found = await _found(engine, tenant_id, admission, request, ranking, started)
+        return await engine.shares.compute(tenant_id, writing(found, Highlighter(parsed.text)))
 
 
 async def _found(
@@ -101,7 +103,7 @@ async def _found(
     tenant_id: uuid.UUID,
     admission: Admission,
     request: SearchRequest,
-    query: VectorQuery,
+    ranking: Ranking,
     started: float,
 ) -> Found:
     identity = cursors.fingerprint(
@@ -111,7 +113,6 @@ async def _found(
         request.filter and request.filter.model_dump(mode="json"),
     )
     shown = cursors.decode(request.cursor, identity)
-    ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query)
     if request.facets:
         await ranking.read_all()
     page = await ranking.page(shown, request.limit)
@@ -123,10 +124,10 @@ async def _found(
     return Found(page.hits, counted, cursors.encode(after, identity) if page.more else None, started)
 
 
-async def _query(engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest) -> VectorQuery:
+async def _query(engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest, text: str) -> VectorQuery:
     vector = None
     if request.mode != "keyword":
         with span("embed query"):
-            vector = await engine.embedder.embed_query(request.query, caller=tenant_id)
-    text = None if request.mode == "semantic" else request.query
-    return VectorQuery(mode=request.mode, vector=vector, text=text, filter=request.filter)
+            vector = await engine.embedder.embed_query(text, caller=tenant_id)
+    words = None if request.mode == "semantic" else text
+    return VectorQuery(mode=request.mode, vector=vector, text=words, filter=request.filter)

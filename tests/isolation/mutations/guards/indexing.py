@@ -228,6 +228,12 @@ MUTATIONS = (
         ["tests/services/indexing/analysis/test_multilingual.py::test_a_query_is_bounded"],
     ),
     Mutation(
+        "search-conditions-bounded",
+        "the number of phrases and exclusions of a query is limited",
+        replace(f"{_HERE}/search/query_syntax.py", "(query), MAX_CONDITIONS)", "(query), None)"),
+        ["tests/services/indexing/search/test_query_syntax.py::test_conditions_are_bounded"],
+    ),
+    Mutation(
         "search-facets-bounded",
         "the amount of metadata that facets are counted over is limited",
         replace(f"{_HERE}/search/facets.py", "if read > MAX_BYTES:", "if False:"),
