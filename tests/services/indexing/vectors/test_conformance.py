@@ -109,19 +109,20 @@ async def test_points_of_the_first_analyzer_are_found_beside_those_of_the_presen
 
 
 async def test_an_exact_word_is_not_buried_when_vectors_tell_nothing(project: ProjectVectors) -> None:
-    """As with an embedder that does not know the language: all passages are about as similar to the query."""
+    """As with an embedder that does not know the language: all passages are about as similar to the query, and most
+    have one or another word of it."""
     noise = np.random.default_rng(7)
     common = vector_of("common")
 
     def unclear(text: str) -> ChunkPoint:
         return replace(chunk(text), vector=common + noise.standard_normal(DIMENSIONS, dtype=np.float32) * 0.2)
 
-    wanted = unclear("die Zugbrücke über den Graben")
-    await project.upsert([wanted, *(unclear(f"die Mauer über den Hof {number}") for number in range(200))])
+    wanted = unclear("die Zugbrücke zwischen Mauer und Graben")
+    await project.upsert([wanted, *(unclear(f"die Mauer neben dem Graben, Abschnitt {number}") for number in range(200))])
 
     for _ in range(20):
         vector = common + noise.standard_normal(DIMENSIONS, dtype=np.float32) * 0.2
-        hits = await project.search(VectorQuery(text="die Zugbrücken über den Gräben", vector=vector))
+        hits = await project.search(VectorQuery(text="Zugbrücken, Mauern und Gräben", vector=vector))
         assert hits[0].document_id == wanted.document_id
 
 
