@@ -30,7 +30,7 @@ from services.indexing.analysis.folding import folded
 from services.indexing.analysis.tokenizer import MAX_WORD, RUN
 
 MAX_WORDS: Final = 64
-_MAX_STEMS: Final = 512
+_MAX_STEMS: Final = 128
 _EXACT: Final = 0.3
 _STEM: Final = 0.7
 _K: Final = 1.2
