@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from services.indexing import analysis
 from services.indexing.dependencies import Resources
 from services.indexing.documents.chunk_lengths import ChunkLengths
 from services.indexing.documents.content import ContentSource
@@ -76,6 +77,7 @@ async def _open_search(
     embedder = await asyncio.to_thread(MiniLM.load, settings.model_dir, settings.embedding_threads, urgent)
     stack.push_async_callback(asyncio.to_thread, embedder.close)
     await embedder.embed_query("warm", caller=None)
+    await asyncio.to_thread(analysis.prepare)
     store = store_of(settings, embedder.dimensions)
     await store.start()
     stack.push_async_callback(store.stop)

@@ -21,3 +21,10 @@ FIRST: Final = English.name
 
 CURRENT: Final = Multilingual.name
 """What points are made with now."""
+
+
+def prepare() -> None:
+    """Build the tables and patterns, which takes about 0.2 s, before somebody waits for it."""
+    for analyzer in ANALYZERS.values():
+        analyzer.of_chunk("prêt 水", average_length=1.0)
+        analyzer.of_query("prêt 水")

@@ -42,11 +42,6 @@ def characters(text: str, run: Token) -> Iterator[Token]:
     return _character().finditer(text, *run.span())
 
 
-def prepare() -> None:
-    """Compile the patterns, which takes a while the first time."""
-    _token(), _character()
-
-
 @lru_cache(maxsize=1)
 def _token() -> re.Pattern[str]:
     letters = rf"[^\W_{_UNSPACED}]"

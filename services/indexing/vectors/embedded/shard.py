@@ -17,6 +17,7 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
+from services.indexing import analysis
 from services.indexing.analysis.analyzer import Terms
 from services.indexing.vectors import keyword_terms
 from services.indexing.vectors.embedded.filter_translation import JsonObject, filter_of
@@ -55,6 +56,7 @@ class Shard:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(home / "owner.lock", options["lock_timeout"])
         self._shard = _open(home, _config(options["dimensions"], options["indexing_threshold_kb"]))
+        analysis.prepare()
         self._depth = options["depth"]
         present = self._shard.info().payload_schema
         for field, kind in options["indexes"].items():
