@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from services.indexing import analysis
 from services.indexing.agents import chat
 from services.indexing.agents.asking import Runs
 from services.indexing.agents.chat import ChatModel
@@ -23,6 +24,7 @@ from services.indexing.agents.runs.endings import Endings
 from services.indexing.agents.runs.handlers import handlers as run_handlers
 from services.indexing.agents.writing import writing_of
 from services.indexing.dependencies import Resources
+from services.indexing.documents.chunk_lengths import ChunkLengths
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
 from services.indexing.documents.vector_sync import VectorSync
@@ -38,7 +40,6 @@ from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.service import SearchEngine
 from services.indexing.settings import IndexingSettings
 from services.indexing.vectors.factory import store_of
-from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.work_priority import UrgentWork
 from shared.background import run_in_background
 from shared.delegation import Delegation
@@ -104,6 +105,7 @@ async def _open_search(
     embedder = await asyncio.to_thread(MiniLM.load, settings.model_dir, settings.embedding_threads, urgent)
     stack.push_async_callback(asyncio.to_thread, embedder.close)
     await embedder.embed_query("warm", caller=None)
+    await asyncio.to_thread(analysis.prepare)
     store = store_of(settings, embedder.dimensions)
     await store.start()
     stack.push_async_callback(store.stop)
@@ -115,7 +117,7 @@ async def _open_search(
     runtime.checks["vectors"] = check
     shares = SearchShares()
     stack.callback(shares.close)
-    return SearchEngine(runtime.database, directory, embedder, store, KeywordModel(), shares)
+    return SearchEngine(runtime.database, directory, embedder, store, shares)
 
 
 async def _open_model(stack: AsyncExitStack, settings: IndexingSettings) -> ChatModel | None:
@@ -147,7 +149,9 @@ async def _start_work(
     metrics = JobMetrics(runtime.metrics)
     worker = Worker(
         runtime.database,
-        Pipeline(runtime.database, content, extraction, search.embedder, search.store, progress, metrics),
+        Pipeline(
+            runtime.database, content, extraction, search.embedder, search.store, progress, metrics, ChunkLengths()
+        ),
         owner=new_owner(),
         places=places,
         lease_seconds=settings.job_lease_seconds,

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import uvloop
 
-from tests.bench import answers, events, measurements
+from tests.bench import answers, events, measurements, quality
 from tests.support.system import System, running_system
 
 MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] = {
@@ -28,6 +28,7 @@ MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] 
     "search": measurements.search,
     "indexing": measurements.indexing,
     "ask": answers.asked,
+    "quality": quality.quality,
 }
 
 

@@ -17,7 +17,6 @@ from services.indexing.agents.answerers.base import Draft, ProposedCitation, Ref
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
 from services.indexing.agents.contracts import Answer, BudgetExhausted, Passage, Reservation, Usage
 from services.indexing.agents.verification import verify
-from services.indexing.vectors.keywords import KeywordModel
 from tests.bench.questions import collection, library
 from tests.bench.questions.collection import Question
 from tests.bench.questions.library import Library
@@ -51,7 +50,7 @@ async def quoted(folder: Path) -> None:
     async with library.opened(folder, documents, folder / "models") as opened:
         chunks = sum(map(len, opened.chunks.values()))
         print(f"answers: {len(documents)} documents, {chunks} chunks, search in process")
-        answerer = ExtractiveAnswerer(opened.embedder, KeywordModel(), opened.shares)
+        answerer = ExtractiveAnswerer(opened.embedder, opened.shares)
         answered = [await _answered(answerer, opened, question) for question in collection.questions()]
         for half, name in ((False, "tuning half"), (True, "held-out half")):
             _tell_quality(name, [each for each in answered if each.question.held_out is half])

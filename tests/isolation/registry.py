@@ -235,13 +235,13 @@ MEMORY: Final = (
         "tests/services/gateway/admission/test_rate_limits.py::test_one_ipv6_subscriber_is_one_client",
     ),
     Store(
-        r"services\.indexing\.search\.highlights\..+",
-        "words of queries and their stems, the same for everybody; none is handed to anyone but who asked with it",
-        "tests/services/indexing/search/test_highlights.py::test_words_are_marked",
+        r"services\.indexing\.documents\.chunk_lengths\.ChunkLengths\._remembered",
+        "how long a project's chunks are on average; read with its id, and shown to nobody",
+        "tests/services/indexing/documents/test_chunk_lengths.py",
     ),
     Store(
-        r"services\.indexing\.vectors\.keywords\..+",
-        "words and the policy they stand for, the same for everybody",
+        r"services\.indexing\.analysis\..+",
+        "words with their stems and terms, the same for everybody; none is handed to anyone but who asked with it",
         "tests/services/indexing/search/test_highlights.py::test_words_are_marked",
     ),
     Store(

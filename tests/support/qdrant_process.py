@@ -36,7 +36,6 @@ class Address:
             "api_key": self.api_key,
             "collection": collection,
             "dimensions": 384,
-            "average_chunk_tokens": 100.0,
             "call_timeout": 30.0,
         }
         return QdrantEngine(self.url, **(options | changed))  # type: ignore[arg-type]  # as its signature has them

@@ -41,7 +41,6 @@ def _shared(folder: Path, indexing_threshold_kb: int) -> tuple[ServingEngine, Ve
         folder,
         listen=folder / "run" / "vectors.sock",
         dimensions=DIMENSIONS,
-        average_chunk_tokens=100.0,
         lock_timeout=10.0,
         call_timeout=30.0,
         indexing_threshold_kb=indexing_threshold_kb,

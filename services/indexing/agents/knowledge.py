@@ -50,7 +50,9 @@ class Knowledge:
             RateLimited, Unavailable: not now.
         """
         with span("retrieval", attributes={"gen_ai.operation.name": "retrieval"}) as current:
-            found = await search.hits(self._engine, self._principal(), project_id=self._project_id, request=request)
+            found = await search.hits(
+                self._engine, self._principal(), project_id=self._project_id, request=request, has_operators=False
+            )
             current.set_attribute("quarry.retrieval.passages", len(found))
         return [Place(document_id=hit.document_id, version=hit.version, chunk_index=hit.chunk_index, score=hit.score)
                 for hit, _ in found]  # fmt: skip

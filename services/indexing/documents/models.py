@@ -20,7 +20,8 @@ from shared.tenancy import TenantOwned
 
 class Document(TenantOwned, Base):
     """A document as last reported. Search sees only `live_version`; a deleted document stays as a tombstone, so that no
-    late event brings it back. `sequence` is the newest revision whose facts are stored here."""
+    late event brings it back. `sequence` is the newest revision whose facts are stored here, `indexed_characters` the
+    length of the live version's chunks with what is searched beside them."""
 
     __tablename__ = "documents"
     __table_args__ = (PrimaryKeyConstraint("tenant_id", "document_id"),)
@@ -35,6 +36,8 @@ class Document(TenantOwned, Base):
     attributes: Mapped[dict[str, Any]] = mapped_column("metadata")
     sequence: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime]
+    indexed_chunks: Mapped[int] = mapped_column(server_default=text("0"))
+    indexed_characters: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class Chunk(TenantOwned, Base):

@@ -187,6 +187,17 @@ async def by_id(session: AsyncSession, document_id: uuid.UUID) -> Document | Non
     return document
 
 
+_LENGTHS: Final = select(
+    func.coalesce(func.sum(Document.indexed_chunks), 0), func.coalesce(func.sum(Document.indexed_characters), 0)
+).where(Document.project_id == bindparam("project_id", type_=Uuid()), Document.deleted.is_(False))
+
+
+async def indexed_lengths(session: AsyncSession, project_id: uuid.UUID) -> tuple[int, int]:
+    """How many chunks and characters the live versions of a project's documents have."""
+    chunks, characters = (await session.execute(_LENGTHS, {"project_id": project_id})).one()
+    return int(chunks), int(characters)
+
+
 # --- chunks ----------------------------------------------------------------------------------------------------------
 
 

@@ -246,9 +246,17 @@ async def keep_batch(session: AsyncSession, lease: Lease, *, first_index: int, m
 
 
 async def complete(
-    session: AsyncSession, lease: Lease, *, described: dict[str, Any], chunk_count: int, kept_batches: bool
+    session: AsyncSession,
+    lease: Lease,
+    *,
+    described: dict[str, Any],
+    chunk_count: int,
+    characters: int,
+    kept_batches: bool,
 ) -> None:
     """Switch search to the version. Its points are stored and carry the metadata `described`.
+
+    `characters`: the length of its chunks, as keyword search measures it.
 
     Raises:
         Obsolete: deleted, or a newer version exists; nothing is switched.
@@ -265,6 +273,7 @@ async def complete(
         **_NO_ERROR,
     )
     replaced, document.live_version = document.live_version, lease.version
+    document.indexed_chunks, document.indexed_characters = chunk_count, characters
     if replaced is not None and replaced != lease.version:
         await documents.drop_version(session, lease.document_id, replaced)
     if replaced is not None or document.attributes != described:

@@ -18,6 +18,7 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents import repository as documents
+from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.models import Document
 from services.indexing.embedders import Embedder, Vectors
@@ -38,7 +39,8 @@ _KEPT_CHUNKS: Final = 256
 _EMBEDDED_CHUNKS: Final = 64
 # Clients do not watch longer documents being indexed.
 _SHORT_CHUNKS: Final = 64
-_STORED_CHUNKS: Final = 128
+# Analysing these takes the engine about 8 ms, while no search is answered.
+_STORED_CHUNKS: Final = 32
 
 _log = get_logger(__name__)
 
@@ -59,6 +61,7 @@ class Pipeline:
     store: VectorStore
     progress: ProgressPublisher
     metrics: JobMetrics
+    lengths: ChunkLengths
 
     @asynccontextmanager
     async def transaction(self, lease: Lease) -> AsyncIterator[AsyncSession]:
@@ -95,6 +98,7 @@ class Pipeline:
                 lease,
                 described=document.attributes,
                 chunk_count=len(chunks),
+                characters=_lengths(chunks).characters,
                 kept_batches=len(chunks) > _KEPT_CHUNKS,
             )
         self.metrics.searchable(lease.uploaded_at)
@@ -188,12 +192,17 @@ class Pipeline:
     ) -> None:
         self.progress.enter(lease, "storing", total=len(chunks))
         project = self.store.project(lease.tenant_id, lease.project_id)
+        async with self.transaction(lease) as session:
+            average_length = await self.lengths.average(session, lease.project_id, _lengths(chunks))
         with self.metrics.stage("storing"), span("store"):
             for first in range(0, len(chunks), _STORED_CHUNKS):
                 last = min(first + _STORED_CHUNKS, len(chunks))
                 async with share.step():
                     await project.upsert(
-                        [_point(lease, document, chunks[index], vectors[index]) for index in range(first, last)]
+                        [
+                            _point(lease, document, chunks[index], vectors[index], average_length)
+                            for index in range(first, last)
+                        ]
                     )
                 self.progress.advance(lease, last)
         lease.check()
@@ -216,13 +225,18 @@ def _row(lease: Lease, piece: Chunk) -> dict[str, Any]:
     }
 
 
-def _point(lease: Lease, document: Document, piece: Chunk, vector: Vectors) -> ChunkPoint:
+def _lengths(chunks: Sequence[Chunk]) -> Lengths:
+    return Lengths(len(chunks), sum(len(chunk.text) for chunk in chunks))
+
+
+def _point(lease: Lease, document: Document, piece: Chunk, vector: Vectors, average_length: float) -> ChunkPoint:
     return ChunkPoint(
         document_id=lease.document_id,
         version=lease.version,
         chunk_index=piece.index,
         vector=vector,
         text=piece.text,
+        average_length=average_length,
         content_type=document.content_type,
         created_at=document.created_at,
         metadata=document.attributes,

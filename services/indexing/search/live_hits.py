@@ -4,12 +4,14 @@ import asyncio
 import uuid
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Final
 
 from services.indexing.documents import repository as documents
 from services.indexing.documents.repository import Described, Passage
 from services.indexing.search import cursors, facets
 from services.indexing.search.fair_share import SearchShares
+from services.indexing.search.query_syntax import ParsedQuery
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import MAX_WINDOW, SEARCH_SECONDS, Hit, VectorQuery
 from services.indexing.vectors.store import ProjectVectors, VectorStore
@@ -44,6 +46,7 @@ class Ranking:
         tenant_id: uuid.UUID,
         admission: Admission,
         query: VectorQuery,
+        conditions: ParsedQuery,
     ) -> None:
         self._database = database
         self._vectors: ProjectVectors = store.project(tenant_id, admission.project_id)
@@ -51,6 +54,7 @@ class Ranking:
         self._tenant_id = tenant_id
         self._admission = admission
         self._query = query
+        self._conditions = conditions
         self._hits: list[Hit] = []
         self._depth = 0
 
@@ -83,7 +87,8 @@ class Ranking:
 
     async def documents(self, *, described: bool) -> list[Described]:
         """The documents of all hits read, best first; with as much of their metadata as facets are counted over."""
-        versions = dict.fromkeys((hit.document_id, hit.version) for hit in self._hits)
+        hits = await self._fulfilling() if self._conditions.has_conditions else self._hits
+        versions = dict.fromkeys((hit.document_id, hit.version) for hit in hits)
         ids = list(dict.fromkeys(document_id for document_id, _ in versions))
         found: list[Described] = []
         read = 0
@@ -116,8 +121,21 @@ class Ranking:
             raise VectorStoreUnavailable("too slow") from error
         self._depth = depth
 
+    async def _fulfilling(self) -> list[Hit]:
+        """The hits whose passages fulfil the query's conditions."""
+        found: list[Hit] = []
+        for start in range(0, len(self._hits), _DESCRIBED_AT_ONCE):
+            batch = self._hits[start : start + _DESCRIBED_AT_ONCE]
+            live = await self._live(batch)
+            found += (hit for hit in batch if (hit.document_id, hit.version, hit.chunk_index) in live)
+        return found
+
     async def _live(self, hits: list[Hit]) -> dict[tuple[uuid.UUID, int, int], Passage]:
+        """Their passages, without those that are not live or do not fulfil the query's conditions."""
         keys = [(hit.document_id, hit.version, hit.chunk_index) for hit in hits]
         async with self._database.tenant(self._tenant_id) as session:
             passages = await documents.live_passages(session, self._admission, keys)
+        if self._conditions.has_conditions:
+            matching = self._conditions.matching([passage.text for passage in passages])
+            passages = list(compress(passages, await self._shares.compute(self._tenant_id, matching)))
         return {(passage.document_id, passage.version, passage.chunk_index): passage for passage in passages}

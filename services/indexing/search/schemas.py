@@ -13,7 +13,11 @@ FacetField = Annotated[str, Field(pattern=r'^(?:metadata\.[^\x00-\x1f\x7f"\\]{1,
 
 
 class SearchRequest(Input):
-    """A search. `facets` are counted over the best hits only, as many as a ranking contains."""
+    """A search. `facets` are counted over the best hits only, as many as a ranking contains.
+
+    In `query`, `"..."` stands for words in this order, `-word` and `-"..."` for passages without them. They select from
+    the best 500 passages.
+    """
 
     query: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(storable)]
     mode: Literal["hybrid", "semantic", "keyword"] = "hybrid"
@@ -25,7 +29,7 @@ class SearchRequest(Input):
 
 
 class Highlight(BaseModel):
-    """A half-open range of characters of the item's `text`."""
+    """A half-open range of the item's `text`, in Unicode code points: not in UTF-16 units, as JavaScript counts."""
 
     start: int
     end: int

@@ -9,7 +9,7 @@ statement that reads what it shows: a project deleted meanwhile is 404.
 
 No transaction is open while the store or the embedder works: a slow one must not use up the connections.
 
-Everything is bounded, in size by the constants of `highlights`, `facets`, `filters`, `ranking` and `vectors.keywords`,
+Everything is bounded, in size by the constants of `highlights`, `facets`, `filters`, `ranking` and `analysis`,
 in time by `_SECONDS`, after which all work of a search stops, and in its use of shared resources by `shares`.
 """
 
@@ -22,14 +22,14 @@ from typing import Final
 
 from services.indexing.documents.repository import Passage
 from services.indexing.embedders import Embedder
-from services.indexing.search import cursors, facets
+from services.indexing.search import cursors, facets, query_syntax
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
 from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.highlights import Highlighter
 from services.indexing.search.live_hits import Ranking
+from services.indexing.search.query_syntax import ParsedQuery
 from services.indexing.search.responses import Found, writing
 from services.indexing.search.schemas import SearchRequest
-from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.vectors.points import Hit, VectorQuery
 from services.indexing.vectors.store import VectorStore
 from shared.auth import Principal, Scope
@@ -52,7 +52,6 @@ class SearchEngine:
     directory: ProjectDirectory
     embedder: Embedder
     store: VectorStore
-    keywords: KeywordModel
     shares: SearchShares
 
 
@@ -77,9 +76,17 @@ async def search(
 
 
 async def hits(
-    engine: SearchEngine, principal: Principal, *, project_id: uuid.UUID, request: SearchRequest
+    engine: SearchEngine,
+    principal: Principal,
+    *,
+    project_id: uuid.UUID,
+    request: SearchRequest,
+    has_operators: bool = True,
 ) -> Sequence[tuple[Hit, Passage]]:
     """The best passages of a project for a query, best first, for work on behalf of the caller; facets are not counted.
+
+    `has_operators`: whether quotation marks and minus signs are operators (`query_syntax`), as they are not in a
+    question.
 
     Raises:
         NotFound, Forbidden, TooManySearches, Unavailable: as `search`.
@@ -91,9 +98,10 @@ async def hits(
                 admission = await engine.directory.admit(
                     engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
                 )
-            query = await _query(engine, tenant_id, request)
+            parsed = query_syntax.parsed(request.query) if has_operators else ParsedQuery(request.query)
+            query = await _query(engine, tenant_id, request, parsed.text)
             async with engine.shares.turn(tenant_id):
-                ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query)
+                ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
                 return (await ranking.page(frozenset(), request.limit)).hits
     except TimeoutError as error:
         raise SearchTooSlow(retry_after=1) from error
@@ -117,10 +125,12 @@ async def _answer(
             engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
         )
     # The model may be remote: another search of the tenant has the turn meanwhile.
-    query = await _query(engine, tenant_id, request)
+    parsed = query_syntax.parsed(request.query)
+    query = await _query(engine, tenant_id, request, parsed.text)
     async with engine.shares.turn(tenant_id):
-        found = await _found(engine, tenant_id, admission, request, query, started)
-        return await engine.shares.compute(tenant_id, writing(found, Highlighter(request.query, engine.keywords)))
+        ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
+        found = await _found(engine, tenant_id, admission, request, ranking, started)
+        return await engine.shares.compute(tenant_id, writing(found, Highlighter(parsed.text)))
 
 
 async def _found(
@@ -128,7 +138,7 @@ async def _found(
     tenant_id: uuid.UUID,
     admission: Admission,
     request: SearchRequest,
-    query: VectorQuery,
+    ranking: Ranking,
     started: float,
 ) -> Found:
     identity = cursors.fingerprint(
@@ -138,7 +148,6 @@ async def _found(
         request.filter and request.filter.model_dump(mode="json"),
     )
     shown = cursors.decode(request.cursor, identity)
-    ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query)
     if request.facets:
         await ranking.read_all()
     page = await ranking.page(shown, request.limit)
@@ -150,10 +159,10 @@ async def _found(
     return Found(page.hits, counted, cursors.encode(after, identity) if page.more else None, started)
 
 
-async def _query(engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest) -> VectorQuery:
+async def _query(engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest, text: str) -> VectorQuery:
     vector = None
     if request.mode != "keyword":
         with span("embed query"):
-            vector = await engine.embedder.embed_query(request.query, caller=tenant_id)
-    text = None if request.mode == "semantic" else request.query
-    return VectorQuery(mode=request.mode, vector=vector, text=text, filter=request.filter)
+            vector = await engine.embedder.embed_query(text, caller=tenant_id)
+    words = None if request.mode == "semantic" else text
+    return VectorQuery(mode=request.mode, vector=vector, text=words, filter=request.filter)

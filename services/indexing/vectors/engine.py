@@ -27,16 +27,20 @@ class EnginePoint(TypedDict):
     id: str
     vector: list[float]
     text: str
+    context: str
+    analyzer: str
+    average_length: float
     payload: dict[str, object]
 
 
 class EngineSearch(TypedDict):
-    """`corpus` selects the points that keyword term statistics are taken from."""
+    """`corpus` selects the points that keyword term statistics are taken from, `analyzers` made the points' terms."""
 
     where: Condition
     corpus: Condition
     vector: list[float] | None
     text: str | None
+    analyzers: list[str]
     fused: bool
     limit: int
     offset: int

@@ -9,7 +9,6 @@ from services.indexing.vectors.embedded.serving_engine import ServingEngine
 from services.indexing.vectors.engine import Engine
 from services.indexing.vectors.store import VectorStore
 
-_AVERAGE_CHUNK_TOKENS: Final = 100.0
 _LOCK_SECONDS: Final = 10.0
 _CALL_SECONDS: Final = 30.0
 
@@ -30,14 +29,12 @@ def _engine_of(settings: IndexingSettings, dimensions: int) -> Engine:
             folder,
             listen=settings.vectors_listen,
             dimensions=dimensions,
-            average_chunk_tokens=_AVERAGE_CHUNK_TOKENS,
             lock_timeout=_LOCK_SECONDS,
             call_timeout=_CALL_SECONDS,
         )
     return EmbeddedEngine(
         folder,
         dimensions=dimensions,
-        average_chunk_tokens=_AVERAGE_CHUNK_TOKENS,
         lock_timeout=_LOCK_SECONDS,
         call_timeout=_CALL_SECONDS,
     )
@@ -54,6 +51,5 @@ def _qdrant(settings: IndexingSettings, url: str, dimensions: int) -> Engine:
         api_key=settings.qdrant_api_key.get_secret_value(),
         collection=settings.qdrant_collection,
         dimensions=dimensions,
-        average_chunk_tokens=_AVERAGE_CHUNK_TOKENS,
         call_timeout=_CALL_SECONDS,
     )

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue
 
+from services.indexing.analysis import ANALYZERS, CURRENT
 from services.indexing.vectors.filters import FilterNode
 
 Vector = npt.NDArray[np.float32] | Sequence[float]
@@ -21,6 +22,9 @@ MAX_WINDOW: Final = 500
 SEARCH_SECONDS: Final = 2.5
 """How long an engine may take for a search; after that it is not begun."""
 
+USUAL_LENGTH: Final = 400.0
+"""Of a chunk, in characters."""
+
 _NAMESPACE: Final = UUID("6a3c0f4e-5d0b-5b5e-9a53-0d6d0e6f7a11")
 
 
@@ -28,8 +32,9 @@ _NAMESPACE: Final = UUID("6a3c0f4e-5d0b-5b5e-9a53-0d6d0e6f7a11")
 class ChunkPoint:
     """One chunk of one version of a document. Tenant and project are not here: the facade adds them.
 
-    `text` feeds the keyword vector and is not stored. `vector` need not be normalised. `generation` tells apart the
-    points of different embedding models.
+    `text` and `context` (title, headings) feed the keyword vector, made by `analyzer`, and are not stored;
+    `average_length` is that of both, in characters, over the project's chunks. `vector` need not be normalised.
+    `generation` tells apart the points of different embedding models.
     """
 
     document_id: UUID
@@ -39,6 +44,9 @@ class ChunkPoint:
     text: str
     content_type: str
     created_at: datetime
+    context: str = ""
+    analyzer: str = CURRENT
+    average_length: float = USUAL_LENGTH
     generation: int = 1
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
 
@@ -47,7 +55,8 @@ class ChunkPoint:
 class VectorQuery:
     """A search. `semantic` needs `vector`, `keyword` needs `text`, `hybrid` both.
 
-    With `generation`, only points of that generation are searched and counted for term statistics.
+    With `generation`, only points of that generation are searched and counted for term statistics. Points are found by
+    words if one of `analyzers` made them.
     """
 
     mode: Mode = "hybrid"
@@ -55,13 +64,15 @@ class VectorQuery:
     text: str | None = None
     filter: FilterNode | None = None
     generation: int | None = None
+    analyzers: tuple[str, ...] = tuple(ANALYZERS)
     limit: int = 10
     offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A ranked chunk. `score` is a cosine (semantic), BM25 (keyword) or RRF sum (hybrid): compare within one result."""
+    """A ranked chunk. `score` is a cosine (semantic), BM25 (keyword) or of both, from 0 to 1 (hybrid): compare within
+    one result."""
 
     point_id: UUID
     document_id: UUID

@@ -104,9 +104,7 @@ class VectorStore:
 class EmbeddedStore(VectorStore):
     """Qdrant's engine in a child process, its data under `path`. One process at a time may have it started.
 
-    `average_chunk_tokens` is what BM25 measures a chunk's length against: the mean number of words that are not stop
-    words. Changing it does not change stored weights. New vectors are gathered up to `indexing_threshold_kb` before
-    they are worth optimising.
+    New vectors are gathered up to `indexing_threshold_kb` before they are worth optimising.
     """
 
     def __init__(
@@ -114,7 +112,6 @@ class EmbeddedStore(VectorStore):
         path: Path,
         *,
         dimensions: int = 384,
-        average_chunk_tokens: float = 100.0,
         lock_timeout: float = 10.0,
         call_timeout: float = 30.0,
         indexing_threshold_kb: int = 10_000,
@@ -122,7 +119,6 @@ class EmbeddedStore(VectorStore):
         self.engine = EmbeddedEngine(
             path,
             dimensions=dimensions,
-            average_chunk_tokens=average_chunk_tokens,
             lock_timeout=lock_timeout,
             call_timeout=call_timeout,
             indexing_threshold_kb=indexing_threshold_kb,
@@ -208,6 +204,7 @@ class ProjectVectors:
             corpus=self._within(*generation),
             vector=self._vector(query.vector) if semantic and query.vector is not None else None,
             text=query.text if keyword else None,
+            analyzers=list(query.analyzers),
             fused=semantic and keyword,
             limit=query.limit,
             offset=query.offset,
@@ -289,6 +286,9 @@ class ProjectVectors:
             id=str(point_id(self._tenant_id, self._project_id, point)),
             vector=self._vector(point.vector),
             text=point.text,
+            context=point.context,
+            analyzer=point.analyzer,
+            average_length=point.average_length,
             payload=dict(payload),
         )
 

@@ -27,9 +27,9 @@ from services.indexing.agents.answerers.base import AnswerPiece, Finished, Refus
 from services.indexing.agents.contracts import ModelBudget, Passage
 from services.indexing.agents.diversity import most_relevant_and_diverse
 from services.indexing.agents.sentences import Sentence
+from services.indexing.analysis import ANALYZERS, CURRENT
 from services.indexing.embedders import Embedder
 from services.indexing.search.fair_share import SearchShares
-from services.indexing.vectors.keywords import MAX_TERMS, KeywordModel, words
 
 MOST_CITED: Final = 3
 
@@ -54,9 +54,8 @@ _NEARLY: Final = 0.75
 class ExtractiveAnswerer:
     """An `Answerer`."""
 
-    def __init__(self, embedder: Embedder, keywords: KeywordModel, shares: SearchShares) -> None:
+    def __init__(self, embedder: Embedder, shares: SearchShares) -> None:
         self._embedder = embedder
-        self._keywords = keywords
         self._shares = shares
 
     async def answer(
@@ -100,11 +99,11 @@ class ExtractiveAnswerer:
     ) -> Generator[None, None, list[tuple[float, Sentence]]]:
         """The best sentences with what is known of them without their vectors."""
         found = yield from sentences.of_passages(passages, language=language, most=_MOST_SENTENCES)
-        asked = self._terms(question)
+        asked = _asked(question)
         own, beside = [], []
         for sentence in found:
-            own.append(self._terms(sentence.text))
-            beside.append(self._terms(f"{sentence.beside} {sentence.passage.document_name}"))
+            own.append(_terms(sentence.text))
+            beside.append(_terms(f"{sentence.beside} {sentence.passage.document_name}"))
             yield
         weights = {term: log(1 + len(found) / (0.5 + sum(term in each for each in own))) for term in asked}
         total = sum(weights.values()) or 1.0
@@ -119,14 +118,16 @@ class ExtractiveAnswerer:
             yield
         return sorted(scored, key=lambda each: -each[0])[:_MOST_EMBEDDED]
 
-    def _terms(self, text: str) -> set[int]:
-        """Terms as keyword search has them."""
-        found: set[int] = set()
-        for word in words(text):
-            found.update(self._keywords.terms_of(word.group()))
-            if len(found) >= MAX_TERMS:
-                break
-        return found
+
+def _asked(question: str) -> frozenset[int]:
+    """The question's terms in its own language. A query has those of other languages too, which would count as words
+    that no sentence has."""
+    return _terms(question) & frozenset(ANALYZERS[CURRENT].of_query(question).ids)
+
+
+def _terms(text: str) -> frozenset[int]:
+    """Terms as keyword search has them."""
+    return frozenset(ANALYZERS[CURRENT].of_chunk(text, average_length=1.0).ids)
 
 
 def _form(text: str, kind: answer_types.AnswerType) -> float:

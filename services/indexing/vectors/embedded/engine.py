@@ -36,7 +36,6 @@ class EmbeddedEngine(EngineClient[ShardConnection]):
         path: Path,
         *,
         dimensions: int,
-        average_chunk_tokens: float,
         lock_timeout: float,
         call_timeout: float,
         indexing_threshold_kb: int = 10_000,
@@ -45,7 +44,6 @@ class EmbeddedEngine(EngineClient[ShardConnection]):
         self._options: Mapping[str, object] = {
             "path": str(path),
             "dimensions": dimensions,
-            "average_chunk_tokens": average_chunk_tokens,
             "depth": MAX_WINDOW,
             "indexing_threshold_kb": indexing_threshold_kb,
             "indexes": dict(INDEXES),

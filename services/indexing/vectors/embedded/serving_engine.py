@@ -15,7 +15,6 @@ class ServingEngine(EmbeddedEngine):
         *,
         listen: Path,
         dimensions: int,
-        average_chunk_tokens: float,
         lock_timeout: float,
         call_timeout: float,
         indexing_threshold_kb: int = 10_000,
@@ -23,7 +22,6 @@ class ServingEngine(EmbeddedEngine):
         super().__init__(
             path,
             dimensions=dimensions,
-            average_chunk_tokens=average_chunk_tokens,
             lock_timeout=lock_timeout,
             call_timeout=call_timeout,
             indexing_threshold_kb=indexing_threshold_kb,

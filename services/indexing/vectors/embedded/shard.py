@@ -17,8 +17,11 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
+from services.indexing import analysis
+from services.indexing.analysis.analyzer import Terms
+from services.indexing.vectors import keyword_terms
 from services.indexing.vectors.embedded.filter_translation import JsonObject, filter_of
-from services.indexing.vectors.keywords import KeywordModel
+from services.indexing.vectors.engine import EnginePoint
 from services.indexing.vectors.ranking import Ranked, fuse, ranked
 
 _DENSE: Final = "dense"
@@ -31,7 +34,6 @@ _SEGMENTS: Final = 8
 class ShardOptions(TypedDict):
     path: str
     dimensions: int
-    average_chunk_tokens: float
     depth: int
     indexing_threshold_kb: int
     indexes: dict[str, str]
@@ -54,7 +56,7 @@ class Shard:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = _lock(home / "owner.lock", options["lock_timeout"])
         self._shard = _open(home, _config(options["dimensions"], options["indexing_threshold_kb"]))
-        self._model = KeywordModel(options["average_chunk_tokens"])
+        analysis.prepare()
         self._depth = options["depth"]
         present = self._shard.info().payload_schema
         for field, kind in options["indexes"].items():
@@ -70,7 +72,7 @@ class Shard:
     def _point(self, point: JsonObject) -> edge.Point:
         vectors: dict[str, edge.NamedVector] = {
             _DENSE: point["vector"],
-            _KEYWORDS: self._model.of_chunk(point["text"]),
+            _KEYWORDS: _sparse(keyword_terms.of_point(cast(EnginePoint, point))),
         }
         return edge.Point(UUID(point["id"]), vectors, point["payload"])
 
@@ -94,6 +96,7 @@ class Shard:
         corpus: JsonObject,
         vector: list[float] | None,
         text: str | None,
+        analyzers: list[str],
         fused: bool,
         limit: int,
         offset: int,
@@ -102,11 +105,11 @@ class Shard:
         queries = []
         if vector is not None:
             queries.append(self._query(edge.Query.Nearest(vector, _DENSE), where, None))
-        terms = None if text is None else self._model.of_query(text)
+        terms = None if text is None else keyword_terms.of_search(text, analyzers)
         if terms is not None:
             # Term statistics of the scope only: those of the whole shard would reveal other tenants' words.
             statistics = edge.SearchParams(idf=edge.IdfParams(corpus=filter_of(corpus)))
-            queries.append(self._query(edge.Query.Nearest(terms, _KEYWORDS), where, statistics))
+            queries.append(self._query(edge.Query.Nearest(_sparse(terms), _KEYWORDS), where, statistics))
         if not queries:
             return []
         answers = [
@@ -154,6 +157,10 @@ class Shard:
         self._shard.flush()
         self._shard.close()
         os.close(self._lock)
+
+
+def _sparse(terms: Terms) -> edge.SparseVector:
+    return edge.SparseVector(indices=list(terms.ids), values=list(terms.weights))
 
 
 def _number(point: edge.PointId) -> int:

@@ -25,9 +25,10 @@ from grpc.aio import AioRpcError
 from qdrant_client import AsyncQdrantClient, models
 from qdrant_client.common.client_exceptions import QdrantException
 
+from services.indexing.analysis.analyzer import Terms
+from services.indexing.vectors import keyword_terms
 from services.indexing.vectors.engine import Condition, EnginePoint, EngineRecord, EngineSearch, Payload
 from services.indexing.vectors.errors import VectorStoreUnavailable
-from services.indexing.vectors.keywords import KeywordModel
 from services.indexing.vectors.points import MAX_WINDOW
 from services.indexing.vectors.qdrant import collection
 from services.indexing.vectors.qdrant.collection import DENSE, KEYWORDS
@@ -67,7 +68,6 @@ class QdrantEngine:
         api_key: str,
         collection: str,
         dimensions: int,
-        average_chunk_tokens: float,
         call_timeout: float,
     ) -> None:
         address = urlsplit(url)
@@ -76,7 +76,6 @@ class QdrantEngine:
         self._api_key = api_key
         self._collection = collection
         self._dimensions = dimensions
-        self._keywords = KeywordModel(average_chunk_tokens)
         self._call_timeout = call_timeout
         self._client: AsyncQdrantClient | None = None
         self._preparing: asyncio.Task[None] | None = None
@@ -190,18 +189,8 @@ class QdrantEngine:
     async def upsert(self, points: Sequence[EnginePoint]) -> None:
         for start in range(0, len(points), _BATCH):
             async with self._writing, self._asking("upsert") as client:
-                batch = await asyncio.to_thread(self._structs, points[start : start + _BATCH])
+                batch = await asyncio.to_thread(_structs, points[start : start + _BATCH])
                 await client.upsert(self._collection, batch, wait=True)
-
-    def _structs(self, points: Sequence[EnginePoint]) -> list[models.PointStruct]:
-        return [self._struct(point) for point in points]
-
-    def _struct(self, point: EnginePoint) -> models.PointStruct:
-        terms = self._keywords.of_chunk(point["text"])
-        keywords = models.SparseVector(indices=list(terms.indices), values=list(terms.values))
-        return models.PointStruct(
-            id=point["id"], vector={DENSE: point["vector"], KEYWORDS: keywords}, payload=point["payload"]
-        )
 
     async def set_payload(self, where: Condition, payload: Payload) -> None:
         async with self._writing, self._asking("set_payload") as client:
@@ -218,27 +207,13 @@ class QdrantEngine:
     async def search(self, search: EngineSearch) -> list[EngineRecord]:
         """Rankings are fused here: the server orders equal sums at random, and pages need one order."""
         async with self._asking("search") as client:
-            queries = self._queries(search)
+            queries = await asyncio.to_thread(_queries, search)
             if not queries:
                 return []
             answers = await client.query_batch_points(self._collection, queries)
             rankings = [ranked((UUID(str(point.id)).int, point.score) for point in answer.points) for answer in answers]
             ranking = fuse(rankings) if search["fused"] else rankings[0]
             return await self._page(client, ranking, search["offset"], search["limit"])
-
-    def _queries(self, search: EngineSearch) -> list[models.QueryRequest]:
-        """Every ranking goes to the same depth whatever the page: a deeper one could reorder earlier pages."""
-        where = filter_of(search["where"])
-        queries = []
-        if search["vector"] is not None:
-            queries.append(_query(search["vector"], DENSE, where, None))
-        terms = None if search["text"] is None else self._keywords.of_query(search["text"])
-        if terms is not None:
-            # Term statistics of the scope only: those of the collection would reveal other tenants' words.
-            statistics = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(search["corpus"])))
-            vector = models.SparseVector(indices=list(terms.indices), values=list(terms.values))
-            queries.append(_query(vector, KEYWORDS, where, statistics))
-        return queries
 
     async def _page(
         self, client: AsyncQdrantClient, ranking: list[Ranked], offset: int, limit: int
@@ -277,6 +252,33 @@ class QdrantEngine:
     async def optimize(self) -> None:
         """Nothing to do: the server optimises by itself."""
         await self.ping()
+
+
+def _structs(points: Sequence[EnginePoint]) -> list[models.PointStruct]:
+    return [_struct(point) for point in points]
+
+
+def _struct(point: EnginePoint) -> models.PointStruct:
+    vector: models.VectorStruct = {DENSE: point["vector"], KEYWORDS: _sparse(keyword_terms.of_point(point))}
+    return models.PointStruct(id=point["id"], vector=vector, payload=point["payload"])
+
+
+def _sparse(terms: Terms) -> models.SparseVector:
+    return models.SparseVector(indices=list(terms.ids), values=list(terms.weights))
+
+
+def _queries(search: EngineSearch) -> list[models.QueryRequest]:
+    """Every ranking goes to the same depth whatever the page: a deeper one could reorder earlier pages."""
+    where = filter_of(search["where"])
+    queries = []
+    if search["vector"] is not None:
+        queries.append(_query(search["vector"], DENSE, where, None))
+    terms = None if search["text"] is None else keyword_terms.of_search(search["text"], search["analyzers"])
+    if terms is not None:
+        # Term statistics of the scope only: those of the collection would reveal other tenants' words.
+        statistics = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(search["corpus"])))
+        queries.append(_query(_sparse(terms), KEYWORDS, where, statistics))
+    return queries
 
 
 def _query(

@@ -297,8 +297,14 @@ MUTATIONS = (
     Mutation(
         "search-words-bounded",
         "the number of words of a query is limited",
-        replace(f"{_HERE}/search/highlights.py", "        if len(found) == MAX_TERMS:\n            break\n", ""),
-        ["tests/services/indexing/search/test_highlights.py::test_words_of_a_query_are_bounded"],
+        replace(f"{_HERE}/analysis/multilingual.py", "if word in words or len(words) < MAX_WORDS:", "if True:"),
+        ["tests/services/indexing/analysis/test_multilingual.py::test_a_query_is_bounded"],
+    ),
+    Mutation(
+        "search-conditions-bounded",
+        "the number of phrases and exclusions of a query is limited",
+        replace(f"{_HERE}/search/query_syntax.py", "(query), MAX_CONDITIONS)", "(query), None)"),
+        ["tests/services/indexing/search/test_query_syntax.py::test_conditions_are_bounded"],
     ),
     Mutation(
         "search-facets-bounded",

@@ -9,7 +9,6 @@ from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
 from services.indexing.agents.chat import ChatModel, opened
 from services.indexing.embedders.minilm import MiniLM
 from services.indexing.search.fair_share import SearchShares
-from services.indexing.vectors.keywords import KeywordModel
 from tests.services.indexing.agents.chat_double import ChatDouble, model_settings
 
 
@@ -29,7 +28,7 @@ def shares() -> Iterator[SearchShares]:
 
 @pytest.fixture(scope="session")
 def extractive(embedder: MiniLM, shares: SearchShares) -> ExtractiveAnswerer:
-    return ExtractiveAnswerer(embedder, KeywordModel(), shares)
+    return ExtractiveAnswerer(embedder, shares)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ async def keep_a_chunk(library: Library, lease: Lease, index: int = 0) -> None:
 
 async def complete(library: Library, lease: Lease) -> None:
     async with library.database.tenant(library.tenant_id) as session:
-        await service.complete(session, lease, described={}, chunk_count=1, kept_batches=False)
+        await service.complete(session, lease, described={}, chunk_count=1, characters=4, kept_batches=False)
 
 
 # --- uploads ---------------------------------------------------------------------------------------------------------
@@ -412,7 +412,9 @@ async def test_completion_switches_versions_in_one_transaction(database: Databas
     first = await taken(database)
     await keep_a_chunk(library, first)
     async with database.tenant(library.tenant_id) as session:
-        await service.complete(session, first, described={"lang": "en"}, chunk_count=1, kept_batches=False)
+        await service.complete(
+            session, first, described={"lang": "en"}, chunk_count=1, characters=4, kept_batches=False
+        )
     assert await changes(library) == []
     await library.upload("text", document_id=document_id, version=2, sequence=2, metadata={"lang": "fr"})
     second = await taken(database)

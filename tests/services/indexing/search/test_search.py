@@ -54,6 +54,26 @@ def names(answer: httpx.Response) -> list[str]:
 # --- what is found ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("mode", ["keyword", "semantic", "hybrid"])
+async def test_a_phrase_must_be_there_and_what_is_excluded_must_not(search: Search, shelf: Any, mode: str) -> None:
+    library, _ = shelf
+    assert names(await search(library, '"harbour wall" built', mode=mode)) == ["granite.md"]
+    assert names(await search(library, '"wall harbour" built', mode=mode)) == []
+    assert "bread.txt" not in names(await search(library, "minutes wall -dough", mode=mode))
+
+
+async def test_facets_count_what_fulfils_the_conditions(search: Search, shelf: Any) -> None:
+    library, _ = shelf
+    answer = await search(library, '"the harbour" from', mode="semantic", facets=["metadata.lang"])
+    assert answer.json()["facets"] == {"metadata.lang": [{"value": "en", "count": 1}]}
+
+
+async def test_words_of_a_phrase_are_marked_and_excluded_ones_are_not(search: Search, shelf: Any) -> None:
+    library, _ = shelf
+    (item,) = (await search(library, '"harbour wall" -bread', mode="keyword")).json()["items"]
+    assert [item["text"][mark["start"] : mark["end"]] for mark in item["highlights"]] == ["harbour", "wall"]
+
+
 async def test_a_paraphrase_is_found_by_meaning(search: Search, shelf: Any) -> None:
     library, documents = shelf
     answer = await search(library, "how to bake a loaf", mode="semantic")

@@ -26,9 +26,7 @@ def project(store: VectorStore) -> ProjectVectors:
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[EmbeddedEngine]:
     """An embedded engine of its own, for tests that break it."""
-    engine = EmbeddedEngine(
-        tmp_path, dimensions=DIMENSIONS, average_chunk_tokens=20.0, lock_timeout=5.0, call_timeout=10.0
-    )
+    engine = EmbeddedEngine(tmp_path, dimensions=DIMENSIONS, lock_timeout=5.0, call_timeout=10.0)
     await engine.start()
     yield engine
     await engine.stop()

@@ -5,12 +5,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from uuid import uuid4
 
 from services.indexing.vectors.embedded.remote_engine import RemoteEngine
 from services.indexing.vectors.embedded.serving_engine import ServingEngine
-from services.indexing.vectors.engine import EnginePoint
-from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
+from tests.services.indexing.vectors.samples import DIMENSIONS
 
 ROOT = Path(__file__).parents[4]
 PROGRAM = """
@@ -36,7 +34,6 @@ def owner_in(folder: Path, *, call_timeout: float = 10.0) -> ServingEngine:
         folder,
         listen=socket_in(folder),
         dimensions=DIMENSIONS,
-        average_chunk_tokens=20.0,
         lock_timeout=10.0,
         call_timeout=call_timeout,
     )
@@ -74,10 +71,3 @@ async def owner_process(folder: Path, program: str = PROGRAM) -> AsyncIterator[a
         if process.returncode is None:
             process.kill()
         await process.wait()
-
-
-def points(owner: str, count: int, word: str = "salt") -> list[EnginePoint]:
-    identity = {"project_id": owner, "document_id": owner, "version": 1, "generation": 1, "chunk_index": 0}
-    payload: dict[str, object] = {"tenant_id": owner, **identity}
-    vector = [float(number) for number in vector_of(word)]
-    return [EnginePoint(id=str(uuid4()), vector=vector, text=word, payload=payload) for _ in range(count)]

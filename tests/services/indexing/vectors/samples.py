@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import JsonValue, TypeAdapter
 
+from services.indexing.analysis import CURRENT
+from services.indexing.vectors.engine import EnginePoint
 from services.indexing.vectors.filters import Filter, FilterNode
 from services.indexing.vectors.points import ChunkPoint
 
@@ -47,6 +49,25 @@ def chunk(
         created_at=created_at,
         metadata=metadata or {},
     )
+
+
+def engine_points(owner: str, count: int, word: str = "salt") -> list[EnginePoint]:
+    """Of a tenant of that id, past the facade."""
+    identity = {"project_id": owner, "document_id": owner, "version": 1, "generation": 1, "chunk_index": 0}
+    payload: dict[str, object] = {"tenant_id": owner, **identity}
+    vector = [float(number) for number in vector_of(word)]
+    return [
+        EnginePoint(
+            id=str(uuid4()),
+            vector=vector,
+            text=word,
+            context="",
+            analyzer=CURRENT,
+            average_length=4.0,
+            payload=payload,
+        )
+        for _ in range(count)
+    ]
 
 
 def parsed(value: JsonValue) -> FilterNode:

@@ -13,12 +13,11 @@ from uuid import UUID, uuid4
 import pytest
 
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
-from services.indexing.vectors.engine import EnginePoint
 from services.indexing.vectors.errors import VectorStoreLocked, VectorStoreUnavailable
 from services.indexing.vectors.points import VectorQuery
 from services.indexing.vectors.scoped_filters import equals, every
 from services.indexing.vectors.store import EmbeddedStore, VectorStore
-from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, vector_of
+from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, engine_points
 
 ROOT = Path(__file__).parents[4]
 
@@ -27,7 +26,6 @@ def engine_at(path: Path, lock_timeout: float = 5.0, call_timeout: float = 10.0)
     return EmbeddedEngine(
         path,
         dimensions=DIMENSIONS,
-        average_chunk_tokens=20.0,
         lock_timeout=lock_timeout,
         call_timeout=call_timeout,
     )
@@ -47,13 +45,6 @@ async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> 
     while not await holds():
         assert time.monotonic() < deadline, "did not become true in time"
         await asyncio.sleep(0.02)
-
-
-def points(owner: str, count: int) -> list[EnginePoint]:
-    identity = {"project_id": owner, "document_id": owner, "version": 1, "generation": 1, "chunk_index": 0}
-    payload: dict[str, object] = {"tenant_id": owner, **identity}
-    vector = [float(number) for number in vector_of("salt")]
-    return [EnginePoint(id=str(uuid4()), vector=vector, text="salt", payload=payload) for _ in range(count)]
 
 
 def of_owner(owner: str) -> dict[str, object]:
@@ -99,7 +90,7 @@ async def test_what_was_acknowledged_survives_kill_9_amid_writing(engine: Embedd
     async def write(rounds: int) -> None:
         nonlocal failures
         for _ in range(rounds):
-            batch = points(owner, 16)
+            batch = engine_points(owner, 16)
             try:
                 await engine.upsert(batch)
             except VectorStoreUnavailable:
@@ -215,7 +206,7 @@ async def test_points_are_there_after_a_clean_stop_and_no_process_is(tmp_path: P
 async def test_what_is_under_way_is_finished_before_stopping(tmp_path: Path) -> None:
     engine, owner = engine_at(tmp_path), str(uuid4())
     await engine.start()
-    writing = asyncio.create_task(engine.upsert(points(owner, 64)))
+    writing = asyncio.create_task(engine.upsert(engine_points(owner, 64)))
     await asyncio.sleep(0)
     await engine.stop()
     await writing
@@ -343,7 +334,7 @@ async def test_a_wiped_store_is_empty(tmp_path: Path) -> None:
 
 async def test_a_cancelled_call_does_not_disturb_the_others(engine: EmbeddedEngine) -> None:
     owner = str(uuid4())
-    calls = [asyncio.create_task(engine.upsert(points(owner, 8))) for _ in range(6)]
+    calls = [asyncio.create_task(engine.upsert(engine_points(owner, 8))) for _ in range(6)]
     await asyncio.sleep(0)
     calls[0].cancel()
     await asyncio.gather(*calls[1:])

@@ -12,14 +12,15 @@ from uuid import UUID, uuid4
 import pytest
 from qdrant_client import AsyncQdrantClient, models
 
+from services.indexing.analysis import CURRENT
 from services.indexing.vectors.engine import INDEXES, EngineSearch
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import VectorQuery
 from services.indexing.vectors.qdrant.engine import QdrantEngine
 from services.indexing.vectors.scoped_filters import equals, every
 from services.indexing.vectors.store import VectorStore
-from tests.services.indexing.vectors.owners import ROOT, points
-from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, vector_of
+from tests.services.indexing.vectors.owners import ROOT
+from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, engine_points, vector_of
 from tests.support.polling import eventually
 from tests.support.qdrant_process import KEY, Address, QdrantProcess
 
@@ -81,7 +82,9 @@ async def reason_of(engine: QdrantEngine) -> str:
 def search_for(owner: str) -> EngineSearch:
     where = every(equals("tenant_id", owner))
     vector = [float(number) for number in vector_of("salt")]
-    return EngineSearch(where=where, corpus=where, vector=vector, text="salt", fused=True, limit=10, offset=0)
+    return EngineSearch(
+        where=where, corpus=where, vector=vector, text="salt", analyzers=[CURRENT], fused=True, limit=10, offset=0
+    )
 
 
 @asynccontextmanager
@@ -118,7 +121,7 @@ async def test_processes_that_start_at_once_make_one_collection(server: QdrantPr
     owner = str(uuid4())
     engines = [server.address.engine(name) for _ in range(6)]
     async with started(*engines):
-        await asyncio.gather(*(engine.upsert(points(owner, 2)) for engine in engines))
+        await asyncio.gather(*(engine.upsert(engine_points(owner, 2)) for engine in engines))
         assert await engines[0].count(every()) == 12
 
 
@@ -167,7 +170,7 @@ async def test_a_server_that_does_not_know_scoped_statistics_is_not_used(folders
         async with started(engine := old.address.engine(name)):
             assert "1.18.2; 1.19 or later" in await reason_of(engine)
             with pytest.raises(VectorStoreUnavailable):
-                await engine.upsert(points(str(uuid4()), 1))
+                await engine.upsert(engine_points(str(uuid4()), 1))
         async with client_of(old.address) as client:
             assert not await client.collection_exists(name)
 
@@ -205,7 +208,7 @@ async def test_what_was_acknowledged_survives_the_servers_death_amid_writing(bro
     async def write() -> None:
         nonlocal failures
         for _ in range(60):
-            batch = points(owner, 16)
+            batch = engine_points(owner, 16)
             try:
                 await engine.upsert(batch)
             except VectorStoreUnavailable:
@@ -258,7 +261,7 @@ async def test_a_server_that_lost_everything_gives_no_answer_rather_than_an_empt
     owner = str(uuid4())
     engine = broken.address.engine(name)
     async with started(engine):
-        await engine.upsert(points(owner, 3))
+        await engine.upsert(engine_points(owner, 3))
         assert len(await engine.search(search_for(owner))) == 3
         await broken.kill()
         broken.empty()
@@ -270,7 +273,7 @@ async def test_a_server_that_lost_everything_gives_no_answer_rather_than_an_empt
             return "is gone" in lost.value.reason
 
         await eventually(gone)
-        for refused in (engine.upsert(points(owner, 1)), engine.ping()):
+        for refused in (engine.upsert(engine_points(owner, 1)), engine.ping()):
             with pytest.raises(VectorStoreUnavailable) as lost:
                 await refused
             assert "is gone" in lost.value.reason
@@ -379,11 +382,11 @@ async def test_a_server_is_used_on_the_event_loop_of_production_too(server: Qdra
     program = (
         "import asyncio, sys, uvloop; from uuid import uuid4\n"
         "from tests.support.qdrant_process import Address\n"
-        "from tests.services.indexing.vectors.owners import points\n"
+        "from tests.services.indexing.vectors.samples import engine_points\n"
         "async def main():\n"
         "    engine = Address('http://127.0.0.1', int(sys.argv[1]), sys.argv[2]).engine(sys.argv[3])\n"
         "    await engine.start()\n"
-        "    await asyncio.gather(*(engine.upsert(points(str(uuid4()), 8)) for _ in range(8)))\n"
+        "    await asyncio.gather(*(engine.upsert(engine_points(str(uuid4()), 8)) for _ in range(8)))\n"
         "    print(await engine.count({'must': []}))\n"
         "    await engine.stop()\n"
         "uvloop.run(main())\n"

@@ -7,11 +7,20 @@ def test_the_best_comes_first_and_equal_scores_are_ordered_by_id() -> None:
     assert ranked([(3, 1.0), (1, 1.0), (2, 5.0)]) == [(2, 5.0), (1, 1.0), (3, 1.0)]
 
 
-def test_reciprocal_ranks_are_summed() -> None:
-    fused = dict(fuse([[(1, 9.0), (2, 8.0)], [(2, 0.5), (3, 0.4)]]))
+def test_scores_are_summed_as_shares_of_the_best_of_each_ranking() -> None:
+    fused = dict(fuse([[(1, 10.0), (2, 5.0)], [(2, 0.4), (3, 0.2)]]))
 
-    assert fused == pytest.approx({1: 1 / 61, 2: 1 / 62 + 1 / 61, 3: 1 / 62})
+    assert fused == pytest.approx({1: 0.5, 2: 0.25 + 0.5, 3: 0.25})
 
 
-def test_fusing_does_not_look_at_the_scores_themselves() -> None:
-    assert fuse([[(1, 1e9), (2, 1e-9)]]) == fuse([[(1, 2.0), (2, 1.0)]])
+def test_what_is_far_ahead_in_one_ranking_stays_ahead() -> None:
+    words = [(1, 20.0), (2, 3.0), (3, 3.0)]
+    similar = [(2, 0.81), (3, 0.80), (4, 0.79), (5, 0.78), (1, 0.7)]
+
+    assert fuse([words, similar])[0][0] == 1
+
+
+def test_scores_below_zero_are_nothing_and_a_single_ranking_keeps_its_order() -> None:
+    assert fuse([[(1, 0.5), (2, -0.5)]]) == [(1, 1.0), (2, 0.0)]
+    assert fuse([[(1, -0.1), (2, -0.5)]]) == [(1, 0.0), (2, 0.0)]
+    assert fuse([[], [(3, 2.0), (4, 1.0)]]) == [(3, 0.5), (4, 0.25)]

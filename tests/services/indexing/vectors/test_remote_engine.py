@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from services.indexing.analysis import CURRENT
 from services.indexing.vectors.embedded import wire
 from services.indexing.vectors.embedded.remote_engine import RemoteEngine
 from services.indexing.vectors.engine import EngineSearch
@@ -21,12 +22,11 @@ from tests.services.indexing.vectors.owners import (
     PROGRAM,
     owner_in,
     owner_process,
-    points,
     running,
     socket_in,
     user_of,
 )
-from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
+from tests.services.indexing.vectors.samples import DIMENSIONS, engine_points, vector_of
 from tests.support.polling import eventually
 
 Folders = Callable[[str], Path]
@@ -44,7 +44,9 @@ async def answers(engine: RemoteEngine) -> bool:
 def search_for(owner: str) -> EngineSearch:
     where = every(equals("tenant_id", owner))
     vector = [float(number) for number in vector_of("salt")]
-    return EngineSearch(where=where, corpus=where, vector=vector, text="salt", fused=True, limit=10, offset=0)
+    return EngineSearch(
+        where=where, corpus=where, vector=vector, text="salt", analyzers=[CURRENT], fused=True, limit=10, offset=0
+    )
 
 
 async def test_a_user_starts_without_an_owner_and_finds_it_when_it_comes(folder: Path) -> None:
@@ -76,7 +78,7 @@ async def test_an_owner_killed_amid_calls_fails_them_and_its_successor_has_what_
     async def write() -> None:
         nonlocal failures
         for _ in range(40):
-            batch = points(name, 16)
+            batch = engine_points(name, 16)
             try:
                 await user.upsert(batch)
             except VectorStoreUnavailable:
@@ -110,7 +112,7 @@ async def test_a_frozen_owner_is_unhealthy_and_what_was_given_up_meanwhile_is_no
         await eventually(lambda: answers(background))
         owner.send_signal(signal.SIGSTOP)
         with pytest.raises(VectorStoreUnavailable, match="try again"):
-            await hasty.upsert(points(name, 4))
+            await hasty.upsert(engine_points(name, 4))
         assert not await answers(hasty)
         owner.send_signal(signal.SIGCONT)
 
@@ -121,7 +123,7 @@ async def test_a_frozen_owner_is_unhealthy_and_what_was_given_up_meanwhile_is_no
 async def test_a_restart_of_the_shard_is_not_felt(folder: Path) -> None:
     owner, user = owner_in(folder), user_of(folder)
     async with running(owner, user):
-        await user.upsert(points(str(uuid4()), 3))
+        await user.upsert(engine_points(str(uuid4()), 3))
         connection, shard = user._connection, owner.pid
         assert shard is not None
         os.kill(shard, signal.SIGKILL)
@@ -138,7 +140,7 @@ async def test_who_stops_leaves_the_owner_and_the_others_alone(folder: Path) -> 
     owner, leaving, staying = owner_in(folder), user_of(folder), user_of(folder)
     async with running(owner, staying):
         await leaving.start()
-        await leaving.upsert(points(str(uuid4()), 2))
+        await leaving.upsert(engine_points(str(uuid4()), 2))
         await leaving.stop()
         await leaving.stop()
 
@@ -159,8 +161,8 @@ async def test_a_search_is_not_stuck_behind_large_batches_of_another(folder: Pat
     mine, theirs = str(uuid4()), str(uuid4())
     took: list[float] = []
     async with running(owner, writer, reader):
-        await reader.upsert(points(mine, 10))
-        flood = [asyncio.create_task(writer.upsert(points(theirs, 1000, "flood"))) for _ in range(8)]
+        await reader.upsert(engine_points(mine, 10))
+        flood = [asyncio.create_task(writer.upsert(engine_points(theirs, 1000, "flood"))) for _ in range(8)]
         while not all(task.done() for task in flood):
             began = time.monotonic()
             assert len(await reader.search(search_for(mine))) == 10
@@ -253,11 +255,11 @@ async def test_points_too_large_for_one_frame_are_sent_in_several(
     monkeypatch.setattr(wire, "SHARED_MAX_FRAME", 60_000)
     name, user = str(uuid4()), user_of(folder)
     async with running(owner_in(folder), user):
-        await user.upsert(points(name, 40))
+        await user.upsert(engine_points(name, 40))
         assert await user.count(every(equals("tenant_id", name))) == 40
 
         with pytest.raises(InvalidPoint):
-            await user.upsert(points(name, 1, "word " * 20_000))
+            await user.upsert(engine_points(name, 1, "word " * 20_000))
 
 
 async def test_an_engine_is_shared_on_the_event_loop_of_production_too(folder: Path) -> None:
@@ -265,5 +267,5 @@ async def test_an_engine_is_shared_on_the_event_loop_of_production_too(folder: P
     user = user_of(folder)
     async with owner_process(folder, program), running(user):
         await eventually(lambda: answers(user))
-        await user.upsert(points(str(uuid4()), 100))
+        await user.upsert(engine_points(str(uuid4()), 100))
         assert await user.count(every()) == 100

@@ -16,7 +16,7 @@ from services.indexing.vectors.embedded import wire
 from services.indexing.vectors.embedded.shard import Shard, ShardLocked, ShardOptions
 from services.indexing.vectors.embedded.shard_server import ShardServer
 from services.indexing.vectors.engine import INDEXES
-from tests.services.indexing.vectors.samples import DIMENSIONS, vector_of
+from tests.services.indexing.vectors.samples import DIMENSIONS, engine_points
 
 EVERYTHING: dict[str, object] = {"must": []}
 
@@ -25,7 +25,6 @@ def options(path: Path) -> ShardOptions:
     return ShardOptions(
         path=str(path),
         dimensions=DIMENSIONS,
-        average_chunk_tokens=20.0,
         depth=10,
         indexing_threshold_kb=10_000,
         indexes=dict(INDEXES),
@@ -58,7 +57,8 @@ def replies(ours: socket.socket) -> list[wire.Reply]:
 
 
 def one_point(word: str) -> dict[str, object]:
-    return {"id": str(uuid4()), "vector": vector_of(word).tolist(), "text": word, "payload": {}}
+    (point,) = engine_points(str(uuid4()), 1, word)
+    return {**point, "payload": {}}
 
 
 def test_reads_go_first_but_writes_are_not_starved_and_keep_their_order(

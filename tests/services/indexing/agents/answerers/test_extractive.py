@@ -12,7 +12,6 @@ from services.indexing.agents.contracts import Answer
 from services.indexing.embedders import Vectors
 from services.indexing.embedders.minilm import MiniLM
 from services.indexing.search.fair_share import SearchShares
-from services.indexing.vectors.keywords import KeywordModel
 from tests.services.indexing.agents.drafting import answered, drafted
 from tests.services.indexing.agents.stored_texts import Stored, StoredTexts
 
@@ -114,7 +113,7 @@ async def test_work_is_bounded_and_done_in_its_tenants_turn(
     embedder: MiniLM, shares: SearchShares, tenant: uuid.UUID
 ) -> None:
     counting = CountingEmbedder(embedder)
-    answerer = ExtractiveAnswerer(counting, KeywordModel(), shares)
+    answerer = ExtractiveAnswerer(counting, shares)
     long = Stored.of("".join(f"The bridge number {number} was opened in March. " for number in range(2_000)))
     await drafted(answerer, "When was the bridge number 7 opened?", long.passages(), tenant_id=tenant)
     assert len(counting.texts) <= _MOST_EMBEDDED
