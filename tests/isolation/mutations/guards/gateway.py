@@ -36,7 +36,7 @@ MUTATIONS = (
             '        CONTINUES.lower().encode("ascii"),\n',
             "",
         ),
-        [f"{_CONTINUATION}::test_an_address_that_may_not_follow_is_a_bad_gateway"],
+        [f"{_CONTINUATION}::test_the_client_gets_one_response"],
     ),
     Mutation(
         "gateway-headers",

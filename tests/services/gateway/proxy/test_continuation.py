@@ -90,7 +90,8 @@ def starting(where: str = EVENTS) -> Answer:
 
 def telling(*frames: bytes, then: Callable[[], Awaitable[None]] | None = None) -> Answer:
     async def answer(_seen: Seen, _receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        headers = [(b"content-type", b"text/event-stream"), (b"x-quarry-continue", EVENTS.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
         for frame in frames:
             await send({"type": "http.response.body", "body": frame, "more_body": True})
         if then is not None:

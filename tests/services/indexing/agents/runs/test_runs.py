@@ -170,9 +170,12 @@ async def test_the_answerer_sees_passages_of_the_callers_project_only(
 
 
 @pytest.mark.parametrize("scope", [scope for scope in Scope if scope is not Scope.SEARCH])
-async def test_a_run_takes_the_right_to_search(caller_of: CallerOf, library: Library, scope: Scope) -> None:
+async def test_a_run_takes_the_right_to_search(
+    caller_of: CallerOf, caller: Caller, library: Library, scope: Scope
+) -> None:
     response = await caller_of(library, scopes=[scope]).ask()
     assert response.status_code == 403
+    assert (await caller.get("runs")).json()["items"] == []
 
 
 async def test_with_search_alone_runs_are_followed_by_id_and_not_listed(
