@@ -194,6 +194,11 @@ WITH aggregates AS (
     SELECT 'document', tenant_id, id::text, revision FROM projects.documents
     UNION ALL
     SELECT 'job', tenant_id, id::text, revision FROM indexing.jobs
+    UNION ALL
+    SELECT 'run', tenant_id, id::text, events FROM indexing.runs
+    UNION ALL
+    -- Its last event is all that is left of it.
+    SELECT 'deleted run', tenant_id, subject, sequence FROM events WHERE type = 'indexing.run.deleted.v1'
 )
 SELECT aggregates.kind, coalesce(aggregates.subject, event.subject) AS subject, aggregates.revision,
     count(event.id) AS events, count(DISTINCT event.sequence) AS versions, min(event.sequence) AS first,
