@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Scope
 from services.gateway import routes
 from services.gateway.dependencies import Resources
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstreams.circuit_breaker import State
+from shared.circuit_breaker import State
 from shared.metrics import CONTENT_TYPE, UNMATCHED, Instruments, Readings, RequestMetrics
 from shared.settings import SettingsError
 

@@ -22,7 +22,7 @@ from typing import Final, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from services.gateway.upstreams.circuit_breaker import Breaker
+from shared.circuit_breaker import Breaker
 from shared.errors import Unavailable
 from shared.telemetry import get_logger
 

@@ -20,7 +20,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from services.gateway.routes import Flow
-from services.gateway.upstreams.circuit_breaker import Breaker, State
+from shared.circuit_breaker import Breaker, State
 from shared.telemetry import get_logger
 
 LOOKUP_SECONDS: Final = 1.0

@@ -29,9 +29,9 @@ import aiohttp
 from services.gateway.errors import BadUpstreamResponse, UpstreamTimeout
 from services.gateway.routes import Flow
 from services.gateway.settings import GatewaySettings
-from services.gateway.upstreams.circuit_breaker import Call
 from services.gateway.upstreams.replicas import Replica
 from services.gateway.upstreams.upstream import Upstream
+from shared.circuit_breaker import Call
 from shared.errors import QuarryError, Unavailable
 from shared.resilience import Backoff
 from shared.telemetry import get_logger

@@ -18,8 +18,8 @@ from infra.local import server_protocols
 from services.gateway.dependencies import Resources
 from services.gateway.inbound.http_protocol import GuardedProtocol
 from services.gateway.main import create_app
-from services.gateway.upstreams.circuit_breaker import Breaker
 from services.gateway.upstreams.replicas import Lookup, Replicas, by_dns
+from shared.circuit_breaker import Breaker
 from shared.lifespan_state import resources_of
 from shared.redis_clients import command_client
 from shared.topology import Backend

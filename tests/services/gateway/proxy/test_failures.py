@@ -8,7 +8,7 @@ import pytest
 from starlette.types import Receive, Send
 
 from services.gateway.proxy import body
-from services.gateway.upstreams.circuit_breaker import State
+from shared.circuit_breaker import State
 from tests.services.gateway.conftest import Gateway, StartGateway
 from tests.services.gateway.doubles import Seen, ServiceDouble, Services, reply
 from tests.support.polling import eventually

@@ -14,8 +14,8 @@ from services.gateway.admission import token_exchange
 from services.gateway.routes import Flow
 from services.gateway.upstreams import replicas as replicas_module
 from services.gateway.upstreams import retries
-from services.gateway.upstreams.circuit_breaker import State
 from services.gateway.upstreams.replicas import Replica, Replicas, by_dns
+from shared.circuit_breaker import State
 from tests.faults.proxy import Connect, FaultProxy, tcp
 from tests.services.gateway.conftest import Gateway, StartGateway
 from tests.services.gateway.doubles import Services

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.gateway.upstreams.circuit_breaker import Breaker, State
+from shared.circuit_breaker import Breaker, State
 from shared.errors import Unavailable
 
 

@@ -1,4 +1,4 @@
-"""A circuit breaker: stops calling a replica that does not respond, and probes with one call whether it does again.
+"""A circuit breaker: stops calling what does not respond, and probes with one call whether it does again.
 
     closed --(failures in a row)--> open --(pause)--> half open --(the probe succeeds)--> closed
                                      ^                    |
@@ -42,7 +42,7 @@ class Call:
 
 
 class Breaker:
-    """The state of one replica.
+    """The state of one replica or endpoint.
 
     Args:
         name: named to clients when open.
