@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from services.indexing.generations.router import router as generations
 from services.indexing.jobs.router import internal_router as internal_jobs
 from services.indexing.jobs.router import router as jobs
 from services.indexing.resources import resources
@@ -9,7 +10,7 @@ from services.indexing.search.router import router as search
 from services.indexing.settings import IndexingSettings
 from shared import service
 
-ROUTERS = (search, jobs, internal_jobs)
+ROUTERS = (search, generations, jobs, internal_jobs)
 
 
 def create_app() -> FastAPI:

@@ -104,6 +104,7 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
                 "invitation_id": invited["id"],
                 "job_id": letters[0]["id"],
                 "version": "1",
+                "generation": "2",
             },
             browser,
             other_project,

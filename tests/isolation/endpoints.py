@@ -127,6 +127,11 @@ ROUTES: dict[str, Route] = {
     f"GET {_P}/progress": Route(Who.PROJECT, "documents:read"),
     f"GET {_P}/dead-letters": Route(Who.PROJECT, "documents:read"),
     f"POST {_P}/dead-letters/{{job_id}}/redrive": Route(Who.PROJECT, "documents:write"),
+    f"POST {_P}/reindex": Route(Who.PROJECT, "projects:write"),
+    f"GET {_P}/reindex": Route(Who.PROJECT, "documents:read"),
+    f"POST {_P}/reindex/rollback": Route(Who.PROJECT, "projects:write"),
+    f"GET {_P}/reindex/{{generation}}": Route(Who.PROJECT, "documents:read"),
+    f"POST {_P}/reindex/{{generation}}/cancel": Route(Who.PROJECT, "projects:write"),
     f"POST {_P}/search": Route(Who.PROJECT, "search", json={"query": "canary"}),
     f"GET {_P}/events": Route(Who.PROJECT, "events:read", stream=True),
     "GET /v1/sessions": Route(Who.SIGNED_IN),
@@ -145,6 +150,9 @@ PARAMETERS: dict[str, Carries] = {
     **{f"path:{name}": Carries.ID for name in ("invitation_id", "session_id", "tenant_id")},
     "path:token": Carries.SECRET,
     "path:provider": Carries.NOTHING,  # the installation's own list, open to everybody
+    "path:generation": Carries.NOTHING,  # counts within the project of the path
+    # Compared only with keys of the same project, of who may index it again.
+    "header:Idempotency-Key": Carries.NOTHING,
     "query:cursor": Carries.CURSOR,
     "query:last_event_id": Carries.EVENT_ID,
     "query:sha256": Carries.CONTENT,

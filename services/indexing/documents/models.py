@@ -23,7 +23,10 @@ class Document(TenantOwned, Base):
     late event brings it back. `sequence` is the newest revision whose facts are stored here."""
 
     __tablename__ = "documents"
-    __table_args__ = (PrimaryKeyConstraint("tenant_id", "document_id"),)
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "document_id"),
+        Index("ix_documents_tenant_id_project_id_document_id", "tenant_id", "project_id", "document_id"),
+    )
 
     document_id: Mapped[uuid.UUID]
     project_id: Mapped[uuid.UUID]

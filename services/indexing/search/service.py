@@ -2,7 +2,8 @@
 
 A hit counts when its version is the live one of a document that is not deleted, in the tenant's own transaction; points
 of other versions that the store still holds are dropped, and the ranking is read further until the page is full. So a
-switch of versions is seen as a whole or not at all, and a deleted document never.
+switch of versions is seen as a whole or not at all, and a deleted document never. A search reads one generation of
+points from beginning to end, the one that was active when it began: one that is replaced meanwhile keeps its points.
 
 A search may wait for its turns for seconds. Its permission is checked before any work is done for it, and again by each
 statement that reads what it shows: a project deleted meanwhile is 404.
@@ -19,7 +20,9 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from services.indexing.embedders import Embedder
+from services.indexing.embedders.installed import Embedders
+from services.indexing.generations import repository as generations
+from services.indexing.generations.identity import Current, Identity
 from services.indexing.search import cursors, facets
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
 from services.indexing.search.fair_share import SearchShares
@@ -48,7 +51,7 @@ class SearchEngine:
 
     database: Database
     directory: ProjectDirectory
-    embedder: Embedder
+    embedders: Embedders
     store: VectorStore
     keywords: KeywordModel
     shares: SearchShares
@@ -91,8 +94,9 @@ async def _answer(
         admission = await engine.directory.admit(
             engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
         )
+        generation = await _generation(engine, tenant_id, project_id)
     # The model may be remote: another search of the tenant has the turn meanwhile.
-    query = await _query(engine, tenant_id, request)
+    query = await _query(engine, tenant_id, request, generation)
     async with engine.shares.turn(tenant_id):
         found = await _found(engine, tenant_id, admission, request, query, started)
         return await engine.shares.compute(tenant_id, writing(found, Highlighter(request.query, engine.keywords)))
@@ -121,14 +125,30 @@ async def _found(
     if request.facets:
         documents = await ranking.documents(described=any(field != facets.CONTENT_TYPE for field in request.facets))
         counted = await engine.shares.compute(tenant_id, facets.counting(documents, request.facets))
-    after = shown.union(cursors.mark(hit.point_id) for hit, _ in page.hits)
+    after = shown.union(cursors.mark(hit) for hit, _ in page.hits)
     return Found(page.hits, counted, cursors.encode(after, identity) if page.more else None, started)
 
 
-async def _query(engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest) -> VectorQuery:
+async def _generation(engine: SearchEngine, tenant_id: uuid.UUID, project_id: uuid.UUID) -> Current:
+    """What the search reads. Without one, nothing was indexed, or by an older version of Quarry beside this one."""
+    async with engine.database.tenant(tenant_id) as session:
+        found = await generations.current(session, project_id)
+    return found or Current(1, Identity.of(engine.embedders.target))
+
+
+async def _query(
+    engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest, generation: Current
+) -> VectorQuery:
     vector = None
     if request.mode != "keyword":
         with span("embed query"):
-            vector = await engine.embedder.embed_query(request.query, caller=tenant_id)
-    text = None if request.mode == "semantic" else request.query
-    return VectorQuery(mode=request.mode, vector=vector, text=text, filter=request.filter)
+            embedder = engine.embedders.named(generation.identity.embedder)
+            vector = await embedder.embed_query(request.query, caller=tenant_id)
+    return VectorQuery(
+        mode=request.mode,
+        vector=vector,
+        text=None if request.mode == "semantic" else request.query,
+        filter=request.filter,
+        generation=generation.number,
+        dimensions=generation.identity.dimensions,
+    )
