@@ -1,6 +1,7 @@
 """A larger project is indexed again while it is searched, its worker killed in the middle; then it loses all vectors.
 
-`QUARRY_TEST_CHUNKS` says how large; 20,000 take some minutes. Prints how long each part took.
+`QUARRY_TEST_CHUNKS` says how large, and without it this is skipped; 20,000 take some minutes. Prints how long each part
+took.
 """
 
 import asyncio
@@ -39,7 +40,11 @@ _WORDS = (
     *("granite", "harbour", "wall", "invoice", "tenant", "storm", "november", "barn", "roof", "winter", "railway"),
     *("lantern", "orchard", "bridge", "ledger", "copper", "valley", "engine", "silver", "meadow", "garden"),
 )
-pytestmark = [pytest.mark.usefixtures("quiet_queue"), pytest.mark.long, pytest.mark.timeout(3_600)]
+pytestmark = [
+    pytest.mark.usefixtures("quiet_queue"),
+    pytest.mark.timeout(3_600),
+    pytest.mark.skipif("QUARRY_TEST_CHUNKS" not in os.environ, reason="QUARRY_TEST_CHUNKS says how large"),
+]
 
 
 async def plant(library: Library) -> None:
