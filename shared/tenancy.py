@@ -82,6 +82,8 @@ SYSTEM_ACCESS: Final[dict[str, str]] = {
     "projects.tenant_erasures": "deleted tenants are erased for all tenants; ids only",
     "projects.departures": "roles of who left are removed for all tenants; ids only",
     "notifier.deleted_tenants": "deleted tenants are erased for all tenants; ids only",
+    "indexing.generations": "generations of all tenants are built, compared and dropped; no content",
+    "indexing.generation_documents": "what generations lack is made for all tenants; ids only",
     "indexing.jobs": "workers choose fairly across tenants and take over expired leases",
     "indexing.run_turns": "workers choose fairly across tenants and take over expired claims; ids only",
     "notifier.run_feeds": "feeds of runs that are over are removed for all tenants; ids only",

@@ -228,6 +228,25 @@ _INDEXING = Row(
             "`postponed` jobs will be retried; `lost` ones were taken over by another worker.",
             unit="cps",
         ),
+        Panel(
+            "Generations",
+            [Query("max by (state) (quarry_generations)", "{{state}}")],
+            "Of points: one that is active for each project; those being built, kept for a way back, and dropped.",
+        ),
+        Panel(
+            "Written again",
+            [
+                Query(_rate("quarry_reindexed_chunks_total"), "chunks"),
+                Query("max(quarry_generation_documents)", "documents that wait"),
+            ],
+            "Per second, for new generations and for points that were lost.",
+        ),
+        Panel(
+            "Drift",
+            [Query(_rate("quarry_vector_drift_total", "kind"), "{{kind}}")],
+            "Documents whose points differed from their chunks; they are repaired.",
+            unit="cps",
+        ),
     ],
 )
 

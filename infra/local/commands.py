@@ -118,6 +118,11 @@ def dead_letters() -> None:
     sys.exit(_call(sys.executable, "-m", "infra.operator.dead_letters", *sys.argv[1:]))
 
 
+def vectors() -> None:
+    """Generations of the vector store: status, check, reindex, rollback; arguments are passed on."""
+    sys.exit(_call(sys.executable, "-m", "infra.operator.vectors", *sys.argv[1:]))
+
+
 def faults() -> None:
     """The long fault runs of `tests/faults`; arguments are passed on."""
     sys.exit(_call(sys.executable, "-m", "tests.faults", *sys.argv[1:]))

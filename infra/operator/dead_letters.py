@@ -28,6 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from infra.local.errors import StackError
 from infra.operator.system_databases import SystemDatabases, system_databases
+from infra.operator.tables import print_table
 from shared import dead_letters, redrive
 from shared.dead_letters import Wanted, error_name
 from shared.redrive import Outcome
@@ -94,7 +95,7 @@ async def _list(engines: Mapping[str, AsyncEngine], given: argparse.Namespace) -
         print(json.dumps({"items": rows, "total": total}, indent=2))
         return 0
     columns = ("id", "service", "state", "handler", "event_type", "attempts", "created_at", "error")
-    _print_table(columns, ({**row, "error": row["last_error"] or row["error"]} for row in rows))
+    print_table(columns, ({**row, "error": row["last_error"] or row["error"]} for row in rows))
     print(f"{len(rows)} of {total}")
     return 0
 
@@ -173,7 +174,7 @@ def _print_outcomes(rows: Sequence[Row], *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"outcomes": rows}, indent=2))
         return
-    _print_table(("id", "service", "handler", "outcome", "error"), rows)
+    print_table(("id", "service", "handler", "outcome", "error"), rows)
     counts = {
         name: sum(row["outcome"] == name for row in rows) for name in ("redriven", "failed", "waiting", "unknown")
     }
@@ -201,16 +202,6 @@ def _pretty(payload: str) -> str:
     except ValueError:
         # Whatever it is, it must not control the terminal.
         return payload if payload.isprintable() else repr(payload)
-
-
-def _print_table(columns: Sequence[str], rows: Iterable[Row]) -> None:
-    lines = [[str("" if row[column] is None else row[column]) for column in columns] for row in rows]
-    if not lines:
-        return
-    table = [[column.upper().replace("_", " ") for column in columns], *lines]
-    widths = [max(len(line[index]) for line in table) for index in range(len(columns))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 # --- arguments -------------------------------------------------------------------------------------------------------

@@ -7,8 +7,12 @@ and is not ready until it is there.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+import aiohttp
 
 from services.indexing import analysis
 from services.indexing.agents import chat
@@ -28,7 +32,17 @@ from services.indexing.documents.chunk_lengths import ChunkLengths
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
 from services.indexing.documents.vector_sync import VectorSync
+from services.indexing.embedders import Embedder, minilm
+from services.indexing.embedders.endpoint import EndpointEmbedder
+from services.indexing.embedders.installed import Embedders
 from services.indexing.embedders.minilm import MiniLM
+from services.indexing.generations import repository as generations
+from services.indexing.generations.identity import Identity
+from services.indexing.generations.metrics import GenerationMetrics, generations_source
+from services.indexing.generations.models import Generation, GenerationDocument
+from services.indexing.generations.point_writer import PointWriter
+from services.indexing.generations.queues import DOCUMENTS, GENERATIONS
+from services.indexing.generations.steps import GenerationSteps, Intervals
 from services.indexing.jobs.lease_holders import new_owner
 from services.indexing.jobs.metrics import JobMetrics, queue_source
 from services.indexing.jobs.worker import Worker
@@ -38,7 +52,8 @@ from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
 from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.service import SearchEngine
-from services.indexing.settings import IndexingSettings
+from services.indexing.settings import BUNDLED, IndexingSettings
+from services.indexing.tenant_turns import TenantTurns
 from services.indexing.vectors.factory import store_of
 from services.indexing.work_priority import UrgentWork
 from shared.background import run_in_background
@@ -52,6 +67,9 @@ from shared.telemetry import get_logger
 
 Signal = Callable[[], None]
 
+_STEPS_AT_ONCE: Final = 2
+_WRITERS_AT_ONCE: Final = 2
+
 _log = get_logger(__name__)
 
 
@@ -60,6 +78,7 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
     wake, interrupt, wake_runs, interrupt_runs = _nobody, _nobody, _nobody, _nobody
     async with AsyncExitStack() as stack:
         runtime.sources.append(queue_source(runtime.database.engines.system))
+        runtime.sources.append(generations_source(runtime.database.engines.system))
         ownership = Ownership("projects", settings.projects_url, "indexing", durable=True)
         projection = Projection(Holder(ownership, runtime.tokens, runtime.http))
         directory = ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http, projection)
@@ -68,12 +87,11 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
             search = await _open_search(stack, settings, runtime, directory, urgent)
             writing, endings = writing_of(search, await _open_model(stack, settings)), Endings()
         if Role.JOBS in settings.roles:
-            worker, vector_sync = await _start_work(stack, settings, runtime, search, urgent)
-            interrupt = worker.interrupt
+            interrupt, *signals = await _start_work(stack, settings, runtime, search, urgent)
 
             def wake() -> None:
-                worker.wake()
-                vector_sync.wake()
+                for signal in signals:
+                    signal()
 
             tools = Tools(runtime.database, runtime.authority, search, writing)
             orchestrator = Orchestrator(tools, endings, concurrency=settings.run_concurrency)
@@ -88,7 +106,8 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
             runs = Runs(runtime.database, directory, endings, wake_runs, interrupt_runs, writing.model)
             door = Door(Services(search, runs, _projects_client(settings, runtime)))
             await stack.enter_async_context(door.running())
-            yield McpResources(runtime.database, directory, wake, search, runs, door), known
+            target = Identity.of(search.embedders.target)
+            yield McpResources(runtime.database, directory, wake, target, search, runs, door), known
         else:
             yield Resources(runtime.database, directory, wake), known
 
@@ -102,11 +121,11 @@ def _projects_client(settings: IndexingSettings, runtime: Runtime) -> ProjectsCl
 async def _open_search(
     stack: AsyncExitStack, settings: IndexingSettings, runtime: Runtime, directory: ProjectDirectory, urgent: UrgentWork
 ) -> SearchEngine:
-    embedder = await asyncio.to_thread(MiniLM.load, settings.model_dir, settings.embedding_threads, urgent)
-    stack.push_async_callback(asyncio.to_thread, embedder.close)
-    await embedder.embed_query("warm", caller=None)
+    in_use = await _generations_in_use(runtime)
+    embedders = await _open_embedders(stack, settings, urgent, {made.embedder for made in in_use})
     await asyncio.to_thread(analysis.prepare)
-    store = store_of(settings, embedder.dimensions)
+    lengths = dict.fromkeys((embedders.target.dimensions, *(made.dimensions for made in in_use)))
+    store = store_of(settings, list(lengths))
     await store.start()
     stack.push_async_callback(store.stop)
 
@@ -117,7 +136,7 @@ async def _open_search(
     runtime.checks["vectors"] = check
     shares = SearchShares()
     stack.callback(shares.close)
-    return SearchEngine(runtime.database, directory, embedder, store, shares)
+    return SearchEngine(runtime.database, directory, embedders, store, shares)
 
 
 async def _open_model(stack: AsyncExitStack, settings: IndexingSettings) -> ChatModel | None:
@@ -128,9 +147,37 @@ async def _open_model(stack: AsyncExitStack, settings: IndexingSettings) -> Chat
     return await stack.enter_async_context(chat.opened(name, settings.chat_models[name]))
 
 
+async def _generations_in_use(runtime: Runtime) -> list[Identity]:
+    """What the points of all projects were made with."""
+    async with runtime.database.system() as session:
+        return await generations.identities(session)
+
+
+async def _open_embedders(
+    stack: AsyncExitStack, settings: IndexingSettings, urgent: UrgentWork, in_use: Collection[str]
+) -> Embedders:
+    """The one that new generations are made with first. The bundled one takes memory, so it is left out if nothing was
+    made with it; an endpoint takes none."""
+    installed: dict[str, Embedder] = {}
+    if settings.embedder == BUNDLED or minilm.NAME in in_use:
+        bundled = await asyncio.to_thread(MiniLM.load, settings.model_dir, settings.embedding_threads, urgent)
+        stack.push_async_callback(asyncio.to_thread, bundled.close)
+        await bundled.embed_query("warm", caller=None)
+        installed[BUNDLED] = bundled
+    if settings.embedding_endpoints:
+        client = await stack.enter_async_context(aiohttp.ClientSession())
+        for endpoint in settings.embedding_endpoints:
+            installed[endpoint.name] = EndpointEmbedder(endpoint, client, urgent)
+    embedders = Embedders(installed.pop(settings.embedder), *installed.values())
+    if missing := set(in_use) - {embedder.name for embedder in embedders}:
+        _log.error("embedders_not_installed", names=sorted(missing))
+    return embedders
+
+
 async def _start_work(
     stack: AsyncExitStack, settings: IndexingSettings, runtime: Runtime, search: SearchEngine, urgent: UrgentWork
-) -> tuple[Worker, VectorSync]:
+) -> Sequence[Signal]:
+    """What interrupts jobs, and what else wakes."""
     content = ContentSource(settings.projects_url, runtime.tokens, runtime.http, settings.data_dir / "incoming")
     places = Places(settings.job_concurrency, settings.long_job_concurrency, urgent)
     extraction = await stack.enter_async_context(
@@ -146,12 +193,10 @@ async def _start_work(
     tell = _log.info if confinement.is_sufficient else _log.warning
     tell("extraction_confinement", layers=confinement.layers, missing=confinement.missing)
     progress = ProgressPublisher(runtime.redis)
-    metrics = JobMetrics(runtime.metrics)
+    metrics, lengths = JobMetrics(runtime.metrics), ChunkLengths()
     worker = Worker(
         runtime.database,
-        Pipeline(
-            runtime.database, content, extraction, search.embedder, search.store, progress, metrics, ChunkLengths()
-        ),
+        Pipeline(runtime.database, content, extraction, search.embedders, search.store, progress, metrics, lengths),
         owner=new_owner(),
         places=places,
         lease_seconds=settings.job_lease_seconds,
@@ -159,10 +204,41 @@ async def _start_work(
     )
     metrics.watch(settings.job_concurrency + settings.long_job_concurrency, lambda: worker.busy)
     vector_sync = VectorSync(runtime.database, search.store, urgent)
-    for name, work in (("progress", progress.run), ("vector-changes", vector_sync.run), ("jobs", worker.run)):
+    steps, writers = _generations(settings, runtime, search, lengths, urgent)
+    for name, work in (
+        ("progress", progress.run),
+        ("vector-changes", vector_sync.run),
+        ("generations", steps.run),
+        ("generation-documents", writers.run),
+        ("jobs", worker.run),
+    ):
         task = await stack.enter_async_context(run_in_background(work, name=name))
         runtime.checks[name] = _alive(task)
-    return worker, vector_sync
+    return worker.interrupt, worker.wake, vector_sync.wake, steps.wake, writers.wake
+
+
+def _generations(
+    settings: IndexingSettings,
+    runtime: Runtime,
+    search: SearchEngine,
+    lengths: ChunkLengths,
+    urgent: UrgentWork,
+) -> tuple[TenantTurns[Generation], TenantTurns[GenerationDocument]]:
+    """The steps of generations, and the writing of the points that they lack."""
+    metrics = GenerationMetrics(runtime.metrics)
+    intervals = Intervals(
+        kept_for=timedelta(seconds=settings.generation_kept_seconds),
+        check=timedelta(seconds=settings.drift_check_seconds),
+    )
+    target = Identity.of(search.embedders.target)
+    steps = GenerationSteps(runtime.database, search.store, target, intervals, metrics, urgent)
+    writer = PointWriter(runtime.database, search.store, search.embedders, lengths, metrics, urgent)
+    return (
+        TenantTurns(runtime.database, GENERATIONS, steps.turn, name="generations", tenants_at_once=_STEPS_AT_ONCE),
+        TenantTurns(
+            runtime.database, DOCUMENTS, writer.turn, name="generation-documents", tenants_at_once=_WRITERS_AT_ONCE
+        ),
+    )
 
 
 def _alive(task: "asyncio.Task[None]") -> Callable[[], Awaitable[None]]:

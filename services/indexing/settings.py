@@ -1,16 +1,58 @@
 """Settings of the indexing service: `QUARRY_INDEXING_<NAME>`."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, ValidationInfo, field_validator, model_validator
 
 from shared.settings import DatabaseSettings
 
-_LONGEST_SOCKET_PATH = 96
-"""The kernel takes 107 bytes; a socket is bound under a longer name first (vectors/embedded/engine_server.py)."""
+BUNDLED: Final = "bundled"
+
+_LONGEST_SOCKET_PATH = 91
+"""The kernel takes 107 bytes; a socket is bound under a longer name first (vectors/embedded/engine_server.py), and its
+name may tell the length of vectors."""
+
+
+class EmbeddingEndpoint(BaseModel):
+    """An OpenAI-compatible API that embeds texts: `POST {url}/embeddings`.
+
+    `name` identifies the vectors: give another whenever another model, another prefix or another length of vectors is
+    meant, and keep it when only the address changes. `query_prefix` and `passage_prefix` are put before texts, for
+    models that tell them apart. A request has at most `batch` texts and takes at most `timeout_seconds`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/@:-]{0,99}$")
+    url: str
+    model: str = Field(min_length=1)
+    dimensions: int = Field(ge=1, le=65_535)
+    api_key: SecretStr | None = None
+    query_prefix: str = ""
+    passage_prefix: str = ""
+    batch: int = Field(default=32, ge=1, le=2_048)
+    timeout_seconds: float = Field(default=20.0, gt=0, le=300)
+
+    @field_validator("name")
+    @classmethod
+    def _is_free(cls, name: str) -> str:
+        if name == BUNDLED:
+            raise ValueError(f"{BUNDLED} is the bundled embedder")
+        return name
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        return _http(url).rstrip("/")
+
+
+def _http(url: str) -> str:
+    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+        raise ValueError("must be an http or https url")
+    return url
 
 
 class ChatModelSettings(BaseModel):
@@ -65,6 +107,11 @@ class IndexingSettings(DatabaseSettings):
     writes answers. Without it answers are quoted from the documents, and no model is called.
 
     A lease outlives its worker by at most `job_lease_seconds`; it is renewed three times as often.
+
+    `embedder` names the one with which new generations are made: `bundled`, or one of `embedding_endpoints`, a JSON
+    array of `EmbeddingEndpoint`. Those that older generations were made with have to stay for as long as these do.
+    A generation that was replaced is kept for `generation_kept_seconds`; every `drift_check_seconds` the points of a
+    project are compared with its chunks.
     """
 
     service: ClassVar[str] = "indexing"
@@ -78,6 +125,10 @@ class IndexingSettings(DatabaseSettings):
     qdrant_grpc_port: int = Field(default=6334, ge=1, le=65535)
     qdrant_api_key: SecretStr | None = Field(default=None, validate_default=True)
     qdrant_collection: str = Field(default="quarry", pattern=r"^[a-z0-9_-]{1,64}$")
+    embedder: str = BUNDLED
+    embedding_endpoints: Json[tuple[EmbeddingEndpoint, ...]] = Field(default=(), validate_default=False)
+    generation_kept_seconds: float = Field(default=86_400, ge=60, le=31_536_000)
+    drift_check_seconds: float = Field(default=86_400, ge=60, le=31_536_000)
     job_concurrency: int = Field(default=4, ge=1, le=64)
     long_job_concurrency: int = Field(default=2, ge=1, le=64)
     job_lease_seconds: float = Field(default=10.0, ge=0.5, le=600)
@@ -136,3 +187,12 @@ class IndexingSettings(DatabaseSettings):
         if name is not None and name not in info.data.get("chat_models", {}):
             raise ValueError("must be one of the names in chat_models")
         return name
+
+    @model_validator(mode="after")
+    def _names_an_embedder(self) -> Self:
+        names = [BUNDLED, *(endpoint.name for endpoint in self.embedding_endpoints)]
+        if len(set(names)) != len(names):
+            raise ValueError("embedding_endpoints: two of them have the same name")
+        if self.embedder not in names:
+            raise ValueError(f"embedder: {self.embedder} is not one of embedding_endpoints")
+        return self

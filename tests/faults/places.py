@@ -71,6 +71,14 @@ async def redrive(system: System, service: str) -> None:
         await admin.execute(_LETTER[service], f"{uuid.uuid4()}", handler, payload)
 
 
+async def reindex(system: System, _service: str) -> None:
+    """Every project is indexed again, while the next commands come in."""
+    async with admin_of(system.stack) as admin:
+        await admin.execute(
+            "UPDATE indexing.generations SET requested = 'always', due_at = now() WHERE state = 'active'"
+        )
+
+
 _REDRIVEN: Final = {
     "indexing": ("indexing.on_document_uploaded", "projects.document.uploaded.v1", "projects"),
     "notifier": ("notifier.feed.projects.document.uploaded.v1", "projects.document.uploaded.v1", "projects"),
@@ -107,6 +115,7 @@ _FAMILIES: Final[dict[str, Place]] = {
     "jobs": Place(("indexing",), visits=10),
     "indexing": Place(("indexing",), visits=10),
     "vectors": Place(("indexing",), visits=3),
+    "generations": Place(("indexing",), visits=2, provoke=reindex, within=30),
     "progress": Place(("indexing",)),
     "feed": Place(("notifier",), visits=10),
     "run": Place(("indexing",), visits=1, provoke=run_an_agent),

@@ -22,6 +22,7 @@ from infra.local.stack import Stack
 from infra.operator import dead_letters
 from infra.operator.dead_letters import FAILED, STILL_WAITING
 from infra.operator.system_databases import system_databases
+from infra.operator.tables import print_table
 from infra.postgres.roles import Access
 from shared.background import run_in_background
 from shared.db import Engines
@@ -372,7 +373,7 @@ def test_the_command_passes_on_its_arguments(
 
 def test_rows_are_aligned_and_empty_cells_stay_empty(capsys: pytest.CaptureFixture[str]) -> None:
     rows: list[dict[str, Any]] = [{"id": "1", "event_type": None}, {"id": "22", "event_type": "x"}]
-    dead_letters._print_table(("id", "event_type"), rows)
+    print_table(("id", "event_type"), rows)
     assert capsys.readouterr().out == "ID  EVENT TYPE\n1\n22  x\n"
 
 

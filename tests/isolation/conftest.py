@@ -110,6 +110,7 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
                 "agent": "answer".ljust(36, "-"),
                 "run_id": run.json()["id"],
                 "version": "1",
+                "generation": "2",
             },
             browser,
             other_project,

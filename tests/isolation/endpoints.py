@@ -130,6 +130,11 @@ ROUTES: dict[str, Route] = {
     f"GET {_P}/progress": Route(Who.PROJECT, "documents:read"),
     f"GET {_P}/dead-letters": Route(Who.PROJECT, "documents:read"),
     f"POST {_P}/dead-letters/{{job_id}}/redrive": Route(Who.PROJECT, "documents:write"),
+    f"POST {_P}/reindex": Route(Who.PROJECT, "projects:write"),
+    f"GET {_P}/reindex": Route(Who.PROJECT, "documents:read"),
+    f"POST {_P}/reindex/rollback": Route(Who.PROJECT, "projects:write"),
+    f"GET {_P}/reindex/{{generation}}": Route(Who.PROJECT, "documents:read"),
+    f"POST {_P}/reindex/{{generation}}/cancel": Route(Who.PROJECT, "projects:write"),
     f"POST {_P}/search": Route(Who.PROJECT, "search", json={"query": "canary"}),
     "GET /v1/agents": Route(Who.CALLER),
     "GET /v1/agents/{agent}": Route(Who.CALLER),
@@ -159,6 +164,9 @@ PARAMETERS: dict[str, Carries] = {
     **{f"path:{name}": Carries.ID for name in ("invitation_id", "session_id", "tenant_id")},
     "path:token": Carries.SECRET,
     "path:provider": Carries.NOTHING,  # the installation's own list, open to everybody
+    "path:generation": Carries.NOTHING,  # counts within the project of the path
+    # Compared only with keys of the same project, of who may index it again.
+    "header:Idempotency-Key": Carries.NOTHING,
     "query:cursor": Carries.CURSOR,
     "query:last_event_id": Carries.EVENT_ID,
     "query:sha256": Carries.CONTENT,

@@ -43,6 +43,8 @@ TABLES: Final[Mapping[str, Rights]] = {
     "indexing.deleted_tenants": Rights("SELECT INSERT", ""),
     "indexing.documents": Rights(_ALL, ""),
     "indexing.embedded_batches": Rights(_ALL, ""),
+    "indexing.generation_documents": Rights(_ALL, "SELECT UPDATE"),
+    "indexing.generations": Rights(_ALL, "SELECT UPDATE"),
     "indexing.inbox": Rights("SELECT INSERT", "SELECT DELETE"),
     "indexing.invalidations": Rights("SELECT INSERT", "SELECT INSERT DELETE"),
     "indexing.jobs": Rights(_ALL, "SELECT UPDATE"),
@@ -356,8 +358,8 @@ MEMORY: Final = (
         "tests/services/indexing/agents/test_verification.py::test_only_documents_that_were_given_are_read",
     ),
     Store(
-        r"services\.indexing\.documents\.vector_sync\.VectorSync\._at_work",
-        "the task of each tenant that is being cleaned up; each works in its tenant's own transactions",
+        r"services\.indexing\.tenant_turns\.TenantTurns\._at_work",
+        "the task of each tenant that has a turn; each works in its tenant's own transactions",
         "tests/services/indexing/documents/test_vector_sync.py::test_a_deleted_tenant_is_removed_whole_and_no_other",
     ),
     Store(

@@ -59,7 +59,7 @@ ROWS: Mapping[str, Any] = {
     **{"project_id": PROJECT, "document_id": DOCUMENT, "user_id": USER, "feed_id": PROJECT, "subject_id": DOCUMENT},
     **{"projects.projects.id": PROJECT, "projects.documents.id": DOCUMENT, "indexing.jobs.id": JOB},
     **{"run_id": RUN, "indexing.runs.id": RUN, "trimmed": False, "ended": False, "indexing.run_steps.position": 1},
-    "indexing.vector_changes.revision": JOB,
+    **{f"indexing.{table}.revision": JOB for table in ("vector_changes", "generation_documents")},
     **{"version": 1, "live_version": 1, "sequence": 1, "revision": 1, "job_sequence": 0, "request_sequence": 0},
     **{"last_sequence": 1, "first_kept_sequence": 1, "tenant_sequence": 10**6, "attempts": 0, "first_index": 0},
     "membership_number": 1,

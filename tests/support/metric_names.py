@@ -14,6 +14,7 @@ from services.gateway.admission.token_cache import TokenCache
 from services.gateway.dependencies import Resources
 from services.gateway.inbound.connections import Connections as ClientConnections
 from services.gateway.metrics import GatewayMetrics, ResourceReadings
+from services.indexing.generations.metrics import GenerationMetrics, generations_source
 from services.indexing.jobs.metrics import JobMetrics, queue_source
 from services.notifier.settings import NotifierSettings
 from services.notifier.streams.connections import Connections
@@ -29,8 +30,10 @@ def exported() -> set[str]:
     """Names as queries use them, `..._total` and `..._bucket` among them."""
     indexing, notifier, gateway = Metrics("indexing"), Metrics("notifier"), GatewayMetrics()
     JobMetrics(indexing)
+    GenerationMetrics(indexing)
     # Asked for nothing but the names of what they would read.
     engine, redis = cast(AsyncEngine, None), cast(Redis, None)
+    sources = (queue_source(engine), generations_source(engine))
     resources: Any = SimpleNamespace(
         upstreams={},
         load_shedder=SimpleNamespace(streams=0),
@@ -39,7 +42,7 @@ def exported() -> set[str]:
         connections=ClientConnections(most=1, most_waiting=1),
     )
     return {
-        *_named(indexing, _Unread(Gauges("indexing", engine, redis, reads=(), more=(queue_source(engine),)))),
+        *_named(indexing, _Unread(Gauges("indexing", engine, redis, reads=(), more=sources))),
         *_named(notifier, StreamReadings(Connections(NotifierSettings.model_construct()))),
         *_named(gateway, ResourceReadings(cast(Resources, resources))),
     }

@@ -59,8 +59,8 @@ class Writing:
 
 def writing_of(search: SearchEngine, model: ChatModel | None) -> Writing:
     """Answers of the model, if there is one; else quotes from the documents, chosen with the bundled embedder."""
-    answerer = ExtractiveAnswerer(search.embedder, search.shares)
-    summarise = partial(summaries.summarise, embedder=search.embedder, shares=search.shares)
+    answerer = ExtractiveAnswerer(search.embedders.target, search.shares)
+    summarise = partial(summaries.summarise, embedder=search.embedders.target, shares=search.shares)
     verify = partial(_verify, search)
     if model is None:
         return Writing(answerer, summarise, verify, extract=None, model=None)

@@ -5,10 +5,11 @@ None of them are visible any more: a deleted document is a tombstone, and projec
 
 import uuid
 
-from sqlalchemy import exists, select, tuple_, update
+from sqlalchemy import exists, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents.models import Chunk, Document, EmbeddedBatch, VectorChange
+from services.indexing.generations.models import Generation, GenerationDocument
 from services.indexing.jobs.models import RUNNING, Job
 from shared.bounded_deletes import ROWS, delete_some
 from shared.errors import Unavailable
@@ -27,12 +28,18 @@ async def erase_tenant(session: AsyncSession) -> bool:
     """Remove some of the rows of the session's tenant, which has a tombstone; returns whether only that is left.
 
     Raises:
-        Unavailable: a job is still running; it will find that its document is deleted, and stop.
+        Unavailable: a job is still running, or points are being written for a generation; both will find that the
+            document is deleted, and stop.
     """
     if await _tombstone_some(session) or await delete_some(session, Job, Job.state.not_in(RUNNING)):
         return False
     if await session.scalar(select(exists(Job.id).where(Job.state.in_(RUNNING)))):
         raise Unavailable("jobs of the tenant are still running")
+    unclaimed = GenerationDocument.due_at <= func.now()
+    if await delete_some(session, GenerationDocument, unclaimed) or await delete_some(session, Generation):
+        return False
+    if await session.scalar(select(GenerationDocument.document_id).limit(1)) is not None:
+        raise Unavailable("points of the tenant are still being written")
     documents_changes = VectorChange.document_id.is_not(None)
     return not (
         await delete_some(session, EmbeddedBatch)

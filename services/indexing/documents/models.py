@@ -24,7 +24,10 @@ class Document(TenantOwned, Base):
     length of the live version's chunks with what is searched beside them."""
 
     __tablename__ = "documents"
-    __table_args__ = (PrimaryKeyConstraint("tenant_id", "document_id"),)
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "document_id"),
+        Index("ix_documents_tenant_id_project_id_document_id", "tenant_id", "project_id", "document_id"),
+    )
 
     document_id: Mapped[uuid.UUID]
     project_id: Mapped[uuid.UUID]

@@ -9,7 +9,6 @@ from typing import Any, Final
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
-    Executable,
     Integer,
     Select,
     Text,
@@ -26,16 +25,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.indexing.advisory_locks import lock
 from services.indexing.documents.models import Chunk, DeletedTenant, Document, EmbeddedBatch, VectorChange
 from shared.project_access import OF_PROJECT, Admission, admitted
 from shared.tenancy import inserting, tenant_of
 
-_LOCK, _LOCK_SHARED = (
-    select(take(func.hashtextextended(bindparam("name", type_=Text()), 0))).execution_options(
-        tenant_guard="takes a lock and reads no row"
-    )
-    for take in (func.pg_advisory_xact_lock, func.pg_advisory_xact_lock_shared)
-)
 _TOMBSTONE: Final = select(DeletedTenant.tenant_id)
 
 
@@ -130,13 +124,13 @@ async def tombstone(
 
 async def tenant_exists(session: AsyncSession) -> bool:
     """Whether the tenant is not deleted; if so, it cannot be deleted until this transaction ends."""
-    await _lock(session, _LOCK_SHARED, f"indexing:tenant:{tenant_of(session)}")
+    await lock(session, f"indexing:tenant:{tenant_of(session)}", shared=True)
     return await session.scalar(_TOMBSTONE) is None
 
 
 async def tombstone_tenant(session: AsyncSession) -> None:
     """Leave its tombstone, once all transactions that found the tenant to exist have ended."""
-    await _lock(session, _LOCK, f"indexing:tenant:{tenant_of(session)}")
+    await lock(session, f"indexing:tenant:{tenant_of(session)}")
     await session.execute(
         insert(DeletedTenant).values(deleted_at=func.now()).on_conflict_do_nothing(index_elements=["tenant_id"])
     )
@@ -166,20 +160,16 @@ async def enqueue_vector_change(
 
 async def keep_from_beginning(session: AsyncSession, document_id: uuid.UUID) -> None:
     """Block versions of the document from beginning until the transaction ends; it sees all that have begun."""
-    await _lock(session, _LOCK, _beginning(session, document_id))
+    await lock(session, _beginning(session, document_id))
 
 
 async def begin(session: AsyncSession, document_id: uuid.UUID) -> None:
     """Wait for transactions that keep versions from beginning. Comes before every other lock."""
-    await _lock(session, _LOCK_SHARED, _beginning(session, document_id))
+    await lock(session, _beginning(session, document_id), shared=True)
 
 
 def _beginning(session: AsyncSession, document_id: uuid.UUID) -> str:
     return f"indexing:beginning:{tenant_of(session)}:{document_id}"
-
-
-async def _lock(session: AsyncSession, lock: Executable, name: str) -> None:
-    await session.execute(lock, {"name": name})
 
 
 async def by_id(session: AsyncSession, document_id: uuid.UUID) -> Document | None:

@@ -1,41 +1,24 @@
-"""The queue of vector changes: whose turn it is, and what is left afterwards."""
+"""The queue of vector changes, and what is left of one after a turn."""
 
 import uuid
-from collections.abc import Collection
 from datetime import timedelta
 from typing import Final
 
-from sqlalchemy import ARRAY, Uuid, and_, bindparam, func
+from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents import repository
 from services.indexing.documents.models import VectorChange
-from shared.work_queue import ClaimLost, Retry, WorkQueue
+from services.indexing.tenant_turns import queue_by_tenant
+from shared.work_queue import ClaimLost, Retry
 
-TURN_SECONDS: Final = 20.0
-
-QUEUE: Final = WorkQueue(
+QUEUE: Final = queue_by_tenant(
     VectorChange,
+    tenant_id=VectorChange.tenant_id,
     due_at=VectorChange.due_at,
-    claim=timedelta(seconds=TURN_SECONDS + 4),
     attempts=VectorChange.attempts,
     retry=Retry(timedelta(seconds=3), timedelta(seconds=24)),
-    due=and_(
-        VectorChange.tenant_id > bindparam("after", type_=Uuid()),
-        VectorChange.tenant_id != func.all(bindparam("excluded", type_=ARRAY(Uuid()))),
-        VectorChange.due_at <= func.now(),
-    ),
-    order=(VectorChange.tenant_id, VectorChange.due_at),
 )
-
-
-async def claim(session: AsyncSession, *, after: uuid.UUID, but: Collection[uuid.UUID]) -> VectorChange | None:
-    """The change of the next tenant, round robin by id, that has waited longest. One look at the index per claim."""
-    for first in (after, uuid.UUID(int=0)):
-        change = await QUEUE.claim(session, after=first, excluded=list(but))
-        if change is not None:
-            return change
-    return None
 
 
 async def settle(session: AsyncSession, change: VectorChange) -> None:

@@ -15,23 +15,20 @@ that it writes could be among them; a version going live is among those kept alr
 
 import asyncio
 import uuid
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from services.indexing.documents import erasure, repository, vector_changes
 from services.indexing.documents.models import VectorChange
 from services.indexing.jobs import repository as jobs
+from services.indexing.tenant_turns import TURN_SECONDS, TenantTurns
 from services.indexing.vectors.errors import InvalidPoint
 from services.indexing.vectors.store import VectorStore
 from services.indexing.work_priority import BackgroundWork, UrgentWork
 from shared.failpoints import failpoint
-from shared.telemetry import bind, get_logger
+from shared.telemetry import get_logger
 from shared.tenancy import Database
-from shared.wakeups import Signal
-from shared.work_queue import AWAY, keep_working
 
-POLL_SECONDS = 1.0
 PIECE: Final = 128
 """How many points are changed before the next caller's turn at the store."""
 
@@ -54,49 +51,20 @@ class _Turn:
 
 
 class VectorSync:
-    """Runs until cancelled. `wake()` makes it look at once instead of at the next poll."""
+    """`run` goes on until cancelled. `wake()` makes it look at once instead of at the next poll."""
 
     def __init__(self, database: Database, store: VectorStore, urgent: UrgentWork | None = None) -> None:
         self._database = database
         self._store = store
         self._background = BackgroundWork(urgent or UrgentWork())
-        self._at_work: dict[uuid.UUID, asyncio.Task[None]] = {}
-        self._last = uuid.UUID(int=0)
-        self.wake = Signal()
-
-    async def run(self) -> None:
-        try:
-            await keep_working(self._begin_next, name="vector-changes", poll_seconds=POLL_SECONDS, wake=self.wake)
-        finally:
-            tasks = list(self._at_work.values())
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _begin_next(self) -> bool:
-        """Start a turn of the next tenant that has none at the moment; False when nothing is due or all are busy."""
-        if len(self._at_work) == _TENANTS_AT_ONCE:
-            return False
-        async with self._database.system() as session:
-            change = await vector_changes.claim(session, after=self._last, but=self._at_work.keys())
-        if change is None:
-            return False
-        self._last = change.tenant_id
-        self._at_work[change.tenant_id] = asyncio.create_task(self._turn(change))
-        return True
-
-    async def _turn(self, change: VectorChange) -> None:
-        try:
-            # Only this tenant waits: what cannot be reached for one may be there for the others.
-            with suppress(*AWAY), bind(tenant_id=change.tenant_id, document_id=change.document_id):
-                await vector_changes.QUEUE.work_on(self._database, change, self._advance)
-        finally:
-            del self._at_work[change.tenant_id]
-            self.wake()
+        self._turns = TenantTurns(
+            database, vector_changes.QUEUE, self._advance, name="vector-changes", tenants_at_once=_TENANTS_AT_ONCE
+        )
+        self.run, self.wake = self._turns.run, self._turns.wake
 
     async def _advance(self, change: VectorChange) -> None:
         turn = _Turn(removed=change.position is not None, position=change.position)
-        async with asyncio.timeout(vector_changes.TURN_SECONDS):
+        async with asyncio.timeout(TURN_SECONDS):
             for _ in range(_PIECES):
                 async with self._background.piece():
                     if not turn.removed:

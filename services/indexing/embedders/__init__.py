@@ -1,4 +1,7 @@
-"""Text to vectors. One protocol, so that the pipeline treats a local model and a remote endpoint alike."""
+"""Text to vectors. One protocol, so that the pipeline treats a local model and a remote endpoint alike.
+
+`minilm` is the bundled model, `endpoint` an OpenAI-compatible API, `installed` those of this process by name.
+"""
 
 from collections.abc import Hashable, Sequence
 from typing import Protocol
@@ -25,7 +28,13 @@ class Embedder(Protocol):
         """Vectors of passages, shape (len(texts), dimensions), in the order of the texts.
 
         Callers take turns. A `background` call gives way to all others.
+
+        Raises:
+            EmbedderUnavailable: it is elsewhere and does not respond now, or refuses.
         """
 
     async def embed_query(self, text: str, *, caller: Hashable) -> Vectors:
-        """The vector of a search query, shape (dimensions,). Callers take turns."""
+        """The vector of a search query, shape (dimensions,). Callers take turns. Raises as `embed`."""
+
+    def close(self) -> None:
+        """Gives up what it holds. Blocks."""

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.indexing.documents.errors import ContentMissing, ContentRefused
+from services.indexing.embedders.errors import EmbedderRefused
 from services.indexing.pipeline.errors import ExtractionError
 from services.indexing.vectors.errors import InvalidPoint
 from shared.errors import Unavailable
@@ -44,6 +45,9 @@ def judge(error: BaseException) -> Failure:
     elif isinstance(error, ContentRefused):
         reason = "The document's content cannot be fetched."
         failure = Failure(Verdict.COUNTED, "content_refused", reason, str(error))
+    elif isinstance(error, EmbedderRefused):
+        reason = "The document's text cannot be embedded."
+        failure = Failure(Verdict.COUNTED, "embedding_refused", reason, error.reason)
     elif isinstance(error, InvalidPoint):
         reason = "The document's metadata or text cannot be stored for search."
         failure = Failure(Verdict.PERMANENT, "not_indexable", reason, str(error))

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents import repository as documents
 from services.indexing.documents.models import Document
+from services.indexing.generations import service as generations
 from services.indexing.jobs import repository
 from services.indexing.jobs.errors import JobNotFound, NotFailed, Obsolete
 from services.indexing.jobs.leases import Lease
@@ -253,13 +254,15 @@ async def complete(
     chunk_count: int,
     characters: int,
     kept_batches: bool,
+    generation: int,
 ) -> None:
-    """Switch search to the version. Its points are stored and carry the metadata `described`.
+    """Switch search to the version. Its points are stored in `generation` and carry the metadata `described`.
 
     `characters`: the length of its chunks, as keyword search measures it.
 
     Raises:
         Obsolete: deleted, or a newer version exists; nothing is switched.
+        GenerationSwitched: search reads another generation by now.
     """
     document = await _wanted(session, lease, exclusively=True)
     revision = await repository.advance(
@@ -272,6 +275,7 @@ async def complete(
         **_NO_LEASE,
         **_NO_ERROR,
     )
+    await generations.goes_live(session, project_id=lease.project_id, document_id=lease.document_id, written=generation)
     replaced, document.live_version = document.live_version, lease.version
     document.indexed_chunks, document.indexed_characters = chunk_count, characters
     if replaced is not None and replaced != lease.version:

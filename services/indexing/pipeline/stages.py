@@ -11,7 +11,7 @@ long place, and goes on step by step when no short job is under way.
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -22,6 +22,11 @@ from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.models import Document
 from services.indexing.embedders import Embedder, Vectors
+from services.indexing.embedders.installed import Embedders
+from services.indexing.generations import repository as generations
+from services.indexing.generations.chunk_points import embedded_text, point_of
+from services.indexing.generations.errors import GenerationSwitched
+from services.indexing.generations.identity import Current, Identity
 from services.indexing.jobs import service as jobs
 from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.metrics import JobMetrics
@@ -29,7 +34,6 @@ from services.indexing.jobs.worker_places import Share
 from services.indexing.pipeline.documents import Chunk
 from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.progress import ProgressPublisher
-from services.indexing.vectors.points import ChunkPoint
 from services.indexing.vectors.store import VectorStore
 from shared.failpoints import failpoint
 from shared.telemetry import get_logger, span
@@ -51,13 +55,21 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class _Start:
+    """The document when its job began, and the generation its points are written to."""
+
+    document: Document
+    generation: Current
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """What the stages need."""
 
     database: Database
     content: ContentSource
     extraction: ExtractionPool
-    embedder: Embedder
+    embedders: Embedders
     store: VectorStore
     progress: ProgressPublisher
     metrics: JobMetrics
@@ -80,39 +92,54 @@ class Pipeline:
         lease.check()
         self.progress.enter(lease, lease.stage)
         if lease.chunk_count is None:
-            document, chunks = await self._extract(lease, share)
+            start, chunks = await self._extract(lease, share)
             if len(chunks) > _SHORT_CHUNKS:
                 share.takes_long()
             with self.metrics.stage("chunking"), span("chunk"):
                 keeping = await self._keep(lease, share, chunks)
         else:
-            document, chunks = await self._resume(lease)
+            start, chunks = await self._resume(lease)
             keeping = _nothing()
         async with _beside(keeping):
-            vectors = await self._embed(lease, share, chunks)
-        await self._store(lease, share, document, chunks, vectors)
-        await AFTER_UPSERT.reach()
-        async with self.transaction(lease) as session:
-            await jobs.complete(
-                session,
-                lease,
-                described=document.attributes,
-                chunk_count=len(chunks),
-                characters=_lengths(chunks).characters,
-                kept_batches=len(chunks) > _KEPT_CHUNKS,
-            )
+            vectors = await self._embed(lease, share, start.generation, chunks)
+        while not await self._complete(lease, share, start, chunks, vectors):
+            async with self.transaction(lease) as session:
+                start = replace(start, generation=await self._generation(session, lease))
+            vectors = await self._embed(lease, share, start.generation, chunks)
         self.metrics.searchable(lease.uploaded_at)
         await AFTER_SWITCH.reach()
         self.progress.end(lease, "indexed")
 
-    async def _extract(self, lease: Lease, share: Share) -> tuple[Document, list[Chunk]]:
+    async def _complete(
+        self, lease: Lease, share: Share, start: _Start, chunks: Sequence[Chunk], vectors: Vectors
+    ) -> bool:
+        """Store the points and switch to the version; False when search has gone over to another generation."""
+        await self._store(lease, share, start, chunks, vectors)
+        await AFTER_UPSERT.reach()
+        try:
+            async with self.transaction(lease) as session:
+                await jobs.complete(
+                    session,
+                    lease,
+                    described=start.document.attributes,
+                    chunk_count=len(chunks),
+                    characters=_lengths(chunks).characters,
+                    kept_batches=len(chunks) > _KEPT_CHUNKS,
+                    generation=start.generation.number,
+                )
+        except GenerationSwitched:
+            _log.info("generation_switched_meanwhile", version=lease.version)
+            return False
+        return True
+
+    async def _extract(self, lease: Lease, share: Share) -> tuple[_Start, list[Chunk]]:
         with self.metrics.stage("extracting"), span("extract"):
             async with _beside(self._begin(lease)) as beginning, self.content.fetched(lease) as content:
-                document = await beginning
+                start = await beginning
                 extracted = await self.extraction.extract(
                     content.path,
-                    name=document.name,
-                    declared_type=_with_charset(document.content_type, content.charset),
+                    name=start.document.name,
+                    declared_type=_with_charset(start.document.content_type, content.charset),
                     tenant_id=lease.tenant_id,
                     long=lease.long_running,
                     takes_long=share.takes_long,
@@ -121,11 +148,18 @@ class Pipeline:
             _log.info("document_partly_read", reasons=extracted.partly_read)
         lease.check()
         self.progress.enter(lease, "chunking")
-        return document, extracted.chunks
+        return start, extracted.chunks
 
-    async def _begin(self, lease: Lease) -> Document:
+    async def _begin(self, lease: Lease) -> _Start:
         async with self.transaction(lease) as session:
-            return await jobs.start(session, lease)
+            return await self._start(session, lease)
+
+    async def _start(self, session: AsyncSession, lease: Lease) -> _Start:
+        document = await jobs.start(session, lease)
+        return _Start(document, await self._generation(session, lease))
+
+    async def _generation(self, session: AsyncSession, lease: Lease) -> Current:
+        return await generations.begun(session, lease.project_id, Identity.of(self.embedders.target))
 
     async def _keep(self, lease: Lease, share: Share, chunks: Sequence[Chunk]) -> Coroutine[Any, Any, None]:
         """Keep the chunks of a large document now, in batches; those of a small one during the next stage."""
@@ -141,54 +175,55 @@ class Pipeline:
         async with self.transaction(lease) as session:
             await jobs.keep_chunks(session, lease, rows, first=first, total=len(chunks))
 
-    async def _resume(self, lease: Lease) -> tuple[Document, list[Chunk]]:
+    async def _resume(self, lease: Lease) -> tuple[_Start, list[Chunk]]:
         chunks: list[Chunk] = []
         async with self.transaction(lease) as session:
-            document = await jobs.start(session, lease)
+            start = await self._start(session, lease)
             while rows := await documents.chunks_from(
                 session, lease.document_id, lease.version, first=len(chunks), limit=_KEPT_CHUNKS
             ):
                 lease.check()
                 chunks += [Chunk(*row) for row in rows]
-        return document, chunks
+        return start, chunks
 
-    async def _embed(self, lease: Lease, share: Share, chunks: Sequence[Chunk]) -> Vectors:
-        vectors = await self._kept_vectors(lease)
+    async def _embed(self, lease: Lease, share: Share, generation: Current, chunks: Sequence[Chunk]) -> Vectors:
+        embedder = self.embedders.named(generation.identity.embedder)
+        vectors = await self._kept_vectors(lease, embedder)
         self.progress.enter(lease, "embedding", total=len(chunks))
         with self.metrics.stage("embedding"), span("embed", attributes={"quarry.chunks": len(chunks)}):
             done = sum(len(batch) for batch in vectors)
             unkept: list[Vectors] = []
             while done < len(chunks):
                 lease.check()
-                texts = [piece.text for piece in chunks[done : done + _EMBEDDED_CHUNKS]]
-                unkept.append(await self.embedder.embed(texts, caller=lease.tenant_id, background=lease.long_running))
+                texts = [embedded_text(piece) for piece in chunks[done : done + _EMBEDDED_CHUNKS]]
+                unkept.append(await embedder.embed(texts, caller=lease.tenant_id, background=lease.long_running))
                 done += len(texts)
                 self.progress.advance(lease, done)
                 if len(unkept) * _EMBEDDED_CHUNKS >= _KEPT_CHUNKS and done < len(chunks):
-                    vectors.append(await self._keep_vectors(lease, unkept))
+                    vectors.append(await self._keep_vectors(lease, embedder, unkept))
                     unkept = []
                     await share.pause()
         return np.concatenate([*vectors, *unkept])
 
-    async def _kept_vectors(self, lease: Lease) -> list[Vectors]:
+    async def _kept_vectors(self, lease: Lease, embedder: Embedder) -> list[Vectors]:
         """Vectors that a previous worker kept of a large document."""
         if lease.chunk_count is None or lease.chunk_count <= _KEPT_CHUNKS:
             return []
         async with self.transaction(lease) as session:
-            batches = await documents.batches_of(session, lease.document_id, lease.version, self.embedder.name)
+            batches = await documents.batches_of(session, lease.document_id, lease.version, embedder.name)
         return [np.frombuffer(batch.vectors, "<f4").reshape(batch.count, -1) for batch in batches]
 
-    async def _keep_vectors(self, lease: Lease, batches: Sequence[Vectors]) -> Vectors:
+    async def _keep_vectors(self, lease: Lease, embedder: Embedder, batches: Sequence[Vectors]) -> Vectors:
         vectors = np.concatenate(batches).astype("<f4", copy=False)
         first_index = lease.done - len(vectors)
         async with self.transaction(lease) as session:
             await jobs.keep_batch(
-                session, lease, first_index=first_index, model=self.embedder.name, vectors=vectors.tobytes()
+                session, lease, first_index=first_index, model=embedder.name, vectors=vectors.tobytes()
             )
         return vectors
 
     async def _store(
-        self, lease: Lease, share: Share, document: Document, chunks: Sequence[Chunk], vectors: Vectors
+        self, lease: Lease, share: Share, start: _Start, chunks: Sequence[Chunk], vectors: Vectors
     ) -> None:
         self.progress.enter(lease, "storing", total=len(chunks))
         project = self.store.project(lease.tenant_id, lease.project_id)
@@ -200,7 +235,14 @@ class Pipeline:
                 async with share.step():
                     await project.upsert(
                         [
-                            _point(lease, document, chunks[index], vectors[index], average_length)
+                            point_of(
+                                start.document,
+                                lease.version,
+                                chunks[index],
+                                vectors[index],
+                                generation=start.generation,
+                                average_length=average_length,
+                            )
                             for index in range(first, last)
                         ]
                     )
@@ -227,20 +269,6 @@ def _row(lease: Lease, piece: Chunk) -> dict[str, Any]:
 
 def _lengths(chunks: Sequence[Chunk]) -> Lengths:
     return Lengths(len(chunks), sum(len(chunk.text) for chunk in chunks))
-
-
-def _point(lease: Lease, document: Document, piece: Chunk, vector: Vectors, average_length: float) -> ChunkPoint:
-    return ChunkPoint(
-        document_id=lease.document_id,
-        version=lease.version,
-        chunk_index=piece.index,
-        vector=vector,
-        text=piece.text,
-        average_length=average_length,
-        content_type=document.content_type,
-        created_at=document.created_at,
-        metadata=document.attributes,
-    )
 
 
 async def _nothing() -> None:

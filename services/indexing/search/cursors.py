@@ -2,20 +2,19 @@
 
 The next page is the best hits not shown yet, so nothing is shown twice, and nothing is left out because an earlier hit
 was deleted meanwhile. An offset would shift when a hit is deleted, and scores change with the ranks and the term
-statistics around them. A hit is identified by 32 bits of its point's id, which is a hash.
+statistics around them. A hit is identified by 32 bits of a hash of its chunk: the same in every generation of points.
 """
 
 import base64
 import binascii
 import hashlib
 import struct
-import uuid
 from collections.abc import Collection
 from typing import Final
 
 import orjson
 
-from services.indexing.vectors.points import MAX_WINDOW
+from services.indexing.vectors.points import MAX_WINDOW, Hit
 from shared.pagination import InvalidCursor
 
 MAX_LENGTH: Final = 3_000
@@ -29,8 +28,9 @@ def fingerprint(*parts: object) -> bytes:
     return hashlib.blake2b(orjson.dumps(parts), digest_size=_FINGERPRINT_BYTES).digest()
 
 
-def mark(point_id: uuid.UUID) -> int:
-    return point_id.int & 0xFFFFFFFF
+def mark(hit: Hit) -> int:
+    chunk = hit.document_id.bytes + struct.pack("!II", hit.version, hit.chunk_index)
+    return int.from_bytes(hashlib.blake2b(chunk, digest_size=_MARK_BYTES).digest())
 
 
 def encode(shown: Collection[int], query: bytes) -> str:

@@ -5,13 +5,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.indexing.dependencies import Resources
+from services.indexing.generations.dependencies import GenerationResources
 from services.indexing.search.service import SearchEngine
 from shared.lifespan_state import resources_of
 
 
 @dataclass(frozen=True, slots=True)
-class SearchResources(Resources):
+class SearchResources(GenerationResources):
     """The resources of a process that has an embedder and a vector store."""
 
     search: SearchEngine

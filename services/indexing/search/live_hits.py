@@ -68,7 +68,7 @@ class Ranking:
         found: list[tuple[Hit, Passage]] = []
         met, size = set[uuid.UUID](), 0
         while True:
-            fresh = [hit for hit in self._hits if hit.point_id not in met and cursors.mark(hit.point_id) not in shown]
+            fresh = [hit for hit in self._hits if hit.point_id not in met and cursors.mark(hit) not in shown]
             # Once even without hits: this checks that the caller is still admitted.
             for start in range(0, len(fresh) or 1, limit + 1 + _SLACK):
                 batch = fresh[start : start + limit + 1 + _SLACK]

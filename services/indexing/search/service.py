@@ -2,7 +2,8 @@
 
 A hit counts when its version is the live one of a document that is not deleted, in the tenant's own transaction; points
 of other versions that the store still holds are dropped, and the ranking is read further until the page is full. So a
-switch of versions is seen as a whole or not at all, and a deleted document never.
+switch of versions is seen as a whole or not at all, and a deleted document never. A search reads one generation of
+points from beginning to end, the one that was active when it began: one that is replaced meanwhile keeps its points.
 
 A search may wait for its turns for seconds. Its permission is checked before any work is done for it, and again by each
 statement that reads what it shows: a project deleted meanwhile is 404.
@@ -21,7 +22,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.indexing.documents.repository import Passage
-from services.indexing.embedders import Embedder
+from services.indexing.embedders.installed import Embedders
+from services.indexing.generations import repository as generations
+from services.indexing.generations.identity import Current, Identity
 from services.indexing.search import cursors, facets, query_syntax
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
 from services.indexing.search.fair_share import SearchShares
@@ -50,7 +53,7 @@ class SearchEngine:
 
     database: Database
     directory: ProjectDirectory
-    embedder: Embedder
+    embedders: Embedders
     store: VectorStore
     shares: SearchShares
 
@@ -98,8 +101,9 @@ async def hits(
                 admission = await engine.directory.admit(
                     engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
                 )
+                generation = await _generation(engine, tenant_id, project_id)
             parsed = query_syntax.parsed(request.query) if has_operators else ParsedQuery(request.query)
-            query = await _query(engine, tenant_id, request, parsed.text)
+            query = await _query(engine, tenant_id, request, parsed.text, generation)
             async with engine.shares.turn(tenant_id):
                 ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
                 return (await ranking.page(frozenset(), request.limit)).hits
@@ -124,13 +128,16 @@ async def _answer(
         admission = await engine.directory.admit(
             engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
         )
+        generation = await _generation(engine, tenant_id, project_id)
     # The model may be remote: another search of the tenant has the turn meanwhile.
     parsed = query_syntax.parsed(request.query)
-    query = await _query(engine, tenant_id, request, parsed.text)
+    query = await _query(engine, tenant_id, request, parsed.text, generation)
     async with engine.shares.turn(tenant_id):
         ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
         found = await _found(engine, tenant_id, admission, request, ranking, started)
-        return await engine.shares.compute(tenant_id, writing(found, Highlighter(parsed.text)))
+        return await engine.shares.compute(
+            tenant_id, writing(found, Highlighter(parsed.text, generation.identity.analyzer))
+        )
 
 
 async def _found(
@@ -155,14 +162,31 @@ async def _found(
     if request.facets:
         documents = await ranking.documents(described=any(field != facets.CONTENT_TYPE for field in request.facets))
         counted = await engine.shares.compute(tenant_id, facets.counting(documents, request.facets))
-    after = shown.union(cursors.mark(hit.point_id) for hit, _ in page.hits)
+    after = shown.union(cursors.mark(hit) for hit, _ in page.hits)
     return Found(page.hits, counted, cursors.encode(after, identity) if page.more else None, started)
 
 
-async def _query(engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest, text: str) -> VectorQuery:
+async def _generation(engine: SearchEngine, tenant_id: uuid.UUID, project_id: uuid.UUID) -> Current:
+    """What the search reads. Without one, nothing was indexed, or by an older version of Quarry beside this one."""
+    async with engine.database.tenant(tenant_id) as session:
+        found = await generations.current(session, project_id)
+    return found or Current(1, Identity.of(engine.embedders.target))
+
+
+async def _query(
+    engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest, text: str, generation: Current
+) -> VectorQuery:
     vector = None
     if request.mode != "keyword":
         with span("embed query"):
-            vector = await engine.embedder.embed_query(text, caller=tenant_id)
-    words = None if request.mode == "semantic" else text
-    return VectorQuery(mode=request.mode, vector=vector, text=words, filter=request.filter)
+            embedder = engine.embedders.named(generation.identity.embedder)
+            vector = await embedder.embed_query(text, caller=tenant_id)
+    return VectorQuery(
+        mode=request.mode,
+        vector=vector,
+        text=None if request.mode == "semantic" else text,
+        filter=request.filter,
+        generation=generation.number,
+        dimensions=generation.identity.dimensions,
+        analyzers=(generation.identity.analyzer,),
+    )

@@ -1,6 +1,7 @@
 """Reading and deleting many points in bounded pieces, so that an engine serves others in between."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
@@ -25,6 +26,14 @@ async def delete(engine: Engine, where: Condition, at_most: int | None = None) -
         deleted += len(piece)
         if len(piece) < wanted:
             break
+    return deleted
+
+
+async def delete_from(engines: Iterable[Engine], where: Condition, at_most: int | None = None) -> int:
+    """`delete`, in one engine after the other."""
+    deleted = 0
+    for engine in engines:
+        deleted += await delete(engine, where, None if at_most is None else at_most - deleted)
     return deleted
 
 

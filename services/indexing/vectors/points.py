@@ -25,6 +25,8 @@ SEARCH_SECONDS: Final = 2.5
 USUAL_LENGTH: Final = 400.0
 """Of a chunk, in characters."""
 
+_FIRST: Final = 1
+_GENERATION_BITS: Final = 32
 _NAMESPACE: Final = UUID("6a3c0f4e-5d0b-5b5e-9a53-0d6d0e6f7a11")
 
 
@@ -56,7 +58,7 @@ class VectorQuery:
     """A search. `semantic` needs `vector`, `keyword` needs `text`, `hybrid` both.
 
     With `generation`, only points of that generation are searched and counted for term statistics. Points are found by
-    words if one of `analyzers` made them.
+    words if one of `analyzers` made them. `dimensions` is the length of the vectors, the store's default unless given.
     """
 
     mode: Mode = "hybrid"
@@ -65,6 +67,7 @@ class VectorQuery:
     filter: FilterNode | None = None
     generation: int | None = None
     analyzers: tuple[str, ...] = tuple(ANALYZERS)
+    dimensions: int | None = None
     limit: int = 10
     offset: int = 0
 
@@ -94,10 +97,23 @@ class Tally:
     points: int
 
 
-def point_id(tenant_id: UUID, project_id: UUID, point: ChunkPoint) -> UUID:
-    """The same chunk always has the same id, so writing twice is writing once.
+@dataclass(frozen=True, slots=True)
+class VersionPoints:
+    """The points of one version of a document in one generation."""
 
-    The project is part of it: no document id, however obtained, can overwrite a point of another project.
+    document_id: UUID
+    version: int
+    generation: int
+
+
+def point_id(tenant_id: UUID, project_id: UUID, of: ChunkPoint | VersionPoints, chunk_index: int) -> UUID:
+    """The same chunk of a generation always has the same id, so writing twice is writing once.
+
+    The project is part of it: no document id, however obtained, can overwrite a point of another project. The
+    generation comes last: equal scores are ordered by id, and so the same way in every generation.
     """
-    name = f"{tenant_id}:{project_id}:{point.document_id}:{point.version}:{point.generation}:{point.chunk_index}"
-    return uuid5(_NAMESPACE, name)
+    name = f"{tenant_id}:{project_id}:{of.document_id}:{of.version}"
+    if of.generation == _FIRST:  # made before generations counted
+        return uuid5(_NAMESPACE, f"{name}:{of.generation}:{chunk_index}")
+    chunk = uuid5(_NAMESPACE, f"{name}:{chunk_index}")
+    return UUID(int=chunk.int >> _GENERATION_BITS << _GENERATION_BITS | of.generation)

@@ -52,7 +52,7 @@ async def test_a_hit_of_another_project_is_not_shown(
     engine = running[0].resources(SearchResources).search
     strayed: ProjectVectors = engine.store.project(library.tenant_id, library.project_id)
     document = await elsewhere.document(document_id)
-    vector = await engine.embedder.embed_query("secret", caller=None)
+    vector = await engine.embedders.target.embed_query("secret", caller=None)
     await strayed.upsert(
         [
             ChunkPoint(
@@ -113,7 +113,8 @@ async def test_a_version_that_is_not_live_is_not_shown(
         [
             ChunkPoint(
                 document_id=document_id, version=2, chunk_index=0, text="Zeppelin",
-                vector=await engine.embedder.embed_query("Zeppelin", caller=None),
+                generation=await library.generation(),
+                vector=await engine.embedders.target.embed_query("Zeppelin", caller=None),
                 content_type="text/plain", created_at=document.created_at,
             )
         ]

@@ -170,7 +170,7 @@ async def test_a_large_document_resumes_from_the_vectors_kept(
         assert total is not None
         assert total > 64
         assert [(batch.first_index, batch.count) for batch in kept] == [(n, 32) for n in range(0, total - 32, 32)]
-        assert kept[0].model == running[0].resources(SearchResources).search.embedder.name
+        assert kept[0].model == running[0].resources(SearchResources).search.embedders.target.name
         assert np.isclose(np.linalg.norm(np.frombuffer(kept[1].vectors, "<f4").reshape(32, -1), axis=1), 1).all()
     await set_job(library.database, document_id, next_run_at=func.now())
     assert await ends(library, document_id, within=60) == "indexed"

@@ -12,6 +12,9 @@ from sqlalchemy import select
 from services.indexing.agents.runs.handlers import handlers as run_handlers
 from services.indexing.documents.handlers import handlers
 from services.indexing.documents.models import Document
+from services.indexing.generations import repository as generations
+from services.indexing.generations.identity import FIRST
+from services.indexing.generations.models import Generation
 from services.indexing.jobs.models import Job
 from shared.events.envelope import Envelope, Event
 from shared.events.projects import (
@@ -144,6 +147,15 @@ class Library:
     async def document(self, document_id: uuid.UUID) -> Document:
         async with self.database.tenant(self.tenant_id) as session:
             return (await session.scalars(select(Document).where(Document.document_id == document_id))).one()
+
+    async def generation(self) -> int:
+        """Number of the project's active generation; its first one, if it has none."""
+        async with self.database.tenant(self.tenant_id) as session:
+            return (await generations.begun(session, self.project_id, FIRST)).number
+
+    async def generations(self) -> dict[int, Generation]:
+        async with self.database.tenant(self.tenant_id) as session:
+            return {row.number: row for row in await generations.of_project(session, self.project_id)}
 
     async def jobs(self, document_id: uuid.UUID) -> list[Job]:
         async with self.database.tenant(self.tenant_id) as session:

@@ -26,7 +26,7 @@ async def indexed(library: Library, *, chunks: int, characters: int) -> uuid.UUI
     lease = await taken(library.database)
     async with library.database.tenant(library.tenant_id) as session:
         await service.complete(
-            session, lease, described={}, chunk_count=chunks, characters=characters, kept_batches=False
+            session, lease, described={}, chunk_count=chunks, characters=characters, kept_batches=False, generation=1
         )
     return document_id
 

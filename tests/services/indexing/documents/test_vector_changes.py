@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
+from services.indexing import tenant_turns
 from services.indexing.documents import repository, vector_changes
 from services.indexing.documents.models import VectorChange
 from services.indexing.jobs import service
@@ -37,7 +38,7 @@ async def enqueue(library: Library, document_id: uuid.UUID, *, describe: bool = 
 
 async def claim(database: Database, after: uuid.UUID, *but: uuid.UUID) -> VectorChange:
     async with database.system() as session:
-        change = await vector_changes.claim(session, after=after, but=but)
+        change = await tenant_turns.claim(session, vector_changes.QUEUE, after=after, but=but)
     assert change is not None
     return change
 

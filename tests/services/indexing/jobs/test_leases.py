@@ -135,7 +135,9 @@ async def test_a_thawed_worker_cannot_write(database: Database, library: Library
     for write in (
         lambda session: service.start(session, old),
         lambda session: service.keep_chunks(session, old, [], first=0, total=0),
-        lambda session: service.complete(session, old, described={}, chunk_count=0, characters=0, kept_batches=False),
+        lambda session: service.complete(
+            session, old, described={}, chunk_count=0, characters=0, kept_batches=False, generation=1
+        ),
         lambda session: service.fail(session, old, code="x", reason="x", evidence={}),
         lambda session: service.cancel(session, old),
         lambda session: service.postpone(session, old, delay=0, counted=True, code="x", reason="x"),

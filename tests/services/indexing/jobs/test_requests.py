@@ -57,9 +57,18 @@ async def keep_a_chunk(library: Library, lease: Lease, index: int = 0) -> None:
         await service.keep_chunks(session, lease, [row], first=index, total=index + 1)
 
 
-async def complete(library: Library, lease: Lease) -> None:
+async def complete(library: Library, lease: Lease, described: dict[str, str] | None = None) -> None:
+    generation = await library.generation()
     async with library.database.tenant(library.tenant_id) as session:
-        await service.complete(session, lease, described={}, chunk_count=1, characters=4, kept_batches=False)
+        await service.complete(
+            session,
+            lease,
+            described=described or {},
+            chunk_count=1,
+            characters=4,
+            kept_batches=False,
+            generation=generation,
+        )
 
 
 # --- uploads ---------------------------------------------------------------------------------------------------------
@@ -411,10 +420,7 @@ async def test_completion_switches_versions_in_one_transaction(database: Databas
     document_id = await library.upload("text", metadata={"lang": "en"})
     first = await taken(database)
     await keep_a_chunk(library, first)
-    async with database.tenant(library.tenant_id) as session:
-        await service.complete(
-            session, first, described={"lang": "en"}, chunk_count=1, characters=4, kept_batches=False
-        )
+    await complete(library, first, {"lang": "en"})
     assert await changes(library) == []
     await library.upload("text", document_id=document_id, version=2, sequence=2, metadata={"lang": "fr"})
     second = await taken(database)

@@ -6,9 +6,10 @@ import uuid
 import pytest
 
 from services.indexing.search import cursors
-from services.indexing.vectors.points import MAX_WINDOW
+from services.indexing.vectors.points import MAX_WINDOW, Hit
 from shared.pagination import InvalidCursor
 
+DOCUMENT = uuid.UUID(int=7)
 QUERY = cursors.fingerprint("project", "words", "hybrid", None)
 
 
@@ -16,8 +17,17 @@ def made(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
 
+def hit(index: int, generation: int = 1) -> Hit:
+    return Hit(uuid.uuid4(), DOCUMENT, 1, generation, index, 0.5)
+
+
+def test_a_hit_is_the_same_in_every_generation() -> None:
+    assert cursors.mark(hit(3, generation=1)) == cursors.mark(hit(3, generation=2))
+    assert len({cursors.mark(hit(index)) for index in range(1000)}) == 1000
+
+
 def test_a_cursor_holds_what_was_shown() -> None:
-    shown = {cursors.mark(uuid.uuid4()) for _ in range(20)}
+    shown = {cursors.mark(hit(index)) for index in range(20)}
     assert cursors.decode(cursors.encode(shown, QUERY), QUERY) == shown
     assert cursors.decode(None, QUERY) == frozenset()
 

@@ -261,12 +261,12 @@ async def test_points_of_versions_that_are_not_live_take_no_place(
     engine = running[0].resources(SearchResources).search
     project: ProjectVectors = engine.store.project(library.tenant_id, library.project_id)
     document = await library.document(document_id)
-    query = "stone for a port"
-    vector = await engine.embedder.embed_query(query, caller=None)
+    query, generation = "stone for a port", await library.generation()
+    vector = await engine.embedders.target.embed_query(query, caller=None)
     await project.upsert(
         [
             ChunkPoint(
-                document_id=document_id, version=2, chunk_index=index, vector=vector, text=query,
+                document_id=document_id, version=2, chunk_index=index, vector=vector, text=query, generation=generation,
                 content_type="text/plain", created_at=document.created_at,
             )
             for index in range(250)

@@ -228,7 +228,7 @@ async def test_the_ids_of_a_document_are_those_its_chunks_were_given(store: Vect
     found = await project.point_ids(document)
 
     assert len(found) == 1100
-    assert set(found) == {point_id(tenant_id, project_id, point) for point in points}
+    assert set(found) == {point_id(tenant_id, project_id, point, point.chunk_index) for point in points}
 
 
 async def test_the_tally_of_the_store_names_every_owner(store: VectorStore) -> None:
@@ -283,7 +283,7 @@ async def test_many_points_are_changed_and_deleted_in_pieces(
     document, other, many = uuid4(), uuid4(), 2 * batched_operations.SIZE + 5
     await project.upsert([chunk("silt", document_id=document, chunk_index=n) for n in range(many)])
     await project.upsert([chunk("silt", document_id=other)])
-    engine, changed = store._engine, list[int]()
+    engine, changed = store._engines[384], list[int]()
 
     def counting(change: Any) -> Any:
         async def counted(where: Condition, *args: object) -> Any:

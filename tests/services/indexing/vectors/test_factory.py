@@ -41,7 +41,7 @@ def settings(*variables: dict[str, str]) -> IndexingSettings:
     "variables,engine", [({}, EmbeddedEngine), (LISTEN, ServingEngine), (SOCKET, RemoteEngine), (QDRANT, QdrantEngine)]
 )
 async def test_the_settings_name_the_engine(variables: dict[str, str], engine: type[object]) -> None:
-    assert type(store_of(settings(variables), 384)._engine) is engine
+    assert type(store_of(settings(variables), [384])._engines[384]) is engine
 
 
 @pytest.mark.parametrize("several", [(LISTEN, SOCKET), (LISTEN, QDRANT), (SOCKET, QDRANT), (LISTEN, SOCKET, QDRANT)])
@@ -56,7 +56,7 @@ def test_vectors_are_in_one_place(several: tuple[dict[str, str], ...]) -> None:
         ("VECTORS_LISTEN", "", "absolute path"),
         ("VECTORS_LISTEN", "run/vectors.sock", "absolute path"),
         ("VECTORS_SOCKET", "run/vectors.sock", "absolute path"),
-        ("VECTORS_SOCKET", "/" + "x" * 96, "96 bytes"),
+        ("VECTORS_SOCKET", "/" + "x" * 91, "91 bytes"),
         ("QDRANT_URL", "", "http or https"),
         ("QDRANT_URL", "qdrant:6333", "http or https"),
         ("QDRANT_URL", "http://", "http or https"),

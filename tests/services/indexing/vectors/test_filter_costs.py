@@ -76,7 +76,7 @@ async def test_an_engine_is_not_asked_for_more_than_the_bound(
     assert len(await project.search(query)) == 3
     await project.upsert([chunk("word", metadata={"n": 1})])
     asked: list[Any] = []
-    monkeypatch.setattr(type(store._engine), "search", asked.append)
+    monkeypatch.setattr(type(store._engines[384]), "search", asked.append)
     with pytest.raises(FilterTooExpensive):
         await project.search(query)
     assert asked == []

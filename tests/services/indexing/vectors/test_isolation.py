@@ -222,11 +222,29 @@ async def test_a_foreign_point_from_a_faulty_engine_is_never_shown(
     """The second guard: an engine that forgets the scope."""
     project = store.project(uuid4(), uuid4())
     await store.project(uuid4(), uuid4()).upsert([chunk("leak")])
-    search = store._engine.search
+    search = store._engines[384].search
 
     async def forgetful(request: EngineSearch) -> list[EngineRecord]:
         return await search({**request, "where": {"must": []}})
 
-    monkeypatch.setattr(store._engine, "search", forgetful)
+    monkeypatch.setattr(store._engines[384], "search", forgetful)
     with pytest.raises(ScopeViolation):
         await project.search(VectorQuery(mode="keyword", text="leak"))
+
+
+async def test_a_point_of_another_generation_from_a_faulty_engine_is_never_shown(
+    store: VectorStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = store.project(uuid4(), uuid4())
+    await project.upsert([chunk("leak", generation=2)])
+    search = store._engines[384].search
+
+    async def without_generation(request: EngineSearch) -> list[EngineRecord]:
+        must = request["where"]["must"]
+        assert isinstance(must, list)
+        kept: list[JsonValue] = [condition for condition in must if "generation" not in str(condition)]
+        return await search({**request, "where": {"must": kept}})
+
+    monkeypatch.setattr(store._engines[384], "search", without_generation)
+    with pytest.raises(ScopeViolation):
+        await project.search(VectorQuery(mode="keyword", text="leak", generation=3))

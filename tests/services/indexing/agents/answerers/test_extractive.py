@@ -108,6 +108,9 @@ class CountingEmbedder:
         self.callers.add(caller)
         return await self._model.embed_query(text, caller=caller)
 
+    def close(self) -> None:
+        """The model is the fixture's."""
+
 
 async def test_work_is_bounded_and_done_in_its_tenants_turn(
     embedder: MiniLM, shares: SearchShares, tenant: uuid.UUID

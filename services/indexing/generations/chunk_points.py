@@ -1,0 +1,37 @@
+"""What is embedded of a chunk, and the point that it becomes: in one place, so that every generation has the same."""
+
+from services.indexing.documents.models import Document
+from services.indexing.embedders import Vectors
+from services.indexing.generations.identity import Current
+from services.indexing.pipeline.documents import Chunk
+from services.indexing.vectors.points import ChunkPoint
+
+
+def embedded_text(chunk: Chunk) -> str:
+    """What the embedder sees."""
+    return chunk.text
+
+
+def point_of(
+    document: Document,
+    version: int,
+    chunk: Chunk,
+    vector: Vectors,
+    *,
+    generation: Current,
+    average_length: float,
+) -> ChunkPoint:
+    """`average_length`: of the project's chunks (`documents.chunk_lengths`)."""
+    return ChunkPoint(
+        document_id=document.document_id,
+        version=version,
+        chunk_index=chunk.index,
+        generation=generation.number,
+        analyzer=generation.identity.analyzer,
+        average_length=average_length,
+        vector=vector,
+        text=chunk.text,
+        content_type=document.content_type,
+        created_at=document.created_at,
+        metadata=document.attributes,
+    )

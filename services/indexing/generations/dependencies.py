@@ -1,0 +1,24 @@
+"""What the router of generations needs, besides `services.indexing.dependencies`."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from services.indexing.dependencies import Resources
+from services.indexing.generations.identity import Identity
+from shared.lifespan_state import resources_of
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResources(Resources):
+    """The resources of a process that knows what new generations are made with."""
+
+    target: Identity
+
+
+async def _target(request: Request) -> Identity:
+    return resources_of(request, GenerationResources).target
+
+
+Target = Annotated[Identity, Depends(_target)]
