@@ -45,7 +45,13 @@ class CorruptDocument(ExtractionError):
         {
             "pdf": "The PDF is damaged and cannot be opened.",
             "docx": "The Word document is damaged and cannot be opened.",
-            "unsafe": "The Word document contains XML declarations that are refused for safety.",
+            "pptx": "The presentation is damaged and cannot be opened.",
+            "xlsx": "The spreadsheet is damaged and cannot be opened.",
+            "opendocument": "The OpenDocument file is damaged and cannot be opened.",
+            "epub": "The e-book is damaged and cannot be opened.",
+            "rtf": "The rich text file is damaged and cannot be opened.",
+            "message": "The e-mail message is damaged and cannot be opened.",
+            "unsafe": "The document contains XML declarations that are refused for safety.",
             "archive": "The file is a damaged archive and cannot be opened.",
         }
     )
@@ -99,7 +105,7 @@ class EmptyDocument(ExtractionError):
 class DocumentTooLarge(ExtractionError):
     code = "document_too_large"
     sentence = "The document contains more text than can be indexed."
-    sentences = MappingProxyType({"docx": "The Word document unpacks to more data than is allowed."})
+    sentences = MappingProxyType({"unpacked": "The document unpacks to more data than is allowed."})
 
 
 class ExtractionTimeout(ExtractionError):

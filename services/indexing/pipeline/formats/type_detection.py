@@ -9,7 +9,7 @@ from typing import Self
 from services.indexing.pipeline.documents import DOCX, HTML, MARKDOWN, PDF, PLAIN_TEXT
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, UnsupportedContentType
 from services.indexing.pipeline.formats import unsupported_formats
-from services.indexing.pipeline.formats.word.package import holds_word
+from services.indexing.pipeline.formats.ooxml.package import holds_word
 from services.indexing.pipeline.memory_files import Stream
 
 HEAD_BYTES = 4096

@@ -7,7 +7,7 @@ import pytest
 from services.indexing.pipeline.documents import DOCX
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge, UnsupportedContentType
 from services.indexing.pipeline.formats import docx
-from services.indexing.pipeline.formats.word import package
+from services.indexing.pipeline.formats.ooxml import package
 from tests.services.indexing.pipeline.samples import (
     OFFICE,
     PACKAGE,

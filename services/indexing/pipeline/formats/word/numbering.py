@@ -11,7 +11,8 @@ from types import MappingProxyType
 
 from lxml import etree
 
-from services.indexing.pipeline.formats.word import names, number_formats, symbols
+from services.indexing.pipeline.formats.word import number_formats, symbols
+from services.indexing.pipeline.formats.xml_reading import names
 from services.indexing.pipeline.formats.word.styles import Numbered, Styles
 
 _LEVELS = 9

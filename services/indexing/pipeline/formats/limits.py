@@ -24,10 +24,10 @@ class Limits:
     def take_text(self, text: str) -> None:
         self.characters -= len(text)
         if self.characters < 0:
-            raise DocumentTooLarge(detail="text of the Word document")
+            raise DocumentTooLarge(detail="text")
 
     def take_part(self, name: str, size: int) -> None:
         self.parts -= 1
         self.bytes -= size
         if size > self.part_bytes or self.bytes < 0 or self.parts < 0:
-            raise DocumentTooLarge("docx", detail=f"{name} declares {size} bytes")
+            raise DocumentTooLarge("unpacked", detail=f"{name} declares {size} bytes")

@@ -1,4 +1,4 @@
-"""The package of a Word document (ECMA-376 part 2): which parts there are, and how they refer to each other.
+"""The package of an Office document (ECMA-376 part 2): which parts there are, and how they refer to each other.
 
 The package's relationships say which part is the main one, and that part's relationships where all others are. Targets
 outside the package are ignored. Part names are compared as the standard says, ignoring case.
@@ -15,8 +15,8 @@ from urllib.parse import unquote
 from lxml import etree
 
 from services.indexing.pipeline.errors import DocumentEncrypted
-from services.indexing.pipeline.formats.word.limits import Limits
-from services.indexing.pipeline.formats.word.xml_events import DAMAGE, ended
+from services.indexing.pipeline.formats.limits import Limits
+from services.indexing.pipeline.formats.xml_reading.events import DAMAGE, ended
 
 _ENCRYPTED_FLAG = 0x1
 # Where every program but Word Online puts it; said by nothing else in a package without relationships.
@@ -107,6 +107,12 @@ class Package:
             stream = self.opened(directory)
             if stream is not None:
                 yield from ended(stream, wanted)
+
+
+    def title(self) -> str | None:
+        """What the properties of the document say."""
+        name = next(self.related("/", "core-properties"), "/docprops/core.xml")
+        return next((element.text for _, element in self._entries_of(name, "dc:title")), None)
 
 
 def holds_word(archive: zipfile.ZipFile) -> bool:

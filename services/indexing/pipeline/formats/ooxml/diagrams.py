@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from typing import IO
 
-from services.indexing.pipeline.formats.word.xml_events import ended, events
+from services.indexing.pipeline.formats.xml_reading.events import ended, events
 
 
 def diagram_lines(stream: IO[bytes]) -> Iterator[str]:
