@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 PLAIN_TEXT = "text/plain"
 MARKDOWN = "text/markdown"
@@ -69,7 +69,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows, one a line, in a range of characters; `header` names their columns, or is empty.
+    """Rows (of cells, or lines of code) in a range of characters; `header` names their columns, or is empty.
 
     `starts` are where rows begin, `numbers` what the rows are called; both empty when rows have no numbers.
     """
@@ -79,6 +79,7 @@ class Table:
     header: str = ""
     starts: Sequence[int] = ()
     numbers: Sequence[int] = ()
+    unit: Literal["rows", "lines"] = "rows"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,21 +23,18 @@ from lxml import etree
 
 from services.indexing.pipeline.documents import DOCX, Extracted
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
+from services.indexing.pipeline.formats.limits import Limits
+from services.indexing.pipeline.formats.ooxml.diagrams import chart_lines, diagram_lines
+from services.indexing.pipeline.formats.ooxml.package import Package
 from services.indexing.pipeline.formats.text_builder import Kind, TextBuilder
 from services.indexing.pipeline.formats.word import alternate_chunks
-from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks
-from services.indexing.pipeline.formats.ooxml.diagrams import chart_lines, diagram_lines
-from services.indexing.pipeline.formats.limits import Limits
 from services.indexing.pipeline.formats.word.numbering import Counters, Numbering
-from services.indexing.pipeline.formats.ooxml.package import Package
 from services.indexing.pipeline.formats.word.story import ELEMENTS, Story
 from services.indexing.pipeline.formats.word.styles import Styles
+from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks
 from services.indexing.pipeline.formats.xml_reading.events import DAMAGE, ended, events
 from services.indexing.pipeline.memory_files import Stream
 
-MAX_PART_BYTES = 256 * 1024 * 1024
-MAX_BYTES = 2 * MAX_PART_BYTES
-MAX_PARTS = 10_000
 # Documents in documents in a document.
 _DEEPEST = 2
 _PARAGRAPHS = frozenset({"w:p", "a:p"})
@@ -50,7 +47,7 @@ def extract(content: memoryview, *, max_characters: int) -> Extracted:
     Raises:
         ExtractionError: The main part is damaged, the document is encrypted, holds no text, or exceeds a limit.
     """
-    limits = Limits(max_characters, part_bytes=MAX_PART_BYTES, bytes=MAX_BYTES, parts=MAX_PARTS)
+    limits = Limits.of_document(max_characters)
     try:
         with zipfile.ZipFile(Stream(content)) as archive:
             document = _Document(Package(archive, limits), limits, depth=0)

@@ -7,6 +7,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from enum import Enum
 
 from services.indexing.pipeline.documents import Extracted, Heading, Location, Section, Structure, Table
@@ -43,6 +44,10 @@ class TextBuilder:
         self._tables: list[Table] = []
         self._headings: list[Heading] = []
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._parts
+
     def add(self, kind: Kind, text: str, *, level: int = 1) -> None:
         """Add a block of text, if any of it can be seen. `level` is a heading's."""
         cleaned = clean(text)
@@ -58,18 +63,26 @@ class TextBuilder:
         structure = extracted.structure
         self._headings += [Heading(start + one.start, one.level, one.text) for one in structure.headings]
         self._tables += [
-            Table(start + one.start, start + one.end, one.header, [start + row for row in one.starts], one.numbers)
+            replace(
+                one,
+                start=start + one.start,
+                end=start + one.end,
+                starts=[start + row for row in one.starts],
+            )
             for one in structure.tables
         ]
 
     @contextmanager
     def section(self, location: Location) -> Iterator[None]:
         """What is added within the block is a part of its own. Sections do not contain each other."""
-        self._above = self._first = None
+        self._begin_section()
         yield
         if self._first is not None:
             self._sections.append(Section(self._first, self._length, location))
         self._above = None
+
+    def _begin_section(self) -> None:
+        self._above = self._first = None
 
     @contextmanager
     def table(self) -> Iterator["Rows"]:
@@ -134,19 +147,28 @@ class Rows:
         """Add a row that is `line` as it is to be shown."""
         self._add(clean(line).strip("\n").rstrip(), [cell for cell in cells if cell.strip()], None)
 
+    def add_record(self, text: str, number: int) -> None:
+        """Add a row of several lines, which stands for itself."""
+        self._note(self._builder.add_clean(Kind.PROSE, clean(text).strip("\n").rstrip()), number)
+
     def _add(self, line: str, shown: Sequence[str], number: int | None) -> None:
-        start = self._builder.add_clean(Kind.LINE, line)
-        if start is None:
+        if not self._note(self._builder.add_clean(Kind.LINE, line), number):
             return
+        if self._seeking_header and len(shown) > 1:
+            self.header = line[:HEADER_CHARACTERS] if _can_name_columns(shown) else ""
+            self._seeking_header = 0
+        self._seeking_header -= bool(self._seeking_header)
+
+    def _note(self, start: int | None, number: int | None) -> bool:
+        """Returns whether there is a row that can be seen."""
+        if start is None:
+            return False
         if self.first is None:
             self.first = start
         if number is not None:
             self.starts.append(start)
             self.numbers.append(number)
-        if self._seeking_header and len(shown) > 1:
-            self.header = line[:HEADER_CHARACTERS] if _can_name_columns(shown) else ""
-            self._seeking_header = 0
-        self._seeking_header -= bool(self._seeking_header)
+        return True
 
 
 def _can_name_columns(cells: Sequence[str]) -> bool:

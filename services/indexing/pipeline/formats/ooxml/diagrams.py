@@ -35,7 +35,7 @@ def chart_lines(stream: IO[bytes]) -> Iterator[str]:
     """Titles of a chart and its axes, names of its series and categories; each text once."""
     said: set[str] = set()
     words: list[str] = []
-    for name, element in ended(stream, ["a:p", "a:t", "c:strCache", "cx:strDim", "cx:v"]):
+    for name, element in ended(stream, ["a:p", "a:t", "c:strCache", "c:multiLvlStrCache", "cx:strDim", "cx:v"]):
         if name in {"a:t", "cx:v"}:
             words.append(element.text or "")
         found = []

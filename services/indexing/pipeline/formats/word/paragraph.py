@@ -7,9 +7,9 @@ from lxml import etree
 
 from services.indexing.pipeline.formats.text_builder import Kind
 from services.indexing.pipeline.formats.word import symbols
-from services.indexing.pipeline.formats.xml_reading import names
 from services.indexing.pipeline.formats.word.fields import Fields
 from services.indexing.pipeline.formats.word.styles import IN_NO_LIST, Numbered, Styles, outline_level
+from services.indexing.pipeline.formats.xml_reading import names
 
 _PROPERTIES = MappingProxyType(names.qualified(["w:pStyle", "w:outlineLvl", "w:numPr", "w:framePr", "w:rPr"]))
 _NO_LIST = "0"

@@ -17,13 +17,12 @@ from lxml import etree
 
 from services.indexing.pipeline.formats.text_builder import Kind
 from services.indexing.pipeline.formats.word import equations
-from services.indexing.pipeline.formats.xml_reading import names
-from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks
 from services.indexing.pipeline.formats.word.fields import chosen
 from services.indexing.pipeline.formats.word.numbering import Counters
 from services.indexing.pipeline.formats.word.paragraph import Paragraph, symbol_of, text_of
 from services.indexing.pipeline.formats.word.styles import Styles
-from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks, Kind
+from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks
+from services.indexing.pipeline.formats.xml_reading import names
 
 # The text of another part: the element that refers to it, and the id of the relationship.
 Embedded = Callable[[str, str], Iterable[Block]]

@@ -40,8 +40,10 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A style with what it inherits. `heading` is a level from 1 on, 0 for no heading; `listed_by` is the id of the style
-    that names the list."""
+    """A style with what it inherits.
+
+    `heading` is a level from 1 on, 0 for no heading; `listed_by` is the id of the style that names the list.
+    """
 
     heading: int = 0
     numbered: Numbered = IN_NO_LIST
