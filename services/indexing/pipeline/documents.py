@@ -1,7 +1,7 @@
 """The results of extraction: plain text, and where its pages, slides, sheets, tables and headings are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypedDict
 
 PLAIN_TEXT = "text/plain"
@@ -100,6 +100,9 @@ class Structure:
     headings: tuple[Heading, ...] = ()
 
 
+NO_STRUCTURE = Structure()
+
+
 @dataclass(frozen=True, slots=True)
 class Extracted:
     """The text of one document.
@@ -115,14 +118,15 @@ class Extracted:
     pages: tuple[PageSpan, ...] | None
     title: str | None
     partly_read: tuple[str, ...] = ()
-    structure: Structure = field(default_factory=Structure)
+    structure: Structure = NO_STRUCTURE
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """`index` counts from 0; `start` and `end` are characters in the text; `page` is where its middle lies.
 
-    `header` names the columns of the table that the chunk continues.
+    `context` is what the chunk says nothing of by itself and is searched with it: the document's title, the headings it
+    is under, the header of the table it continues. It is not part of the text.
     """
 
     index: int
@@ -131,7 +135,12 @@ class Chunk:
     text: str
     page: int | None
     location: Location | None = None
-    header: str = ""
+    context: str = ""
+
+    @property
+    def searched(self) -> str:
+        """The text as it is embedded."""
+        return f"{self.context}\n\n{self.text}" if self.context else self.text
 
 
 @dataclass(frozen=True, slots=True)

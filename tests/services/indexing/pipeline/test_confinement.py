@@ -242,9 +242,13 @@ async def test_confined_documents_read_as_they_do_unconfined(tmp_path: Path) -> 
             path.write_bytes(content)
             document = await pool.extract(path, name=name, declared_type="", tenant_id=uuid4())
             assert (document.content_type, document.title) == (expected.content_type, expected.title)
-            assert document.chunks == chunk(expected.text, content_type=expected.content_type, pages=expected.pages), (
-                name
-            )
+            assert document.chunks == chunk(
+                expected.text,
+                content_type=expected.content_type,
+                pages=expected.pages,
+                structure=expected.structure,
+                title=expected.title,
+            ), name
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may look")
