@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, Extracted, Heading, Structure
+from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, Extracted, Heading, Structure, Table
 from services.indexing.pipeline.errors import EmptyDocument, UnsupportedContentType
 from services.indexing.pipeline.formats import charset_detection, encoding_labels
 
@@ -34,6 +34,8 @@ _MEASURED_ODDITIES = 20_000
 _SAMPLE_BYTES = 8192
 _PROBE_BYTES = 64 * 1024
 
+_DASHES = frozenset(" :|-\n")
+HEADER_CHARACTERS = 300
 _MARKDOWN_LINE = re.compile(r"^ {0,3}(?:(?P<fence>```+|~~~+)|(?P<signs>#{1,6})[ \t]+(?P<heading>\S.*)$)", re.MULTILINE)
 
 
@@ -89,7 +91,9 @@ def extract_markdown(decoded: str) -> Extracted:
     text = required(clean(decoded).strip("\n").rstrip())
     headings = tuple(_markdown_headings(text))
     title = next((heading.text for heading in headings if heading.level == 1 and heading.start < 4096), None)
-    return Extracted(text, MARKDOWN, None, clean_title(title), structure=Structure(headings=headings))
+    return Extracted(
+        text, MARKDOWN, None, clean_title(title), structure=Structure((), tuple(_markdown_tables(text)), headings)
+    )
 
 
 def _markdown_headings(text: str) -> Iterator[Heading]:
@@ -100,6 +104,22 @@ def _markdown_headings(text: str) -> Iterator[Heading]:
             fence = "" if fence and found["fence"].startswith(fence) else fence or found["fence"]
         elif not fence:
             yield Heading(found.start("signs"), len(found["signs"]), found["heading"].rstrip("# \t")[:120])
+
+
+def _markdown_tables(text: str) -> Iterator[Table]:
+    """Tables as GitHub's specification has them: a line of names, one of dashes, then rows."""
+    above, start, header, begun = "", 0, "", 0
+    for line in text.splitlines(keepends=True):
+        if header and "|" not in line:
+            yield Table(begun, start, header)
+            header = ""
+        elif not header and "|" in above and "--" in line and _DASHES.issuperset(line):
+            header = "\t".join(cell.strip() for cell in above.strip().strip("|").split("|"))[:HEADER_CHARACTERS]
+            begun = start - len(above)
+        above = line
+        start += len(line)
+    if header:
+        yield Table(begun, start, header)
 
 
 def required(text: str, kind: str = "") -> str:

@@ -12,10 +12,9 @@ from enum import Enum
 
 from services.indexing.pipeline.documents import Extracted, Heading, Location, Section, Structure, Table
 from services.indexing.pipeline.errors import DocumentTooLarge
-from services.indexing.pipeline.formats.text import clean, clean_title, required
+from services.indexing.pipeline.formats.text import HEADER_CHARACTERS, clean, clean_title, required
 
 HEADING_CHARACTERS = 120
-HEADER_CHARACTERS = 300
 
 _LONGEST_COLUMN_NAME = 80
 # A sheet may begin with a title and a date before its columns are named.

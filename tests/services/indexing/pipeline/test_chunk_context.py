@@ -90,6 +90,17 @@ def _last_row(piece: Chunk) -> int:
     return int(last.removeprefix("Endeavour the ").removesuffix("th"))
 
 
+def test_a_table_in_markdown_keeps_its_header(tmp_path: Path) -> None:
+    rows = "".join(f"| Endeavour the {number}th | Cape Town in the far south |\n" for number in range(60))
+    text = f"# Ships\n\nA | b\n\n| Name | Home port |\n| :--- | ---: |\n{rows}\nGranite. {LONG}"
+    chunks = chunks_of(read(tmp_path, text.encode(), "a.md"))
+    tables = [piece for piece in chunks if "Endeavour" in piece.text]
+    assert len(tables) > 3
+    assert [piece.context.splitlines()[-1:] for piece in tables[1:]] == [["Name\tHome port"]] * (len(tables) - 1)
+    assert all("Home port" not in piece.context for piece in chunks if piece not in tables)
+    assert "Home port" not in tables[0].context
+
+
 def test_pages_lines_and_records_are_told(tmp_path: Path) -> None:
     pages = chunks_of(read(tmp_path, pdf("Granite.", "", "Basalt. " * 200)))
     assert pages[0].location == {"page": 1}
