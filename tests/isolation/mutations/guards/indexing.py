@@ -89,7 +89,7 @@ MUTATIONS = (
         [f"{_RUNS}::test_access_removed_ends_the_run_within_five_seconds"],
     ),
     Mutation(
-        "extraction-unpacked",
+        "bounds-unpacked",
         "what the parts of a document unpack to is limited",
         replace(
             f"{_HERE}/pipeline/formats/limits.py",
