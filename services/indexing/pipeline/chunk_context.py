@@ -45,7 +45,10 @@ class Surroundings:
         first, last = bisect_left(self._heading_starts, start), bisect_left(self._heading_starts, end)
         paths = max((self._length(index) for index in range(max(first - 1, 0), last)), default=0)
         headers = max((len(table.header) for table in self._tables_in(start, end)), default=0)
-        return min(len(self._title) + paths + headers, self._most)
+        section = self._section(start)
+        sheet = "" if section is None else section.location.get("sheet", "")
+        parts = [len(self._title), len(sheet), paths, headers]
+        return min(sum(part + len(_SEPARATOR) for part in parts if part), self._most)
 
     def page(self, start: int, end: int) -> int | None:
         """The page that the middle of the range is on."""

@@ -4,6 +4,9 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from services.indexing.pipeline.chunk_context import SHARE
 from services.indexing.pipeline.chunking import CHARACTERS, chunk
 from services.indexing.pipeline.documents import Chunk, Extracted, Heading, Section, Structure
@@ -134,3 +137,26 @@ def test_thousands_of_headings_and_sections_cost_no_square_of_them() -> None:
     began = time.process_time()
     assert len(chunk(text, content_type="text/plain", structure=Structure(sections, (), headings))) == 10_000
     assert time.process_time() - began < 5
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["Heading", "word " * 40, "x" * 300, "日本語" * 90]), st.booleans()), max_size=30
+    )
+)
+def test_whatever_the_structure_no_word_is_lost_and_all_fits(pieces: list[tuple[str, bool]]) -> None:
+    text, sections, headings = "", list[Section](), list[Heading]()
+    for number, (piece, apart) in enumerate(pieces):
+        if apart:
+            sections.append(Section(len(text), len(text) + len(piece), {"sheet": f"Sheet {number}"}))
+        if piece == "Heading":
+            headings.append(Heading(len(text), number % 4 + 1, f"Heading {'long ' * number}"))
+        text += f"{piece}\n\n"
+    structure = Structure(tuple(sections), (), tuple(headings))
+    chunks = chunk(text, content_type="text/plain", structure=structure, title="A title", capacity=400)
+    assert "".join("".join(piece.text.split()) for piece in chunks) == "".join(text.split())
+    assert all(len(piece.text) + len(piece.context) <= 400 for piece in chunks)
+    for piece in chunks:
+        inside = [one for one in sections if one.start <= piece.start < one.end]
+        assert all(piece.end <= one.end for one in inside)
+        assert (piece.location or {}).get("sheet") == (inside[0].location["sheet"] if inside else None)
