@@ -13,6 +13,7 @@ from services.indexing.pipeline.documents import Chunk, Extracted, Heading, Sect
 from tests.services.indexing.pipeline.office_samples import inline_row, presentation, shape, workbook
 from tests.services.indexing.pipeline.samples import pdf, read
 
+PIECES = ["Heading", "word " * 40, "x" * 300, "日本語" * 90]
 LONG = "Granite from the eastern face built the harbour wall. " * 30
 
 
@@ -139,13 +140,11 @@ def test_thousands_of_headings_and_sections_cost_no_square_of_them() -> None:
     assert time.process_time() - began < 5
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from(["Heading", "word " * 40, "x" * 300, "日本語" * 90]), st.booleans()), max_size=30
-    )
-)
+@given(st.lists(st.tuples(st.sampled_from(PIECES), st.booleans()), max_size=30))
 def test_whatever_the_structure_no_word_is_lost_and_all_fits(pieces: list[tuple[str, bool]]) -> None:
-    text, sections, headings = "", list[Section](), list[Heading]()
+    text = ""
+    sections: list[Section] = []
+    headings: list[Heading] = []
     for number, (piece, apart) in enumerate(pieces):
         if apart:
             sections.append(Section(len(text), len(text) + len(piece), {"sheet": f"Sheet {number}"}))
@@ -154,9 +153,9 @@ def test_whatever_the_structure_no_word_is_lost_and_all_fits(pieces: list[tuple[
         text += f"{piece}\n\n"
     structure = Structure(tuple(sections), (), tuple(headings))
     chunks = chunk(text, content_type="text/plain", structure=structure, title="A title", capacity=400)
-    assert "".join("".join(piece.text.split()) for piece in chunks) == "".join(text.split())
-    assert all(len(piece.text) + len(piece.context) <= 400 for piece in chunks)
-    for piece in chunks:
-        inside = [one for one in sections if one.start <= piece.start < one.end]
-        assert all(piece.end <= one.end for one in inside)
-        assert (piece.location or {}).get("sheet") == (inside[0].location["sheet"] if inside else None)
+    assert "".join("".join(found.text.split()) for found in chunks) == "".join(text.split())
+    assert all(len(found.text) + len(found.context) <= 400 for found in chunks)
+    for found in chunks:
+        inside = [one for one in sections if one.start <= found.start < one.end]
+        assert all(found.end <= one.end for one in inside)
+        assert (found.location or {}).get("sheet") == (inside[0].location["sheet"] if inside else None)
