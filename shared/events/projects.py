@@ -165,6 +165,11 @@ class DocumentIndexed(DocumentEvent):
     """The indexing job."""
     chunk_count: int = Field(ge=0)
     """Number of chunks that search can find; 0 for a document without text."""
+    title: str | None = None
+    """The title that the document gives itself."""
+    partly_read: tuple[str, ...] | None = None
+    """Why search does not find all that the document shows, as codes in snake_case; null if nothing is known to be
+    missing."""
 
 
 class DocumentFailed(DocumentEvent):

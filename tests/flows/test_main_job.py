@@ -51,7 +51,7 @@ async def test_every_format_is_uploaded_seen_live_and_found(owner: httpx.AsyncCl
         highlighted = [by_word["text"][mark["start"] : mark["end"]].lower() for mark in by_word["highlights"]]
         assert sample.keyword in highlighted
         by_meaning = (await search(owner, project, sample.paraphrase))[0]
-        assert by_meaning["document_id"] == document_id
+        assert by_meaning["document_name"] == sample.name
         assert sample.sentence.split()[1] in by_meaning["text"]
 
     sequences = [frame.id for frame in live.durable]

@@ -6,6 +6,17 @@ from dataclasses import dataclass
 import docx
 import fpdf
 
+from services.indexing.pipeline.documents import EML, EPUB, ODT, PPTX, XLSX
+from tests.services.indexing.pipeline.office_samples import (
+    book,
+    inline_row,
+    open_document,
+    page,
+    presentation,
+    shape,
+    workbook,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -21,7 +32,7 @@ class Sample:
 
 def samples() -> list[Sample]:
     """One document of each supported format."""
-    return [_pdf(), _docx(), _html(), _markdown(), _text()]
+    return [_pdf(), _docx(), _pptx(), _xlsx(), _odt(), _epub(), _message(), _table(), _html(), _markdown(), _text()]
 
 
 def broken_pdf() -> bytes:
@@ -43,9 +54,9 @@ def _pdf() -> Sample:
     sentence = "The lighthouse keeper repaired the broken lamp before the storm arrived."
     pdf = fpdf.FPDF()
     pdf.set_font("Helvetica", size=12)
-    for page in ("Annual report of the coast guard station.", sentence):
+    for text in ("Annual report of the coast guard station.", sentence):
         pdf.add_page()
-        pdf.multi_cell(0, 8, page)
+        pdf.multi_cell(0, 8, text)
     return Sample(
         "report.pdf",
         "application/pdf",
@@ -71,6 +82,43 @@ def _docx() -> Sample:
         "photosynthesis",
         "how plants make food from light",
     )
+
+
+def _pptx() -> Sample:
+    sentence = "The maker recalled thousands of toasters after a fault in the heating coil."
+    content = presentation(shape("Recall", placeholder="title") + shape(sentence))
+    return Sample("recall.pptx", PPTX, content, sentence, "toasters", "kitchen appliance withdrawn because of a defect")
+
+
+def _xlsx() -> Sample:
+    sentence = "Reindeer herd moved to the winter pasture"
+    rows = inline_row(1, "Event", "Month") + inline_row(2, sentence, "November")
+    content = workbook({"Herds": rows})
+    return Sample("herds.xlsx", XLSX, content, sentence, "reindeer", "animals grazing elsewhere in the cold season")
+
+
+def _odt() -> Sample:
+    sentence = "The cellist tuned her instrument while the audience took their seats."
+    content = open_document("text", f"<text:h>Concert</text:h><text:p>{sentence}</text:p>")
+    return Sample("concert.odt", ODT, content, sentence, "cellist", "musician prepares before a performance")
+
+
+def _epub() -> Sample:
+    sentence = "At midnight the smuggler rowed across the bay with three barrels of brandy."
+    content = book({"one.xhtml": page("Chapter one", sentence)}, title="The bay")
+    return Sample("bay.epub", EPUB, content, sentence, "smuggler", "a criminal brings spirits ashore in a small boat")
+
+
+def _message() -> Sample:
+    sentence = "Please reschedule the dentist appointment to Thursday afternoon."
+    content = f"From: zoe@example.org\nTo: office@example.org\nSubject: Dentist\n\n{sentence}\n".encode()
+    return Sample("letter.eml", EML, content, sentence, "reschedule", "another day for the check of my teeth")
+
+
+def _table() -> Sample:
+    sentence = "Copper wire for the doorbell"
+    content = f'item,price\n"{sentence}",4.20\n"Oak plank, long",17.00\n'.encode()
+    return Sample("prices.csv", "text/csv", content, sentence, "copper", "what does metal cable cost")
 
 
 def _html() -> Sample:

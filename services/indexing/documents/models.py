@@ -12,6 +12,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.indexing.orm_base import Base
@@ -20,8 +21,8 @@ from shared.tenancy import TenantOwned
 
 class Document(TenantOwned, Base):
     """A document as last reported. Search sees only `live_version`; a deleted document stays as a tombstone, so that no
-    late event brings it back. `sequence` is the newest revision whose facts are stored here, `indexed_characters` the
-    length of the live version's chunks with what is searched beside them."""
+    late event brings it back. `sequence` is the newest revision whose facts are stored here, `title` the one that the
+    live version gives itself, `indexed_characters` the length of its chunks with what is searched beside them."""
 
     __tablename__ = "documents"
     __table_args__ = (
@@ -35,6 +36,7 @@ class Document(TenantOwned, Base):
     live_version: Mapped[int | None]
     deleted: Mapped[bool] = mapped_column(server_default=text("false"))
     name: Mapped[str]
+    title: Mapped[str | None]
     content_type: Mapped[str]
     attributes: Mapped[dict[str, Any]] = mapped_column("metadata")
     sequence: Mapped[int] = mapped_column(BigInteger)
@@ -44,7 +46,10 @@ class Document(TenantOwned, Base):
 
 
 class Chunk(TenantOwned, Base):
-    """A passage of one version. Kept from the chunking stage on; found by search once its version is live."""
+    """A passage of one version. Kept from the chunking stage on; found by search once its version is live.
+
+    `location` and `context` as in `pipeline.documents.Chunk`; null in rows that are older than they.
+    """
 
     __tablename__ = "chunks"
     __table_args__ = (
@@ -60,6 +65,8 @@ class Chunk(TenantOwned, Base):
     end_offset: Mapped[int]
     page: Mapped[int | None]
     text: Mapped[str]
+    location: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    context: Mapped[str | None]
 
 
 class EmbeddedBatch(TenantOwned, Base):

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     Uuid,
     bindparam,
+    case,
     cast,
     column,
     delete,
@@ -104,7 +105,10 @@ async def tombstone(
 ) -> None:
     """Leave a tombstone, whether the document was known or not. Its chunks are removed in pieces
     (`documents.erasure`)."""
-    gone: dict[str, Any] = {"deleted": True, "live_version": None, "name": "", "attributes": {}, "sequence": sequence}
+    gone: dict[str, Any] = {
+        **{"deleted": True, "live_version": None, "name": "", "title": None, "attributes": {}},
+        "sequence": sequence,
+    }
     statement = insert(Document).values(
         document_id=document_id, project_id=project_id, version=version, content_type="", created_at=at, **gone
     )
@@ -115,6 +119,7 @@ async def tombstone(
                 "deleted": True,
                 "live_version": None,
                 "name": "",
+                "title": None,
                 "metadata": statement.excluded["metadata"],
                 "sequence": func.greatest(Document.sequence, sequence),
             },
@@ -205,22 +210,27 @@ _ADD_CHUNKS: Final = _add_chunks()
 
 
 async def add_chunks(session: AsyncSession, chunks: Sequence[dict[str, Any]]) -> None:
-    """Rows with a value for each of `_CHUNK_COLUMNS`."""
-    arrays = {f"all_{column.name}": [chunk[column.name] for chunk in chunks] for column in _CHUNK_COLUMNS}
+    """Rows with a value for each of `_CHUNK_COLUMNS` that may not be null."""
+    arrays = {f"all_{column.name}": [chunk.get(column.name) for chunk in chunks] for column in _CHUNK_COLUMNS}
     await session.execute(_ADD_CHUNKS, arrays)
 
 
 async def chunks_from(
     session: AsyncSession, document_id: uuid.UUID, version: int, *, first: int, limit: int
-) -> Sequence[tuple[int, int, int, str, int | None]]:
-    """Index, start, end, text and page of chunks of a version, from the one with index `first`."""
+) -> Sequence[tuple[int, int, int, str, int | None, Any, str]]:
+    """Index, start, end, text, page, location and context of chunks of a version, from the one with index `first`."""
     rows = await session.execute(
-        select(Chunk.chunk_index, Chunk.start_offset, Chunk.end_offset, Chunk.text, Chunk.page)
+        select(
+            *(Chunk.chunk_index, Chunk.start_offset, Chunk.end_offset, Chunk.text, Chunk.page),
+            *(Chunk.location, func.coalesce(Chunk.context, "")),
+        )
         .where(Chunk.document_id == document_id, Chunk.version == version, Chunk.chunk_index >= first)
         .order_by(Chunk.chunk_index)
         .limit(limit)
     )
-    return [(index, start, end, text, page) for index, start, end, text, page in rows]
+    return [
+        (index, start, end, text, page, location, context) for index, start, end, text, page, location, context in rows
+    ]
 
 
 async def drop_version(session: AsyncSession, document_id: uuid.UUID, version: int) -> None:
@@ -257,15 +267,17 @@ async def batches_of(
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk as search shows it: plain columns, since a search reads many and changes none. `metadata` is JSON, not
-    parsed in the event loop."""
+    """A chunk as search shows it: plain columns, since a search reads many and changes none. `location` and `metadata`
+    are JSON, not parsed in the event loop."""
 
     document_id: uuid.UUID
     version: int
     chunk_index: int
     text: str
     page: int | None
+    location: str | None
     document_name: str
+    document_title: str | None
     metadata: str
 
 
@@ -280,6 +292,11 @@ class Described:
 
 
 _METADATA: Final = cast(Document.attributes, Text)
+# Rows that are older than locations know their page.
+_LOCATION: Final = func.coalesce(
+    cast(Chunk.location, Text),
+    case((Chunk.page.is_not(None), cast(func.jsonb_build_object("page", Chunk.page), Text))),
+)
 KEYS: Final = (
     func.unnest(
         bindparam("documents", type_=ARRAY(Uuid())),
@@ -293,8 +310,8 @@ KEYS: Final = (
 
 _LIVE_PASSAGES: Final = admitted(
     select(
-        *(Chunk.document_id, Chunk.version, Chunk.chunk_index, Chunk.text, Chunk.page),
-        *(Document.name, _METADATA),
+        *(Chunk.document_id, Chunk.version, Chunk.chunk_index, Chunk.text, Chunk.page, _LOCATION),
+        *(Document.name, Document.title, _METADATA),
     )
     .join(Document, Document.document_id == Chunk.document_id)
     .join(

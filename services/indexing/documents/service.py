@@ -77,6 +77,7 @@ async def forget(session: AsyncSession, event: DocumentDeleted, envelope: Envelo
         at=envelope.time,
     )
     await jobs.stop_unfinished(session, event.document_id)
+    await jobs_repository.forget_titles(session, event.document_id)
     await repository.enqueue_vector_change(session, event.document_id)
 
 

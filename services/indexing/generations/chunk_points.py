@@ -1,15 +1,11 @@
-"""What is embedded of a chunk, and the point that it becomes: in one place, so that every generation has the same."""
+"""The point that a chunk becomes: in one place, so that every generation has the same."""
 
 from services.indexing.documents.models import Document
 from services.indexing.embedders import Vectors
 from services.indexing.generations.identity import Current
+from services.indexing.pipeline.chunk_context import found_by
 from services.indexing.pipeline.documents import Chunk
 from services.indexing.vectors.points import ChunkPoint
-
-
-def embedded_text(chunk: Chunk) -> str:
-    """What the embedder sees."""
-    return chunk.text
 
 
 def point_of(
@@ -31,6 +27,7 @@ def point_of(
         average_length=average_length,
         vector=vector,
         text=chunk.text,
+        context=found_by(document.name, chunk),
         content_type=document.content_type,
         created_at=document.created_at,
         metadata=document.attributes,

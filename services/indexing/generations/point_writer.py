@@ -22,7 +22,7 @@ from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths
 from services.indexing.documents.models import Document
 from services.indexing.embedders.installed import Embedders
 from services.indexing.generations import repository
-from services.indexing.generations.chunk_points import embedded_text, point_of
+from services.indexing.generations.chunk_points import point_of
 from services.indexing.generations.metrics import GenerationMetrics
 from services.indexing.generations.models import Generation, GenerationDocument
 from services.indexing.generations.queues import DOCUMENTS
@@ -133,7 +133,7 @@ class PointWriter:
             return
         embedder = self._embedders.named(work.generation.embedder)
         tenant_id = work.lack.tenant_id
-        vectors = await embedder.embed([embedded_text(chunk) for chunk in chunks], caller=tenant_id, background=True)
+        vectors = await embedder.embed([chunk.searched for chunk in chunks], caller=tenant_id, background=True)
         points = [
             point_of(
                 work.document,

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, PrimaryKeyConstraint, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.indexing.orm_base import Base
@@ -30,6 +31,7 @@ class Job(TenantOwned, Timestamped, Base):
     uploaded_at: when the version was uploaded; None once it has failed, since clients no longer wait for it.
     long_running: large, or found to take long, so that only a long place of a worker may take it.
     chunk_count: known once chunks are kept; a job that has it continues with embedding.
+    title, partly_read: what reading the version told, until its document is deleted; `partly_read` as codes.
     """
 
     __tablename__ = "jobs"
@@ -78,6 +80,8 @@ class Job(TenantOwned, Timestamped, Base):
     deferrals: Mapped[int] = mapped_column(server_default=text("0"))
 
     chunk_count: Mapped[int | None]
+    title: Mapped[str | None]
+    partly_read: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
     progress_done: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     progress_total: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     error_code: Mapped[str | None]

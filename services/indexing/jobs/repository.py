@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import SQLColumnExpression, bindparam, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -80,18 +80,26 @@ async def request_stop(session: AsyncSession) -> None:
 
 
 @cache
-def _advance(*names: str) -> ReturningUpdate[int]:
+def _advance(*names: str) -> ReturningUpdate[int, str | None, list[str] | None]:
     return (
         update(Job)
         .where(Job.id == bindparam("job_id"), Job.fencing_token == bindparam("token"), Job.state.in_(RUNNING))
         .values(revision=Job.revision + bindparam("events"), **{name: bindparam(f"new_{name}") for name in names})
-        .returning(Job.revision)
+        .returning(Job.revision, Job.title, Job.partly_read)
         .execution_options(synchronize_session=False)
     )
 
 
-async def advance(session: AsyncSession, lease: Lease, *, events: int = 0, **changes: Any) -> int:
-    """Change the leased job; returns its revision, which grows by `events`.
+class Advanced(NamedTuple):
+    """A job after a change: its revision, and what reading the version told."""
+
+    revision: int
+    title: str | None
+    partly_read: list[str] | None
+
+
+async def advance(session: AsyncSession, lease: Lease, *, events: int = 0, **changes: Any) -> Advanced:
+    """Change the leased job, whose revision grows by `events`.
 
     Args:
         changes: new values of columns, or expressions.
@@ -102,13 +110,25 @@ async def advance(session: AsyncSession, lease: Lease, *, events: int = 0, **cha
     expressions = {name: value for name, value in changes.items() if isinstance(value, SQLColumnExpression)}
     values = {f"new_{name}": value for name, value in changes.items() if name not in expressions}
     statement = _advance(*(name for name in changes if name not in expressions))
-    revision: int | None = await session.scalar(
+    changed = await session.execute(
         statement.values(**expressions) if expressions else statement,
         {"job_id": lease.job_id, "token": lease.token, "events": events, **values},
     )
-    if revision is None:
+    row = changed.one_or_none()
+    if row is None:
         raise LeaseLost
-    return revision
+    revision, title, partly_read = row
+    return Advanced(revision, title, partly_read)
+
+
+async def forget_titles(session: AsyncSession, document_id: uuid.UUID) -> None:
+    """Forget what reading a deleted document told."""
+    await session.execute(
+        update(Job)
+        .where(Job.document_id == document_id, Job.title.is_not(None))
+        .values(title=None)
+        .execution_options(synchronize_session=False)
+    )
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

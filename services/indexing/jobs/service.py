@@ -209,22 +209,31 @@ async def start(session: AsyncSession, lease: Lease) -> Document:
     await documents.begin(session, lease.document_id)
     document = await _wanted(session, lease)
     if not lease.announced:
-        revision = await repository.advance(session, lease, events=1, started_at=datetime.now(UTC))
-        outbox.publish(session, JobStarted(**_identity(lease)), sequence=revision)
+        started = await repository.advance(session, lease, events=1, started_at=datetime.now(UTC))
+        outbox.publish(session, JobStarted(**_identity(lease)), sequence=started.revision)
     return document
 
 
 async def keep_chunks(
-    session: AsyncSession, lease: Lease, chunks: Sequence[dict[str, Any]], *, first: int, total: int
+    session: AsyncSession,
+    lease: Lease,
+    chunks: Sequence[dict[str, Any]],
+    *,
+    first: int,
+    total: int,
+    title: str | None = None,
+    partly_read: Sequence[str] = (),
 ) -> None:
-    """Keep some of the chunks. Once all are kept, the next worker of the job begins with embedding."""
+    """Keep some of the chunks, and what reading the version told. Once all are kept, the next worker of the job begins
+    with embedding."""
     await _wanted(session, lease)
     if not first and lease.token > 1:
         # A previous worker may have kept some and not finished.
         await documents.drop_version(session, lease.document_id, lease.version)
+    told: dict[str, Any] = {"title": title, "partly_read": list(partly_read) or None}
     if first + len(chunks) == total:
         await repository.advance(
-            session, lease, state="embedding", chunk_count=total, progress_done=0, progress_total=total
+            session, lease, state="embedding", chunk_count=total, progress_done=0, progress_total=total, **told
         )
     else:
         await repository.advance(session, lease)
@@ -265,7 +274,7 @@ async def complete(
         GenerationSwitched: search reads another generation by now.
     """
     document = await _wanted(session, lease, exclusively=True)
-    revision = await repository.advance(
+    ended = await repository.advance(
         session,
         lease,
         events=1,
@@ -278,19 +287,26 @@ async def complete(
     await generations.goes_live(session, project_id=lease.project_id, document_id=lease.document_id, written=generation)
     replaced, document.live_version = document.live_version, lease.version
     document.indexed_chunks, document.indexed_characters = chunk_count, characters
+    document.title = ended.title
     if replaced is not None and replaced != lease.version:
         await documents.drop_version(session, lease.document_id, replaced)
     if replaced is not None or document.attributes != described:
         await documents.enqueue_vector_change(session, lease.document_id, describe=document.attributes != described)
     if kept_batches:
         await documents.drop_batches(session, lease.document_id, lease.version)
-    outbox.publish(session, JobCompleted(**_identity(lease), chunk_count=chunk_count), sequence=revision)
+    completed = JobCompleted(
+        **_identity(lease),
+        chunk_count=chunk_count,
+        title=ended.title,
+        partly_read=tuple(ended.partly_read) if ended.partly_read else None,
+    )
+    outbox.publish(session, completed, sequence=ended.revision)
 
 
 async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, evidence: dict[str, Any]) -> None:
     """End the job without success. `reason` is for people, `evidence` for those who redrive it."""
     document = await documents.locked(session, lease.document_id)
-    revision = await repository.advance(
+    ended = await repository.advance(
         session,
         lease,
         events=1,
@@ -304,7 +320,7 @@ async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, e
     )
     await _leave_nothing(session, lease, document)
     event = JobFailed(**_identity(lease), code=code, reason=reason, attempts=max(1, lease.attempts))
-    outbox.publish(session, event, sequence=revision)
+    outbox.publish(session, event, sequence=ended.revision)
 
 
 async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False) -> bool:
@@ -320,7 +336,7 @@ async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False)
             waiting |= {"long_running": True, "next_run_at": datetime.now(UTC), "attempts": Job.attempts - 1}
         await repository.advance(session, lease, **waiting)
         return False
-    revision = await repository.advance(
+    ended = await repository.advance(
         session,
         lease,
         events=1,
@@ -331,7 +347,7 @@ async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False)
         **_NO_LEASE,
     )
     await _leave_nothing(session, lease, document)
-    outbox.publish(session, JobCancelled(**_identity(lease)), sequence=revision)
+    outbox.publish(session, JobCancelled(**_identity(lease)), sequence=ended.revision)
     return True
 
 

@@ -12,12 +12,12 @@ missing.
 
 import re
 import unicodedata
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
-from services.indexing.pipeline.documents import MARKDOWN, Chunk, PageSpan
+from services.indexing.pipeline.chunk_context import Surroundings
+from services.indexing.pipeline.documents import MARKDOWN, NO_STRUCTURE, Chunk, PageSpan, Section, Structure
 
 # The bundled model reads 256 word pieces: about 1,000 characters of English prose, 720 of German or of source code, 330
 # of alphabets it hardly knows; in scripts without spaces, one piece per character.
@@ -47,13 +47,55 @@ _MARKDOWN_HEADING = re.compile(r"(?:\A|\n)[ ]{0,3}(?P<heading>#{1,6}[ \t][^\n]{1
 
 
 def chunk(
-    text: str, *, content_type: str, pages: Sequence[PageSpan] | None = None, capacity: int | None = None
+    text: str,
+    *,
+    content_type: str,
+    pages: Sequence[PageSpan] | None = None,
+    structure: Structure = NO_STRUCTURE,
+    title: str | None = None,
+    capacity: int | None = None,
 ) -> list[Chunk]:
     """Split text at the highest boundary that fits: headings, paragraphs, lines, sentences, words.
 
-    `capacity` is in characters, chosen by script when None. A heading that would end a chunk moves to the next one.
+    `capacity` is in characters, chosen by script when None; a chunk and its context have room in it. A heading that
+    would end a chunk moves to the next one. No chunk goes beyond a section of the `structure`.
     """
     capacity = capacity or capacity_for(text)
+    around = Surroundings(text, structure, pages, title, capacity)
+    spans = [
+        (begin + start, begin + end)
+        for begin, past in _parts(text, structure.sections)
+        for start, end in _spans(text[begin:past], content_type, capacity - around.reserved(begin, past))
+    ]
+    return [
+        Chunk(
+            index,
+            start,
+            end,
+            text[start:end],
+            around.page(start, end),
+            around.location(start, end),
+            around.context(start, end),
+        )
+        for index, (start, end) in enumerate(spans)
+    ]
+
+
+def _parts(text: str, sections: Sequence[Section]) -> Iterator[tuple[int, int]]:
+    """The sections, and what is between them."""
+    end = 0
+    for section in sections:
+        if section.start > end:
+            yield end, section.start
+        yield section.start, section.end
+        end = section.end
+    yield end, len(text)
+
+
+def _spans(text: str, content_type: str, capacity: int) -> list[tuple[int, int]]:
+    if len(text) <= capacity:
+        # Slides and records are many and short.
+        return _with_words(text, iter([(0, len(text))]), capacity)
     splitter = MarkdownSplitter(capacity) if content_type == MARKDOWN else TextSplitter(capacity)
     spans = [
         (begin + start, begin + start + len(piece))
@@ -61,13 +103,7 @@ def chunk(
         for start, piece in splitter.chunk_indices(text[begin:end])
     ]
     heading = _MARKDOWN_HEADING if content_type == MARKDOWN else _BARE_HEADING
-    page_starts = [page.start for page in pages or ()]
-    return [
-        Chunk(index, start, end, text[start:end], _page_at((start + end) // 2, pages, page_starts))
-        for index, (start, end) in enumerate(
-            _with_words(text, _join_headings(text, spans, heading, capacity), capacity)
-        )
-    ]
+    return _with_words(text, _join_headings(text, spans, heading, capacity), capacity)
 
 
 def capacity_for(text: str) -> int:
@@ -180,9 +216,3 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     piece = text[start:end]
     start += len(piece) - len(piece.lstrip())
     return start, start + len(piece.strip())
-
-
-def _page_at(position: int, pages: Sequence[PageSpan] | None, page_starts: list[int]) -> int | None:
-    if not pages:
-        return None
-    return pages[max(bisect_right(page_starts, position) - 1, 0)].number

@@ -45,7 +45,13 @@ class CorruptDocument(ExtractionError):
         {
             "pdf": "The PDF is damaged and cannot be opened.",
             "docx": "The Word document is damaged and cannot be opened.",
-            "unsafe": "The Word document contains XML declarations that are refused for safety.",
+            "pptx": "The presentation is damaged and cannot be opened.",
+            "xlsx": "The spreadsheet is damaged and cannot be opened.",
+            "opendocument": "The OpenDocument file is damaged and cannot be opened.",
+            "epub": "The e-book is damaged and cannot be opened.",
+            "rtf": "The rich text file is damaged and cannot be opened.",
+            "message": "The e-mail message is damaged and cannot be opened.",
+            "unsafe": "The document contains XML declarations that are refused for safety.",
             "archive": "The file is a damaged archive and cannot be opened.",
         }
     )
@@ -53,29 +59,25 @@ class CorruptDocument(ExtractionError):
 
 class UnsupportedContentType(ExtractionError):
     code = "unsupported_content_type"
-    sentence = "This kind of file is not supported. Upload text, Markdown, HTML, PDF or Word (.docx)."
+    sentence = "This kind of file is not supported. Upload a text, a PDF, or an Office or OpenDocument file."
     sentences = MappingProxyType(
         {
             "doc": "Old Word files (.doc) are not supported. Save the document as .docx and upload it again.",
-            "xls": "Old Excel files (.xls) are not supported. Save the tables as PDF or .csv and upload that.",
-            "ppt": "Old PowerPoint files (.ppt) are not supported. Save the presentation as PDF and upload that.",
-            "message": "Outlook messages (.msg) are not supported. Save the message as text or HTML and upload that.",
-            "spreadsheet": "Spreadsheets are not supported. Save the tables as PDF or .csv and upload that.",
-            "presentation": "Presentations are not supported. Save the presentation as PDF and upload that.",
+            "xls": "Old Excel files (.xls) are not supported. Save the workbook as .xlsx and upload it again.",
+            "ppt": "Old PowerPoint files (.ppt) are not supported. Save the presentation as .pptx and upload it again.",
+            "message": "Outlook messages (.msg) are not supported. Save the message as .eml and upload that.",
+            "xlsb": "Binary workbooks (.xlsb) are not supported. Save the workbook as .xlsx and upload it again.",
             "drawing": "Drawings are not supported. Save the drawing as PDF and upload that.",
-            "opendocument": "OpenDocument texts (.odt) are not supported. Save the document as .docx or PDF.",
-            "rtf": "Rich text files (.rtf) are not supported. Save the document as .docx or PDF.",
             "postscript": "PostScript files (.ps) are not supported. Convert the document to PDF and upload that.",
-            "book": "E-books (.epub) are not supported. Convert the book to PDF or HTML and upload that.",
             "iwork": "Files of Pages, Numbers and Keynote are not supported. Export the document as PDF or .docx.",
             "archive": "The file is an archive, not a document. Upload the documents inside it.",
             "xfa": "The PDF is an XFA form, which only Adobe Reader shows. Print it to a PDF and upload that.",
             "portfolio": "The PDF is a portfolio of other files. Upload the files inside it.",
             "image": "Pictures are not supported. Upload a PDF or text with the words in the picture.",
             "media": "Audio and video files are not supported. Upload a transcript as text.",
-            "program": "Programs are not supported. Upload text, Markdown, HTML, PDF or Word (.docx).",
+            "program": "Programs are not supported. Upload a text, a PDF, or an Office or OpenDocument file.",
             "database": "Database files are not supported. Export the data as text and upload that.",
-            "binary": "The file is not text. Upload text, Markdown, HTML, PDF or Word (.docx).",
+            "binary": "The file is not text. Upload a text, a PDF, or an Office or OpenDocument file.",
         }
     )
 
@@ -99,7 +101,7 @@ class EmptyDocument(ExtractionError):
 class DocumentTooLarge(ExtractionError):
     code = "document_too_large"
     sentence = "The document contains more text than can be indexed."
-    sentences = MappingProxyType({"docx": "The Word document unpacks to more data than is allowed."})
+    sentences = MappingProxyType({"unpacked": "The document unpacks to more data than is allowed."})
 
 
 class ExtractionTimeout(ExtractionError):

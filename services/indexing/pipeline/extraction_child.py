@@ -182,7 +182,13 @@ def read_document(request: bytes, limits: Limits, content: memoryview) -> Iterat
             declared_type=asked["declared_type"],
             max_characters=limits.max_characters,
         )
-        chunks = chunk(extracted.text, content_type=extracted.content_type, pages=extracted.pages)
+        chunks = chunk(
+            extracted.text,
+            content_type=extracted.content_type,
+            pages=extracted.pages,
+            structure=extracted.structure,
+            title=extracted.title,
+        )
         if len(chunks) > limits.max_chunks:
             raise DocumentTooLarge(detail=f"{len(chunks)} chunks")
         if not chunks:

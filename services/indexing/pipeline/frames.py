@@ -7,8 +7,8 @@ reply is many small frames, so that the event loop on the other side never decod
                       (SCM_RIGHTS); `CANCEL`, when no caller waits for the reply any more, which then ends soon; `PAUSE`
                       and `GO_ON`, meanwhile
     process -> pool   {"layers", "missing"} once, when it is ready, then for each request any number of
-                      {"chunks": [[start, end, page, text], ...]}, then {"document": {"content_type", "title",
-                      "partly_read": [code, ...]}} or {"failure": {"code", "kind", "detail"}}
+                      {"chunks": [[start, end, page, text, location, context], ...]}, then {"document":
+                      {"content_type", "title", "partly_read": [code, ...]}} or {"failure": {"code", "kind", "detail"}}
 
 Also, `TAKES_LONG` comes back through the requests' socket, before the last frame, for a document that takes long.
 """
@@ -57,7 +57,7 @@ def gives_way(request: bytes) -> bool:
 
 def success(extracted: Extracted, chunks: Sequence[Chunk]) -> Iterator[bytes]:
     """The payloads that describe a document."""
-    pieces = ([chunk.start, chunk.end, chunk.page, chunk.text] for chunk in chunks)
+    pieces = ([chunk.start, chunk.end, chunk.page, chunk.text, chunk.location, chunk.context] for chunk in chunks)
     while batch := list(islice(pieces, CHUNKS)):
         yield orjson.dumps({"chunks": batch})
     document = {

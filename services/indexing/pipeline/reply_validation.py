@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from services.indexing.pipeline import frames
 from services.indexing.pipeline.confinement import Limits
@@ -12,15 +13,41 @@ from services.indexing.pipeline.errors import ERRORS, CorruptDocument, DocumentT
 
 LONGEST_CHUNK = 4096
 
+LONGEST_CONTEXT = 1024
+
 _MOST_IN_A_FRAME = frames.CHUNKS
 _Position = Annotated[int, Field(ge=0)]
+_Number = Annotated[int, Field(ge=0, lt=2**31)]
+# Postgres stores no NUL.
+_Words = Annotated[str, Field(max_length=300, pattern=r"^[^\x00]*$")]
 _Code = Annotated[str, Field(pattern="^[a-z_]{1,40}$")]
+
+
+@with_config(ConfigDict(extra="forbid"))
+class _Location(TypedDict, total=False):
+    page: _Number
+    slide: _Number
+    sheet: _Words
+    cell: _Number
+    rows: tuple[_Number, _Number]
+    lines: tuple[_Number, _Number]
+    headings: Annotated[list[_Words], Field(max_length=10)]
+
+
+_Chunk = tuple[
+    _Position,
+    _Position,
+    _Position | None,
+    Annotated[str, Field(max_length=LONGEST_CHUNK)],
+    _Location | None,
+    Annotated[str, Field(max_length=LONGEST_CONTEXT, pattern=r"^[^\x00]*$")],
+]
 
 
 @dataclass(frozen=True, slots=True)
 class _Document:
     content_type: str
-    title: Annotated[str, Field(max_length=1000)] | None
+    title: _Words | None
     partly_read: Annotated[list[_Code], Field(max_length=10)] = field(default_factory=list)
 
 
@@ -33,13 +60,7 @@ class _Failure:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    chunks: (
-        Annotated[
-            list[tuple[_Position, _Position, _Position | None, Annotated[str, Field(max_length=LONGEST_CHUNK)]]],
-            Field(max_length=_MOST_IN_A_FRAME),
-        ]
-        | None
-    ) = None
+    chunks: Annotated[list[_Chunk], Field(max_length=_MOST_IN_A_FRAME)] | None = None
     document: _Document | None = None
     failure: _Failure | None = None
 
@@ -61,8 +82,8 @@ class Answer:
         Raises:
             CorruptDocument: it is not part of a reply.
         """
-        for start, end, page, text in _parsed(payload).chunks or ():
-            self._add(start, end, page, text)
+        for piece in _parsed(payload).chunks or ():
+            self._add(*piece)
 
     def end(self, payload: bytes) -> ChunkedDocument:
         """The document, with the last frame.
@@ -79,13 +100,13 @@ class Answer:
             raise CorruptDocument(detail="inconsistent answer")
         return ChunkedDocument(document.content_type, document.title, self._chunks, tuple(document.partly_read))
 
-    def _add(self, start: int, end: int, page: int | None, text: str) -> None:
+    def _add(self, start: int, end: int, page: int | None, text: str, location: _Location | None, context: str) -> None:
         if not self._end <= start < end <= self._limits.max_characters or end - start != len(text) or "\0" in text:
             raise CorruptDocument(detail="inconsistent answer")
         if len(self._chunks) >= self._limits.max_chunks:
             raise DocumentTooLarge(detail=f"more than {self._limits.max_chunks} chunks")
         self._end = end
-        self._chunks.append(Chunk(len(self._chunks), start, end, text, page))
+        self._chunks.append(Chunk(len(self._chunks), start, end, text, page, location, context))
 
 
 def _parsed(payload: bytes) -> _Frame:

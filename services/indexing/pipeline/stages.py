@@ -24,14 +24,14 @@ from services.indexing.documents.models import Document
 from services.indexing.embedders import Embedder, Vectors
 from services.indexing.embedders.installed import Embedders
 from services.indexing.generations import repository as generations
-from services.indexing.generations.chunk_points import embedded_text, point_of
+from services.indexing.generations.chunk_points import point_of
 from services.indexing.generations.errors import GenerationSwitched
 from services.indexing.generations.identity import Current, Identity
 from services.indexing.jobs import service as jobs
 from services.indexing.jobs.leases import Lease
 from services.indexing.jobs.metrics import JobMetrics
 from services.indexing.jobs.worker_places import Share
-from services.indexing.pipeline.documents import Chunk
+from services.indexing.pipeline.documents import Chunk, ChunkedDocument
 from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.progress import ProgressPublisher
 from services.indexing.vectors.store import VectorStore
@@ -92,11 +92,12 @@ class Pipeline:
         lease.check()
         self.progress.enter(lease, lease.stage)
         if lease.chunk_count is None:
-            start, chunks = await self._extract(lease, share)
+            start, extracted = await self._extract(lease, share)
+            chunks = extracted.chunks
             if len(chunks) > _SHORT_CHUNKS:
                 share.takes_long()
             with self.metrics.stage("chunking"), span("chunk"):
-                keeping = await self._keep(lease, share, chunks)
+                keeping = await self._keep(lease, share, extracted)
         else:
             start, chunks = await self._resume(lease)
             keeping = _nothing()
@@ -132,7 +133,7 @@ class Pipeline:
             return False
         return True
 
-    async def _extract(self, lease: Lease, share: Share) -> tuple[_Start, list[Chunk]]:
+    async def _extract(self, lease: Lease, share: Share) -> tuple[_Start, ChunkedDocument]:
         with self.metrics.stage("extracting"), span("extract"):
             async with _beside(self._begin(lease)) as beginning, self.content.fetched(lease) as content:
                 start = await beginning
@@ -148,7 +149,7 @@ class Pipeline:
             _log.info("document_partly_read", reasons=extracted.partly_read)
         lease.check()
         self.progress.enter(lease, "chunking")
-        return start, extracted.chunks
+        return start, extracted
 
     async def _begin(self, lease: Lease) -> _Start:
         async with self.transaction(lease) as session:
@@ -161,19 +162,27 @@ class Pipeline:
     async def _generation(self, session: AsyncSession, lease: Lease) -> Current:
         return await generations.begun(session, lease.project_id, Identity.of(self.embedders.target))
 
-    async def _keep(self, lease: Lease, share: Share, chunks: Sequence[Chunk]) -> Coroutine[Any, Any, None]:
+    async def _keep(self, lease: Lease, share: Share, extracted: ChunkedDocument) -> Coroutine[Any, Any, None]:
         """Keep the chunks of a large document now, in batches; those of a small one during the next stage."""
-        if len(chunks) <= _KEPT_CHUNKS:
-            return self._keep_batch(lease, chunks, 0)
-        for first in range(0, len(chunks), _KEPT_CHUNKS):
+        if len(extracted.chunks) <= _KEPT_CHUNKS:
+            return self._keep_batch(lease, extracted, 0)
+        for first in range(0, len(extracted.chunks), _KEPT_CHUNKS):
             async with share.step():
-                await self._keep_batch(lease, chunks, first)
+                await self._keep_batch(lease, extracted, first)
         return _nothing()
 
-    async def _keep_batch(self, lease: Lease, chunks: Sequence[Chunk], first: int) -> None:
-        rows = [_row(lease, piece) for piece in chunks[first : first + _KEPT_CHUNKS]]
+    async def _keep_batch(self, lease: Lease, extracted: ChunkedDocument, first: int) -> None:
+        rows = [_row(lease, piece) for piece in extracted.chunks[first : first + _KEPT_CHUNKS]]
         async with self.transaction(lease) as session:
-            await jobs.keep_chunks(session, lease, rows, first=first, total=len(chunks))
+            await jobs.keep_chunks(
+                session,
+                lease,
+                rows,
+                first=first,
+                total=len(extracted.chunks),
+                title=extracted.title,
+                partly_read=extracted.partly_read,
+            )
 
     async def _resume(self, lease: Lease) -> tuple[_Start, list[Chunk]]:
         chunks: list[Chunk] = []
@@ -195,7 +204,7 @@ class Pipeline:
             unkept: list[Vectors] = []
             while done < len(chunks):
                 lease.check()
-                texts = [embedded_text(piece) for piece in chunks[done : done + _EMBEDDED_CHUNKS]]
+                texts = [piece.searched for piece in chunks[done : done + _EMBEDDED_CHUNKS]]
                 unkept.append(await embedder.embed(texts, caller=lease.tenant_id, background=lease.long_running))
                 done += len(texts)
                 self.progress.advance(lease, done)
@@ -264,11 +273,13 @@ def _row(lease: Lease, piece: Chunk) -> dict[str, Any]:
         "end_offset": piece.end,
         "page": piece.page,
         "text": piece.text,
+        "location": piece.location,
+        "context": piece.context or None,
     }
 
 
 def _lengths(chunks: Sequence[Chunk]) -> Lengths:
-    return Lengths(len(chunks), sum(len(chunk.text) for chunk in chunks))
+    return Lengths(len(chunks), sum(len(chunk.context) + len(chunk.text) for chunk in chunks))
 
 
 async def _nothing() -> None:

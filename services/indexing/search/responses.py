@@ -51,12 +51,14 @@ def _item(hit: Hit, passage: Passage, highlighter: Highlighter) -> Generator[Non
             {
                 "document_id": str(passage.document_id),
                 "document_name": passage.document_name,
+                "document_title": passage.document_title,
                 "version": passage.version,
                 "chunk_index": passage.chunk_index,
                 "score": hit.score,
                 "text": passage.text[:MAX_TEXT],
                 "highlights": [{"start": start, "end": end} for start, end in marks],
                 "page": passage.page,
+                "location": None if passage.location is None else orjson.Fragment(passage.location),
                 "metadata": orjson.Fragment(passage.metadata),
             }
         )

@@ -4,6 +4,7 @@ import uuid
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
+from typing_extensions import TypedDict
 
 from services.indexing.search.cursors import MAX_LENGTH
 from services.indexing.vectors.filters import Filter, storable
@@ -35,15 +36,31 @@ class Highlight(BaseModel):
     end: int
 
 
+class Location(TypedDict, total=False):
+    """Where in its document a passage is, as far as its format tells. `rows` and `lines` are the first and the last."""
+
+    page: int
+    slide: int
+    sheet: str
+    cell: int
+    rows: tuple[int, int]
+    lines: tuple[int, int]
+    headings: list[str]
+
+
 class SearchItem(BaseModel):
+    """`document_title` is the title that the document gives itself."""
+
     document_id: uuid.UUID
     document_name: str
+    document_title: str | None
     version: int
     chunk_index: int
     score: float
     text: str
     highlights: list[Highlight]
     page: int | None
+    location: Location | None
     metadata: dict[str, Any]
 
 

@@ -47,7 +47,7 @@ _NEW_VERSION: Final = "document.version_added"
 SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
     DocumentUploaded: _shown("document.uploaded", "version", "name", "content_type", "size", "created_at"),
     DocumentIndexing: _shown("document.indexing", "version", "job_id"),
-    DocumentIndexed: _shown("document.indexed", "version", "job_id", "chunk_count"),
+    DocumentIndexed: _shown("document.indexed", "version", "job_id", "chunk_count", "title", "partly_read"),
     DocumentFailed: _shown("document.failed", "version", "job_id", "code", "reason"),
     DocumentCancelled: _shown("document.cancelled", "version", "job_id"),
     DocumentUpdated: _shown("document.updated", "version", "name"),

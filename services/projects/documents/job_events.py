@@ -62,7 +62,10 @@ def _apply(document: Document, event: JobNews, time: datetime) -> DocumentEvent:
             return DocumentIndexing.model_validate(facts)
         case JobCompleted():
             document.status, document.chunk_count, document.indexed_at = "indexed", event.chunk_count, time
-            return DocumentIndexed.model_validate({**facts, "chunk_count": event.chunk_count})
+            document.title = event.title
+            document.partly_read = list(event.partly_read) if event.partly_read else None
+            told = event.model_dump(include={"chunk_count", "title", "partly_read"})
+            return DocumentIndexed.model_validate({**facts, **told})
         case JobFailed():
             document.status, document.error_code, document.error_reason = "failed", event.code, event.reason
             return DocumentFailed.model_validate({**facts, "code": event.code, "reason": event.reason})

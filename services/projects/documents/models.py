@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, PrimaryKeyConstraint, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from services.projects.blobs import BlobKey
@@ -19,6 +20,8 @@ _VISIBLE = text("deleted_at IS NULL")
 
 class Document(TenantOwned, Timestamped, Base):
     """A document and what is known of its live version.
+
+    `title` is the one it gives itself; `partly_read` says, as codes, why search does not find all that it shows.
 
     `revision` counts every change and is the sequence of the document's events. `job_id` and `job_sequence` are the
     newest that indexing has reported: older events are dropped. A deleted document stays as a tombstone without name
@@ -45,6 +48,7 @@ class Document(TenantOwned, Timestamped, Base):
     id: Mapped[uuid.UUID] = mapped_column(server_default=text("uuidv7()"))
     project_id: Mapped[uuid.UUID]
     name: Mapped[str] = mapped_column(Text)
+    title: Mapped[str | None] = mapped_column(Text)
     # `metadata` is SQLAlchemy's own attribute of a mapped class.
     custom_metadata: Mapped[dict[str, Any]] = mapped_column("metadata")
     # As uploaded, with the charset of a text.
@@ -60,6 +64,7 @@ class Document(TenantOwned, Timestamped, Base):
     error_code: Mapped[str | None] = mapped_column(Text)
     error_reason: Mapped[str | None] = mapped_column(Text)
     chunk_count: Mapped[int | None] = mapped_column(Integer)
+    partly_read: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
     indexed_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
 

@@ -38,11 +38,17 @@ class DocumentError(BaseModel):
 
 
 class DocumentOut(BaseModel):
-    """`duplicate_of` is the oldest document of the project that had the same content when this one was uploaded."""
+    """`duplicate_of` is the oldest document of the project that had the same content when this one was uploaded.
+
+    `title` is the one that the document gives itself, known once it is indexed. `partly_read` says why search does not
+    find all that the document shows, null if nothing is known to be missing: `scanned_page`, `unreadable_page` or
+    `undecodable_text` of a PDF, `damaged_slide`, `damaged_sheet`, `damaged_chapter`, `damaged_content`.
+    """
 
     id: uuid.UUID
     project_id: uuid.UUID
     name: str
+    title: str | None
     content_type: str
     size: int
     sha256: str
@@ -54,6 +60,7 @@ class DocumentOut(BaseModel):
     created_at: datetime
     indexed_at: datetime | None
     chunk_count: int | None
+    partly_read: list[str] | None
 
     @classmethod
     def of(cls, document: Document) -> Self:
@@ -64,6 +71,7 @@ class DocumentOut(BaseModel):
             id=document.id,
             project_id=document.project_id,
             name=document.name,
+            title=document.title,
             content_type=document.content_type,
             size=document.size,
             sha256=document.sha256,
@@ -75,4 +83,5 @@ class DocumentOut(BaseModel):
             created_at=document.created_at,
             indexed_at=document.indexed_at,
             chunk_count=document.chunk_count,
+            partly_read=document.partly_read,
         )

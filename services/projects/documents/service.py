@@ -203,7 +203,7 @@ async def delete(
     document = await _locked(session, principal, project_id, document_id)
     check_match(if_match, document.revision)
     document.deleted_at = datetime.now(UTC)
-    document.name, document.custom_metadata = "", {}
+    document.name, document.title, document.custom_metadata = "", None, {}
     document.revision += 1
     repository.remember_blob_deletion(session, document)
     outbox.publish(session, DocumentDeleted(**_identity(document, principal)), sequence=document.revision)

@@ -14,9 +14,11 @@ from fpdf import FPDF
 from redis.asyncio import Redis
 from sqlalchemy import func, select
 
-from services.indexing.documents.models import Chunk, EmbeddedBatch
+from services.indexing.documents.models import Chunk, Document, EmbeddedBatch
 from services.indexing.embedders.minilm import MiniLM
+from services.indexing.jobs.models import Job
 from services.indexing.pipeline import stages
+from services.indexing.pipeline.documents import EPUB, ODT, PPTX, XLSX
 from services.indexing.search.dependencies import SearchResources
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.store import ProjectVectors
@@ -24,6 +26,15 @@ from shared.outbox import OutboxEvent
 from shared.redis_clients import PROGRESS_STREAM
 from shared.telemetry import span
 from tests.services.indexing.jobs.test_worker import ends, set_job
+from tests.services.indexing.pipeline.office_samples import (
+    book,
+    inline_row,
+    open_document,
+    page,
+    presentation,
+    shape,
+    workbook,
+)
 from tests.services.indexing.uploads import Library
 from tests.support.polling import eventually
 from tests.support.serving import StartedApp
@@ -71,6 +82,14 @@ def docx() -> bytes:
         ("quarry.html", "text/html", f"<html><body><h1>Quarry</h1><p>{SENTENCE}</p></body></html>".encode()),
         ("quarry.md", "text/markdown", f"# Quarry\n\n{SENTENCE}\n".encode()),
         ("quarry.txt", "text/plain", SENTENCE.encode()),
+        ("quarry.pptx", PPTX, presentation(shape("Quarry", placeholder="title") + shape(SENTENCE))),
+        ("quarry.xlsx", XLSX, workbook({"Quarry": inline_row(1, SENTENCE)})),
+        ("quarry.odt", ODT, open_document("text", f"<text:p>{SENTENCE}</text:p>")),
+        ("quarry.epub", EPUB, book({"a.xhtml": page("Quarry", SENTENCE)})),
+        ("quarry.rtf", "application/rtf", f"{{\\rtf1 {SENTENCE}}}".encode()),
+        ("quarry.eml", "message/rfc822", f"From: a@b\nSubject: Quarry\n\n{SENTENCE}".encode()),
+        ("quarry.csv", "text/csv", f"year,what\n1887,{SENTENCE}\n".encode()),
+        ("quarry.json", "application/json", f'[{{"what": "{SENTENCE}"}}]'.encode()),
     ],
 )
 async def test_every_supported_kind_of_document_becomes_chunks_and_points(
@@ -86,6 +105,29 @@ async def test_every_supported_kind_of_document_becomes_chunks_and_points(
     job = await library.job(document_id)
     assert (job.chunk_count, job.progress_done, job.lease_owner) == (len(found), len(found), None)
     assert await library.events(document_id) == [("started", 1), ("completed", 2)]
+
+
+async def test_what_reading_told_is_kept_with_the_document_and_announced(library: Library) -> None:
+    damaged = presentation(shape("Quarry", placeholder="title") + shape(SENTENCE), "<p:sp>")
+    document_id = await library.upload(damaged, name="plans.pptx", content_type=PPTX)
+    assert await ends(library, document_id) == "indexed"
+    (passage,) = await chunks(library, document_id)
+    assert passage.location == {"slide": 1, "headings": ["Quarry"]}
+    assert passage.context == "Harbour plans"
+    assert "Harbour plans" not in passage.text
+    async with library.database.tenant(library.tenant_id) as session:
+        document = await session.scalar(select(Document).where(Document.document_id == document_id))
+        told = (await session.scalars(select(OutboxEvent).order_by(OutboxEvent.position.desc()).limit(1))).one().data
+    assert document is not None
+    assert document.title == "Harbour plans"
+    assert (told["title"], told["partly_read"]) == ("Harbour plans", ["damaged_slide"])
+    await library.delete(document_id)
+    async with library.database.tenant(library.tenant_id) as session:
+        document = await session.scalar(select(Document).where(Document.document_id == document_id))
+        job = await session.scalar(select(Job).where(Job.document_id == document_id))
+    assert document is not None
+    assert job is not None
+    assert (document.title, job.title) == (None, None)
 
 
 async def test_a_text_is_read_in_the_encoding_that_was_declared_at_its_upload(library: Library) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from shared.migrations import id_column, isolate, moment, open_to_system, tenant_column
 
 revision = "0010"
-down_revision = "0008"
+down_revision = "0009"
 
 
 def _of_run(name: str) -> sa.ForeignKeyConstraint:

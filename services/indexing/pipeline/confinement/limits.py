@@ -39,8 +39,11 @@ class Limits:
 
     @property
     def max_answer_bytes(self) -> int:
-        """Room for the text as JSON: at most four bytes a character, two for an escaped one, and the chunks' places."""
-        return 4 * self.max_characters + 64 * self.max_chunks + 1024 * 1024
+        """Room for the text as JSON: at most four bytes a character, two for an escaped one, and what goes with chunks.
+
+        That is their places, and a few hundred characters of headings and context.
+        """
+        return 4 * self.max_characters + 2048 * self.max_chunks + 1024 * 1024
 
 
 def impose(limits: Limits, document_bytes: int) -> None:

@@ -14,29 +14,27 @@ main part has to be whole.
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import groupby
 
 from lxml import etree
 
 from services.indexing.pipeline.documents import DOCX, Extracted
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
-from services.indexing.pipeline.formats.text import clean, clean_title, required
+from services.indexing.pipeline.formats.limits import Limits
+from services.indexing.pipeline.formats.ooxml.diagrams import chart_lines, diagram_lines
+from services.indexing.pipeline.formats.ooxml.package import Package
+from services.indexing.pipeline.formats.text_builder import Kind, TextBuilder
 from services.indexing.pipeline.formats.word import alternate_chunks
-from services.indexing.pipeline.formats.word.diagrams import chart_lines, diagram_lines
-from services.indexing.pipeline.formats.word.limits import Limits
 from services.indexing.pipeline.formats.word.numbering import Counters, Numbering
-from services.indexing.pipeline.formats.word.package import Package
 from services.indexing.pipeline.formats.word.story import ELEMENTS, Story
 from services.indexing.pipeline.formats.word.styles import Styles
-from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks, Kind
-from services.indexing.pipeline.formats.word.xml_events import DAMAGE, ended, events
+from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks
+from services.indexing.pipeline.formats.xml_reading.events import DAMAGE, ended, events
 from services.indexing.pipeline.memory_files import Stream
 
-MAX_PART_BYTES = 256 * 1024 * 1024
-MAX_BYTES = 2 * MAX_PART_BYTES
-MAX_PARTS = 10_000
 # Documents in documents in a document.
 _DEEPEST = 2
 _PARAGRAPHS = frozenset({"w:p", "a:p"})
@@ -49,15 +47,15 @@ def extract(content: memoryview, *, max_characters: int) -> Extracted:
     Raises:
         ExtractionError: The main part is damaged, the document is encrypted, holds no text, or exceeds a limit.
     """
-    limits = Limits(max_characters, part_bytes=MAX_PART_BYTES, bytes=MAX_BYTES, parts=MAX_PARTS)
+    limits = Limits.of_document(max_characters)
     try:
         with zipfile.ZipFile(Stream(content)) as archive:
             document = _Document(Package(archive, limits), limits, depth=0)
             blocks = document.read()
-            title = document.title()
+            title = document.package.title()
     except DAMAGE as error:
         raise CorruptDocument("docx", detail=str(error)) from error
-    return Extracted(required(clean(blocks.text()).strip()), DOCX, None, clean_title(title))
+    return _composed(blocks.all, max_characters).extracted(DOCX, title)
 
 
 def warm_up() -> None:
@@ -67,9 +65,22 @@ def warm_up() -> None:
     extract(memoryview(buffer.getvalue()), max_characters=100)
 
 
+def _composed(blocks: Sequence[Block], max_characters: int) -> TextBuilder:
+    text = TextBuilder(max_characters)
+    for is_table, together in groupby(blocks, lambda block: bool(block.cells)):
+        if is_table:
+            with text.table() as rows:
+                for row in together:
+                    rows.add_line(row.text, row.cells)
+        else:
+            for block in together:
+                text.add(block.kind, block.text, level=block.level)
+    return text
+
+
 class _Document:
     def __init__(self, package: Package, limits: Limits, *, depth: int) -> None:
-        self._package = package
+        self.package = package
         self._limits = limits
         self._depth = depth
         self._main = package.main_part
@@ -90,22 +101,14 @@ class _Document:
             blocks.extend(margin)
         return blocks
 
-    def title(self) -> str | None:
-        name = next(self._package.related("/", "core-properties"), "/docprops/core.xml")
-        with suppress(*DAMAGE):
-            stream = self._package.opened(name)
-            if stream is not None:
-                return next((element.text for _, element in ended(stream, ["dc:title"])), None)
-        return None
-
     def _part(self, kind: str) -> str:
         """The name of the main part's only part of that kind, said or usual."""
         usual = f"{self._main.rpartition('/')[0]}/{kind}.xml"
-        return next(self._package.related(self._main, kind), usual)
+        return next(self.package.related(self._main, kind), usual)
 
     def _elements(self, kind: str, *wanted: str) -> Iterator[tuple[str, etree._Element]]:
         with suppress(*DAMAGE):
-            stream = self._package.opened(self._part(kind))
+            stream = self.package.opened(self._part(kind))
             if stream is not None:
                 yield from ended(stream, wanted)
 
@@ -116,7 +119,7 @@ class _Document:
 
     def _read(self, name: str, story: Story) -> bool:
         """Feed the part to a story; whether there is one."""
-        stream = self._package.opened(name)
+        stream = self.package.opened(name)
         if stream is None:
             return False
         with stream:
@@ -137,7 +140,7 @@ class _Document:
         """Headers, then footers: every text once, however many sections and kinds of pages have it."""
         said = set[tuple[Block, ...]]()
         for kind in ("header", "footer"):
-            for name in dict.fromkeys(self._package.related(self._main, kind)):
+            for name in dict.fromkeys(self.package.related(self._main, kind)):
                 blocks = Blocks(self._limits)
                 with suppress(*DAMAGE):
                     self._read(name, self._story(blocks, name))
@@ -147,7 +150,7 @@ class _Document:
 
     def _embed(self, source: str, element: str, relationship: str) -> Iterator[Block]:
         """The text of another part, unless it has been read before."""
-        related = self._package.relationships(source).get(relationship)
+        related = self.package.relationships(source).get(relationship)
         if related is None or related.target in self._embedded:
             return
         self._embedded.add(related.target)
@@ -155,13 +158,13 @@ class _Document:
             if element == "w:altChunk":
                 yield from self._chunk(related.target)
                 return
-            stream = self._package.opened(related.target)
+            stream = self.package.opened(related.target)
             if stream is not None:
                 lines = diagram_lines(stream) if element == "dgm:relIds" else chart_lines(stream)
-                yield from ((Kind.LINE, line.strip()) for line in lines if line.strip())
+                yield from (Block(Kind.LINE, line.strip()) for line in lines if line.strip())
 
     def _chunk(self, name: str) -> Iterator[Block]:
-        stream = self._package.opened(name)
+        stream = self.package.opened(name)
         if stream is None:
             return
         with stream:
@@ -172,9 +175,9 @@ class _Document:
             return
         if len(data) > 4 * self._limits.characters:
             raise DocumentTooLarge(detail=f"{len(data)} bytes of text in {name}")
-        text = alternate_chunks.read(data, name=name, content_type=self._package.content_type(name))
+        text = alternate_chunks.read(data, name=name, content_type=self.package.content_type(name))
         if text:
-            yield Kind.PROSE, text
+            yield Block(Kind.PROSE, text)
 
     def _inner(self, data: bytes) -> Iterator[Block]:
         with suppress(*alternate_chunks.UNREADABLE), zipfile.ZipFile(io.BytesIO(data)) as archive:

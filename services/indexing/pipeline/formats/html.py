@@ -5,15 +5,17 @@ import re
 from resiliparse.extract.html2text import extract_plain_text
 from resiliparse.parse.html import HTMLTree
 
-from services.indexing.pipeline.documents import HTML, Extracted
+from services.indexing.pipeline.documents import HTML, Extracted, Heading, Structure
 from services.indexing.pipeline.formats.text import clean, clean_title, required
 
 # The extractor forgets which lines were headings. Private-use characters put beside their tags survive it. They go into
 # the source because changing the parsed tree takes time quadratic in the number of changes.
-_HEADING_START, _HEADING_END = "\ue000", "\ue001"
-_NOSCRIPT_START, _NOSCRIPT_END = "\ue002", "\ue003"
-_MARKS = re.compile(f"[{_HEADING_START}-{_NOSCRIPT_END}]")
-_OPENING_TAG = re.compile(r"<h[1-6](?:\s[^<>]{0,1000})?>", re.IGNORECASE)
+_HEADING_STARTS = "\ue000\ue001\ue002\ue003\ue004\ue005"  # by level
+_HEADING_END = "\ue006"
+_NOSCRIPT_START, _NOSCRIPT_END = "\ue007", "\ue008"
+_MARKS = re.compile(f"[{_HEADING_STARTS[0]}-{_NOSCRIPT_END}]")
+_HEADING_START = re.compile(f"([{_HEADING_STARTS}])")
+_OPENING_TAG = re.compile(r"<h([1-6])(?:\s[^<>]{0,1000})?>", re.IGNORECASE)
 _CLOSING_TAG = re.compile(r"</h[1-6]\s*>", re.IGNORECASE)
 _OPENING_NOSCRIPT = re.compile(r"<noscript(?:\s[^<>]{0,1000})?>", re.IGNORECASE)
 _CLOSING_NOSCRIPT = re.compile(r"</noscript\s*>", re.IGNORECASE)
@@ -37,19 +39,23 @@ _MISREAD_TAG = re.compile(rf"<(/?)({'|'.join(_READ_AS)})(?=[\s/>])", re.IGNORECA
 _NOTICE_CHARACTERS = 250
 # Less text beside the navigation means that the page is in it, mostly because its end tag is missing.
 _LEAST_SHARE = 0.2
+_NOSCRIPT = re.compile(f"[{_NOSCRIPT_START}{_NOSCRIPT_END}]")
+_HEADING_CHARACTERS = 120
 _EXCESS_NEWLINES = re.compile(r"\n{4,}")
 _EXCESS_TABS = re.compile(r"\t{2,}")
 
 
 def extract(html: str) -> Extracted:
-    source = _OPENING_TAG.sub(rf"\g<0>{_HEADING_START}", _MARKS.sub("", html))
+    source = _OPENING_TAG.sub(lambda tag: tag[0] + _HEADING_STARTS[int(tag[1]) - 1], _MARKS.sub("", html))
     source = _CLOSING_TAG.sub(rf"{_HEADING_END}\g<0>", source)
     source = _MISREAD_TAG.sub(lambda tag: f"<{tag[1]}{_READ_AS[tag[2].lower()]}", _with_marked_noscript(source))
     tree = HTMLTree.parse(source)
     text = _without_notices(clean(_visible_text(tree, source)))
-    text = _MARKS.sub("", _set_off_headings(text))
-    text = _EXCESS_TABS.sub("\t", _EXCESS_NEWLINES.sub("\n\n\n", text))
-    return Extracted(required(text.strip()), HTML, None, clean_title(tree.title))
+    text = _EXCESS_TABS.sub("\t", _EXCESS_NEWLINES.sub("\n\n\n", _set_off_headings(text)))
+    text, headings = _without_marks(text.strip())
+    return Extracted(
+        required(text.strip()), HTML, None, clean_title(tree.title), structure=Structure(headings=headings)
+    )
 
 
 def _visible_text(tree: HTMLTree, source: str) -> str:
@@ -99,13 +105,26 @@ def _without_notices(text: str) -> str:
 
 def _set_off_headings(text: str) -> str:
     """Three newlines before each heading, one after. A regular expression would be quadratic in white space."""
-    before, *marked = text.split(_HEADING_START)
+    before, *marked = _HEADING_START.split(text)
     parts = [before]
-    for piece in marked:
+    for start, piece in zip(marked[::2], marked[1::2], strict=True):
         heading, end, after = piece.partition(_HEADING_END)
         if end and heading.strip():
             parts[-1] = parts[-1].rstrip()
-            parts += ["\n\n\n", heading.strip(), "\n", after.lstrip()]
+            parts += ["\n\n\n", start, heading.strip(), "\n", after.lstrip().replace(_HEADING_END, "")]
         else:
-            parts.append(piece)
-    return "".join(parts)
+            parts.append(piece.replace(_HEADING_END, ""))
+    return _NOSCRIPT.sub("", "".join(parts))
+
+
+def _without_marks(text: str) -> tuple[str, tuple[Heading, ...]]:
+    """The text, and the headings that marks are before."""
+    before, *marked = _HEADING_START.split(text)
+    parts, length = [before], len(before)
+    headings = []
+    for start, piece in zip(marked[::2], marked[1::2], strict=True):
+        words = " ".join(piece.partition("\n")[0].split())[:_HEADING_CHARACTERS]
+        headings.append(Heading(length, _HEADING_STARTS.index(start) + 1, words))
+        parts.append(piece)
+        length += len(piece)
+    return "".join(parts), tuple(headings)

@@ -3,8 +3,9 @@
 import codecs
 import re
 import unicodedata
+from collections.abc import Iterator
 
-from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, Extracted
+from services.indexing.pipeline.documents import MARKDOWN, PLAIN_TEXT, Extracted, Heading, Structure, Table
 from services.indexing.pipeline.errors import EmptyDocument, UnsupportedContentType
 from services.indexing.pipeline.formats import charset_detection, encoding_labels
 
@@ -33,7 +34,9 @@ _MEASURED_ODDITIES = 20_000
 _SAMPLE_BYTES = 8192
 _PROBE_BYTES = 64 * 1024
 
-_MARKDOWN_TITLE = re.compile(r"^#[ \t]+(\S.*)$", re.MULTILINE)
+_DASHES = frozenset(" :|-\n")
+HEADER_CHARACTERS = 300
+_MARKDOWN_LINE = re.compile(r"^ {0,3}(?:(?P<fence>```+|~~~+)|(?P<signs>#{1,6})[ \t]+(?P<heading>\S.*)$)", re.MULTILINE)
 
 
 def decode(data: bytes, charset: str = "") -> str:
@@ -86,8 +89,37 @@ def extract_plain(decoded: str) -> Extracted:
 
 def extract_markdown(decoded: str) -> Extracted:
     text = required(clean(decoded).strip("\n").rstrip())
-    heading = _MARKDOWN_TITLE.search(text[:4096])
-    return Extracted(text, MARKDOWN, None, clean_title(heading and heading[1].rstrip("# \t")))
+    headings = tuple(_markdown_headings(text))
+    title = next((heading.text for heading in headings if heading.level == 1 and heading.start < 4096), None)
+    return Extracted(
+        text, MARKDOWN, None, clean_title(title), structure=Structure((), tuple(_markdown_tables(text)), headings)
+    )
+
+
+def _markdown_headings(text: str) -> Iterator[Heading]:
+    """Those marked by number signs, outside blocks of code."""
+    fence = ""
+    for found in _MARKDOWN_LINE.finditer(text):
+        if found["fence"]:
+            fence = "" if fence and found["fence"].startswith(fence) else fence or found["fence"]
+        elif not fence:
+            yield Heading(found.start("signs"), len(found["signs"]), found["heading"].rstrip("# \t")[:120])
+
+
+def _markdown_tables(text: str) -> Iterator[Table]:
+    """Tables as GitHub's specification has them: a line of names, one of dashes, then rows."""
+    above, start, header, begun = "", 0, "", 0
+    for line in text.splitlines(keepends=True):
+        if header and "|" not in line:
+            yield Table(begun, start, header)
+            header = ""
+        elif not header and "|" in above and "--" in line and _DASHES.issuperset(line):
+            header = "\t".join(cell.strip() for cell in above.strip().strip("|").split("|"))[:HEADER_CHARACTERS]
+            begun = start - len(above)
+        above = line
+        start += len(line)
+    if header:
+        yield Table(begun, start, header)
 
 
 def required(text: str, kind: str = "") -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 # Kinds by how their files begin. Where text could begin so too, more than the beginning decides, below.
 _BEGINNINGS = (
-    (b"{\\rtf", "rtf"),
     (b"%!PS", "postscript"),
     (b"\x89PNG\r\n\x1a\n", "image"),
     (b"\xff\xd8\xff", "image"),
@@ -39,14 +38,8 @@ _RIFF = {b"WEBP": "image", b"WAVE": "media", b"AVI ": "media"}
 _PICTURE_BRANDS = frozenset({b"heic", b"heix", b"heif", b"mif1", b"avif"})
 
 # The main part's type, in `[Content_Types].xml`; the type of an OpenDocument file or a book, in `mimetype`.
-_IN_CONTENT_TYPES = ((b"spreadsheetml", "spreadsheet"), (b"presentationml", "presentation"), (b"visio", "drawing"))
-_IN_MIME_TYPE = (
-    (b"opendocument.text", "opendocument"),
-    (b"opendocument.spreadsheet", "spreadsheet"),
-    (b"opendocument.presentation", "presentation"),
-    (b"opendocument", "drawing"),
-    (b"epub", "book"),
-)
+_IN_CONTENT_TYPES = ((b"ms-excel.sheet.binary", "xlsb"), (b"visio", "drawing"))
+_IN_MIME_TYPE = ((b"opendocument", "drawing"),)
 _MOST_READ = 256 * 1024
 
 _FREE_SECTOR = 0xFFFFFFFA
@@ -83,21 +76,21 @@ def of_bytes(head: bytes) -> str | None:
 
 
 def of_archive(archive: zipfile.ZipFile) -> str:
-    """The kind of a zip archive that is no Word document."""
-    names = set(archive.namelist())
+    """The kind of a zip archive that is no document."""
     for name, kinds in (("mimetype", _IN_MIME_TYPE), ("[Content_Types].xml", _IN_CONTENT_TYPES)):
-        content = _beginning(archive, name) if name in names else b""
+        content = beginning(archive, name)
         for mark, kind in kinds:
             if mark in content:
                 return kind
-    return "iwork" if any(name.endswith(".iwa") for name in names) else "archive"
+    return "iwork" if any(name.endswith(".iwa") for name in archive.namelist()) else "archive"
 
 
-def _beginning(archive: zipfile.ZipFile, name: str) -> bytes:
+def beginning(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The first bytes of an entry; none if it is missing or damaged."""
     try:
         with archive.open(name) as entry:
             return entry.read(_MOST_READ)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError):
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError, KeyError):
         return b""
 
 

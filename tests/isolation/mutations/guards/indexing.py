@@ -92,6 +92,22 @@ MUTATIONS = (
         [f"{_RUNS}::test_access_removed_ends_the_run_within_five_seconds"],
     ),
     Mutation(
+        "bounds-unpacked",
+        "what the parts of a document unpack to is limited",
+        replace(
+            f"{_HERE}/pipeline/formats/limits.py",
+            "if size > self.part_bytes or self.bytes < 0 or self.parts < 0:",
+            "if False:",
+        ),
+        [f"{_PIPELINE}/test_pptx.py::test_bombs_are_refused", f"{_PIPELINE}/test_xlsx.py::test_bombs_are_refused"],
+    ),
+    Mutation(
+        "extraction-location",
+        "a process that reads a document says of a passage's place only what a place has",
+        replace(f"{_HERE}/pipeline/reply_validation.py", '@with_config(ConfigDict(extra="forbid"))\n', ""),
+        [f"{_PIPELINE}/test_extraction.py::test_a_process_taken_over_can_only_spoil_its_own_document"],
+    ),
+    Mutation(
         "vectors-tenant",
         "every call of the vector store is limited to one tenant",
         replace(_STORE, _SCOPE, 'self._scope = (equals("project_id", self._project_id),)'),

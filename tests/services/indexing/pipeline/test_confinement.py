@@ -21,6 +21,16 @@ from services.indexing.pipeline.confinement import Confinement, Limits, seccomp
 from services.indexing.pipeline.errors import ExtractionUnconfined
 from services.indexing.pipeline.extraction import ExtractionPool
 from tests.services.indexing.pipeline import hostile, samples
+from tests.services.indexing.pipeline.office_samples import (
+    book,
+    drawn_table,
+    inline_row,
+    open_document,
+    page,
+    presentation,
+    shape,
+    workbook,
+)
 from tests.services.indexing.pipeline.processes import extraction_processes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel confines on Linux alone")
@@ -209,6 +219,18 @@ SAMPLES = {
     "unknown.html": ENCODED.format("no-such", "granite \xff").encode("latin-1"),
     "report.pdf": samples.pdf("Granite built the wall.", "A second page.", title="Harbour"),
     "report.docx": samples.word_document(),
+    "table.csv": b"name,tonnes\nEndeavour,40\n",
+    "values.json": b'[{"name": "Fram"}]',
+    "book.ipynb": b'{"nbformat": 4, "metadata": {}, "cells": [{"cell_type": "code", "source": "x = 1"}]}',
+    "text.xml": b"<?xml version='1.0'?><a><b>Granite</b></a>",
+    "code.py": b"def wall():\n    return 'granite'\n",
+    "text.rtf": b"{\\rtf1\\ansi\\ansicpg1251 \\'cf\\'f0\\'e8}",
+    "old.eml": b"From: a@b\nSubject: =?iso-2022-jp?b?GyRCMlY4RxsoQg==?=\nContent-Type: text/html; charset=koi8-r\n"
+    b"Content-Transfer-Encoding: quoted-printable\nDate: Thu, 1 Jan 1970 00:00:00 +0000\n\n<p>=D7=CF=C4=C1",
+    "slides.pptx": presentation(shape("Granite", placeholder="title") + drawn_table(("a", "b"))),
+    "sheet.xlsx": workbook({"A": inline_row(1, "Granite")}),
+    "text.odt": open_document("text", "<text:p>Granite</text:p>"),
+    "book.epub": book({"a.xhtml": page("First", "Granite.")}),
 }
 
 
@@ -220,9 +242,13 @@ async def test_confined_documents_read_as_they_do_unconfined(tmp_path: Path) -> 
             path.write_bytes(content)
             document = await pool.extract(path, name=name, declared_type="", tenant_id=uuid4())
             assert (document.content_type, document.title) == (expected.content_type, expected.title)
-            assert document.chunks == chunk(expected.text, content_type=expected.content_type, pages=expected.pages), (
-                name
-            )
+            assert document.chunks == chunk(
+                expected.text,
+                content_type=expected.content_type,
+                pages=expected.pages,
+                structure=expected.structure,
+                title=expected.title,
+            ), name
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may look")

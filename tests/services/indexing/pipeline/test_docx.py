@@ -17,7 +17,7 @@ from services.indexing.pipeline.errors import (
     EmptyDocument,
     UnsupportedContentType,
 )
-from services.indexing.pipeline.formats import docx as word
+from services.indexing.pipeline.formats import limits
 from tests.services.indexing.pipeline.samples import (
     WORD,
     entity_bomb,
@@ -107,7 +107,7 @@ def test_external_entities_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_part_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word, "MAX_PART_BYTES", 1_000_000)
+    monkeypatch.setattr(limits, "MAX_PART_BYTES", 1_000_000)
     with pytest.raises(DocumentTooLarge, match="unpacks to more data"):
         read(tmp_path, word_archive(word_body(paragraph("x" * 2_000_000))))
 
@@ -166,7 +166,7 @@ def test_a_password_protected_document_says_so(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         (COMPOUND_FILE + bytes(4096), "Old Word files"),
-        (b"{\\rtf1 Granite}", "not supported"),
+        (b"%!PS-Adobe-3.0", "not supported"),
         (b"PK\x05\x06" + bytes(18), "an archive"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "not supported"),
     ],

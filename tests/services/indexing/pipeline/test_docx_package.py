@@ -6,8 +6,8 @@ import pytest
 
 from services.indexing.pipeline.documents import DOCX
 from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge, UnsupportedContentType
-from services.indexing.pipeline.formats import docx
-from services.indexing.pipeline.formats.word import package
+from services.indexing.pipeline.formats import limits
+from services.indexing.pipeline.formats.ooxml import package
 from tests.services.indexing.pipeline.samples import (
     OFFICE,
     PACKAGE,
@@ -28,7 +28,7 @@ from tests.services.indexing.pipeline.samples import (
 STRICT = "http://purl.oclc.org/ooxml"
 MACROS = "application/vnd.ms-word.document.macroEnabled.main+xml"
 TEMPLATE = "application/vnd.openxmlformats-officedocument.wordprocessingml.template.main+xml"
-SHEET = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet.main+xml"
+VISIO = "application/vnd.ms-visio.drawing.main+xml"
 
 
 @pytest.mark.parametrize("target", ["word/document2.xml", "/word/document2.xml", "./word/../Word/Document2.xml"])
@@ -102,15 +102,15 @@ def test_the_content_type_of_an_extension_counts() -> None:
     assert word_text(zipped(content)) == "Granite."
 
 
-def test_a_package_whose_main_part_is_no_word_document_is_none(tmp_path: Path) -> None:
-    sheet = {
-        "xl/workbook.xml": "<workbook/>",
+def test_a_package_whose_main_part_is_no_document_is_none(tmp_path: Path) -> None:
+    drawing = {
+        "visio/document.xml": "<document/>",
         "word/document.xml": word_body(paragraph("Granite.")),
-        "_rels/.rels": relationships(("main", "officeDocument", "xl/workbook.xml")),
-        "[Content_Types].xml": content_types({"xl/workbook.xml": SHEET, "word/document.xml": WORD_TYPE}),
+        "_rels/.rels": relationships(("main", "officeDocument", "visio/document.xml")),
+        "[Content_Types].xml": content_types({"visio/document.xml": VISIO, "word/document.xml": WORD_TYPE}),
     }
     notes, other = {"notes.txt": "Granite."}, {"other.xml": word_body("")}
-    for files, kind in ((sheet, "Spreadsheets"), (notes, "an archive"), (other, "an archive")):
+    for files, kind in ((drawing, "Drawings"), (notes, "an archive"), (other, "an archive")):
         with pytest.raises(UnsupportedContentType, match=kind):
             read(tmp_path, zipped(files), "report.docx")
 
@@ -196,7 +196,7 @@ def test_parts_and_what_they_unpack_to_are_limited_together(monkeypatch: pytest.
     assert word_text(content).count("x" * 1000) == 20
     for limit, most in (("MAX_PARTS", 15), ("MAX_BYTES", 10_000)):
         with monkeypatch.context() as patch, pytest.raises(DocumentTooLarge):
-            patch.setattr(docx, limit, most)
+            patch.setattr(limits, limit, most)
             word_text(content)
 
 

@@ -192,7 +192,7 @@ def chunk(content: bytes | str, content_type: str, path: str = "word/chunk.dat")
         (ALTERNATIVES, "multipart/related", "Walls"),
         (ALTERNATIVES.replace("text/html", "image/png"), "multipart/related", "plain"),
         (MHT.format("base64", "%").replace("text/html;", "image/png;"), "message/rfc822", ""),
-        ("{\\rtf1 Granite}", "application/rtf", ""),
+        ("{\\rtf1 Granite}", "application/rtf", "Granite"),
         (b"PK\x03\x04 no archive", WORD, ""),
         (b"PK\x05\x06" + bytes(18), "application/zip", ""),
         (bytes(range(256)), "text/plain", ""),

@@ -172,7 +172,7 @@ def test_a_request_becomes_an_answer_whatever_the_parser_does(monkeypatch: pytes
     document = memoryview(pdf("Granite."))
     request = frames.request("report.pdf", "")
     first, _ = extraction_child.read_document(request, LIMITS, document)
-    assert orjson.loads(first) == {"chunks": [[0, 8, 1, "Granite."]]}
+    assert orjson.loads(first) == {"chunks": [[0, 8, 1, "Granite.", {"page": 1}, ""]]}
     for raised, code in ((KeyError("rId7"), "corrupt_document"), (MemoryError(), "extraction_out_of_memory")):
         monkeypatch.setattr(extraction_child, "extract_document", _raising(raised))
         (answer,) = extraction_child.read_document(request, LIMITS, document)

@@ -41,27 +41,22 @@ def compound_file(*names: str, embedded: str = "") -> bytes:
 
 
 def types(main: str) -> str:
-    content_type = f"application/vnd.openxmlformats-officedocument.{main}"
+    content_type = f"application/vnd.{main}"
     return f'<Types><Override PartName="/x.xml" ContentType="{content_type}"/></Types>'
 
 
 OPEN_DOCUMENT = "application/vnd.oasis.opendocument."
 REFUSED = {
-    "xlsx": (archive(types=types("spreadsheetml.sheet.main+xml")), "Spreadsheets .* .csv"),
-    "pptx": (archive(types=types("presentationml.presentation.main+xml")), "Presentations .* PDF"),
-    "ods": (archive(mimetype=OPEN_DOCUMENT + "spreadsheet"), "Spreadsheets"),
-    "odp": (archive(mimetype=OPEN_DOCUMENT + "presentation"), "Presentations"),
-    "odt": (archive(mimetype=OPEN_DOCUMENT + "text"), "OpenDocument texts .* .docx"),
+    "xlsb": (archive(types=types("ms-excel.sheet.binary.macroEnabled.main")), "Binary workbooks .* .xlsx"),
+    "vsdx": (archive(types=types("ms-visio.drawing.main+xml")), "Drawings"),
     "odg": (archive(mimetype=OPEN_DOCUMENT + "graphics"), "Drawings"),
-    "epub": (archive(mimetype="application/epub+zip"), "E-books"),
     "pages": (archive(**{"Index/Document.iwa": ""}), "Pages, Numbers and Keynote"),
     "zip": (archive(mimetype="unknown", other=""), "an archive"),
     "doc": (compound_file("1Table", "WordDocument"), "Old Word files"),
-    "xls": (compound_file("Workbook", embedded="WordDocument"), "Old Excel files .* PDF or .csv"),
+    "xls": (compound_file("Workbook", embedded="WordDocument"), "Old Excel files .* .xlsx"),
     "xls of 1995": (compound_file("Book"), "Old Excel files"),
     "ppt": (compound_file("Current User", "Pictures", "PowerPoint Document"), "Old PowerPoint files"),
     "msg": (compound_file("__properties_version1.0"), "Outlook messages"),
-    "rtf": (b"{\\rtf1 Granite}", "Rich text"),
     "ps": (b"%!PS-Adobe-3.0", "PostScript"),
     "png": (b"\x89PNG\r\n\x1a\n" + bytes(99), "Pictures"),
     "heic": (bytes(3) + b"\x18ftypheic" + bytes(99), "Pictures"),

@@ -7,8 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
+from services.indexing.documents.models import Chunk
 from services.indexing.embedders.minilm import MiniLM
+from services.indexing.pipeline.documents import XLSX
 from services.indexing.search.dependencies import SearchResources
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import ChunkPoint
@@ -16,6 +19,8 @@ from services.indexing.vectors.store import ProjectVectors
 from shared.auth import Scope
 from shared.tenancy import Database
 from tests.services.indexing.jobs.test_worker import ends
+from tests.services.indexing.pipeline.office_samples import CORE, inline_row, workbook
+from tests.services.indexing.pipeline.samples import pdf
 from tests.services.indexing.projects_double import ProjectsDouble
 from tests.services.indexing.uploads import Library
 from tests.support.identity import IdentityDouble
@@ -49,6 +54,35 @@ async def shelf(
 def names(answer: httpx.Response) -> list[str]:
     assert answer.status_code == 200, answer.text
     return [item["document_name"] for item in answer.json()["items"]]
+
+
+async def test_a_hit_says_where_it_is_and_is_found_by_what_it_is_under(search: Search, library: Library) -> None:
+    sheet = inline_row(1, "Vessel", "Draught") + inline_row(2, "Endeavour", "4.2")
+    content = workbook({"Survey": sheet}, parts={"docProps/core.xml": CORE.format("Coastal fleet")})
+    document_id = await library.upload(content, name="Registry_of_ships 2024.xlsx", content_type=XLSX)
+    other = await library.upload(GRANITE, name="184.txt")
+    assert [await ends(library, one) for one in (document_id, other)] == ["indexed", "indexed"]
+    for query in ("Endeavour", "coastal fleet", "survey", "registry ships"):
+        answer = await search(library, query, mode="keyword")
+        assert names(answer) == ["Registry_of_ships 2024.xlsx"], query
+        (item,) = answer.json()["items"]
+        assert item["location"] == {"sheet": "Survey", "rows": [1, 2]}
+        assert (item["document_title"], item["page"]) == ("Coastal fleet", None)
+        # What is not shown is not marked, and moves no offset.
+        assert item["text"] == "Vessel\tDraught\nEndeavour\t4.2"
+        marked = [item["text"][mark["start"] : mark["end"]] for mark in item["highlights"]]
+        assert marked == (["Endeavour"] if query == "Endeavour" else [])
+    # A name of digits finds nothing by itself.
+    assert names(await search(library, "184", mode="keyword")) == []
+
+
+async def test_a_passage_of_before_says_its_page(search: Search, library: Library, database: Database) -> None:
+    document_id = await library.upload(pdf("Granite.", "Basalt."), name="stones.pdf", content_type="application/pdf")
+    assert await ends(library, document_id) == "indexed"
+    async with database.tenant(library.tenant_id) as session:
+        await session.execute(update(Chunk).values(location=None, context=None))
+    (item,) = (await search(library, "basalt", mode="keyword")).json()["items"]
+    assert (item["page"], item["location"]) == (1, {"page": 1})
 
 
 # --- what is found ---------------------------------------------------------------------------------------------------

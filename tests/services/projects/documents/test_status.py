@@ -79,6 +79,21 @@ async def test_a_document_is_indexing_and_then_indexed(
     assert (last["job_id"], last["chunk_count"], last["version"]) == (str(job.facts["job_id"]), 7, 1)
 
 
+async def test_a_document_has_its_title_and_says_if_it_was_read_in_part(
+    admin: Caller, database: Database, tenant_id: uuid.UUID, document: dict[str, Any], job: Job
+) -> None:
+    await job.tells(JobCompleted, 5, chunk_count=7, title="Tides of 1887", partly_read=("scanned_page",))
+    told = {"title": "Tides of 1887", "partly_read": ["scanned_page"]}
+    now = await shown(admin, document)
+    assert {name: now[name] for name in told} == told
+    last = (await events(database, tenant_id))[-1].data
+    assert {name: last[name] for name in told} == told
+    # Indexed again, by another worker, it says what that one found.
+    await job.tells(JobCompleted, 6, chunk_count=7)
+    now = await shown(admin, document)
+    assert (now["title"], now["partly_read"]) == (None, None)
+
+
 async def test_a_failed_document_says_why_and_can_be_tried_again(
     admin: Caller, database: Database, tenant_id: uuid.UUID, document: dict[str, Any], job: Job
 ) -> None:

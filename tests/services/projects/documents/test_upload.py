@@ -72,6 +72,7 @@ async def test_a_form_is_stored_and_answered_in_full(
     assert document == {
         "project_id": str(project_id),
         "name": "tides.md",
+        "title": None,
         "content_type": "text/markdown",
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -82,6 +83,7 @@ async def test_a_form_is_stored_and_answered_in_full(
         "error": None,
         "indexed_at": None,
         "chunk_count": None,
+        "partly_read": None,
     }
     path = blob_root / str(tenant_id) / str(project_id) / document_id / "1"
     assert path.read_bytes() == content

@@ -9,10 +9,9 @@ from contextlib import closing
 import pypdfium2
 from pypdfium2 import raw
 
-from services.indexing.pipeline.documents import PDF, Extracted
+from services.indexing.pipeline.documents import PDF, Extracted, Structure
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, EmptyDocument
-from services.indexing.pipeline.formats.pdf import font_substitution, pages, placeholders
-from services.indexing.pipeline.formats.text import clean_title
+from services.indexing.pipeline.formats.pdf import font_substitution, outline, pages, placeholders
 
 _SAMPLE = b"""%PDF-1.4
 1 0 obj<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields[6 0 R]>>>>endobj
@@ -34,8 +33,9 @@ def extract(content: memoryview, *, max_characters: int) -> Extracted:
         read = placeholders.replaced(document, pages.read(document, max_characters=max_characters))
         if not read.text:
             raise EmptyDocument("pdf")
-        title = clean_title(document.get_metadata_dict().get("Title"))
-    return Extracted(read.text, PDF, read.spans, title, read.partly_read)
+        title = outline.title(document)
+        structure = Structure(headings=outline.headings(document, read.text, read.spans))
+    return Extracted(read.text, PDF, read.spans, title, read.partly_read, structure)
 
 
 def warm_up() -> None:

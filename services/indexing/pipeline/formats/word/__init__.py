@@ -1,4 +1,4 @@
-"""What a Word document (.docx) consists of: the package, its styles, numbers, equations, drawings and text.
+"""What a Word document (.docx) consists of: styles, numbers, equations and text.
 
 `services.indexing.pipeline.formats.docx` reads one with them.
 """

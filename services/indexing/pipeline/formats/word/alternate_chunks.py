@@ -1,13 +1,13 @@
-"""Documents that a Word document embeds to be shown as its own (alternative format chunks): HTML, text, web archives.
+"""Documents that a Word document embeds to be shown as its own (alternative format chunks).
 
-Word converts them when it opens the document. Rich text, which Quarry does not read at all, is left out here, too.
+They are HTML, text, rich text or web archives, which Word converts when it opens the document.
 """
 
 from contextlib import suppress
 
-from services.indexing.pipeline.documents import HTML
+from services.indexing.pipeline.documents import HTML, RTF
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted, EmptyDocument, UnsupportedContentType
-from services.indexing.pipeline.formats import html, text, type_detection
+from services.indexing.pipeline.formats import claimed_types, html, rtf, text, type_detection
 from services.indexing.pipeline.formats.word import mhtml
 
 # What makes a chunk one that is left out.
@@ -25,9 +25,12 @@ def read(data: bytes, *, name: str, content_type: str) -> str:
         found = mhtml.page(data)
     if found is None:
         return ""
-    hints = type_detection.Hints.of(name, found.content_type)
+    hints = claimed_types.Hints.of(name, found.content_type)
     with suppress(*UNREADABLE):
-        if type_detection.container_type(memoryview(found.content), hints) is None:
+        container = type_detection.container_type(memoryview(found.content), hints)
+        if container == RTF:
+            return rtf.extract(memoryview(found.content), max_characters=len(found.content)).text
+        if container is None:
             decoded = _decode(found)
             if type_detection.text_type(decoded, hints) == HTML:
                 return html.extract(decoded).text

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from lxml import etree
 
-from services.indexing.pipeline.formats.word import names
+from services.indexing.pipeline.formats.xml_reading import names
 
 # Deeper ones are read as text without structure.
 _DEEPEST = 40

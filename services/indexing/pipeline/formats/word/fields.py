@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from lxml import etree
 
-from services.indexing.pipeline.formats.word import names
+from services.indexing.pipeline.formats.xml_reading import names
 
 _BUTTON = re.compile(r"\s*(?:MACROBUTTON|GOTOBUTTON)\s+\S+\s+(?P<shown>.+)", re.IGNORECASE | re.DOTALL)
 _EQUATION = re.compile(r"\s*EQ\s+(?P<shown>.+)", re.IGNORECASE | re.DOTALL)

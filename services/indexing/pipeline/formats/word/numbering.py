@@ -11,8 +11,9 @@ from types import MappingProxyType
 
 from lxml import etree
 
-from services.indexing.pipeline.formats.word import names, number_formats, symbols
+from services.indexing.pipeline.formats.word import number_formats, symbols
 from services.indexing.pipeline.formats.word.styles import Numbered, Styles
+from services.indexing.pipeline.formats.xml_reading import names
 
 _LEVELS = 9
 # Word's own limit for the text of a level.

@@ -5,10 +5,11 @@ from types import MappingProxyType
 
 from lxml import etree
 
-from services.indexing.pipeline.formats.word import names, symbols
+from services.indexing.pipeline.formats.text_builder import Kind
+from services.indexing.pipeline.formats.word import symbols
 from services.indexing.pipeline.formats.word.fields import Fields
-from services.indexing.pipeline.formats.word.styles import IN_NO_LIST, Numbered, Styles, is_outlined
-from services.indexing.pipeline.formats.word.text_blocks import Kind
+from services.indexing.pipeline.formats.word.styles import IN_NO_LIST, Numbered, Styles, outline_level
+from services.indexing.pipeline.formats.xml_reading import names
 
 _PROPERTIES = MappingProxyType(names.qualified(["w:pStyle", "w:outlineLvl", "w:numPr", "w:framePr", "w:rPr"]))
 _NO_LIST = "0"
@@ -18,9 +19,10 @@ _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 @dataclass(slots=True)
 class Paragraph:
-    """`joins_next`: the next paragraph continues its text."""
+    """`joins_next`: the next paragraph continues its text. `level` is a heading's."""
 
     kind: Kind = Kind.PROSE
+    level: int = 0
     parts: list[str] = field(default_factory=list)
     style: str | None = None
     numbered: Numbered = IN_NO_LIST
@@ -53,7 +55,7 @@ class Paragraph:
                 case "w:pStyle":
                     self.style = names.attribute(element, "w:val")
                 case "w:outlineLvl":
-                    heading = is_outlined(element)
+                    heading = outline_level(element)
                 case "w:numPr":
                     self.numbered = Numbered.of(element)
                     if self.numbered.number != _NO_LIST:
@@ -63,7 +65,8 @@ class Paragraph:
                 case "w:rPr":
                     # The mark at the end of the paragraph.
                     self.joins_next |= any(names.child(element, name) is not None for name in names.REVISIONS)
-        if styles.resolved(self.style).heading if heading is None else heading:
+        self.level = styles.resolved(self.style).heading if heading is None else heading
+        if self.level:
             self.kind = Kind.HEADING
 
     def mark_field(self, element: etree._Element) -> bool:

@@ -15,12 +15,14 @@ from types import MappingProxyType
 
 from lxml import etree
 
-from services.indexing.pipeline.formats.word import equations, names
+from services.indexing.pipeline.formats.text_builder import Kind
+from services.indexing.pipeline.formats.word import equations
 from services.indexing.pipeline.formats.word.fields import chosen
 from services.indexing.pipeline.formats.word.numbering import Counters
 from services.indexing.pipeline.formats.word.paragraph import Paragraph, symbol_of, text_of
 from services.indexing.pipeline.formats.word.styles import Styles
-from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks, Kind
+from services.indexing.pipeline.formats.word.text_blocks import Block, Blocks
+from services.indexing.pipeline.formats.xml_reading import names
 
 # The text of another part: the element that refers to it, and the id of the relationship.
 Embedded = Callable[[str, str], Iterable[Block]]
@@ -43,9 +45,13 @@ class _Row:
     deleted: bool = False
 
     @property
-    def text(self) -> str:
+    def shown(self) -> tuple[str, ...]:
         kept = (cell for at, cell in enumerate(self.cells) if at not in self.deleted_cells)
-        return "" if self.deleted else "\t".join(" ".join(cell) for cell in kept).strip()
+        return () if self.deleted else tuple(" ".join(cell) for cell in kept)
+
+    @property
+    def text(self) -> str:
+        return "\t".join(self.shown).strip()
 
 
 class Story:
@@ -148,12 +154,12 @@ class Story:
         label = self._counters.label(paragraph.numbered, paragraph.style) if in_lists else ""
         if text:
             kind = Kind.LINE if label and paragraph.kind is Kind.PROSE else paragraph.kind
-            self._add(kind, label + text)
+            self._add(Block(kind, label + text, paragraph.level))
 
     def _drop_carried(self) -> None:
         carried, self._carried = "".join(self._carried).strip(), []
         if carried:
-            self._add(Kind.PROSE, carried)
+            self._add(Block(Kind.PROSE, carried))
 
     # --- tables
 
@@ -178,16 +184,16 @@ class Story:
 
     def _end_row(self, *_: object) -> None:
         if self._rows:
-            text = self._rows.pop().text
-            if text:
-                self._add(Kind.LINE, text)
+            row = self._rows.pop()
+            if row.text:
+                self._add(Block(Kind.LINE, row.text, cells=row.shown))
 
-    def _add(self, kind: Kind, text: str) -> None:
+    def _add(self, block: Block) -> None:
         self._pieces += 1
         if self._rows and self._rows[-1].cells:
-            self._rows[-1].cells[-1].append(text)
+            self._rows[-1].cells[-1].append(block.text)
         else:
-            self._blocks.add(kind, text)
+            self._blocks.add(block)
 
     # --- inside a paragraph
 
@@ -217,7 +223,7 @@ class Story:
         text, parent = equations.linear(element), element.getparent()
         if not self._paragraphs:
             if text:
-                self._add(Kind.PROSE, text)
+                self._add(Block(Kind.PROSE, text))
         elif parent is not None and names.short(parent) == "m:oMathPara":
             self._pieces += self._paragraphs[-1].write_line(text)
         else:
@@ -262,13 +268,13 @@ class Story:
     def _read_word_art(self, _: str, element: etree._Element) -> None:
         text = (element.get("string") or "").strip()
         if text:
-            self._add(Kind.PROSE, text)
+            self._add(Block(Kind.PROSE, text))
 
     def _read_embedded(self, name: str, element: etree._Element) -> None:
         relationship = names.attribute(element, _RELATIONSHIPS[name])
         if relationship is not None:
-            for kind, text in self._embedded(name, relationship):
-                self._add(kind, text)
+            for block in self._embedded(name, relationship):
+                self._add(block)
 
 
 _Handler = Callable[[Story, str, etree._Element], None]

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from lxml import etree
 
-from services.indexing.pipeline.formats.word import names
+from services.indexing.pipeline.formats.xml_reading import names
 
 # Word refuses longer chains of styles based on each other.
 _LONGEST_CHAIN = 32
 _BODY_TEXT = "9"
+_LEVELS = frozenset("012345678")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,19 @@ IN_NO_LIST = Numbered()
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    heading: bool | None
+    heading: int | None
     numbered: Numbered
     based_on: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A style with what it inherits. `listed_by` is the id of the style that names the list."""
+    """A style with what it inherits.
 
-    heading: bool = False
+    `heading` is a level from 1 on, 0 for no heading; `listed_by` is the id of the style that names the list.
+    """
+
+    heading: int = 0
     numbered: Numbered = IN_NO_LIST
     listed_by: str | None = None
 
@@ -78,18 +82,25 @@ class Styles:
             if number is None and style.numbered.number is not None:
                 number, listed_by = style.numbered.number, style_id
             style_id = style.based_on
-        return Resolved(bool(heading), Numbered(number, level), listed_by)
+        return Resolved(heading or 0, Numbered(number, level), listed_by)
 
 
-def is_outlined(element: etree._Element) -> bool:
-    """Whether `w:outlineLvl` is the level of a heading."""
-    return names.attribute(element, "w:val") != _BODY_TEXT
+def outline_level(element: etree._Element) -> int:
+    """The level of a heading that `w:outlineLvl` tells, from 1 on; 0 for body text."""
+    told = names.attribute(element, "w:val") or ""
+    if told == _BODY_TEXT:
+        return 0
+    return int(told) + 1 if told in _LEVELS else 1
 
 
 def _style(element: etree._Element) -> Style:
     outline = names.child(element, "w:pPr", "w:outlineLvl")
-    heading = None if outline is None else is_outlined(outline)
-    if (names.value(element, "w:name") or "").lower().startswith(("heading ", "title")):
-        heading = True
+    heading = None if outline is None else outline_level(outline)
+    name = (names.value(element, "w:name") or "").lower()
+    if name.startswith("title"):
+        heading = 1
+    elif name.startswith("heading "):
+        level = name.removeprefix("heading ")
+        heading = int(level) if level in _LEVELS and level != "0" else heading or 1
     place = names.child(element, "w:pPr", "w:numPr")
     return Style(heading, IN_NO_LIST if place is None else Numbered.of(place), names.value(element, "w:basedOn"))

@@ -1,20 +1,18 @@
-"""Paragraphs, headings and lines of a document, in reading order."""
+"""Paragraphs, headings and lines of a Word document, in reading order."""
 
-from enum import Enum
-from itertools import pairwise
+from typing import NamedTuple
 
-from services.indexing.pipeline.formats.word.limits import Limits
-
-
-class Kind(Enum):
-    """Consecutive lines (list items, table rows) belong together, and what follows a heading belongs to it."""
-
-    HEADING = "heading"
-    LINE = "line"
-    PROSE = "prose"
+from services.indexing.pipeline.formats.limits import Limits
+from services.indexing.pipeline.formats.text_builder import Kind
 
 
-Block = tuple[Kind, str]
+class Block(NamedTuple):
+    """`level` is a heading's; `cells` are what a row of a table consists of."""
+
+    kind: Kind
+    text: str
+    level: int = 1
+    cells: tuple[str, ...] = ()
 
 
 class Blocks:
@@ -22,14 +20,14 @@ class Blocks:
         self._limits = limits
         self._blocks: list[Block] = []
 
-    def add(self, kind: Kind, text: str) -> None:
+    def add(self, block: Block) -> None:
         """Add a block of text, which is not blank.
 
         Raises:
             DocumentTooLarge: More text than the limits allow.
         """
-        self._limits.take_text(text)
-        self._blocks.append((kind, text))
+        self._limits.take_text(block.text)
+        self._blocks.append(block)
 
     def extend(self, others: "Blocks") -> None:
         """Add blocks that count towards the limits already."""
@@ -38,13 +36,3 @@ class Blocks:
     @property
     def all(self) -> tuple[Block, ...]:
         return tuple(self._blocks)
-
-    def text(self) -> str:
-        parts = [text for _, text in self._blocks[:1]]
-        for (above, _), (kind, text) in pairwise(self._blocks):
-            if kind is Kind.HEADING:
-                parts.append("\n\n\n")
-            else:
-                parts.append("\n" if above is Kind.HEADING or above is kind is Kind.LINE else "\n\n")
-            parts.append(text)
-        return "".join(parts)

@@ -14,7 +14,7 @@ from typing import IO
 from lxml import etree
 
 from services.indexing.pipeline.errors import CorruptDocument
-from services.indexing.pipeline.formats.word import names
+from services.indexing.pipeline.formats.xml_reading import names
 
 # What reading a damaged archive or part raises. `zipfile` lets the errors of the compression methods through.
 DAMAGE = (

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from typing import IO
 
-from services.indexing.pipeline.formats.word.xml_events import ended, events
+from services.indexing.pipeline.formats.xml_reading.events import ended, events
 
 
 def diagram_lines(stream: IO[bytes]) -> Iterator[str]:
@@ -35,7 +35,7 @@ def chart_lines(stream: IO[bytes]) -> Iterator[str]:
     """Titles of a chart and its axes, names of its series and categories; each text once."""
     said: set[str] = set()
     words: list[str] = []
-    for name, element in ended(stream, ["a:p", "a:t", "c:strCache", "cx:strDim", "cx:v"]):
+    for name, element in ended(stream, ["a:p", "a:t", "c:strCache", "c:multiLvlStrCache", "cx:strDim", "cx:v"]):
         if name in {"a:t", "cx:v"}:
             words.append(element.text or "")
         found = []

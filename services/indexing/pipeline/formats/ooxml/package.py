@@ -1,4 +1,4 @@
-"""The package of a Word document (ECMA-376 part 2): which parts there are, and how they refer to each other.
+"""The package of an Office document (ECMA-376 part 2): which parts there are, and how they refer to each other.
 
 The package's relationships say which part is the main one, and that part's relationships where all others are. Targets
 outside the package are ignored. Part names are compared as the standard says, ignoring case.
@@ -14,13 +14,24 @@ from urllib.parse import unquote
 
 from lxml import etree
 
+from services.indexing.pipeline.documents import DOCX, PPTX, XLSX
 from services.indexing.pipeline.errors import DocumentEncrypted
-from services.indexing.pipeline.formats.word.limits import Limits
-from services.indexing.pipeline.formats.word.xml_events import DAMAGE, ended
+from services.indexing.pipeline.formats.limits import Limits
+from services.indexing.pipeline.formats.xml_reading.events import DAMAGE, ended
 
 _ENCRYPTED_FLAG = 0x1
-# Where every program but Word Online puts it; said by nothing else in a package without relationships.
-_USUAL_MAIN_PART = "/word/document.xml"
+# Where nearly every program puts them; said by nothing else in a package without relationships.
+_USUAL_MAIN_PARTS = {"/word/document.xml": DOCX, "/ppt/presentation.xml": PPTX, "/xl/workbook.xml": XLSX}
+# In the content type of the main part, of a document, template or one with macros.
+_IN_CONTENT_TYPES = (
+    ("wordprocessingml", DOCX),
+    ("ms-word", DOCX),
+    ("presentationml", PPTX),
+    ("ms-powerpoint", PPTX),
+    ("spreadsheetml", XLSX),
+    ("ms-excel.sheet.macro", XLSX),
+    ("ms-excel.template.macro", XLSX),
+)
 _DIRECTORY_BYTES = 16 * 1024 * 1024
 _UNTOLD_TYPES = frozenset({"", "application/xml", "text/xml"})
 
@@ -45,15 +56,16 @@ class Package:
     def __init__(self, archive: zipfile.ZipFile, limits: Limits) -> None:
         self._archive = archive
         self._limits = limits
-        self._entries = {_normalised(entry.filename): entry for entry in archive.infolist()}
+        self._entries = {part_name(entry.filename): entry for entry in archive.infolist()}
         self._related: dict[str, dict[str, Relationship]] = {}
         self._types: dict[str, str] | None = None
 
     @property
     def main_part(self) -> str:
         """The main part's name, whether or not there is such a part."""
-        told = next((name for name in self.related("/", "officeDocument")), _USUAL_MAIN_PART)
-        return told if told in self._entries or _USUAL_MAIN_PART not in self._entries else _USUAL_MAIN_PART
+        told = next((name for name in self.related("/", "officeDocument")), "")
+        usual = next((name for name in _USUAL_MAIN_PARTS if name in self._entries), "")
+        return told if told in self._entries else usual or told
 
     def has(self, name: str) -> bool:
         return name in self._entries
@@ -91,14 +103,14 @@ class Package:
             if element.get("TargetMode", "Internal") == "Internal":
                 target = posixpath.join(folder or "/", element.get("Target", "").partition("#")[0])
                 kind = element.get("Type", "").rpartition("/")[2]
-                yield element.get("Id", ""), Relationship(kind, _normalised(target))
+                yield element.get("Id", ""), Relationship(kind, part_name(target))
 
     def _read_types(self) -> Iterator[tuple[str, str]]:
         """Content types by a part's name, or by an extension with its dot."""
         for name, element in self._entries_of("/[content_types].xml", "types:Override", "types:Default"):
             content_type = element.get("ContentType", "").strip().lower()
             if name == "types:Override":
-                yield _normalised(element.get("PartName", "")), content_type
+                yield part_name(element.get("PartName", "")), content_type
             else:
                 yield f".{element.get('Extension', '').lower()}", content_type
 
@@ -108,9 +120,14 @@ class Package:
             if stream is not None:
                 yield from ended(stream, wanted)
 
+    def title(self) -> str | None:
+        """What the properties of the document say."""
+        name = next(self.related("/", "core-properties"), "/docprops/core.xml")
+        return next((element.text for _, element in self._entries_of(name, "dc:title")), None)
 
-def holds_word(archive: zipfile.ZipFile) -> bool:
-    """Whether the main part of an archive has the content type of a Word document or template.
+
+def office_type(archive: zipfile.ZipFile) -> str | None:
+    """DOCX, PPTX or XLSX, by the main part of an archive; None if it is none of them.
 
     Raises:
         CorruptDocument: A list of parts contains a document type declaration.
@@ -121,10 +138,10 @@ def holds_word(archive: zipfile.ZipFile) -> bool:
     main = package.main_part
     content_type = package.content_type(main)
     if content_type in _UNTOLD_TYPES:
-        return main == _USUAL_MAIN_PART and package.has(main)
-    return "wordprocessingml" in content_type or "ms-word" in content_type
+        return _USUAL_MAIN_PARTS.get(main) if package.has(main) else None
+    return next((found for mark, found in _IN_CONTENT_TYPES if mark in content_type), None)
 
 
-def _normalised(name: str) -> str:
+def part_name(name: str) -> str:
     """A part's name from the root, as it is compared."""
     return posixpath.normpath("/" + unquote(name).replace("\\", "/").lstrip("/")).lower()

@@ -1,6 +1,7 @@
 """Names of elements and attributes as "prefix:name", whatever namespace variant and prefix a document uses.
 
-ECMA-376 has two variants of most namespaces: transitional, which nearly all programs write, and strict (ISO/IEC 29500).
+Of Office Open XML, OpenDocument and e-books. ECMA-376 has two variants of most namespaces: transitional, which nearly
+all programs write, and strict (ISO/IEC 29500).
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,9 +11,12 @@ from types import MappingProxyType
 from lxml import etree
 
 _OFFICE, _STRICT = "http://schemas.openxmlformats.org", "http://purl.oclc.org/ooxml"
+_OASIS = "urn:oasis:names:tc:opendocument:xmlns"
 _NAMESPACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "w": (f"{_OFFICE}/wordprocessingml/2006/main", f"{_STRICT}/wordprocessingml/main"),
+        "p": (f"{_OFFICE}/presentationml/2006/main", f"{_STRICT}/presentationml/main"),
+        "s": (f"{_OFFICE}/spreadsheetml/2006/main", f"{_STRICT}/spreadsheetml/main"),
         "r": (f"{_OFFICE}/officeDocument/2006/relationships", f"{_STRICT}/officeDocument/relationships"),
         "m": (f"{_OFFICE}/officeDocument/2006/math", f"{_STRICT}/officeDocument/math"),
         "a": (f"{_OFFICE}/drawingml/2006/main", f"{_STRICT}/drawingml/main"),
@@ -20,10 +24,23 @@ _NAMESPACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "c": (f"{_OFFICE}/drawingml/2006/chart", f"{_STRICT}/drawingml/chart"),
         "cx": ("http://schemas.microsoft.com/office/drawing/2014/chartex",),
         "mc": (f"{_OFFICE}/markup-compatibility/2006",),
+        "p188": ("http://schemas.microsoft.com/office/powerpoint/2018/8/main",),
+        "tc": ("http://schemas.microsoft.com/office/spreadsheetml/2018/threadedcomments",),
         "v": ("urn:schemas-microsoft-com:vml",),
         "package": (f"{_OFFICE}/package/2006/relationships",),
         "types": (f"{_OFFICE}/package/2006/content-types",),
         "dc": ("http://purl.org/dc/elements/1.1/",),
+        "office": (f"{_OASIS}:office:1.0",),
+        "text": (f"{_OASIS}:text:1.0",),
+        "table": (f"{_OASIS}:table:1.0",),
+        "draw": (f"{_OASIS}:drawing:1.0",),
+        "svg": (f"{_OASIS}:svg-compatible:1.0",),
+        "presentation": (f"{_OASIS}:presentation:1.0",),
+        "manifest": (f"{_OASIS}:manifest:1.0",),
+        "style": (f"{_OASIS}:style:1.0",),
+        "container": (f"{_OASIS}:container",),
+        "opf": ("http://www.idpf.org/2007/opf",),
+        "enc": ("http://www.w3.org/2001/04/xmlenc#",),
     }
 )
 _PREFIXES = MappingProxyType({uri: prefix for prefix, uris in _NAMESPACES.items() for uri in uris})
@@ -38,7 +55,7 @@ def qualified(names: Iterable[str]) -> dict[str, str]:
 
 
 def short(element: etree._Element) -> str:
-    """The element's name as "prefix:name"; as lxml has it when its namespace is none of Word's."""
+    """The element's name as "prefix:name"; as lxml has it when its namespace is none of these."""
     uri, _, local = element.tag[1:].rpartition("}")
     prefix = _PREFIXES.get(uri)
     return f"{prefix}:{local}" if prefix else str(element.tag)
