@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from infra.local.home import Home
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
+from shared.events.subscriptions import SUBSCRIBERS
 from shared.redis_clients import stream_of
 from tests.faults import acknowledged, blobs, transcripts, views, world
 from tests.faults.invariants import Checker, Stores, checker
@@ -227,6 +228,7 @@ async def redis_found(watched: Watched) -> set[str]:
 async def test_what_is_pending_unread_or_without_a_group_is_found(watched: Watched) -> None:
     stream, redis = stream_of("indexing"), watched.redis
     entry = await redis.xadd(stream, {"event": b"not JSON"})
+    await redis.xgroup_setid(stream, "notifier", "$")
     assert f"{stream}: projects has not read to the end" in await redis_found(watched)
     await redis.xreadgroup("projects", "somebody", {stream: ">"})
     assert f"{stream}: 1 pending in projects" in await redis_found(watched)
@@ -250,7 +252,8 @@ async def test_a_stream_entry_of_a_foreign_tenant_is_found(watched: Watched) -> 
     event_id = await watched.postgres.fetchval("SELECT id FROM indexing.outbox LIMIT 1")
     stream, envelope = stream_of("indexing"), {"id": str(event_id), "tenantid": str(uuid.uuid4())}
     entry = await watched.redis.xadd(stream, {"event": orjson.dumps(envelope)})
-    await watched.redis.xgroup_setid(stream, "projects", "$")
+    for group in SUBSCRIBERS["indexing"]:
+        await watched.redis.xgroup_setid(stream, group, "$")
     assert await redis_found(watched) == {"stream entry of a foreign tenant"}
     await watched.redis.xdel(stream, entry)
 
