@@ -204,7 +204,7 @@ async def _start_work(
     )
     metrics.watch(settings.job_concurrency + settings.long_job_concurrency, lambda: worker.busy)
     vector_sync = VectorSync(runtime.database, search.store, urgent)
-    steps, writers = _generations(settings, runtime, search, lengths, urgent)
+    steps, writers = _generations(settings, runtime, search, urgent)
     for name, work in (
         ("progress", progress.run),
         ("vector-changes", vector_sync.run),
@@ -218,11 +218,7 @@ async def _start_work(
 
 
 def _generations(
-    settings: IndexingSettings,
-    runtime: Runtime,
-    search: SearchEngine,
-    lengths: ChunkLengths,
-    urgent: UrgentWork,
+    settings: IndexingSettings, runtime: Runtime, search: SearchEngine, urgent: UrgentWork
 ) -> tuple[TenantTurns[Generation], TenantTurns[GenerationDocument]]:
     """The steps of generations, and the writing of the points that they lack."""
     metrics = GenerationMetrics(runtime.metrics)
@@ -232,7 +228,7 @@ def _generations(
     )
     target = Identity.of(search.embedders.target)
     steps = GenerationSteps(runtime.database, search.store, target, intervals, metrics, urgent)
-    writer = PointWriter(runtime.database, search.store, search.embedders, lengths, metrics, urgent)
+    writer = PointWriter(runtime.database, search.store, search.embedders, metrics, urgent)
     return (
         TenantTurns(runtime.database, GENERATIONS, steps.turn, name="generations", tenants_at_once=_STEPS_AT_ONCE),
         TenantTurns(

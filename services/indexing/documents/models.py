@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Double,
     ForeignKeyConstraint,
     Index,
     LargeBinary,
@@ -22,7 +23,8 @@ from shared.tenancy import TenantOwned
 class Document(TenantOwned, Base):
     """A document as last reported. Search sees only `live_version`; a deleted document stays as a tombstone, so that no
     late event brings it back. `sequence` is the newest revision whose facts are stored here, `title` the one that the
-    live version gives itself, `indexed_characters` the length of its chunks with what is searched beside them."""
+    live version gives itself, `indexed_characters` the length of its chunks with what is searched beside them, and
+    `average_length` the one that they were measured against: points that are made again are equal."""
 
     __tablename__ = "documents"
     __table_args__ = (
@@ -43,6 +45,7 @@ class Document(TenantOwned, Base):
     created_at: Mapped[datetime]
     indexed_chunks: Mapped[int] = mapped_column(server_default=text("0"))
     indexed_characters: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    average_length: Mapped[float | None] = mapped_column(Double)
 
 
 class Chunk(TenantOwned, Base):

@@ -18,7 +18,6 @@ from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents import repository as documents
-from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths
 from services.indexing.documents.models import Document
 from services.indexing.embedders.installed import Embedders
 from services.indexing.generations import repository
@@ -28,6 +27,7 @@ from services.indexing.generations.models import Generation, GenerationDocument
 from services.indexing.generations.queues import DOCUMENTS
 from services.indexing.pipeline.documents import Chunk
 from services.indexing.tenant_turns import TURN_SECONDS
+from services.indexing.vectors.points import USUAL_LENGTH
 from services.indexing.vectors.store import VectorStore
 from services.indexing.work_priority import BackgroundWork, UrgentWork
 from shared.failpoints import failpoint
@@ -51,7 +51,6 @@ class _Work:
     document: Document
     version: int
     first: int
-    average_length: float
 
 
 class PointWriter:
@@ -62,14 +61,12 @@ class PointWriter:
         database: Database,
         store: VectorStore,
         embedders: Embedders,
-        lengths: ChunkLengths,
         metrics: GenerationMetrics,
         urgent: UrgentWork,
     ) -> None:
         self._database = database
         self._store = store
         self._embedders = embedders
-        self._lengths = lengths
         self._metrics = metrics
         self._background = BackgroundWork(urgent)
 
@@ -101,8 +98,7 @@ class PointWriter:
             await self._end(session, lack, document)
             return None
         first = lack.next_chunk if lack.version == document.live_version else 0
-        average_length = await self._lengths.average(session, lack.project_id, Lengths(0, 0))
-        return _Work(lack, generation, document, document.live_version, first, average_length)
+        return _Work(lack, generation, document, document.live_version, first)
 
     async def _write(self, work: _Work) -> None:
         ends, first = time.monotonic() + _TURN_SECONDS, work.first
@@ -141,7 +137,7 @@ class PointWriter:
                 chunk,
                 vector,
                 generation=work.generation.current,
-                average_length=work.average_length,
+                average_length=work.document.average_length or USUAL_LENGTH,
             )
             for chunk, vector in zip(chunks, vectors, strict=True)
         ]

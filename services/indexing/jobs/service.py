@@ -262,12 +262,13 @@ async def complete(
     described: dict[str, Any],
     chunk_count: int,
     characters: int,
+    average_length: float,
     kept_batches: bool,
     generation: int,
 ) -> None:
     """Switch search to the version. Its points are stored in `generation` and carry the metadata `described`.
 
-    `characters`: the length of its chunks, as keyword search measures it.
+    `characters`: the length of its chunks, as keyword search measures it; `average_length`: what against.
 
     Raises:
         Obsolete: deleted, or a newer version exists; nothing is switched.
@@ -287,6 +288,7 @@ async def complete(
     await generations.goes_live(session, project_id=lease.project_id, document_id=lease.document_id, written=generation)
     replaced, document.live_version = document.live_version, lease.version
     document.indexed_chunks, document.indexed_characters = chunk_count, characters
+    document.average_length = average_length
     document.title = ended.title
     if replaced is not None and replaced != lease.version:
         await documents.drop_version(session, lease.document_id, replaced)

@@ -115,7 +115,7 @@ class Pipeline:
         self, lease: Lease, share: Share, start: _Start, chunks: Sequence[Chunk], vectors: Vectors
     ) -> bool:
         """Store the points and switch to the version; False when search has gone over to another generation."""
-        await self._store(lease, share, start, chunks, vectors)
+        average_length = await self._store(lease, share, start, chunks, vectors)
         await AFTER_UPSERT.reach()
         try:
             async with self.transaction(lease) as session:
@@ -125,6 +125,7 @@ class Pipeline:
                     described=start.document.attributes,
                     chunk_count=len(chunks),
                     characters=_lengths(chunks).characters,
+                    average_length=average_length,
                     kept_batches=len(chunks) > _KEPT_CHUNKS,
                     generation=start.generation.number,
                 )
@@ -233,7 +234,8 @@ class Pipeline:
 
     async def _store(
         self, lease: Lease, share: Share, start: _Start, chunks: Sequence[Chunk], vectors: Vectors
-    ) -> None:
+    ) -> float:
+        """Returns the average length that the chunks were measured against."""
         self.progress.enter(lease, "storing", total=len(chunks))
         project = self.store.project(lease.tenant_id, lease.project_id)
         async with self.transaction(lease) as session:
@@ -257,6 +259,7 @@ class Pipeline:
                     )
                 self.progress.advance(lease, last)
         lease.check()
+        return average_length
 
 
 def _with_charset(content_type: str, charset: str | None) -> str:

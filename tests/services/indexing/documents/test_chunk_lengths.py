@@ -24,9 +24,17 @@ async def average(library: Library, own: Lengths = NONE, lengths: ChunkLengths |
 async def indexed(library: Library, *, chunks: int, characters: int) -> uuid.UUID:
     document_id = await library.upload("text")
     lease = await taken(library.database)
+    generation = await library.generation()
     async with library.database.tenant(library.tenant_id) as session:
         await service.complete(
-            session, lease, described={}, chunk_count=chunks, characters=characters, kept_batches=False, generation=1
+            session,
+            lease,
+            described={},
+            chunk_count=chunks,
+            characters=characters,
+            average_length=1.0,
+            kept_batches=False,
+            generation=generation,
         )
     return document_id
 

@@ -136,7 +136,14 @@ async def test_a_thawed_worker_cannot_write(database: Database, library: Library
         lambda session: service.start(session, old),
         lambda session: service.keep_chunks(session, old, [], first=0, total=0),
         lambda session: service.complete(
-            session, old, described={}, chunk_count=0, characters=0, kept_batches=False, generation=1
+            session,
+            old,
+            described={},
+            chunk_count=0,
+            characters=0,
+            average_length=1.0,
+            kept_batches=False,
+            generation=1,
         ),
         lambda session: service.fail(session, old, code="x", reason="x", evidence={}),
         lambda session: service.cancel(session, old),

@@ -66,6 +66,7 @@ async def complete(library: Library, lease: Lease, described: dict[str, str] | N
             described=described or {},
             chunk_count=1,
             characters=4,
+            average_length=4.0,
             kept_batches=False,
             generation=generation,
         )
