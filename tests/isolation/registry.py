@@ -257,7 +257,7 @@ MEMORY: Final = (
         "tests/services/indexing/search/test_fair_share.py",
     ),
     Store(
-        r"services\.indexing\.pipeline\.formats\.(word|pdf|charset_detection)\..+",
+        r"services\.indexing\.pipeline\.formats\..+",
         "names, characters and a font, the same for everybody; all else is of one document, whose process ends with it",
         "tests/services/indexing/pipeline/test_extraction_child.py",
     ),
