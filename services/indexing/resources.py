@@ -15,9 +15,9 @@ from typing import Final
 import aiohttp
 
 from services.indexing import analysis
-from services.indexing.agents import chat
 from services.indexing.agents.asking import Runs
-from services.indexing.agents.chat import ChatModel
+from services.indexing.agents.chat import client as chat
+from services.indexing.agents.chat.client import ChatModel
 from services.indexing.agents.execution import Tools
 from services.indexing.agents.mcp.dependencies import McpResources
 from services.indexing.agents.mcp.door import Door

@@ -16,7 +16,7 @@ import httpx
 from services.indexing.agents.answerers.base import Draft, ProposedCitation, Refusal, TextDelta
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
 from services.indexing.agents.contracts import Answer, BudgetExhausted, Passage, Reservation, Usage
-from services.indexing.agents.verification import verify
+from services.indexing.agents.quotes.verification import verify
 from tests.bench.questions import collection, library
 from tests.bench.questions.collection import Question
 from tests.bench.questions.library import Library

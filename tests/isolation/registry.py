@@ -353,7 +353,7 @@ MEMORY: Final = (
         "tests/services/indexing/agents/runs/test_runs.py::test_a_run_is_of_its_project_and_tenant",
     ),
     Store(
-        r"services\.indexing\.agents\.(quote_search\.(folded|places)|verification\._Versions\._(read|passages))",
+        r"services\.indexing\.agents\.quotes\.(quote_search\.(folded|places)|verification\._Versions\._(read|passages))",
         "of one answer: the texts that its caller may read, read for it and gone with it",
         "tests/services/indexing/agents/test_verification.py::test_only_documents_that_were_given_are_read",
     ),

@@ -6,18 +6,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from services.indexing.agents import summaries, verification
+from services.indexing.agents.answerers import summaries
 from services.indexing.agents.answerers.base import Answerer, Draft
 from services.indexing.agents.answerers.chat import ChatAnswerer
 from services.indexing.agents.answerers.extraction import ChatExtractor, Filled
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
-from services.indexing.agents.chat import ChatModel
+from services.indexing.agents.chat.client import ChatModel
 from services.indexing.agents.contracts import Answer, FieldSpec, ModelBudget, Passage, Texts
+from services.indexing.agents.quotes import verification
 from services.indexing.search.service import SearchEngine
 
 
 class Verify(Protocol):
-    """Finds which quotes of a draft stand in the stored text; see `agents.verification`."""
+    """Finds which quotes of a draft stand in the stored text; see `agents.quotes.verification`."""
 
     async def __call__(
         self, draft: Draft, passages: Sequence[Passage], texts: Texts, *, tenant_id: uuid.UUID
@@ -25,7 +26,7 @@ class Verify(Protocol):
 
 
 class Summarise(Protocol):
-    """Drafts a summary of passages, which are in the order in which they are to be read; see `agents.summaries`."""
+    """Drafts a summary of passages, given in the order of reading; see `agents.answerers.summaries`."""
 
     async def __call__(
         self, passages: Sequence[Passage], *, most: int, tenant_id: uuid.UUID, language: str | None

@@ -1,8 +1,8 @@
 """What an answerer is: it reads passages and writes an answer, piece by piece, with the quotes it claims to rely on.
 
-An answerer proposes and `services.indexing.agents.verification` decides: nothing proposed is a citation before its
-quote was found in the stored text. Text of passages is data. It never chooses a tool, a filter or a tenant: an answerer
-has none.
+An answerer proposes and `services.indexing.agents.quotes.verification` decides: nothing proposed is a citation before
+its quote was found in the stored text. Text of passages is data. It never chooses a tool, a filter or a tenant: an
+answerer has none.
 """
 
 import uuid

@@ -23,7 +23,7 @@ from services.indexing.agents.answerers.base import (
     TextDelta,
 )
 from services.indexing.agents.answerers.citation_tags import CitationTags, NoAnswer, Quoted
-from services.indexing.agents.chat import ChatModel, Message
+from services.indexing.agents.chat.client import ChatModel, Message
 from services.indexing.agents.contracts import ModelBudget, Passage
 
 MOST_PASSAGES: Final = 16

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from services.indexing.agents.quote_search import LONGEST
+from services.indexing.agents.quotes.quote_search import LONGEST
 
 _OPENING: Final = re.compile(r"<cite\b([^<>]{0,60}?)(/?)>", re.IGNORECASE)
 _CLOSING: Final = re.compile(r"</cite\s{0,8}>", re.IGNORECASE)

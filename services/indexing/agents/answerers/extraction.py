@@ -15,7 +15,7 @@ from pydantic import JsonValue, ValidationError
 
 from services.indexing.agents.answerers.base import Draft, ProposedCitation
 from services.indexing.agents.answerers.chat import MOST_PASSAGES, framed
-from services.indexing.agents.chat import ChatModel, Message
+from services.indexing.agents.chat.client import ChatModel, Message
 from services.indexing.agents.contracts import FieldSpec, ModelBudget, Passage, Usage, Value
 
 _LONGEST_TEXT: Final = 64_000

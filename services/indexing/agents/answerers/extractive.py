@@ -22,11 +22,11 @@ from typing import Final
 
 import numpy as np
 
-from services.indexing.agents import answer_types, sentences
+from services.indexing.agents.answerers import answer_types, sentences
 from services.indexing.agents.answerers.base import AnswerPiece, Finished, Refusal, TextDelta
+from services.indexing.agents.answerers.diversity import most_relevant_and_diverse
+from services.indexing.agents.answerers.sentences import Sentence
 from services.indexing.agents.contracts import ModelBudget, Passage
-from services.indexing.agents.diversity import most_relevant_and_diverse
-from services.indexing.agents.sentences import Sentence
 from services.indexing.analysis import ANALYZERS, CURRENT
 from services.indexing.embedders import Embedder
 from services.indexing.search.fair_share import SearchShares

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
-from services.indexing.agents.chat import ChatModel, opened
+from services.indexing.agents.chat.client import ChatModel, opened
 from services.indexing.embedders.minilm import MiniLM
 from services.indexing.search.fair_share import SearchShares
 from tests.services.indexing.agents.chat_double import ChatDouble, model_settings
@@ -52,8 +52,8 @@ def chat(chat_server: ChatDouble) -> ChatDouble:
 @pytest.fixture
 async def model(chat: ChatDouble, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ChatModel]:
     """A model at the endpoint, tried again without waiting for long."""
-    monkeypatch.setattr("services.indexing.agents.chat._FIRST_PAUSE", 0.01)
-    monkeypatch.setattr("services.indexing.agents.chat._MOST_PAUSE", 0.02)
+    monkeypatch.setattr("services.indexing.agents.chat.client._FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("services.indexing.agents.chat.client._MOST_PAUSE", 0.02)
     async with opened("writer", model_settings(chat)) as model:
         yield model
 

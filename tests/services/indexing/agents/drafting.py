@@ -12,7 +12,7 @@ from services.indexing.agents.answerers.base import (
     TextDelta,
 )
 from services.indexing.agents.contracts import Answer, ModelBudget, Passage, Texts, Usage
-from services.indexing.agents.verification import verify
+from services.indexing.agents.quotes.verification import verify
 from tests.services.indexing.agents.budgets import Budget
 from tests.services.indexing.agents.stored_texts import at_once
 

@@ -13,9 +13,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from structlog.testing import capture_logs
 
-from services.indexing.agents.chat import ChatModel, Message, opened
-from services.indexing.agents.chat_errors import ModelRefused, ModelUnavailable
-from services.indexing.agents.chat_stream import LONGEST_LINE
+from services.indexing.agents.chat.client import ChatModel, Message, opened
+from services.indexing.agents.chat.errors import ModelRefused, ModelUnavailable
+from services.indexing.agents.chat.stream import LONGEST_LINE
 from services.indexing.agents.contracts import BudgetExhausted, ModelBudget, Usage
 from shared.errors import Unavailable
 from shared.telemetry import SpanKind

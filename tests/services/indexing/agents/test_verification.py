@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from services.indexing.agents.answerers.base import Draft, ProposedCitation
 from services.indexing.agents.contracts import Answer, StoredText
-from services.indexing.agents.folded_text import fold
-from services.indexing.agents.quote_search import LONGEST, Found, SearchableText, find_part, find_whole
-from services.indexing.agents.verification import MAX_QUOTES, verify
+from services.indexing.agents.quotes.folded_text import fold
+from services.indexing.agents.quotes.quote_search import LONGEST, Found, SearchableText, find_part, find_whole
+from services.indexing.agents.quotes.verification import MAX_QUOTES, verify
 from tests.services.indexing.agents.stored_texts import Stored, StoredTexts, at_once
 
 BRIDGE = Stored.of(

@@ -6,7 +6,7 @@ import pytest
 
 from services.indexing.agents.answerers.base import Answerer, Draft
 from services.indexing.agents.answerers.chat import ChatAnswerer, prompt
-from services.indexing.agents.chat import ChatModel, opened
+from services.indexing.agents.chat.client import ChatModel, opened
 from services.indexing.agents.contracts import Usage
 from tests.services.indexing.agents.answerers.prompts import passages_of, question_of
 from tests.services.indexing.agents.chat_double import ChatDouble, Reply, model_settings, say

@@ -4,7 +4,7 @@ import time
 import pytest
 
 from services.indexing.agents.answerers.citation_tags import CitationTags, NoAnswer, Quoted
-from services.indexing.agents.quote_search import LONGEST
+from services.indexing.agents.quotes.quote_search import LONGEST
 
 Piece = str | Quoted | NoAnswer
 

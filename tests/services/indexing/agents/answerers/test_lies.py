@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from services.indexing.agents.answerers.chat import ChatAnswerer
-from services.indexing.agents.chat import opened
+from services.indexing.agents.chat.client import opened
 from services.indexing.agents.contracts import Answer
 from tests.services.indexing.agents.answerers.lies import FOREIGN, LIES, UNGIVEN
 from tests.services.indexing.agents.answerers.prompts import passages_of, question_of

@@ -5,8 +5,8 @@ import uuid
 import pytest
 
 from services.indexing.agents.answerers.chat import ChatAnswerer
-from services.indexing.agents.chat import ChatModel
-from services.indexing.agents.verification import verify
+from services.indexing.agents.chat.client import ChatModel
+from services.indexing.agents.quotes.verification import verify
 from tests.services.indexing.agents.answerers.orders import ORDERS, SECRET, obedient
 from tests.services.indexing.agents.budgets import Budget
 from tests.services.indexing.agents.chat_double import ChatDouble

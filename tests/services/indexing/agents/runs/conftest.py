@@ -18,7 +18,7 @@ from services.indexing.agents.answerers.base import (
     Refusal,
     TextDelta,
 )
-from services.indexing.agents.chat import ChatModel
+from services.indexing.agents.chat.client import ChatModel
 from services.indexing.agents.contracts import Answer, Citation, Claim, ModelBudget, Passage, Texts, Usage
 from services.indexing.agents.writing import Writing, writing_of
 from services.indexing.main import create_app

@@ -28,8 +28,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import tenacity
 
-from services.indexing.agents.chat_errors import ModelRefused, ModelUnavailable
-from services.indexing.agents.chat_stream import ChatStream, Chunk
+from services.indexing.agents.chat.errors import ModelRefused, ModelUnavailable
+from services.indexing.agents.chat.stream import ChatStream, Chunk
 from services.indexing.agents.contracts import BudgetExhausted, ModelBudget, Reservation, Usage
 from services.indexing.settings import ChatModelSettings
 from shared import keepalive

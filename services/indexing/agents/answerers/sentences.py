@@ -15,8 +15,8 @@ import sentencex
 
 from services.indexing.agents.answerers.base import Draft, ProposedCitation
 from services.indexing.agents.contracts import Passage
-from services.indexing.agents.folded_text import length
-from services.indexing.agents.quote_search import SHORTEST
+from services.indexing.agents.quotes.folded_text import length
+from services.indexing.agents.quotes.quote_search import SHORTEST
 
 LONGEST: Final = 480
 

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from services.indexing.agents import sentences
+from services.indexing.agents.answerers import sentences
 from tests.services.indexing.agents.stored_texts import Stored, at_once
 
 

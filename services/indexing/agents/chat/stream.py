@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from services.indexing.agents.chat_errors import ModelUnavailable
+from services.indexing.agents.chat.errors import ModelUnavailable
 from services.indexing.agents.contracts import Usage
 
 LONGEST_LINE: Final = 256 * 1024

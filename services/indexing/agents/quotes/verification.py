@@ -15,7 +15,7 @@ from typing import Final, Protocol, TypeVar
 
 from services.indexing.agents.answerers.base import Draft, ProposedCitation
 from services.indexing.agents.contracts import Answer, Citation, Claim, Grounding, Passage, Texts
-from services.indexing.agents.quote_search import SHORTEST, Found, SearchableText, find_part, find_whole
+from services.indexing.agents.quotes.quote_search import SHORTEST, Found, SearchableText, find_part, find_whole
 
 MAX_QUOTES: Final = 64
 MAX_PASSAGES: Final = 64

@@ -1,6 +1,6 @@
 import pytest
 
-from services.indexing.agents.answer_types import AnswerType, expected, has
+from services.indexing.agents.answerers.answer_types import AnswerType, expected, has
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@ import uuid
 import numpy as np
 import pytest
 
-from services.indexing.agents.diversity import most_relevant_and_diverse
-from services.indexing.agents.summaries import centrality, summarise
-from services.indexing.agents.verification import verify
+from services.indexing.agents.answerers.diversity import most_relevant_and_diverse
+from services.indexing.agents.answerers.summaries import centrality, summarise
+from services.indexing.agents.quotes.verification import verify
 from services.indexing.embedders.minilm import MiniLM
 from services.indexing.search.fair_share import SearchShares
 from tests.services.indexing.agents.stored_texts import Stored, StoredTexts, at_once

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 from services.indexing.agents.contracts import StoredText
-from services.indexing.agents.folded_text import FoldedText, fold, length
+from services.indexing.agents.quotes.folded_text import FoldedText, fold, length
 
 SHORTEST: Final = 12
 LONGEST: Final = 1_000

@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from services.indexing.agents import sentences
+from services.indexing.agents.answerers import sentences
 from services.indexing.agents.answerers.base import Draft
+from services.indexing.agents.answerers.diversity import most_relevant_and_diverse
 from services.indexing.agents.contracts import Passage
-from services.indexing.agents.diversity import most_relevant_and_diverse
 from services.indexing.embedders import Embedder, Vectors
 from services.indexing.search.fair_share import SearchShares
 
