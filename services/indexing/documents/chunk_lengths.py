@@ -24,19 +24,20 @@ class Lengths(NamedTuple):
     characters: int
 
 
+def average(known: Lengths, own: Lengths) -> float:
+    """The mean length of a project's chunks in characters, when there are also `own`."""
+    chunks = known.chunks + own.chunks
+    return (known.characters + own.characters) / chunks if chunks else USUAL_LENGTH
+
+
 class ChunkLengths:
     """One for a process."""
 
     def __init__(self) -> None:
         self._remembered: OrderedDict[uuid.UUID, tuple[Lengths, float]] = OrderedDict()
 
-    async def average(self, session: AsyncSession, project_id: uuid.UUID, own: Lengths) -> float:
-        """The mean length of the project's chunks in characters, when there are also `own`."""
-        known = await self._of_project(session, project_id)
-        chunks = known.chunks + own.chunks
-        return (known.characters + own.characters) / chunks if chunks else USUAL_LENGTH
-
-    async def _of_project(self, session: AsyncSession, project_id: uuid.UUID) -> Lengths:
+    async def of_project(self, session: AsyncSession, project_id: uuid.UUID) -> Lengths:
+        """The lengths of the chunks that the project's search finds."""
         began = time.monotonic()
         known, until = self._remembered.get(project_id, (Lengths(0, 0), 0.0))
         if began >= until:

@@ -18,7 +18,7 @@ import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents import repository as documents
-from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths
+from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths, average
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.models import Document
 from services.indexing.embedders import Embedder, Vectors
@@ -56,10 +56,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Start:
-    """The document when its job began, and the generation its points are written to."""
+    """The document when its job began, the generation its points are written to, and the chunks of its project."""
 
     document: Document
     generation: Current
+    lengths: Lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,8 @@ class Pipeline:
 
     async def _start(self, session: AsyncSession, lease: Lease) -> _Start:
         document = await jobs.start(session, lease)
-        return _Start(document, await self._generation(session, lease))
+        generation = await self._generation(session, lease)
+        return _Start(document, generation, await self.lengths.of_project(session, lease.project_id))
 
     async def _generation(self, session: AsyncSession, lease: Lease) -> Current:
         return await generations.begun(session, lease.project_id, Identity.of(self.embedders.target))
@@ -238,8 +240,7 @@ class Pipeline:
         """Returns the average length that the chunks were measured against."""
         self.progress.enter(lease, "storing", total=len(chunks))
         project = self.store.project(lease.tenant_id, lease.project_id)
-        async with self.transaction(lease) as session:
-            average_length = await self.lengths.average(session, lease.project_id, _lengths(chunks))
+        average_length = average(start.lengths, _lengths(chunks))
         with self.metrics.stage("storing"), span("store"):
             for first in range(0, len(chunks), _STORED_CHUNKS):
                 last = min(first + _STORED_CHUNKS, len(chunks))

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from services.indexing.documents import repository
+from services.indexing.documents import chunk_lengths, repository
 from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths
 from services.indexing.jobs import service
 from services.indexing.vectors.points import USUAL_LENGTH
@@ -18,7 +18,8 @@ NONE = Lengths(0, 0)
 
 async def average(library: Library, own: Lengths = NONE, lengths: ChunkLengths | None = None) -> float:
     async with library.database.tenant(library.tenant_id) as session:
-        return await (lengths or ChunkLengths()).average(session, library.project_id, own)
+        known = await (lengths or ChunkLengths()).of_project(session, library.project_id)
+    return chunk_lengths.average(known, own)
 
 
 async def indexed(library: Library, *, chunks: int, characters: int) -> uuid.UUID:
