@@ -141,7 +141,7 @@ async def test_a_service_speaks_for_one_tenant(
         tenant_id=tenant_id,
         tenant_role=None,
         limit=frozenset(),
-        operations=frozenset({Operation.READ_PROGRESS}),
+        operations=frozenset({Operation.READ_PROGRESS, Operation.FOLLOW_RUNS}),
     )
 
 
