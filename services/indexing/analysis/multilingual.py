@@ -88,6 +88,20 @@ class Multilingual:
         return _Matcher(_weights(query).keys())
 
 
+def content_words(text: str) -> frozenset[int]:
+    """What a text is about, to compare it with others of its language: the ids of its words' stems, and of pairs of
+    characters in unspaced scripts. Without function words, unless there is nothing else."""
+    words, characters = _counted(text)
+    language = languages.of_text({word.folded: count for word, count in words.items()}, text)
+    telling = [word for word in words if not _is_function_word(word, language.get(word.script))]
+    stems = {_ids_of(word, language.get(word.script))[-1] for word in telling or words}
+    return frozenset(stems | {_id((_CHARACTERS, gram)) for gram in characters if len(gram) > 1})
+
+
+def _is_function_word(word: _Word, language: str | None) -> bool:
+    return language is not None and languages.is_function_word(word.folded, language)
+
+
 class _Matcher:
     def __init__(self, terms: AbstractSet[Term]) -> None:
         self._terms = terms

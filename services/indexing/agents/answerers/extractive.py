@@ -27,7 +27,7 @@ from services.indexing.agents.answerers.base import AnswerPiece, Finished, Refus
 from services.indexing.agents.answerers.diversity import most_relevant_and_diverse
 from services.indexing.agents.answerers.sentences import Sentence
 from services.indexing.agents.contracts import ModelBudget, Passage
-from services.indexing.analysis import ANALYZERS, CURRENT
+from services.indexing.analysis.multilingual import content_words
 from services.indexing.embedders import Embedder
 from services.indexing.search.fair_share import SearchShares
 
@@ -99,11 +99,11 @@ class ExtractiveAnswerer:
     ) -> Generator[None, None, list[tuple[float, Sentence]]]:
         """The best sentences with what is known of them without their vectors."""
         found = yield from sentences.of_passages(passages, language=language, most=_MOST_SENTENCES)
-        asked = _asked(question)
+        asked = content_words(question)
         own, beside = [], []
         for sentence in found:
-            own.append(_terms(sentence.text))
-            beside.append(_terms(f"{sentence.beside} {sentence.passage.document_name}"))
+            own.append(content_words(sentence.text))
+            beside.append(content_words(f"{sentence.beside} {sentence.passage.document_name}"))
             yield
         weights = {term: log(1 + len(found) / (0.5 + sum(term in each for each in own))) for term in asked}
         total = sum(weights.values()) or 1.0
@@ -117,17 +117,6 @@ class ExtractiveAnswerer:
             scored.append((score, sentence))
             yield
         return sorted(scored, key=lambda each: -each[0])[:_MOST_EMBEDDED]
-
-
-def _asked(question: str) -> frozenset[int]:
-    """The question's terms in its own language. A query has those of other languages too, which would count as words
-    that no sentence has."""
-    return _terms(question) & frozenset(ANALYZERS[CURRENT].of_query(question).ids)
-
-
-def _terms(text: str) -> frozenset[int]:
-    """Terms as keyword search has them."""
-    return frozenset(ANALYZERS[CURRENT].of_chunk(text, average_length=1.0).ids)
 
 
 def _form(text: str, kind: answer_types.AnswerType) -> float:
