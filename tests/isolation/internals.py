@@ -24,6 +24,8 @@ SELECT (SELECT count(*) FROM identity.outbox WHERE published_at IS NULL)
      + (SELECT count(*) FROM notifier.outbox WHERE published_at IS NULL)
      + (SELECT count(*) FROM indexing.jobs WHERE state NOT IN ('indexed', 'failed', 'cancelled'))
      + (SELECT count(*) FROM indexing.vector_changes)
+     + (SELECT count(*) FROM indexing.generation_documents)
+     + (SELECT count(*) FROM projects.blob_deletions)
 """
 _TABLES = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name,
@@ -52,7 +54,7 @@ async def internal_tokens(stack: Stack, api_key: str) -> dict[str, str]:
 
 
 async def until_quiet(stack: Stack) -> None:
-    """Wait until no event and no job is under way: what has been done so far is done everywhere."""
+    """Wait until no event, no job and no deletion is under way: what has been done so far is done everywhere."""
     admin = await asyncpg.connect(stack.postgres.admin_dsn(DATABASE))
     redis = command_client(stack.redis.url())
 

@@ -166,10 +166,11 @@ async def internal_headers(document: Document, ids: Mapping[str, str], attackers
 
 
 async def fields_of_the_server(document: Document, ids: Mapping[str, str], attacker: Attacker) -> None:
-    """Fields that only the server fills in are refused by name, at every route that takes JSON."""
+    """Fields that only the server fills in are refused by name, at every route that takes JSON; what tools take is
+    closed by their schemas (`test_mcp_door`)."""
     for operation in operations(document):
         route = ROUTES[operation.key]
-        if route.json is None:
+        if route.json is None or route.who is Who.PROGRAM:
             continue
         for name in FIELDS_OF_THE_SERVER:
             smuggled = {**route.json, name: ids["tenant_id"]}
