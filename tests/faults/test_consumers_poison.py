@@ -137,12 +137,14 @@ async def test_an_event_that_contradicts_itself_or_is_too_new_changes_nothing(
         await _add(hasty.stack, "events.projects", envelope)
         newer = orjson.loads(_envelope(unknown, victim)) | {"type": "projects.document.uploaded.v2"}
         await _add(hasty.stack, "events.projects", orjson.dumps(newer))
-        letters = await _quarantined(admin, 9)
+        letters = await _quarantined(admin, 11)
         assert sorted((row["service"], row["handler"], row["attempts"]) for row in letters) == [
             ("indexing", "decode", 1),
             ("indexing", "indexing.on_document_updated", MAX_DELIVERIES),
             ("indexing", "indexing.on_tenant_deleted", MAX_DELIVERIES),
             ("indexing", "indexing.on_tenant_deleted", MAX_DELIVERIES),
+            ("indexing", "indexing.runs.on_tenant_deleted", MAX_DELIVERIES),
+            ("indexing", "indexing.runs.on_tenant_deleted", MAX_DELIVERIES),
             ("notifier", "decode", 1),
             ("notifier", "notifier.forget_tenant", MAX_DELIVERIES),
             ("notifier", "notifier.forget_tenant", MAX_DELIVERIES),

@@ -10,6 +10,7 @@ from services.indexing.pipeline.errors import EmptyDocument, UnsupportedContentT
 from services.indexing.pipeline.formats import charset_detection, encoding_labels
 
 _TITLE_CHARACTERS = 300
+_TITLE_LINE = 200
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -84,7 +85,16 @@ def clean_title(title: str | None) -> str | None:
 
 
 def extract_plain(decoded: str) -> Extracted:
-    return Extracted(required(clean(decoded).strip()), PLAIN_TEXT, None, None)
+    text = required(clean(decoded).strip())
+    return Extracted(text, PLAIN_TEXT, None, _title_line(text))
+
+
+def _title_line(text: str) -> str | None:
+    """A first line that stands alone above the rest, as titles of plain text do; none that salutes or announces."""
+    line, _, rest = text.partition("\n")
+    alone = rest.partition("\n")[0].isspace() or rest.startswith("\n")
+    is_title = alone and len(line) <= _TITLE_LINE and any(map(str.isalpha, line)) and line.rstrip()[-1] not in ",;:"
+    return clean_title(line) if is_title else None
 
 
 def extract_markdown(decoded: str) -> Extracted:

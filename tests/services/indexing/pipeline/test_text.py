@@ -76,6 +76,22 @@ def test_text_is_normalised(tmp_path: Path) -> None:
     assert text.clean(written) == "one\ntwo\nthree\nfour\n\nfivesix\ttab é"
 
 
+@pytest.mark.parametrize(
+    "text,title",
+    [
+        ("The wing in a slipstream .\n\nAn experimental study of a wing.", "The wing in a slipstream ."),
+        ("Harbour log\r\n   \r\nCalm.", "Harbour log"),
+        ("Dear Anna,\n\nthe lamp is lit.", None),
+        ("One line of text\nand the next.", None),
+        ("A note.", None),
+        ("----------\n\nText.", None),
+        ("word " * 50 + "\n\nText.", None),
+    ],
+)
+def test_a_line_that_stands_alone_above_the_rest_is_the_title(tmp_path: Path, text: str, title: str | None) -> None:
+    assert read(tmp_path, text.encode()).title == title
+
+
 @pytest.mark.parametrize("content", [b"", b" \r\n\t ", "\ufeff".encode()])
 def test_nothing_to_read_is_an_empty_document(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(EmptyDocument):
@@ -111,7 +127,7 @@ def test_name_and_declared_type_only_tell_text_from_markdown(
 ) -> None:
     extracted = read(tmp_path, b"# Title #\n\nPlain words, 1 < 2.", name, declared_type=declared_type)
     assert extracted.content_type == expected
-    assert extracted.title == ("Title" if expected == MARKDOWN else None)
+    assert extracted.title == ("Title" if expected == MARKDOWN else "# Title #")
     assert extracted.pages is None
 
 
