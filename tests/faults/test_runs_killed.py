@@ -1,6 +1,7 @@
 """Runs of agents while processes are killed: what ended stays, what was under way is repeated, nothing else is.
 
-`QUARRY_RUN_KILLS` says how often each place is tried.
+Each kill takes as long as its claim lasts, so a few places are tried; with `QUARRY_RUN_KILLS`, every one as often as it
+says.
 """
 
 import os
@@ -25,12 +26,14 @@ TEXT = "The harbour wall of Porthgwarra was built in 1871. It is made of granite
 WORDS = [f"word{number} " for number in range(24)]
 QUOTE = '<cite passage="1">It is made of granite from the eastern quarry.</cite>'
 STEPS = ["plan", "retrieve", "select", "answer", "verify"]
-PLACES = [
+ALL_PLACES = [
     *(f"run.in_step=exit@{number}" for number in range(1, 6)),
     *(f"run.after_step=exit@{number}" for number in range(1, 5)),
     *(f"run.after_text=exit@{number}" for number in (1, 4)),
 ]
-TIMES = int(os.environ.get("QUARRY_RUN_KILLS", "1"))
+TIMES = int(os.environ.get("QUARRY_RUN_KILLS", "0"))
+PLACES = ALL_PLACES if TIMES else ["run.in_step=exit@2", "run.in_step=exit@5", "run.after_step=exit@3", ALL_PLACES[-1]]
+EVENTS = [1, 6, 9] if TIMES else [6]
 
 
 def slowly(_body: dict[str, Any]) -> Reply:
@@ -172,7 +175,7 @@ def assert_same(heard: Heard, undisturbed: Heard) -> None:
     assert heard.text == undisturbed.text
 
 
-@pytest.mark.parametrize("time", range(TIMES))
+@pytest.mark.parametrize("time", range(max(1, TIMES)))
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_killed_worker_leaves_what_has_ended_and_repeats_one_step(
     asking: Asking, undisturbed: Heard, place: str, time: int
@@ -205,7 +208,7 @@ async def test_a_killed_worker_leaves_what_has_ended_and_repeats_one_step(
 
 
 @pytest.mark.parametrize("service", ["gateway", "notifier"])
-@pytest.mark.parametrize("after", [1, 6, 9])
+@pytest.mark.parametrize("after", EVENTS)
 async def test_a_stream_goes_on_after_its_server_was_killed(
     asking: Asking, undisturbed: Heard, service: str, after: int
 ) -> None:
