@@ -570,7 +570,19 @@ MUTATIONS = (
             '    if session.info["tenant_id"] != tenant_id:\n',
             "    if False:\n",
         ),
-        ["tests/services/indexing/jobs/test_requests.py::test_an_event_that_names_another_tenant_is_refused"],
+        [
+            "tests/services/indexing/jobs/test_requests.py::"
+            "test_an_event_that_names_another_tenant_is_refused[indexing.on_tenant_deleted]"
+        ],
+    ),
+    Mutation(
+        "run-erasure-tenant",
+        "an event can end only the runs of the tenant of its envelope",
+        replace(f"{_HERE}/agents/runs/handlers.py", "if event.tenant_id != envelope.tenantid:", "if False:"),
+        [
+            "tests/services/indexing/jobs/test_requests.py::"
+            "test_an_event_that_names_another_tenant_is_refused[indexing.runs.on_tenant_deleted]"
+        ],
     ),
     Mutation(
         "indexing-erasure-waits",
