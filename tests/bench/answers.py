@@ -111,7 +111,7 @@ class _NoModel:
         raise BudgetExhausted("model_calls")
 
     async def settle(self, reservation: Reservation, usage: Usage) -> None:
-        raise NotImplementedError
+        raise AssertionError("nothing was reserved")
 
 
 def _tell_seconds(answered: Sequence[Answered]) -> None:

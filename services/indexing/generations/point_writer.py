@@ -84,9 +84,8 @@ class PointWriter:
                     await documents.enqueue_vector_change(session, lack.document_id)
             raise
         except Exception as error:
-            reason = getattr(error, "reason", "") or f"{type(error).__name__}: {error}"
             async with self._database.tenant(lack.tenant_id) as session:
-                await repository.note_error(session, lack.project_id, lack.number, reason[:300])
+                await repository.note_error(session, lack.project_id, lack.number, error)
             raise
 
     async def _begin(self, session: AsyncSession, lack: GenerationDocument) -> _Work | None:

@@ -253,10 +253,12 @@ async def advance(session: AsyncSession, project_id: uuid.UUID, number: int, chu
     )
 
 
-async def note_error(session: AsyncSession, project_id: uuid.UUID, number: int, error: str) -> None:
+async def note_error(session: AsyncSession, project_id: uuid.UUID, number: int, error: Exception) -> None:
+    """Note for operators why the last step failed: the error's `reason`, where it has one."""
+    reason = getattr(error, "reason", "") or f"{type(error).__name__}: {error}"
     await session.execute(
         update(Generation)
         .where(Generation.project_id == project_id, Generation.number == number)
-        .values(error=error)
+        .values(error=reason[:300])
         .execution_options(synchronize_session=False)
     )

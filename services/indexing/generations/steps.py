@@ -89,9 +89,8 @@ class GenerationSteps:
             async with asyncio.timeout(TURN_SECONDS):
                 await self._step(generation)
         except Exception as error:
-            reason = getattr(error, "reason", "") or f"{type(error).__name__}: {error}"
             async with self._database.tenant(generation.tenant_id) as session:
-                await repository.note_error(session, generation.project_id, generation.number, reason[:300])
+                await repository.note_error(session, generation.project_id, generation.number, error)
             raise
 
     async def _step(self, generation: Generation) -> None:
