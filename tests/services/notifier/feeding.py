@@ -3,11 +3,15 @@
 import uuid
 from datetime import UTC, datetime, timedelta
 
-from services.notifier.feeds import service
+from sqlalchemy import select
+
+from services.notifier.feeds import erasure, service
+from services.notifier.feeds.models import DeletedTenant
 from services.notifier.feeds.repository import NewEvent
 from services.notifier.feeds.service import Announcement, Retention
 from shared.events.projects import DocumentIndexed, DocumentUploaded
 from shared.tenancy import Database
+from tests.support.polling import eventually
 
 RETENTION = Retention(keep_events=10_000, keep_for=timedelta(days=7))
 
@@ -68,3 +72,14 @@ async def append(
     """Append in a transaction of its own, and tell nobody."""
     async with database.tenant(tenant_id) as session:
         await service.append(session, event, retention=retention, announce=unheard)
+
+
+async def erase(database: Database, tenant_id: uuid.UUID) -> None:
+    """Have a deleted tenant's rows removed: by this process, or by a replica that has claimed them already."""
+
+    async def erased() -> bool:
+        await erasure.erase_one(database)
+        async with database.tenant(tenant_id) as session:
+            return await session.scalar(select(DeletedTenant.due_at)) is None
+
+    await eventually(erased)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from infra.local.stack import Stack
 from infra.postgres.roles import Access
-from services.notifier.feeds import erasure, models, repository, service
+from services.notifier.feeds import models, repository, service
 from services.notifier.feeds.handlers import SHOWN, feed_handlers
 from services.notifier.feeds.models import FeedEvent
 from services.notifier.feeds.repository import EMPTY, FeedKey, Head, NewEvent, StoredEvent
@@ -31,7 +31,7 @@ from shared.events.projects import (
     ProjectUpdated,
 )
 from shared.tenancy import Database
-from tests.services.notifier.feeding import RETENTION, append, indexed, new_event, unheard, uploaded
+from tests.services.notifier.feeding import RETENTION, append, erase, indexed, new_event, unheard, uploaded
 
 
 async def _all(database: Database, key: FeedKey) -> list[StoredEvent]:
@@ -172,8 +172,7 @@ async def test_a_deleted_tenant_is_forgotten_and_nothing_of_it_is_kept_later(
     late = new_event(event.project_id)
     await append(database, tenant_id, late)
     monkeypatch.setattr(bounded_deletes, "ROWS", 2)
-    while await erasure.erase_one(database):
-        pass
+    await erase(database, tenant_id)
     await append(database, tenant_id, late)
     assert await _all(database, FeedKey(tenant_id, event.project_id)) == []
     async with database.tenant(tenant_id) as session:
@@ -189,8 +188,7 @@ async def test_the_tombstone_waits_for_what_is_being_appended(database: Database
         await asyncio.wait([ending], timeout=0.5)
         assert not ending.done(), "an erasure would not see what is committed after it"
     await ending
-    while await erasure.erase_one(database):
-        pass
+    await erase(database, tenant_id)
     assert await _all(database, FeedKey(tenant_id, event.project_id)) == []
 
 
