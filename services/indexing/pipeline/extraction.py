@@ -4,10 +4,11 @@
         document = await pool.extract(path, name="report.pdf", declared_type="application/pdf", tenant_id=tenant_id)
 
 Guarantees
-- The calling process never parses a document or splits its text. Each one is read in a fresh, confined copy of a warm
+- The calling process never parses a document or splits its text. Each one is read in a fresh, confined copy of a
   process (see `extraction_child`): it has the document as memory, the limits of `Limits`, and no file, network, other
   process, environment or secret within reach (see `confinement`). Where the kernel gives less, the pool does not start,
   or, when that is allowed, says so (`ExtractionPool.confinement`).
+- The processes are forks of one that has loaded the parsers (see `extraction_template`): they share its memory.
 - `extract` returns checked data or raises an `ExtractionError` that says whether retrying can help.
 - A process that is killed from outside is replaced, and its document read once more.
 - Free processes go to the tenants in turn, and a tenant never has the last one unless there is only one. A document
@@ -21,24 +22,17 @@ Guarantees
 
 import asyncio
 import os
-import signal
-import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
-import orjson
-from pydantic import TypeAdapter
-
 from services.indexing.expiring_set import ExpiringSet
 from services.indexing.pipeline import frames
-from services.indexing.pipeline.confinement import Confinement, Limits
+from services.indexing.pipeline.confinement import Limits
 from services.indexing.pipeline.documents import ChunkedDocument
 from services.indexing.pipeline.errors import (
     DocumentUnreadable,
@@ -47,18 +41,17 @@ from services.indexing.pipeline.errors import (
     ExtractionTimeout,
     ExtractionUnconfined,
 )
+from services.indexing.pipeline.extraction_processes import Process, Reading, Template
 from services.indexing.pipeline.reply_validation import Answer
 from services.indexing.work_priority import UrgentWork, yield_to
 from shared.fair_semaphore import FairSemaphore
 
 T = TypeVar("T")
 
-_START_SECONDS = 30.0
 # The process enforces the deadline itself; this much later it must be stuck.
 _GRACE_SECONDS = 5.0
 # A document keeps its place no longer than this, even if other work left it next to no processor time.
 _PLACE_SECONDS = 10.0
-_SPARE = 2
 
 
 def _stays() -> None:
@@ -66,7 +59,7 @@ def _stays() -> None:
 
 
 class ExtractionPool:
-    """`size` warm processes, each reading one document at a time, up to `long` more for long documents, and one for
+    """`size` processes, each reading one document at a time, up to `long` more for long documents, and one for
     tenants of those. Further calls wait, tenants in turn.
 
     Unless confinement is `required`, documents are also read in processes that the kernel confines less than it should.
@@ -85,7 +78,8 @@ class ExtractionPool:
     ) -> None:
         self._limits = limits or Limits()
         urgent = urgent or UrgentWork()
-        self._slots = [_Slot(self._limits, urgent, required=required) for _ in range(size + long + 1)]
+        self._template = Template(self._limits, required=required)
+        self._slots = [_Slot(self._template, self._limits, urgent) for _ in range(size + long + 1)]
         self._size = size
         self._turns = FairSemaphore.with_one_to_spare(size)
         self._long_turns = FairSemaphore.with_one_to_spare(long)
@@ -100,7 +94,7 @@ class ExtractionPool:
             await self._close()
             raise
         self.confinement = started[0].confinement
-        # Taken from the end: the others are started on demand.
+        # Taken from the end: the others are started when needed.
         self._idle += self._slots
         return self
 
@@ -137,9 +131,6 @@ class ExtractionPool:
                 await short_place.aclose()
                 await short_place.enter_async_context(self._turns_of_those.turn(tenant_id))
             slot = self._idle.pop()
-            # A process takes long to start on a busy machine, and the next documents may be urgent.
-            for spare in islice(reversed(self._idle), _SPARE):
-                spare.warm_up()
             gives_way = long or tenant_id in self._took_long
             try:
                 with _opened(path) as document:
@@ -165,6 +156,7 @@ class ExtractionPool:
 
     async def _close(self) -> None:
         await asyncio.gather(*(slot.close() for slot in self._slots))
+        await self._template.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +172,15 @@ class _Request:
 class _Slot:
     """A place in the pool: one process, and its successor when it had to be killed."""
 
-    def __init__(self, limits: Limits, urgent: UrgentWork, *, required: bool) -> None:
+    def __init__(self, template: Template, limits: Limits, urgent: UrgentWork) -> None:
+        self._template = template
         self._limits = limits
         self._urgent = urgent
-        self._required = required
-        self._starting: asyncio.Task[_Process] | None = None
-        self._ended: list[_Process] = []
+        self._starting: asyncio.Task[Process] | None = None
+        self._ended: list[Process] = []
         self._closed = False
 
-    async def process(self) -> "_Process":
+    async def process(self) -> Process:
         """The slot's live process, started if need be.
 
         Raises:
@@ -227,7 +219,7 @@ class _Slot:
             async with (
                 asyncio.timeout(self._limits.deadline_seconds + _GRACE_SECONDS) as deadline,
                 _running(process.wait_until_long(request.found_long)),
-                _running(self._let_go_first(_Reading(process, deadline), request)),
+                _running(self._let_go_first(Reading(process, deadline), request)),
             ):
                 payload = await process.ask(request.payload, request.document)
                 while not frames.is_last(payload):
@@ -249,12 +241,12 @@ class _Slot:
             raise
         return answer.end(payload)
 
-    async def _let_go_first(self, reading: "_Reading", request: _Request) -> None:
+    async def _let_go_first(self, reading: Reading, request: _Request) -> None:
         if not request.gives_way:
             await request.found_long.wait()
         await yield_to(self._urgent, reading)
 
-    async def _freed(self, process: "_Process") -> "_Process":
+    async def _freed(self, process: Process) -> Process:
         """The process, once it has dropped its document, or another one."""
         try:
             async with asyncio.timeout(_GRACE_SECONDS):
@@ -267,160 +259,32 @@ class _Slot:
             raise
         return process
 
-    def _end(self, process: "_Process") -> None:
+    def _end(self, process: Process) -> None:
         process.kill()
         self._ended.append(process)
-
-    def warm_up(self) -> None:
-        """Start its process, if it never was; the first caller waits less."""
-        if self._starting is None and not self._closed:
-            self._start()
 
     async def close(self) -> None:
         self._closed = True
         if self._starting is not None:
             self._starting.cancel()
             for result in await asyncio.gather(self._starting, return_exceptions=True):
-                if isinstance(result, _Process):
+                if isinstance(result, Process):
                     self._end(result)
         await self._reap()
 
-    def _start(self) -> "asyncio.Task[_Process]":
+    def _start(self) -> "asyncio.Task[Process]":
         self._starting = asyncio.create_task(self._launch())
         return self._starting
 
-    async def _launch(self) -> "_Process":
+    async def _launch(self) -> Process:
         # Nothing is awaited after the start: a cancelled launch would lose the process.
         await self._reap()
-        return await _Process.start(self._limits, required=self._required)
+        return await self._template.fork()
 
     async def _reap(self) -> None:
         while self._ended:
             await self._ended[-1].reap()
             self._ended.pop()
-
-
-@dataclass(slots=True)
-class _Process:
-    _process: asyncio.subprocess.Process
-    _requests: socket.socket
-    _answers: asyncio.StreamReader
-    confinement: Confinement = field(default_factory=Confinement)
-    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _length: int | None = None
-
-    @classmethod
-    async def start(cls, limits: Limits, *, required: bool) -> Self:
-        asking, answering = socket.socketpair()
-        asking.setblocking(False)
-        with ExitStack() as unless_started, answering:
-            unless_started.enter_context(asking)
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "services.indexing.pipeline.extraction_child"),
-                *(str(os.getpid()), orjson.dumps(asdict(limits)).decode()),
-                stdin=answering.fileno(),
-                stdout=asyncio.subprocess.PIPE,
-                env=_environment(),
-            )
-            if process.stdout is None:
-                raise OSError("the extraction process has no pipe")
-            unless_started.pop_all()
-        started = cls(process, asking, process.stdout)
-        ready = False
-        try:
-            async with asyncio.timeout(_START_SECONDS):
-                started.confinement = _CONFINEMENT.validate_json(await started.answer())
-            if required and not started.confinement.is_sufficient:
-                raise ExtractionUnconfined(detail=str(started.confinement.missing))
-            ready = True
-        finally:
-            if not ready:
-                started.kill()
-                await started.reap()
-        return started
-
-    @property
-    def has_ended(self) -> bool:
-        return self._process.returncode is not None
-
-    async def wait_until_long(self, found: asyncio.Event) -> None:
-        """Set `found` when the process reports that its document takes long."""
-        while await asyncio.get_running_loop().sock_recv(self._requests, 1) == frames.TAKES_LONG:
-            found.set()
-
-    async def ask(self, request: bytes, document: int) -> bytes:
-        # A late report about the previous document, whose last frame came first.
-        with suppress(BlockingIOError):
-            self._requests.recv(1)
-        frame = frames.frame(request)
-        # One small request at a time: the socket has room for it, unless the process no longer reads.
-        if socket.send_fds(self._requests, [frame], [document]) != len(frame):
-            raise EOFError(f"a request of {len(frame)} bytes")
-        return await self.answer()
-
-    async def answer(self) -> bytes:
-        """The next frame."""
-        async with self._reading:
-            if self._length is None:
-                (self._length,) = frames.LENGTH.unpack(await self._answers.readexactly(frames.LENGTH.size))
-            if self._length > frames.MAX_BYTES:
-                raise EOFError(f"a frame of {self._length} bytes")
-            # Kept: another caller may read the payload if this one is cancelled.
-            payload = await self._answers.readexactly(self._length)
-            self._length = None
-            return payload
-
-    def tell(self, word: bytes) -> None:
-        with suppress(OSError):  # it has ended, as the caller that waits for its result finds out
-            self._requests.send(word)
-
-    async def cancel(self) -> None:
-        """Make it drop its document. Returns when it is ready for the next one.
-
-        Raises:
-            OSError, EOFError: it has ended.
-        """
-        self._requests.send(frames.CANCEL)
-        while not frames.is_last(await self.answer()):
-            pass
-
-    def kill(self) -> None:
-        """Kill the process and the copy that reads a document; they are one process group, soon after the start."""
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            with suppress(ProcessLookupError):
-                self._process.kill()
-
-    async def reap(self) -> None:
-        """Wait for the end of a process that has been killed, and release its pipes."""
-        self._requests.close()
-        # What it left unread would keep the pipe open.
-        async with self._reading:
-            await self._answers.read()
-        await self._process.wait()
-
-
-class _Reading:
-    """The reading of a document, which can be paused; its deadline is extended by the pause."""
-
-    def __init__(self, process: _Process, deadline: asyncio.Timeout) -> None:
-        self._process = process
-        self._deadline = deadline
-        self._left = 0.0
-
-    def pause(self) -> None:
-        self._process.tell(frames.PAUSE)
-        if (when := self._deadline.when()) is not None:
-            self._left = when - asyncio.get_running_loop().time()
-            self._deadline.reschedule(None)
-
-    def go_on(self) -> None:
-        self._process.tell(frames.GO_ON)
-        self._deadline.reschedule(asyncio.get_running_loop().time() + self._left)
-
-
-_CONFINEMENT = TypeAdapter(Confinement)
 
 
 @asynccontextmanager
@@ -446,16 +310,6 @@ def _opened(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _environment() -> dict[str, str]:
-    """None of our variables: settings and secrets stay on this side."""
-    return {
-        "PATH": os.defpath,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "PYTHONUTF8": "1",
-        "PYTHONNOUSERSITE": "1",
-    }
 
 
 __all__ = ["ChunkedDocument", "ExtractionError", "ExtractionPool", "Limits"]

@@ -1,18 +1,17 @@
-"""The process that reads documents: `python -m services.indexing.pipeline.extraction_child <parent pid> <limits>`.
+"""A process that reads documents, forked from the template of its pool (see `extraction_template`).
 
-It imports the parsers once, gives up what reading no longer needs, and never touches a document itself. For each
-request it forks: the copy maps the document it was handed, confines itself, reads, sends its result and ends. So every
-document gets a fresh process at a cost of about two milliseconds, limits count from zero for each, nothing that a
-hostile file leaves behind is there when the next one (perhaps another tenant's) is read, and this process neither grows
-nor needs to be replaced. It has one thread, which is what makes forking it safe.
+It gives up what reading does not need, and never touches a document itself. For each request it forks: the copy maps
+the document it was handed, confines itself, reads, sends its result and ends. So every document gets a fresh process at
+a cost of about two milliseconds, limits count from zero for each, nothing that a hostile file leaves behind is there
+when the next one (perhaps another tenant's) is read, and this process neither grows nor needs to be replaced. It has
+one thread, which is what makes forking it safe.
 
 Guarantees: one reply for each request, in order, whatever happens to the copy: crashed, out of memory, out of time,
-silent, sending garbage or no longer wanted. It ends when its standard input ends or its parent dies, and its copy with
-it. It reports, once, a copy that has taken more processor time than a short document; from then on, or from the
-beginning if requested, the copy gives way to everything else on the machine. A pause counts towards no limit.
+silent, sending garbage or no longer wanted. It ends when its requests end or its parent dies, and its copy with it. It
+reports, once, a copy that has taken more processor time than a short document; from then on, or from the beginning if
+requested, the copy gives way to everything else on the machine. A pause counts towards no limit.
 """
 
-import gc
 import math
 import os
 import resource
@@ -29,7 +28,7 @@ from typing import NoReturn
 
 import orjson
 
-from services.indexing.pipeline import frames
+from services.indexing.pipeline import formats, frames
 from services.indexing.pipeline.chunking import chunk
 from services.indexing.pipeline.confinement import (
     Confinement,
@@ -51,7 +50,7 @@ from services.indexing.pipeline.errors import (
     ExtractionTimeout,
     ExtractionUnconfined,
 )
-from services.indexing.pipeline.formats import extract_document, warm_up
+from services.indexing.pipeline.formats import extract_document
 from services.indexing.pipeline.memory_files import mapped
 
 _READ_BYTES = 1 << 20
@@ -60,23 +59,12 @@ _REFUSED = b"{}"
 _OUT_OF_MEMORY = frames.failure(ExtractionOutOfMemory())
 
 
-def main() -> None:
-    parent = int(sys.argv[1])
+def run(parent: int, requests: socket.socket, responses: int, limits: Limits) -> None:
+    """Be the process: `warm_up` has been called, and there is one thread."""
     die_with_parent(parent)
-    # A group of its own, to be killed as a whole, but not a session: the kernel shares the processors among sessions
-    # first (autogroup), so a document's low priority would have no effect outside its own.
+    # Of its own, to be killed as a whole.
     os.setpgid(0, 0)
-    limits = Limits(**orjson.loads(sys.argv[2]))
-    requests, responses = socket.socket(fileno=os.dup(0)), os.dup(1)
-    warm_up_everything()
     volunteer_for_the_oom_killer()
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1, 2):
-        os.dup2(nowhere, standard)
-    os.close(nowhere)
-    # The parsers' objects stay on pages shared with every copy instead of being moved by its collector.
-    gc.collect()
-    gc.freeze()
     confinement = retire()
     # A change of user has cleared it in the kernel.
     die_with_parent(parent)
@@ -100,8 +88,9 @@ def serve(requests: socket.socket, responses: int, limits: Limits, confinement: 
             os.close(document)
 
 
-def warm_up_everything() -> None:
-    warm_up()
+def warm_up() -> None:
+    """Load what reading takes."""
+    formats.warm_up()
     chunk("# Warm up\n\nText.", content_type=MARKDOWN)
     chunk("Warm up. Text.", content_type=PLAIN_TEXT)
 
@@ -374,7 +363,3 @@ def _write(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
-
-
-if __name__ == "__main__":
-    main()

@@ -10,6 +10,9 @@ reply is many small frames, so that the event loop on the other side never decod
                       {"chunks": [[start, end, page, text, location, context], ...]}, then {"document":
                       {"content_type", "title", "partly_read": [code, ...]}} or {"failure": {"code", "kind", "detail"}}
 
+    pool -> template  `ORDER`s: `START` and the number of the new process, with the descriptors of its requests and its
+                      replies; `KILL` and the number of a process
+
 Also, `TAKES_LONG` comes back through the requests' socket, before the last frame, for a document that takes long.
 """
 
@@ -24,6 +27,8 @@ from services.indexing.pipeline.documents import Chunk, Extracted
 from services.indexing.pipeline.errors import ExtractionError
 
 LENGTH = struct.Struct(">I")
+ORDER = struct.Struct(">cI")
+START, KILL = b"+", b"-"
 MAX_BYTES = 1024 * 1024
 CHUNKS = 64
 TAKES_LONG = b"!"

@@ -1,6 +1,6 @@
 """What is taken away from a process before it reads an untrusted file.
 
-In two steps, both irreversible: `retire` takes from the warm process, once, what neither it nor its copies need;
+In two steps, both irreversible: `retire` takes from each process of a pool, once, what neither it nor its copies need;
 `confine` takes the rest from each copy, right before it parses.
 
 | layer | taken by | takes |

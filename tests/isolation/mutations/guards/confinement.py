@@ -73,8 +73,8 @@ MUTATIONS = (
         "confinement-required",
         "no document is read if the kernel offers less confinement than required",
         replace(
-            f"{_HERE}/extraction.py",
-            "            if required and not started.confinement.is_sufficient:",
+            f"{_HERE}/extraction_processes.py",
+            "            if self._required and not process.confinement.is_sufficient:",
             "            if False:",
         ),
         [f"{_TESTS}::test_a_setting_decides_about_a_kernel_that_gives_less"],

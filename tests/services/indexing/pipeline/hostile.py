@@ -1,6 +1,6 @@
 """A parser that a document has taken over: `python -m tests.services.indexing.pipeline.hostile <pid> <limits>`.
 
-The process is the product's (`extraction_child.main`); only what it reads documents with is replaced, by everything
+The process is the product's (`extraction_child.run`); only what it reads documents with is replaced, by everything
 that code of an attacker might try. The document's name tells it, as JSON, what there is to be reached; the text it
 reports is the names of the attempts that succeeded. Started with `HOSTILE_LAYERS`, it has only those layers; with
 `HOSTILE_USER`, it becomes that user first, once everything is imported.
@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -256,13 +257,14 @@ def main() -> None:
     if "HOSTILE_LAYERS" in os.environ:
         _keep_only(set(os.environ["HOSTILE_LAYERS"].split(",")))
     vars(extraction_child)["extract_document"] = extract
+    extraction_child.warm_up()
     if "HOSTILE_USER" in os.environ:
-        extraction_child.warm_up_everything()
         user = int(os.environ["HOSTILE_USER"])
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
-    extraction_child.main()
+    allowed = confinement.Limits(**json.loads(sys.argv[2]))
+    extraction_child.run(int(sys.argv[1]), socket.socket(fileno=os.dup(0)), os.dup(1), allowed)
 
 
 if __name__ == "__main__":

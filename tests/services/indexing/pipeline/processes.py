@@ -25,8 +25,19 @@ def state(process: int) -> str:
 
 
 def extraction_processes(parent: int | None = None) -> set[int]:
-    """The warm processes of pools in `parent` (this process when None)."""
-    return {child for child in children(parent or os.getpid()) if b"extraction_child" in _command(child)}
+    """The processes of pools in `parent` (this process when None) that have documents read in copies."""
+    return {child for template in templates(parent) for child in children(template)}
+
+
+def templates(parent: int | None = None) -> set[int]:
+    """Those that they are forked from."""
+    return {child for child in children(parent or os.getpid()) if b"extraction_template" in _command(child)}
+
+
+def own_megabytes(process: int) -> float:
+    """The memory that it shares with no other process; only root may look."""
+    rollup = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_")) / 1024
 
 
 async def first_copy(warm: set[int]) -> int:

@@ -259,7 +259,7 @@ async def test_the_warm_process_holds_no_secret(monkeypatch: pytest.MonkeyPatch)
     async with ExtractionPool(1):
         (warm,) = extraction_processes() - before
         assert not _remembers(warm, secret.encode())
-        assert _remembers(warm, b"extraction_child")
+        assert _remembers(warm, b"extraction_template")
         opened = {str(one.readlink()).partition(":")[0] for one in Path(f"/proc/{warm}/fd").iterdir()}
         assert opened <= {"/dev/null", "socket", "pipe"}
 

@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from services.indexing.pipeline import extraction, frames
+from services.indexing.pipeline import extraction, extraction_processes as processes_of_pools, frames
 from services.indexing.pipeline.documents import (
     DOCX,
     EML,
@@ -65,7 +65,9 @@ from tests.services.indexing.pipeline.processes import (
     children,
     extraction_processes,
     first_copy,
+    own_megabytes,
     state,
+    templates,
 )
 from tests.services.indexing.pipeline.samples import (
     drawn_pdf,
@@ -105,14 +107,12 @@ def note(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def fresh(
-    limits: Limits = LIMITS, size: int = 1, spare: int = 0, urgent: UrgentWork | None = None
+    limits: Limits = LIMITS, size: int = 1, urgent: UrgentWork | None = None
 ) -> AsyncIterator[tuple[ExtractionPool, set[int]]]:
-    """A pool of the test's own, and its processes; it starts no others ahead of need, unless it is to."""
+    """A pool of the test's own, and its processes."""
     before = extraction_processes()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extraction, "_SPARE", spare)
-        async with ExtractionPool(size, limits, urgent=urgent) as pool:
-            yield pool, extraction_processes() - before
+    async with ExtractionPool(size, limits, urgent=urgent) as pool:
+        yield pool, extraction_processes() - before
 
 
 @dataclass
@@ -589,24 +589,45 @@ async def test_a_document_whose_process_is_killed_twice_is_worth_another_try(slo
         assert not warm & extraction_processes()
 
 
-async def test_processes_are_started_ahead_of_need_once_there_are_documents(note: Path) -> None:
-    before = extraction_processes()
-    async with fresh(spare=2) as (pool, _):
-
-        async def three() -> bool:
-            return len(extraction_processes() - before) == 3
-
-        assert not await three()
-        await extract(pool, note)
-        await eventually(three)
-
-
 async def test_a_process_killed_while_idle_is_replaced_unnoticed(note: Path) -> None:
     async with fresh() as (pool, processes):
         (warm,) = processes
         os.kill(warm, signal.SIGKILL)
         await all_gone({warm})
         assert (await extract(pool, note)).text == "Granite built the wall."
+
+
+async def test_a_template_killed_while_idle_is_replaced_with_its_processes(note: Path) -> None:
+    before = templates()
+    async with fresh(size=2) as (pool, warm):
+        (template,) = templates() - before
+        os.kill(template, signal.SIGKILL)
+        await all_ended(warm)
+        assert (await extract(pool, note)).text == "Granite built the wall."
+        assert len(templates() - before) == 1
+
+
+async def test_a_template_that_is_stuck_is_replaced(note: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes_of_pools, "_END_SECONDS", 0.1)
+    before = templates()
+    async with fresh() as (pool, warm):
+        (template,) = templates() - before
+        os.kill(template, signal.SIGSTOP)
+        for process in warm:
+            os.kill(process, signal.SIGKILL)
+        await all_ended(warm)
+        monkeypatch.setattr(processes_of_pools, "_START_SECONDS", 0.1)
+        with pytest.raises(ExtractionInterrupted):
+            await extract(pool, note)
+        monkeypatch.undo()
+        assert (await extract(pool, note)).text == "Granite built the wall."
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may look")
+async def test_processes_share_the_memory_of_what_they_have_loaded() -> None:
+    async with fresh(size=2) as (_, warm):
+        for process in warm:
+            assert own_megabytes(process) < 15
 
 
 async def test_leaving_the_pool_leaves_no_process_and_ends_what_runs(slow: Path, note: Path) -> None:
@@ -656,12 +677,12 @@ async def test_processes_die_with_a_parent_that_is_killed(slow: Path) -> None:
     assert parent.stdout is not None
     assert await parent.stdout.readline() == b"ready\n"
     copy = await first_copy(extraction_processes(parent.pid))
-    # Two, and one or two that are started in case they are needed.
     warm = extraction_processes(parent.pid)
-    assert 2 <= len(warm) <= 4
+    assert len(warm) == 2
+    left = {*templates(parent.pid), *warm, copy}
     parent.kill()
     await parent.wait()
-    await all_gone({*warm, copy})
+    await all_gone(left)
 
 
 async def test_a_pool_that_cannot_start_says_so_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,13 @@ from services.indexing.pipeline.confinement import Limits
 from services.indexing.pipeline.errors import ExtractionInterrupted, ExtractionTimeout
 from tests.services.indexing.pipeline.samples import pdf
 
+PROCESS = """
+import json, os, socket, sys
+from services.indexing.pipeline import extraction_child
+from services.indexing.pipeline.confinement import Limits
+limits = Limits(**json.loads(sys.argv[2]))
+extraction_child.run(int(sys.argv[1]), socket.socket(fileno=os.dup(0)), os.dup(1), limits)
+"""
 LIMITS = Limits(memory_bytes=64 * 1024 * 1024 * 1024, deadline_seconds=20.0)
 
 
@@ -95,7 +102,7 @@ def test_requests_are_answered_in_order_until_they_end(tmp_path: Path) -> None:
         asking,
         note.open("rb") as document,
         subprocess.Popen(
-            [sys.executable, "-m", "services.indexing.pipeline.extraction_child", str(os.getpid()), limits],
+            [sys.executable, "-c", PROCESS, str(os.getpid()), limits],
             stdin=answering.fileno(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -182,8 +189,8 @@ def test_a_request_becomes_an_answer_whatever_the_parser_does(monkeypatch: pytes
 def test_forking_is_safe_because_there_is_one_thread() -> None:
     script = """
 import os
-from services.indexing.pipeline.extraction_child import warm_up_everything
-warm_up_everything()
+from services.indexing.pipeline.extraction_child import warm_up
+warm_up()
 print(len(os.listdir("/proc/self/task")))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60)
