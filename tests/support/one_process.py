@@ -12,9 +12,9 @@ import httpx
 from infra.local.home import Home
 from infra.local.stack import Stack
 from shared.topology import SERVICES
-from tests.support.commands import run_json
 from tests.support.servers import servers
 from tests.support.serving import make_app, serve
+from tests.support.tenants import first_tenant
 
 
 @asynccontextmanager
@@ -40,10 +40,8 @@ async def one_process_system(
 @asynccontextmanager
 async def tenant(stack: Stack, name: str) -> AsyncIterator[tuple[str, httpx.AsyncClient]]:
     """A new tenant's id, and a client that holds an API key of its owner."""
-    email = f"{uuid.uuid4().hex}@example.test"
-    command = ["-m", "services.identity.bootstrap", "--tenant", name, "--owner-email", email]
-    made = await run_json(command, stack.environment("identity"))
-    headers = {"Authorization": f"Bearer {made['api_key']}"}
+    made = await first_tenant(stack, name, f"{uuid.uuid4().hex}@example.test")
+    headers = {"Authorization": f"Bearer {made.api_key}"}
     url = f"http://127.0.0.1:{stack.ports['gateway']}"
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-        yield made["tenant_id"], client
+        yield made.tenant_id, client

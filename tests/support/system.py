@@ -12,9 +12,9 @@ from infra.local.home import Home
 from infra.local.services import ServiceProcess
 from infra.local.stack import Stack
 from shared.topology import SERVICES
-from tests.support.commands import run_json
 from tests.support.polling import eventually
 from tests.support.servers import servers
+from tests.support.tenants import first_tenant
 
 Json = dict[str, Any]
 
@@ -33,9 +33,8 @@ class System:
 
     async def tenant(self, name: str) -> tuple[str, httpx.AsyncClient]:
         """A new tenant's id, and a client that holds an API key of its owner."""
-        command = ["-m", "services.identity.bootstrap", "--tenant", name, "--owner-email", f"{name}@example.test"]
-        made = await run_json(command, self.stack.environment("identity"))
-        return made["tenant_id"], await self.client(made["api_key"])
+        made = await first_tenant(self.stack, name, f"{name}@example.test")
+        return made.tenant_id, await self.client(made.api_key)
 
     async def client(self, credential: str | None = None) -> httpx.AsyncClient:
         """A client of the gateway; anonymous without a credential."""
