@@ -14,6 +14,7 @@ from infra.local.stack import Stack
 from shared.topology import SERVICES
 from tests.support.servers import servers
 from tests.support.serving import make_app, serve
+from tests.support.stacks import migrate_all
 from tests.support.tenants import first_tenant
 
 
@@ -24,7 +25,7 @@ async def one_process_system(
     """Every service as an application in this event loop, on the ports of the stack; `extra` adds to the environment
     of single services."""
     async with Stack(Home(folder), durable=False, servers=servers()) as stack, AsyncExitStack() as serving:
-        await stack.migrate()
+        await migrate_all(stack)
         # Identity first and the gateway last: each finds its neighbours when it starts.
         for name in SERVICES:
             module = importlib.import_module(f"services.{name}.main")

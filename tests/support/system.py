@@ -14,6 +14,7 @@ from infra.local.stack import Stack
 from shared.topology import SERVICES
 from tests.support.polling import eventually
 from tests.support.servers import servers
+from tests.support.stacks import migrate_all
 from tests.support.tenants import first_tenant
 
 Json = dict[str, Any]
@@ -65,7 +66,7 @@ async def running_system(
             servers=servers(),
         )
         await clients.enter_async_context(stack)
-        await stack.migrate()
+        await migrate_all(stack)
         services = {name: stack.service(name, {**shared, **(extra or {}).get(name, {})}) for name in SERVICES}
         await asyncio.gather(*(service.start() for service in services.values()))
         await asyncio.gather(*(service.wait_ready() for service in services.values()))
