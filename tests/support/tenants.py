@@ -1,5 +1,7 @@
 """Tenants as the operator's command makes them, without a process for each: that would take over a second."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from infra.local.stack import Stack
@@ -16,14 +18,24 @@ class Tenant(NamedTuple):
     api_key: str
 
 
-async def first_tenant(stack: Stack, name: str, owner_email: str) -> Tenant:
-    """A tenant and an API key of its owner; the key replaces that of an earlier call."""
+def identity_settings(stack: Stack) -> IdentitySettings:
     variables = {key: value for key, value in stack.environment("identity").items() if key.startswith("QUARRY_")}
-    engines = await db.connect(make_settings(IdentitySettings, variables))
+    return make_settings(IdentitySettings, variables)
+
+
+@asynccontextmanager
+async def identity_transactions(settings: IdentitySettings) -> AsyncIterator[Transactions]:
+    """Of identity's database, for its own functions called here."""
+    engines = await db.connect(settings)
     try:
-        transactions = Transactions(Database(engines), "bootstrap")
-        made = await bootstrap(transactions, Wanted(name, owner_email, "dev", keep_key=False))
+        yield Transactions(Database(engines), "tests")
     finally:
         await engines.dispose()
+
+
+async def first_tenant(stack: Stack, name: str, owner_email: str) -> Tenant:
+    """A tenant and an API key of its owner; the key replaces that of an earlier call."""
+    async with identity_transactions(identity_settings(stack)) as transactions:
+        made = await bootstrap(transactions, Wanted(name, owner_email, "dev", keep_key=False))
     assert made.api_key is not None
     return Tenant(str(made.tenant_id), made.api_key)
