@@ -1,10 +1,11 @@
 """Real servers for every test: one PostgreSQL and one Redis per test process, schemas migrated once."""
 
+import gc
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ def pytest_configure(config: pytest.Config) -> None:
     check_choice()
     assert config.cache is not None
     os.environ.setdefault("QUARRY_INDEXING_MODEL_DIR", str(config.cache.mkdir("models")))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported for the tests stays: a fifth of the time was spent looking for garbage in it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,14 @@
 
 import asyncio
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from infra.local import dev as dev_command
 from infra.local.environment import role_passwords
@@ -39,50 +44,79 @@ _MEASURING = (
 )
 
 
+# By file, since a file's tests share expensive setup, and in the order given.
+_SIDE_BY_SIDE = ("--dist", "loadfile", "--no-loadscope-reorder")
+_Command = tuple[str, ...]
+
+
 def test() -> None:
     """Run tests in parallel, first of each part, then of the whole system; or pytest with the arguments given.
 
+    `--all` runs every test, as CI does, with `--containers` after it those that need a Docker engine, too.
     `--coverage` runs those of each part and holds branch coverage to its floor, which takes half as long again.
     `--isolation` runs the attacks on the isolation of tenants, and prints the matrix of endpoints and attackers;
     `--long` the faults that take long, and `--containers` those that need a Docker engine; both are left out otherwise.
     `--system URL` runs the flows of clients on a system that is running already.
     """
-    if sys.argv[1:2] == ["--system"]:
-        if not sys.argv[2:]:
-            sys.exit("usage: test --system URL [pytest arguments]")
-        os.environ["QUARRY_TEST_SYSTEM_URL"] = sys.argv[2]
-        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "system", "tests/flows", *sys.argv[3:]))
-    if sys.argv[1:2] == ["--isolation"]:
-        # In one process: the matrix is counted in memory.
-        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", *sys.argv[2:]))
-    # By file, since a file's tests share expensive setup, and in the order given.
-    side_by_side = ("--dist", "loadfile", "--no-loadscope-reorder")
-    if sys.argv[1:2] == ["--long"]:
-        # Two at a time, for they mostly wait for frozen or stopped processes; what measures time comes after, alone.
-        long = (sys.executable, "-m", "pytest", "-m", "long and not containers")
-        others = [f"--ignore={path}" for path in _MEASURING]
-        sys.exit(
-            _call(*long, "-n2", *side_by_side, *others, *_chosen(_LONG)) or _call(*long, *_MEASURING, *sys.argv[2:])
-        )
-    if sys.argv[1:2] == ["--containers"]:
-        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "containers", *_chosen(_IN_CONTAINERS)))
-    if sys.argv[1:] and sys.argv[1] != "--coverage":
-        sys.exit(_call(sys.executable, "-m", "pytest", *sys.argv[1:]))
-    # In the order of the tree, which has long ones early.
-    chosen = (sys.executable, "-m", "pytest", "-m", "not long and not containers")
-    alone = os.environ.get("QUARRY_TEST_SERVERS") == "external"
+    option, *more = sys.argv[1:] or [""]
     cores = min(4, os.cpu_count() or 1)
+    if option == "--system":
+        if not more:
+            sys.exit("usage: test --system URL [pytest arguments]")
+        os.environ["QUARRY_TEST_SYSTEM_URL"] = more[0]
+        sys.exit(_call(*_pytest("system", "tests/flows", *more[1:])))
+    if option == "--isolation":
+        # In one process: the matrix is counted in memory.
+        sys.exit(_call(*_pytest("isolation", "tests/isolation", *more)))
+    if option == "--all":
+        in_containers = [_pytest("containers", *_IN_CONTAINERS)] if more == ["--containers"] else []
+        # Containers and long ones mostly wait, and leave the processors to the others.
+        usual = [_parts(cores + 1), _whole_system(cores)]
+        sys.exit(_beside(usual, [*in_containers, _long(_LONG)]) or _call(*_measuring()))
+    if option == "--long":
+        sys.exit(_call(*_long(_chosen(_LONG, more))) or _call(*_measuring(*more)))
+    if option == "--containers":
+        sys.exit(_call(*_pytest("containers", *_chosen(_IN_CONTAINERS, more))))
+    if option == "--coverage":
+        sys.exit(_call(*_parts(2 * cores), "--cov", "--cov-report=term", *more))
+    if option:
+        sys.exit(_call(sys.executable, "-m", "pytest", option, *more))
     # Twice as many as there are cores, for these tests wait half of their time; whole systems do not.
-    parts, systems = ("-n1", "-n1") if alone else (f"-n{2 * cores}", f"-n{cores}")
+    sys.exit(_in_turn([_parts(2 * cores), _whole_system(cores)]))
+
+
+def _pytest(marks: str, *arguments: str) -> _Command:
+    return (sys.executable, "-m", "pytest", "-m", marks, *arguments)
+
+
+def _parts(processes: int) -> _Command:
+    """In the order of the tree, which has long ones early."""
     others = [f"--ignore={folder}" for folder in _WHOLE_SYSTEM]
-    if sys.argv[1:2] == ["--coverage"]:
-        sys.exit(_call(*chosen, parts, *side_by_side, "--cov", "--cov-report=term", *others, *sys.argv[2:]))
-    sys.exit(_call(*chosen, parts, *side_by_side, *others) or _call(*chosen, systems, *side_by_side, *_WHOLE_SYSTEM))
+    return _pytest("not long and not containers", _number(processes), *_SIDE_BY_SIDE, *others)
 
 
-def _chosen(folders: tuple[str, ...]) -> list[str]:
-    """The arguments after the option; `folders` as well, unless they name files themselves."""
-    arguments = sys.argv[2:]
+def _whole_system(processes: int) -> _Command:
+    return _pytest("not long and not containers", _number(processes), *_SIDE_BY_SIDE, *_WHOLE_SYSTEM)
+
+
+def _number(processes: int) -> str:
+    alone = os.environ.get("QUARRY_TEST_SERVERS") == "external"
+    return "-n1" if alone else f"-n{processes}"
+
+
+def _long(chosen: Iterable[str]) -> _Command:
+    """Two at a time, for they mostly wait for frozen or stopped processes; without what measures time."""
+    others = [f"--ignore={path}" for path in _MEASURING]
+    return _pytest("long and not containers", "-n2", *_SIDE_BY_SIDE, *others, *chosen)
+
+
+def _measuring(*arguments: str) -> _Command:
+    """What measures time, which it has to do alone."""
+    return _pytest("long and not containers", *_MEASURING, *arguments)
+
+
+def _chosen(folders: tuple[str, ...], arguments: list[str]) -> list[str]:
+    """The arguments; `folders` as well, unless they name files themselves."""
     return arguments if any(Path(item.partition("::")[0]).exists() for item in arguments) else [*folders, *arguments]
 
 
@@ -175,8 +209,26 @@ def _tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _call(*command: str) -> int:
-    process = subprocess.Popen(command, cwd=ROOT)
+def _beside(first: Iterable[_Command], second: Iterable[_Command]) -> int:
+    """Run both lists at once, each to its end or its first failure; what the second says is shown after the first."""
+    with tempfile.TemporaryFile() as output, ThreadPoolExecutor(1) as thread:
+        other = thread.submit(_in_turn, second, output)
+        status = _in_turn(first)
+        other_status = other.result()
+        output.seek(0)
+        sys.stdout.flush()
+        shutil.copyfileobj(output, sys.stdout.buffer)
+        sys.stdout.flush()
+    return status or other_status
+
+
+def _in_turn(commands: Iterable[_Command], output: IO[bytes] | None = None) -> int:
+    """The status of the first that fails, after which none is run."""
+    return next((status for command in commands if (status := _call(*command, output=output))), 0)
+
+
+def _call(*command: str, output: IO[bytes] | None = None) -> int:
+    process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output and subprocess.STDOUT)
     while True:
         try:
             return process.wait()

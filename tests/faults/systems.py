@@ -14,6 +14,7 @@ from infra.local.stack import Stack
 from shared.topology import SERVICES
 from tests.faults.proxy import HOST, Connect, FaultProxy, tcp, unix
 from tests.support.servers import servers as chosen_servers
+from tests.support.stacks import migrate_all
 from tests.support.system import System
 
 POSTGRES: Final = "postgres"
@@ -72,7 +73,7 @@ async def proxied_system(
             servers=chosen_servers(),
         )
         await held.enter_async_context(stack)
-        await stack.migrate()
+        await migrate_all(stack)
         proxies: dict[Link, FaultProxy] = {}
         services: dict[str, ServiceProcess] = {}
         for name in SERVICES:

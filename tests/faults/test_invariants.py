@@ -22,6 +22,7 @@ from tests.faults.report import Report, Violation
 from tests.faults.world import World
 from tests.support.servers import servers
 from tests.support.sse import Frame
+from tests.support.stacks import migrate_all
 
 
 class Watched:
@@ -60,7 +61,7 @@ class Watched:
 @pytest.fixture(scope="module")
 async def watched(folders: Callable[[str], Path]) -> AsyncIterator[Watched]:
     async with Stack(Home(folders("invariants")), durable=False, with_oidc=False, servers=servers()) as stack:
-        await stack.migrate()
+        await migrate_all(stack)
         postgres = await asyncpg.connect(stack.postgres.admin_dsn(DATABASE))
         redis = Redis.from_url(stack.redis.url())
         try:

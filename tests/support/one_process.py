@@ -12,9 +12,10 @@ import httpx
 from infra.local.home import Home
 from infra.local.stack import Stack
 from shared.topology import SERVICES
-from tests.support.commands import run_json
 from tests.support.servers import servers
 from tests.support.serving import make_app, serve
+from tests.support.stacks import migrate_all
+from tests.support.tenants import first_tenant
 
 
 @asynccontextmanager
@@ -24,7 +25,7 @@ async def one_process_system(
     """Every service as an application in this event loop, on the ports of the stack; `extra` adds to the environment
     of single services."""
     async with Stack(Home(folder), durable=False, servers=servers()) as stack, AsyncExitStack() as serving:
-        await stack.migrate()
+        await migrate_all(stack)
         # Identity first and the gateway last: each finds its neighbours when it starts.
         for name in SERVICES:
             module = importlib.import_module(f"services.{name}.main")
@@ -40,10 +41,8 @@ async def one_process_system(
 @asynccontextmanager
 async def tenant(stack: Stack, name: str) -> AsyncIterator[tuple[str, httpx.AsyncClient]]:
     """A new tenant's id, and a client that holds an API key of its owner."""
-    email = f"{uuid.uuid4().hex}@example.test"
-    command = ["-m", "services.identity.bootstrap", "--tenant", name, "--owner-email", email]
-    made = await run_json(command, stack.environment("identity"))
-    headers = {"Authorization": f"Bearer {made['api_key']}"}
+    made = await first_tenant(stack, name, f"{uuid.uuid4().hex}@example.test")
+    headers = {"Authorization": f"Bearer {made.api_key}"}
     url = f"http://127.0.0.1:{stack.ports['gateway']}"
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=30) as client:
-        yield made["tenant_id"], client
+        yield made.tenant_id, client

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from infra.local.stack import Stack
 from infra.postgres.roles import Access
 from shared.migrations import upgrade
+from shared.topology import BACKENDS
 from tests.support.identity import IdentityDouble
 
 Environment = dict[str, str]
@@ -24,6 +25,13 @@ def migrations_of(stack: Stack) -> Migrate:
         await done[service]
 
     return migrate
+
+
+async def migrate_all(stack: Stack) -> None:
+    """Apply every service's migrations, in this process: one of its own would import all models first."""
+    migrate = migrations_of(stack)
+    for service in BACKENDS:
+        await migrate(service)
 
 
 def environments_of(stack: Stack, tokens: IdentityDouble, migrate: Migrate) -> EnvironmentOf:

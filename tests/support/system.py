@@ -12,9 +12,10 @@ from infra.local.home import Home
 from infra.local.services import ServiceProcess
 from infra.local.stack import Stack
 from shared.topology import SERVICES
-from tests.support.commands import run_json
 from tests.support.polling import eventually
 from tests.support.servers import servers
+from tests.support.stacks import migrate_all
+from tests.support.tenants import first_tenant
 
 Json = dict[str, Any]
 
@@ -33,9 +34,8 @@ class System:
 
     async def tenant(self, name: str) -> tuple[str, httpx.AsyncClient]:
         """A new tenant's id, and a client that holds an API key of its owner."""
-        command = ["-m", "services.identity.bootstrap", "--tenant", name, "--owner-email", f"{name}@example.test"]
-        made = await run_json(command, self.stack.environment("identity"))
-        return made["tenant_id"], await self.client(made["api_key"])
+        made = await first_tenant(self.stack, name, f"{name}@example.test")
+        return made.tenant_id, await self.client(made.api_key)
 
     async def client(self, credential: str | None = None) -> httpx.AsyncClient:
         """A client of the gateway; anonymous without a credential."""
@@ -66,7 +66,7 @@ async def running_system(
             servers=servers(),
         )
         await clients.enter_async_context(stack)
-        await stack.migrate()
+        await migrate_all(stack)
         services = {name: stack.service(name, {**shared, **(extra or {}).get(name, {})}) for name in SERVICES}
         await asyncio.gather(*(service.start() for service in services.values()))
         await asyncio.gather(*(service.wait_ready() for service in services.values()))

@@ -1,8 +1,12 @@
 """What operators see of generations."""
 
+from datetime import timedelta
+
 import httpx
+from sqlalchemy import func, update
 
 from services.indexing.generations.metrics import generations_source
+from services.indexing.generations.models import Generation
 from shared.gauges import Sample
 from shared.tenancy import Database
 from tests.services.indexing.generations.conftest import Project
@@ -18,6 +22,9 @@ async def read(database: Database) -> Readings:
 
 
 async def test_generations_are_counted_by_state(project: Project, database: Database) -> None:
+    async with database.system() as session:
+        # What earlier tests left under way would be counted, too, when it goes on.
+        await session.execute(update(Generation).values(due_at=func.now() + timedelta(hours=1)))
     before = await read(database)
     await project.fill(2)
     await project.reindex()
@@ -26,7 +33,7 @@ async def test_generations_are_counted_by_state(project: Project, database: Data
     for state, more in (("active", 1), ("kept", 1), ("building", 0)):
         name = ("quarry_generations", (state,))
         assert after[name] == before[name] + more
-    assert after["quarry_generation_documents", ()] == 0
+    assert after["quarry_generation_documents", ()] <= before["quarry_generation_documents", ()]
     assert Sample("quarry_generations", 1.0, ("active",)).metric in {name for name, _ in after}
 
 
