@@ -29,7 +29,7 @@ async def content(victims_content: bytes, attacker: Attacker, own_project: str) 
     for params in ({"sha256": sha256}, {"name": f"{canary('document')}.txt"}):
         listed = await attacker.client.get(path, params=params)
         assert (listed.status_code, listed.json()["items"]) == (200, []), listed.text
-    for duplicates in ("reject", "link"):
+    for duplicates in ("reject", "link", "new_version"):
         whole = {"params": {"name": "mine.txt", "duplicates": duplicates}, "content": victims_content}
         form = {"files": {"file": ("mine.txt", victims_content)}, "data": {"duplicates": duplicates}}
         for made in (whole, form):

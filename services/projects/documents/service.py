@@ -200,10 +200,10 @@ async def delete(
     document.revision += 1
     replaced = await versions.remove_all(session, document_id=document.id) if document.version > 1 else []
     blob_ids = {document.blob, *(blob_id for blob_id, _ in replaced)}
-    await repository.remember_blob_deletions(session, project_id, blob_ids)
     outbox.publish(session, DocumentDeleted(**_identity(document, principal)), sequence=document.revision)
     await storing.release_links(session, document, principal.user_id)
     await session.flush()
+    await repository.remember_blob_deletions(session, project_id, blob_ids)
     sizes = [document.size, *(size for _, size in replaced)]
     await tenants.give_back(session, documents=len(sizes), size=sum(sizes))
 

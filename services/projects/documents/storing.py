@@ -6,7 +6,7 @@ lock on the content. A link holds on to the document it is linked to while it is
 document whose content has gone. When that document is deleted or replaced, its oldest link is indexed in its place and
 the others are linked to it.
 
-Locks are taken in this order: content, name, document, documents linked to it, the tenant's usage.
+Locks are taken in this order: content, name, document, documents linked to it, blobs to be removed, the tenant's usage.
 """
 
 import uuid
