@@ -31,7 +31,11 @@ def _compare(root: Path, rows: list[asyncpg.Record], contents: dict[uuid.UUID, s
             left += [str(place.relative_to(root)) for place in found if row["blob"] not in shared]
         elif not found:
             missing.append(relative)
-        elif row["newest"] and row["id"] in contents and hashlib.sha256(found[0].read_bytes()).hexdigest() != contents[row["id"]]:
+        elif (
+            row["newest"]
+            and row["id"] in contents
+            and hashlib.sha256(found[0].read_bytes()).hexdigest() != contents[row["id"]]
+        ):
             wrong.append(relative)
     # What a crash cut off is judged an hour later, in `incoming`; outside of it everything belongs to a document.
     outside = [place for place in root.rglob("*") if place.is_file() and place.parent.name != "incoming"]

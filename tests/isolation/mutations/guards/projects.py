@@ -220,9 +220,7 @@ MUTATIONS = (
     Mutation(
         "projects-most-links",
         "a document has so many links at most",
-        replace(
-            f"{_HERE}/documents/repository.py", '    bindparam("most_links", type_=Integer()) > _LINKS,\n', ""
-        ),
+        replace(f"{_HERE}/documents/repository.py", '    bindparam("most_links", type_=Integer()) > _LINKS,\n', ""),
         [f"{_TESTS}/documents/test_duplicates.py::test_a_document_has_so_many_links"],
     ),
     Mutation(
