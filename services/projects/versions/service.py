@@ -13,6 +13,7 @@ from services.projects.blobs import BlobStore
 from services.projects.documents import service as documents
 from services.projects.documents import storing
 from services.projects.documents.models import Document
+from services.projects.documents.receiving import expect_room, receive_and_store
 from services.projects.documents.storing import Received, Stored
 from services.projects.documents.upload import UploadRequest
 from services.projects.projects.service import authorize
@@ -53,7 +54,7 @@ async def upload(
         await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
         document = await documents.found(session, project_id, document_id)
         check_match(if_match, document.revision)
-        await documents.expect_room(session, quotas, request)
+        await expect_room(session, quotas, request)
     request.name = document.name
 
     async def store(session: AsyncSession, now: Principal, received: Received) -> Stored:
@@ -63,7 +64,7 @@ async def upload(
         await storing.add_version(session, quotas, document, content, metadata=request.metadata)
         return Stored(document)
 
-    stored = await documents.receive_and_store(
+    stored = await receive_and_store(
         transactions, principal, authority, blobs, project_id=project_id, request=request, limit=limit, store=store
     )
     return stored.document

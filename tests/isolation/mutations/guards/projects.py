@@ -58,7 +58,7 @@ MUTATIONS = (
     Mutation(
         "projects-upload-authority",
         "an upload does not outlive its authority",
-        replace(f"{_HERE}/documents/service.py", "        principal = await authority.now(principal)\n", ""),
+        replace(f"{_HERE}/documents/receiving.py", "        principal = await authority.now(principal)\n", ""),
         [f"{_TESTS}/documents/test_authority.py::test_an_upload_does_not_outlive_its_authority"],
     ),
     Mutation(
@@ -233,7 +233,7 @@ MUTATIONS = (
         "projects-upload-recheck",
         "a role lost while bytes arrive ends the upload",
         replace(
-            f"{_HERE}/documents/service.py",
+            f"{_HERE}/documents/receiving.py",
             "            await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n            stored =",
             "            stored =",
         ),
