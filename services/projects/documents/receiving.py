@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,6 +17,7 @@ from services.projects.tenants.service import Quotas
 from shared.auth import Principal, Scope
 from shared.authority_client import Authority
 from shared.failpoints import failpoint
+from shared.fair_semaphore import FairSemaphore
 from shared.transactions import TenantTransactions
 
 Store = Callable[[AsyncSession, Principal, Received], Awaitable[Stored]]
@@ -41,12 +43,16 @@ async def receive_and_store(
     request: UploadRequest,
     limit: int,
     store: Store,
+    turns: FairSemaphore | None = None,
 ) -> Stored:
     """Receive bytes and have `store` decide what becomes of them, in the transaction that checks permission again.
 
     No transaction is open while the bytes arrive; they are durable before a row refers to them, and removed if none
     does. The check after the last byte always asks identity: a body may end long after its token was verified, here or
     on its way.
+
+    Args:
+        turns: for uploads that decide about the same content one after the other: they wait here, without a connection.
     """
 
     async def check() -> None:
@@ -61,7 +67,10 @@ async def receive_and_store(
         sha256 = await blob.seal()
         await AFTER_SEAL.reach()
         principal = await authority.now(principal)
-        async with transactions.begin() as session:
+        turn: AbstractAsyncContextManager[None] = nullcontext()
+        if turns is not None and request.duplicates is not None:
+            turn = turns.turn((key.tenant_id, project_id, sha256))
+        async with turn, transactions.begin() as session:
             await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
             stored = await store(session, principal, Received(key, request, blob.size, sha256))
         await BEFORE_KEEP.reach()

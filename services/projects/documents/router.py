@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from services.projects.dependencies import (
     Blobs,
     ContentReader,
+    ContentTurns,
     CurrentAuthority,
     MaxDocumentBytes,
     TenantQuotas,
@@ -52,6 +53,7 @@ async def upload_document(
     authority: CurrentAuthority,
     blobs: Blobs,
     quotas: TenantQuotas,
+    turns: ContentTurns,
     limit: MaxDocumentBytes,
     project_id: uuid.UUID,
     upload: Upload,
@@ -74,7 +76,7 @@ async def upload_document(
     Without `duplicates` it is stored and indexed as a separate document whose `duplicate_of` is the first one.
     """
     stored = await service.upload(
-        transactions, principal, authority, blobs, quotas, project_id=project_id, request=upload, limit=limit
+        transactions, principal, authority, blobs, quotas, turns, project_id=project_id, request=upload, limit=limit
     )
     response.status_code = 201 if stored.changed else 200
     response.headers["Location"] = f"/v1/projects/{project_id}/documents/{stored.document.id}"

@@ -33,6 +33,7 @@ from shared.events.projects import (
     DocumentDeleted,
     DocumentRetryRequested,
 )
+from shared.fair_semaphore import FairSemaphore
 from shared.pagination import cut_page, decode_cursor
 from shared.transactions import TenantTransactions
 
@@ -46,6 +47,7 @@ async def upload(
     authority: Authority,
     blobs: BlobStore,
     quotas: Quotas,
+    turns: FairSemaphore,
     *,
     project_id: uuid.UUID,
     request: UploadRequest,
@@ -71,7 +73,15 @@ async def upload(
         return await storing.add(session, quotas, received, actor_id=now.user_id)
 
     return await receive_and_store(
-        transactions, principal, authority, blobs, project_id=project_id, request=request, limit=limit, store=store
+        transactions,
+        principal,
+        authority,
+        blobs,
+        project_id=project_id,
+        request=request,
+        limit=limit,
+        store=store,
+        turns=turns,
     )
 
 
