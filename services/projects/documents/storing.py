@@ -66,7 +66,9 @@ async def add(session: AsyncSession, quotas: Quotas, received: Received, *, acto
     if policy == "new_version":
         return await _replace_or_add(session, quotas, received, actor_id=actor_id)
     if policy == "link":
-        twin = await repository.linkable(session, **content, most_links=MOST_LINKS)
+        # Asked again: while the first one waited for a deletion, a link may have come to stand for what was deleted.
+        most = {**content, "most_links": MOST_LINKS}
+        twin = await repository.linkable(session, **most) or await repository.linkable(session, **most)
         if twin is not None:
             return await _link(session, quotas, received, twin, actor_id=actor_id)
     same = await repository.first_with_content(session, **content)

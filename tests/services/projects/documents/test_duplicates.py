@@ -1,6 +1,7 @@
 import asyncio
 import uuid
 from collections.abc import Collection
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.blobs import BlobKey
-from services.projects.documents import repository, storing
+from services.projects.blobs import BlobKey, BlobStore, IncomingBlob
+from services.projects.documents import cleaning, repository, storing
 from services.projects.documents.models import BlobDeletion
 from shared.events.indexing import JobCompleted, JobFailed, JobStarted
 from shared.tenancy import Database, tenant_of
@@ -157,18 +158,14 @@ async def test_links_outlive_what_they_are_linked_to(
 
     shared = blob_root / BlobKey.of_upload(tenant_id, project_id, uuid.UUID(first["id"])).path
 
-    async def settled() -> bool:
-        async with database.tenant(tenant_id) as session:
-            return (await session.scalars(select(BlobDeletion))).first() is None
-
     for document in (second, third):
-        await eventually(settled)
+        await eventually(lambda: _settled(database, tenant_id))
         assert shared.read_bytes() == b"same"
         assert (await admin("GET", f"{path}/{document['id']}/content")).content == b"same"
         assert (await admin("DELETE", f"{path}/{document['id']}")).status_code == 204
     if change == "replace":
         assert (await admin("DELETE", f"{path}/{first['id']}")).status_code == 204
-    await eventually(settled)
+    await eventually(lambda: _settled(database, tenant_id))
     assert blobs_of(blob_root, tenant_id) == []
 
 
@@ -183,6 +180,50 @@ async def test_links_deleted_at_once_take_their_bytes_with_them(
         return blobs_of(blob_root, tenant_id) == []
 
     await eventually(gone)
+
+
+async def test_links_made_while_their_document_is_deleted_keep_the_content(
+    admin: Caller, database: Database, tenant_id: uuid.UUID, project_id: uuid.UUID, blob_root: Path
+) -> None:
+    first = await admin.uploaded(project_id, b"same")
+    path = f"/v1/projects/{project_id}/documents"
+    uploads = [admin.upload(project_id, b"same", duplicates="link") for _ in range(6)]
+    gone, *made = await asyncio.gather(admin("DELETE", f"{path}/{first['id']}"), *uploads)
+    assert (gone.status_code, {answer.status_code for answer in made}) == (204, {201})
+    documents = await listed(admin, project_id)
+    own = [document["id"] for document in documents if not document["linked"]]
+    assert len(own) == 1
+    assert {document["duplicate_of"] for document in documents if document["linked"]} == set(own)
+    await eventually(lambda: _settled(database, tenant_id))
+    for document in documents:
+        assert (await admin("GET", f"{path}/{document['id']}/content")).content == b"same"
+    assert len(blobs_of(blob_root, tenant_id)) == 1
+
+
+async def test_bytes_that_a_link_did_not_need_are_removed_after_a_crash(
+    admin: Caller,
+    database: Database,
+    blobs: BlobStore,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID,
+    blob_root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def crash(_: IncomingBlob) -> None:
+        return
+
+    await admin.uploaded(project_id, b"same")
+    with monkeypatch.context() as patch:
+        patch.setattr(IncomingBlob, "discard", crash)
+        await admin.uploaded(project_id, b"same", duplicates="link")
+    assert len(blobs_of(blob_root, tenant_id)) == 2
+    await cleaning.settle_leftovers(database, blobs, older_than=timedelta(0))
+    assert len(blobs_of(blob_root, tenant_id)) == 1
+
+
+async def _settled(database: Database, tenant_id: uuid.UUID) -> bool:
+    async with database.tenant(tenant_id) as session:
+        return (await session.scalars(select(BlobDeletion))).first() is None
 
 
 async def test_a_deletion_that_comes_while_another_is_worked_on_is_not_lost(
