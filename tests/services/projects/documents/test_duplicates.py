@@ -19,7 +19,7 @@ from tests.services.projects.documents.test_status import Job, shown
 from tests.services.projects.documents.test_upload import blobs_of
 from tests.support.polling import eventually
 
-AT_ONCE = 200
+AT_ONCE = 40
 
 
 async def jobs_of(database: Database, tenant_id: uuid.UUID) -> list[tuple[str, int]]:
