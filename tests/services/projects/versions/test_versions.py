@@ -199,7 +199,9 @@ async def test_versions_are_those_of_one_document(
         await add(admin, other, b"others")
     assert [item["version"] for item in await listed(admin, document)] == [1]
     await add(admin, document, b"twice")
-    assert [item["sha256"] for item in await listed(admin, document)][1] == document["sha256"]
+    own = await listed(admin, document)
+    assert [item["version"] for item in own] == [2, 1]
+    assert own[1]["sha256"] == document["sha256"]
     assert code(await admin("GET", path_of(document, "/content?version=3"))) == (404, "not_found")
     for one, content in ((document, b"one"), (other, b"other")):
         assert (await admin("GET", path_of(one, "/content?version=1"))).content == content
