@@ -69,6 +69,12 @@ class BlobKey:
     document_id: uuid.UUID
     version: int
 
+    @classmethod
+    def of_upload(cls, tenant_id: uuid.UUID, project_id: uuid.UUID, blob_id: uuid.UUID) -> Self:
+        """The key of what one upload brought: named after the document it made, or an id of its own when it became a
+        version of another. Which version that is becomes known after the bytes have arrived."""
+        return cls(tenant_id, project_id, blob_id, 1)
+
     @property
     def path(self) -> str:
         """Relative path of a kept blob."""

@@ -1,6 +1,7 @@
 """Dependencies of this service's routers, besides the caller and the sessions."""
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,6 +11,7 @@ from services.projects.tenants.service import Quotas
 from shared.auth import Principal
 from shared.authority_client import Authority
 from shared.current_principal import operation
+from shared.fair_semaphore import FairSemaphore
 from shared.lifespan_state import resources_of
 from shared.service_permissions import Operation
 
@@ -22,6 +24,7 @@ class Resources:
     quotas: Quotas
     max_document_bytes: int
     authority: Authority
+    content_turns: FairSemaphore = field(default_factory=lambda: FairSemaphore(sys.maxsize, each=1))
 
 
 async def _blob_store(request: Request) -> BlobStore:
@@ -36,12 +39,17 @@ async def _quotas(request: Request) -> Quotas:
     return resources_of(request, Resources).quotas
 
 
+async def _content_turns(request: Request) -> FairSemaphore:
+    return resources_of(request, Resources).content_turns
+
+
 async def _authority(request: Request) -> Authority:
     return resources_of(request, Resources).authority
 
 
 Blobs = Annotated[BlobStore, Depends(_blob_store)]
 TenantQuotas = Annotated[Quotas, Depends(_quotas)]
+ContentTurns = Annotated[FairSemaphore, Depends(_content_turns)]
 CurrentAuthority = Annotated[Authority, Depends(_authority)]
 MaxDocumentBytes = Annotated[int, Depends(_max_document_bytes)]
 AccessReader = Annotated[Principal, operation(Operation.READ_PROJECT_ACCESS)]

@@ -6,9 +6,16 @@ from services.projects.documents import router as documents
 from services.projects.projects import router as projects
 from services.projects.resources import resources
 from services.projects.settings import ProjectsSettings
+from services.projects.versions import router as versions
 from shared import service
 
-ROUTERS = (projects.router, documents.router, projects.internal_router, documents.internal_router)
+ROUTERS = (
+    projects.router,
+    documents.router,
+    versions.router,
+    projects.internal_router,
+    documents.internal_router,
+)
 
 
 def create_app() -> FastAPI:

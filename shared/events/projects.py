@@ -114,9 +114,10 @@ class DocumentEvent(Event):
 class DocumentUploaded(DocumentEvent):
     """The bytes of a document's version are stored.
 
-    Sent: once per version, when all of its bytes are in the blob store.
+    Sent: once per version, when all of its bytes are in the blob store; of a linked document again whenever it comes to
+    be linked to another one, or to be indexed itself.
 
-    For: indexing, which queues a job for it; clients, through the project's feed.
+    For: indexing, which queues a job for it unless it is linked; clients, through the project's feed.
     """
 
     type: ClassVar[str] = "projects.document.uploaded.v1"
@@ -135,6 +136,8 @@ class DocumentUploaded(DocumentEvent):
     """The lane of its job: `interactive` goes before `bulk`."""
     created_at: datetime
     """When the document was created, in UTC."""
+    linked_to: uuid.UUID | None = None
+    """The document whose content it shares and under which search finds it; null if it is indexed itself."""
 
 
 class DocumentIndexing(DocumentEvent):
@@ -231,7 +234,8 @@ class DocumentUpdated(DocumentEvent):
 
     Sent: on every such change.
 
-    For: indexing, whose search returns both and filters by the metadata; clients, through the project's feed.
+    For: indexing, whose search returns both and filters by the metadata unless the document is linked; clients, through
+    the project's feed.
     """
 
     type: ClassVar[str] = "projects.document.updated.v1"
@@ -240,6 +244,8 @@ class DocumentUpdated(DocumentEvent):
     """The name after the change, whether or not it changed."""
     metadata: dict[str, Any]
     """The metadata after the change, whether or not it changed."""
+    linked_to: uuid.UUID | None = None
+    """The document under which search finds this one's content; null if it is indexed itself."""
 
 
 class DocumentDeleted(DocumentEvent):

@@ -20,17 +20,22 @@ async def check(postgres: asyncpg.Connection, root: Path, ledger: Ledger | None)
 
 def _compare(root: Path, rows: list[asyncpg.Record], contents: dict[uuid.UUID, str]) -> list[Violation]:
     missing, wrong, left, claimed = [], [], [], set()
+    shared = {row["blob"] for row in rows if not row["deleted"]}
     for row in rows:
-        relative = f"{row['tenant_id']}/{row['project_id']}/{row['id']}/{row['version']}"
+        relative = f"{row['tenant_id']}/{row['project_id']}/{row['blob']}/1"
         # Sealed blobs wait in `incoming` until somebody moves them.
         places = [root / relative, root / "incoming" / relative.replace("/", ".")]
         found = [place for place in places if place.is_file()]
         claimed |= set(found)
         if row["deleted"]:
-            left += [str(place.relative_to(root)) for place in found]
+            left += [str(place.relative_to(root)) for place in found if row["blob"] not in shared]
         elif not found:
             missing.append(relative)
-        elif row["id"] in contents and hashlib.sha256(found[0].read_bytes()).hexdigest() != contents[row["id"]]:
+        elif (
+            row["newest"]
+            and row["id"] in contents
+            and hashlib.sha256(found[0].read_bytes()).hexdigest() != contents[row["id"]]
+        ):
             wrong.append(relative)
     # What a crash cut off is judged an hour later, in `incoming`; outside of it everything belongs to a document.
     outside = [place for place in root.rglob("*") if place.is_file() and place.parent.name != "incoming"]

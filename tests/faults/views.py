@@ -144,30 +144,33 @@ HAVING feed.feed_id IS NULL
 JOBS_AND_DOCUMENTS: Final = """
 SELECT coalesce(document.id, job.document_id) AS document_id, document.version, document.status, document.job_id,
     document.job_sequence, document.chunk_count, job.id AS job, job.state, job.revision, job.chunk_count AS job_chunks,
-    indexed.live_version, (
+    indexed.live_version, document.live_version AS known_as_live, (
         SELECT count(*) FROM indexing.chunks
         WHERE chunks.tenant_id = document.tenant_id AND chunks.document_id = document.id
     ) AS chunks
 FROM projects.documents AS document
-FULL JOIN indexing.jobs AS job ON job.tenant_id = document.tenant_id AND job.document_id = document.id
-    AND job.version = document.version
+FULL JOIN (
+    SELECT DISTINCT ON (tenant_id, document_id) * FROM indexing.jobs ORDER BY tenant_id, document_id, version DESC
+) AS job ON job.tenant_id = document.tenant_id AND job.document_id = document.id AND job.version = document.version
 LEFT JOIN indexing.documents AS indexed ON indexed.tenant_id = document.tenant_id
     AND indexed.document_id = document.id
-WHERE document.id IS NULL OR (document.deleted_at IS NULL AND (
+WHERE document.id IS NULL OR (document.deleted_at IS NULL AND NOT document.linked AND (
     job.id IS NULL
     OR document.status <> job.state
     OR document.job_id IS DISTINCT FROM job.id
     OR document.job_sequence <> job.revision
-    OR (document.status = 'indexed') <> (indexed.live_version IS NOT NULL)
+    OR (document.status = 'indexed' AND indexed.live_version IS NULL)
+    OR indexed.live_version IS DISTINCT FROM document.live_version
     OR (document.status = 'indexed' AND (
         indexed.live_version <> document.version OR document.chunk_count IS DISTINCT FROM (
             SELECT count(*) FROM indexing.chunks
             WHERE chunks.tenant_id = document.tenant_id AND chunks.document_id = document.id
         )))
-    OR (document.status <> 'indexed' AND EXISTS (
+    OR EXISTS (
         SELECT FROM indexing.chunks
         WHERE chunks.tenant_id = document.tenant_id AND chunks.document_id = document.id
-    ))
+            AND chunks.version IS DISTINCT FROM indexed.live_version
+    )
 ))
 """
 
@@ -289,6 +292,12 @@ TOLD: Final = """
 SELECT sequence, tenant_sequence, type, project_id FROM notifier.feed_events
 WHERE tenant_id = $1 AND ($2::uuid = $1 OR project_id = $2) ORDER BY tenant_sequence
 """
-STORED: Final = "SELECT tenant_id, project_id, id, version, deleted_at IS NOT NULL AS deleted FROM projects.documents"
+# Every version, and the blob it refers to.
+STORED: Final = """
+SELECT tenant_id, project_id, id, coalesce(blob_id, id) AS blob, true AS newest, deleted_at IS NOT NULL AS deleted
+FROM projects.documents
+UNION ALL
+SELECT tenant_id, project_id, document_id, blob_id, false, false FROM projects.document_versions
+"""
 HEADS: Final = "SELECT feed_id, last_sequence FROM notifier.feeds WHERE feed_id = ANY ($1::uuid[])"
 TENANTS_OF_EVENTS: Final = "SELECT id, tenant_id FROM events WHERE id = ANY ($1::uuid[])"

@@ -126,6 +126,9 @@ ROUTES: dict[str, Route] = {
     f"POST {_D}/cancel": Route(Who.PROJECT, "documents:write"),
     f"POST {_D}/retry": Route(Who.PROJECT, "documents:write"),
     f"GET {_D}/content": Route(Who.PROJECT, "documents:read"),
+    f"GET {_D}/versions": Route(Who.PROJECT, "documents:read"),
+    f"POST {_D}/versions": Route(Who.PROJECT, "documents:write", content=b"planted"),
+    f"POST {_D}/versions/{{version}}/restore": Route(Who.PROJECT, "documents:write"),
     f"GET {_P}/jobs": Route(Who.PROJECT, "documents:read"),
     f"GET {_P}/progress": Route(Who.PROJECT, "documents:read"),
     f"GET {_P}/dead-letters": Route(Who.PROJECT, "documents:read"),
@@ -165,6 +168,7 @@ PARAMETERS: dict[str, Carries] = {
     "path:token": Carries.SECRET,
     "path:provider": Carries.NOTHING,  # the installation's own list, open to everybody
     "path:generation": Carries.NOTHING,  # counts within the project of the path
+    **{f"{place}:version": Carries.NOTHING for place in ("path", "query")},  # counts within the document of the path
     # Compared only with keys of the same project, of who may index it again.
     "header:Idempotency-Key": Carries.NOTHING,
     "query:cursor": Carries.CURSOR,

@@ -147,7 +147,7 @@ def code_of(answer: httpx.Response) -> str:
 
 
 def never_existed(name: str) -> str:
-    return {"token": INVENTED_TOKEN[::-1], "generation": "9"}.get(name, str(uuid.uuid4()))
+    return {"token": INVENTED_TOKEN[::-1], "generation": "9", "version": "9"}.get(name, str(uuid.uuid4()))
 
 
 def path_of(operation: Operation, values: Mapping[str, str]) -> str:

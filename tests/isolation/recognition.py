@@ -29,18 +29,24 @@ async def content(victims_content: bytes, attacker: Attacker, own_project: str) 
     for params in ({"sha256": sha256}, {"name": f"{canary('document')}.txt"}):
         listed = await attacker.client.get(path, params=params)
         assert (listed.status_code, listed.json()["items"]) == (200, []), listed.text
-    for duplicates in ("reject", "link"):
+    for duplicates in ("reject", "link", "new_version"):
         whole = {"params": {"name": "mine.txt", "duplicates": duplicates}, "content": victims_content}
         form = {"files": {"file": ("mine.txt", victims_content)}, "data": {"duplicates": duplicates}}
         for made in (whole, form):
             answer = await attacker.client.post(path, **made)
             assert (answer.status_code, answer.json()["duplicate_of"]) == (201, None), answer.text
-            gone = await attacker.client.delete(f"{path}/{answer.json()['id']}")
+            own = f"{path}/{answer.json()['id']}"
+            newer = await attacker.client.post(f"{own}/versions", **{**made, "params": {}})
+            assert (newer.status_code, newer.json()["version"], newer.json()["duplicate_of"]) == (201, 2, None), (
+                newer.text
+            )
+            gone = await attacker.client.delete(own)
             assert gone.status_code == 204, gone.text
     for name in ("query:sha256", "query:name"):
         report.count("parameter", f"GET {_DOCUMENTS} {name}", attacker.name)
     for name in ("query:duplicates", "query:name", "body:form.file", "body:form.duplicates"):
         report.count("parameter", f"POST {_DOCUMENTS} {name}", attacker.name, 2)
+    report.count("parameter", f"POST {_DOCUMENTS}/{{document_id}}/versions body:form.file", attacker.name, 2)
 
 
 async def agents(ids: Mapping[str, str], attacker: Attacker, own_project: str) -> None:

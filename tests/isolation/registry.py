@@ -70,10 +70,11 @@ TABLES: Final[Mapping[str, Rights]] = {
     "notifier.relay_state": Rights("", "SELECT INSERT UPDATE"),
     "notifier.run_events": Rights("SELECT INSERT DELETE", ""),
     "notifier.run_feeds": Rights(_ALL, "SELECT UPDATE"),
-    "projects.blob_deletions": Rights("SELECT INSERT", "SELECT UPDATE DELETE"),
+    "projects.blob_deletions": Rights("SELECT INSERT UPDATE", "SELECT UPDATE DELETE"),
     "projects.copy_leases": Rights("", _ALL),
     "projects.dead_letters": Rights("", _ALL),
     "projects.departures": Rights(_ALL, "SELECT UPDATE"),
+    "projects.document_versions": Rights("SELECT INSERT DELETE", ""),
     "projects.documents": Rights(_ALL, ""),
     "projects.inbox": Rights("SELECT INSERT", "SELECT DELETE"),
     "projects.invalidations": Rights("SELECT INSERT", "SELECT INSERT DELETE"),
@@ -148,7 +149,7 @@ FOLDERS: Final = (
     ),
     Store(
         "blobs",
-        "keys are tenant, project, document and version, all of them ids we made",
+        "keys are tenant, project, document or upload, all of them ids we made",
         "tests/isolation/test_stores.py::test_blobs_of_two_tenants_share_no_place",
     ),
     Store(

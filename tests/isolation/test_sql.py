@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE, Access, all_roles, role_name
@@ -482,16 +482,20 @@ async def test_locks_of_the_application_name_the_tenant(
     held = asyncio.Event()
     done = asyncio.Event()
 
+    async def lock(session: AsyncSession) -> None:
+        await repository.lock_content(session, project_id=project, sha256=digest)
+        await repository.lock_name(session, project_id=project, name="a.txt")
+
     async def hold() -> None:
         async with database.tenant(FOREIGN) as session:
-            await repository.first_with_content(session, project_id=project, sha256=digest, alone=True)
+            await lock(session)
             held.set()
             await done.wait()
 
     holder = asyncio.create_task(hold())
     await held.wait()
     async with asyncio.timeout(30), database.tenant(OWN) as session:
-        await repository.first_with_content(session, project_id=project, sha256=digest, alone=True)
+        await lock(session)
     done.set()
     await holder
 

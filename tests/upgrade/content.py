@@ -62,7 +62,7 @@ async def seen(client: httpx.AsyncClient) -> dict[str, Json]:
 
 
 async def go_on(client: httpx.AsyncClient) -> None:
-    """Restore what was deleted, add to what there is, and find it."""
+    """Restore what was deleted, add to what there is and replace it, and find it."""
     (deleted,) = await _items(client, "/v1/projects?status=deleted")
     (await client.post(f"/v1/projects/{deleted['id']}/restore")).raise_for_status()
     assert len(await settled(client, deleted["id"], 1)) == 1
@@ -72,6 +72,15 @@ async def go_on(client: httpx.AsyncClient) -> None:
     await settled(client, kept["id"], count + 1)
     hits = await search(client, kept["id"], "ptarmigans", "keyword")
     assert [hit["document_name"] for hit in hits] == ["added.txt"], hits
+    old = next(item for item in await all_documents(client, kept["id"]) if item["name"] == "note-5.txt")
+    path = f"/v1/projects/{kept['id']}/documents/{old['id']}"
+    before = await _digest(client, f"{path}/content")
+    (await client.post(f"{path}/versions", content=b"The keeper has left, write the quokkas.")).raise_for_status()
+    await settled(client, kept["id"], count + 1)
+    hits = await search(client, kept["id"], "quokkas", "keyword")
+    assert [(hit["document_name"], hit["version"]) for hit in hits] == [("note-5.txt", 2)], hits
+    assert [item["version"] for item in await _items(client, f"{path}/versions")] == [2, 1]
+    assert await _digest(client, f"{path}/content?version=1") == before
 
 
 def lost(before: Json, after: Json, where: str) -> Iterator[str]:

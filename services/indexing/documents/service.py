@@ -19,8 +19,9 @@ from shared.project_access import KnownProject
 
 
 async def apply_upload(session: AsyncSession, event: DocumentUploaded, envelope: Envelope) -> None:
-    """A version to index, unless the document or its tenant is deleted or it already has a newer one."""
-    if not await repository.tenant_exists(session):
+    """A version to index, unless the document or its tenant is deleted or it already has a newer one. A linked document
+    is nothing to search: the one it is linked to is."""
+    if event.linked_to is not None or not await repository.tenant_exists(session):
         return
     document = await repository.upsert_from_event(
         session,
@@ -53,6 +54,8 @@ async def apply_update(session: AsyncSession, event: DocumentUpdated, envelope: 
     Raises:
         UnknownDocument: the upload event has not arrived yet.
     """
+    if event.linked_to is not None:
+        return
     document = await repository.locked(session, event.document_id)
     if document is None and await repository.tenant_exists(session):
         raise UnknownDocument

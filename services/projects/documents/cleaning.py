@@ -1,7 +1,8 @@
 """Background work on the blob store: removing the bytes of deleted documents, and settling left-over uploads.
 
 Guarantees: the bytes of a deleted document are removed once the deletion is committed, however often that fails at
-first or the process dies; what an upload cut off by a crash leaves is removed unless a document claims it.
+first or the process dies, unless a version of another document shares them: then they go with the last that does. What
+an upload cut off by a crash leaves is removed unless a version refers to it.
 Fails by: trying again later, each blob with its own backoff (`shared.work_queue`).
 """
 
@@ -47,23 +48,27 @@ async def remove_next(database: Database, blobs: BlobStore) -> bool:
 
 
 async def remove(database: Database, blobs: BlobStore, deletion: BlobDeletion) -> None:
-    await blobs.remove(deletion.blob_key)
-    await AFTER_REMOVE.reach()
+    async with database.tenant(deletion.tenant_id) as session:
+        needed = await repository.still_referred_to(session, [deletion.document_id])
+    if not needed:
+        await blobs.remove(deletion.blob_key)
+        await AFTER_REMOVE.reach()
+    # If what needs it was deleted meanwhile, that has made the row due again: the claim is lost, and the row stays.
     async with database.system() as session:
         await BLOB_DELETIONS.finish(session, deletion)
 
 
 async def settle_leftovers(database: Database, blobs: BlobStore, *, older_than: timedelta) -> int:
-    """Keep the sealed blobs that a document claims, remove the others; returns how many were looked at."""
+    """Keep the sealed blobs that a version refers to, remove the others; returns how many were looked at."""
     leftovers = await blobs.leftovers(older_than)
     by_tenant: defaultdict[object, list[BlobKey]] = defaultdict(list)
     for key in leftovers:
         by_tenant[key.tenant_id].append(key)
     for keys in by_tenant.values():
         async with database.tenant(keys[0].tenant_id) as session:
-            claimed = await repository.still_there(session, [key.document_id for key in keys])
+            needed = await repository.still_referred_to(session, {key.document_id for key in keys})
         for key in keys:
-            if (key.document_id, key.version) in claimed:
+            if key.document_id in needed:
                 await blobs.keep(key)
             else:
                 await blobs.remove(key)

@@ -19,8 +19,8 @@ from starlette.types import Receive, Scope, Send
 from services.projects.blobs import OpenBlob
 from services.projects.documents.content_disposition import attachment
 from services.projects.documents.errors import RangeNotSatisfiable
-from services.projects.documents.models import Document
 from services.projects.documents.names import UNKNOWN_TYPE
+from services.projects.versions.models import DocumentVersion
 from shared.errors import PreconditionFailed
 from shared.etags import names, names_strongly
 from shared.http_semantics import wants_body
@@ -78,26 +78,27 @@ class ContentResponse(StreamingResponse):
 
 
 async def content_response(
-    request: Request, document: Document, blob: OpenBlob, *, content_type: str | None = None
+    request: Request, version: DocumentVersion, blob: OpenBlob, *, name: str, content_type: str | None = None
 ) -> Response:
-    """The response to a request for the bytes of `document`; takes ownership of `blob`.
+    """The response to a request for the bytes of a version; takes ownership of `blob`.
 
     Args:
+        name: of the document.
         content_type: what to call them, if not what is safe in a browser.
     """
-    content_type = content_type or _safe_type(document.content_type)
-    tag = f'"{document.sha256}"'
+    content_type = content_type or _safe_type(version.content_type)
+    tag = f'"{version.sha256}"'
     headers = {
         "ETag": tag,
-        "Last-Modified": format_datetime(document.created_at.astimezone(UTC), usegmt=True),
+        "Last-Modified": format_datetime(version.created_at.astimezone(UTC), usegmt=True),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
-        "Content-Disposition": attachment(document.name),
+        "Content-Disposition": attachment(name),
         "Content-Security-Policy": "sandbox",
         "X-Content-Type-Options": "nosniff",
     }
     # Headers carry whole seconds.
-    modified = document.created_at.replace(microsecond=0)
+    modified = version.created_at.replace(microsecond=0)
     try:
         if not _is_wanted(request.headers, tag, modified):
             await blob.close()

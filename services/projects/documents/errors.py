@@ -1,5 +1,7 @@
 """Errors of documents."""
 
+import uuid
+
 from shared.errors import Conflict, InvalidRequest, TooLarge, UnsupportedMediaType
 
 
@@ -44,8 +46,19 @@ class UploadAborted(InvalidRequest):
 
 
 class DuplicateDocument(Conflict):
+    """The problem document names it (`document_id`)."""
+
     code = "duplicate_document"
     detail = "A document with the same content is already stored."
+
+    def __init__(self, document_id: uuid.UUID) -> None:
+        super().__init__(f"The same content is already stored as document {document_id}.")
+        self.members = {"document_id": str(document_id)}
+
+
+class LinkedDocument(Conflict):
+    code = "linked_document"
+    detail = "The document is linked to another one, which is indexed for both; ask for that one."
 
 
 class NotCancellable(Conflict):

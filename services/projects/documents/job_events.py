@@ -27,19 +27,30 @@ _log = get_logger(__name__)
 
 
 async def follow_job(session: AsyncSession, event: JobNews, *, sequence: int, time: datetime) -> None:
-    """Apply a job event to the document, and publish it as the document's own event.
+    """Apply a job event to the document and those linked to it, and publish it as their own event.
 
     Args:
         sequence: the job's revision.
         time: when it happened.
     """
     document = await repository.by_id(session, project_id=event.project_id, document_id=event.document_id, lock=True)
+    if document is not None and isinstance(event, JobCompleted) and event.version < document.version:
+        _note_live(document, event, time)
     if document is None or document.version != event.version or not _is_news(document, event, sequence):
         _log.info("job_event_dropped", type=event.type, document_id=str(event.document_id), sequence=sequence)
         return
-    document.job_id, document.job_sequence = event.job_id, sequence
-    document.revision += 1
-    outbox.publish(session, _apply(document, event, time), sequence=document.revision)
+    for follower in (document, *await repository.links_of(session, document.id)):
+        follower.job_id, follower.job_sequence = event.job_id, sequence
+        follower.revision += 1
+        outbox.publish(session, _apply(follower, event, time), sequence=follower.revision)
+
+
+def _note_live(document: Document, event: JobCompleted, time: datetime) -> None:
+    """A version that was replaced before its job had finished is in search until the newest one is indexed, and stays
+    there if that fails. The newest one's status is what clients follow: no event tells of this."""
+    if event.version > (document.searched_version or 0):
+        document.live_version = event.version
+        _keep_facts(document, event, time)
 
 
 def _is_news(document: Document, event: JobEvent, sequence: int) -> bool:
@@ -61,9 +72,8 @@ def _apply(document: Document, event: JobNews, time: datetime) -> DocumentEvent:
             document.status = "indexing"
             return DocumentIndexing.model_validate(facts)
         case JobCompleted():
-            document.status, document.chunk_count, document.indexed_at = "indexed", event.chunk_count, time
-            document.title = event.title
-            document.partly_read = list(event.partly_read) if event.partly_read else None
+            document.status, document.live_version = "indexed", document.version
+            _keep_facts(document, event, time)
             told = event.model_dump(include={"chunk_count", "title", "partly_read"})
             return DocumentIndexed.model_validate({**facts, **told})
         case JobFailed():
@@ -72,3 +82,8 @@ def _apply(document: Document, event: JobNews, time: datetime) -> DocumentEvent:
         case JobCancelled():
             document.status = "cancelled"
             return DocumentCancelled.model_validate(facts)
+
+
+def _keep_facts(document: Document, event: JobCompleted, time: datetime) -> None:
+    document.chunk_count, document.indexed_at, document.title = event.chunk_count, time, event.title
+    document.partly_read = list(event.partly_read) if event.partly_read else None

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from services.projects.blobs import BlobKey
 from services.projects.orm_base import Base
+from services.projects.versions.models import DocumentVersion
 from shared.db import Timestamped
 from shared.tenancy import TenantOwned
 
@@ -19,9 +20,11 @@ _VISIBLE = text("deleted_at IS NULL")
 
 
 class Document(TenantOwned, Timestamped, Base):
-    """A document and what is known of its live version.
+    """A document: its newest version, what became of it, and what is known of the live version, which search finds.
 
-    `title` is the one it gives itself; `partly_read` says, as codes, why search does not find all that it shows.
+    `title` is the one it gives itself; `partly_read` says, as codes, why search does not find all that it shows. A
+    `linked` document has the content of `duplicate_of`, and search finds it there: it shares that document's blob, has
+    no indexing job of its own, and its status follows that document's.
 
     `revision` counts every change and is the sequence of the document's events. `job_id` and `job_sequence` are the
     newest that indexing has reported: older events are dropped. A deleted document stays as a tombstone without name
@@ -43,6 +46,8 @@ class Document(TenantOwned, Timestamped, Base):
         ),
         Index("ix_documents_content", "tenant_id", "project_id", "sha256", postgresql_where=_VISIBLE),
         Index("ix_documents_duplicate_of", "tenant_id", "duplicate_of"),
+        Index("ix_documents_blob", "tenant_id", "blob_id", postgresql_where=text("blob_id IS NOT NULL")),
+        Index("ix_documents_name", "tenant_id", "project_id", "name", postgresql_where=_VISIBLE),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(server_default=text("uuidv7()"))
@@ -56,9 +61,16 @@ class Document(TenantOwned, Timestamped, Base):
     size: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(Text)
     version: Mapped[int] = mapped_column(Integer)
+    uploaded_by: Mapped[uuid.UUID | None]
+    # Of a version that replaced another.
+    uploaded_at: Mapped[datetime | None]
+    # Of bytes that came with another document, or after this one.
+    blob_id: Mapped[uuid.UUID | None]
+    live_version: Mapped[int | None] = mapped_column(Integer)
     revision: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[DocumentStatus] = mapped_column(Text)
     duplicate_of: Mapped[uuid.UUID | None]
+    linked: Mapped[bool] = mapped_column(server_default=text("false"))
     job_id: Mapped[uuid.UUID | None]
     job_sequence: Mapped[int] = mapped_column(BigInteger)
     error_code: Mapped[str | None] = mapped_column(Text)
@@ -74,12 +86,35 @@ class Document(TenantOwned, Timestamped, Base):
         return self.declared_type.partition(";")[0]
 
     @property
-    def blob_key(self) -> BlobKey:
-        return BlobKey(self.tenant_id, self.project_id, self.id, self.version)
+    def blob(self) -> uuid.UUID:
+        """The id that the newest version's blob is named after."""
+        return self.blob_id or self.id
+
+    @property
+    def searched_version(self) -> int | None:
+        """The version that search finds. Documents that were indexed before versions have it in no column."""
+        return self.live_version or (1 if self.indexed_at is not None else None)
+
+    @property
+    def newest_version(self) -> DocumentVersion:
+        return DocumentVersion(
+            tenant_id=self.tenant_id,
+            project_id=self.project_id,
+            document_id=self.id,
+            number=self.version,
+            declared_type=self.declared_type,
+            size=self.size,
+            sha256=self.sha256,
+            blob_id=self.blob,
+            uploaded_by=self.uploaded_by,
+            created_at=self.uploaded_at or self.created_at,
+        )
 
 
 class BlobDeletion(TenantOwned, Base):
-    """A blob to be removed, written with the deletion of its document; deleted once the blob is gone from the disk."""
+    """A blob to be removed unless a version still refers to it, written with the deletion of a document that did;
+    deleted once the blob is gone from the disk, or found to be needed. `document_id` is the id the blob is named
+    after."""
 
     __tablename__ = "blob_deletions"
     __table_args__ = (

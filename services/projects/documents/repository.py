@@ -1,14 +1,17 @@
 """SQL of documents."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Text, bindparam, func, select, tuple_
+from sqlalchemy import Integer, Text, bindparam, func, select, tuple_
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from services.projects.documents.models import BlobDeletion, Document, DocumentStatus
+from services.projects.versions.models import DocumentVersion
 from shared.tenancy import tenant_of
 from shared.work_queue import Retry, WorkQueue
 
@@ -58,11 +61,11 @@ async def page_for_project(
     return (await session.scalars(statement)).all()
 
 
-_LOCK_CONTENT: Final = select(
-    func.pg_advisory_xact_lock(func.hashtextextended(bindparam("content", type_=Text()), 0))
+_LOCK: Final = select(
+    func.pg_advisory_xact_lock(func.hashtextextended(bindparam("what", type_=Text()), 0))
 ).execution_options(tenant_guard="takes a lock and reads no row")
-_FIRST_WITH_CONTENT: Final = (
-    select(Document.id)
+_WITH_CONTENT: Final = (
+    select(Document)
     .where(
         Document.project_id == bindparam("project_id"),
         Document.sha256 == bindparam("sha256"),
@@ -71,30 +74,97 @@ _FIRST_WITH_CONTENT: Final = (
     .order_by(Document.created_at, Document.id)
     .limit(1)
 )
+_FIRST_WITH_CONTENT: Final = _WITH_CONTENT.with_only_columns(Document.id)
+_SIBLING: Final = aliased(Document)
+_LINKS: Final = (
+    select(func.count())
+    .where(
+        _SIBLING.tenant_id == Document.tenant_id,
+        _SIBLING.duplicate_of == Document.id,
+        _SIBLING.linked,
+        _SIBLING.deleted_at.is_(None),
+    )
+    .correlate(Document)
+    .scalar_subquery()
+)
+# They keep the content until this transaction ends, and may be indexed meanwhile.
+_HOLDER: Final = _WITH_CONTENT.with_for_update(read=True)
+_LINKABLE: Final = _HOLDER.where(
+    Document.linked.is_(False),
+    Document.status.in_(("queued", "indexing", "indexed")),
+    bindparam("most_links", type_=Integer()) > _LINKS,
+)
 
 
-async def first_with_content(
-    session: AsyncSession, *, project_id: uuid.UUID, sha256: str, alone: bool
-) -> uuid.UUID | None:
-    """The oldest document of a project with this content.
+async def lock_content(session: AsyncSession, *, project_id: uuid.UUID, sha256: str) -> None:
+    """Wait for other transactions that decide what becomes of the same content in the project."""
+    await session.execute(_LOCK, {"what": f"{tenant_of(session)}/{project_id}/{sha256}"})
 
-    Args:
-        alone: lock the content: other callers with `alone` wait until this transaction ends.
-    """
-    if alone:
-        await session.execute(_LOCK_CONTENT, {"content": f"{tenant_of(session)}/{project_id}/{sha256}"})
+
+async def lock_name(session: AsyncSession, *, project_id: uuid.UUID, name: str) -> None:
+    """As `lock_content`, for uploads that replace the document of a name. Comes after it."""
+    await session.execute(_LOCK, {"what": f"{tenant_of(session)}/{project_id}/name/{name}"})
+
+
+async def first_with_content(session: AsyncSession, *, project_id: uuid.UUID, sha256: str) -> uuid.UUID | None:
+    """The oldest document of a project whose newest version has this content."""
     found: uuid.UUID | None = await session.scalar(_FIRST_WITH_CONTENT, {"project_id": project_id, "sha256": sha256})
     return found
 
 
-async def still_there(session: AsyncSession, document_ids: Sequence[uuid.UUID]) -> set[tuple[uuid.UUID, int]]:
-    """Ids and versions of those documents that exist and are not deleted."""
-    rows = await session.execute(
-        select(Document.id, Document.version).where(Document.id.in_(document_ids), Document.deleted_at.is_(None))
+async def holder_of(session: AsyncSession, *, project_id: uuid.UUID, sha256: str) -> Document | None:
+    """As `first_with_content`; its content stays what it is until this transaction ends."""
+    found: Document | None = await session.scalar(_HOLDER, {"project_id": project_id, "sha256": sha256})
+    return found
+
+
+async def linkable(session: AsyncSession, *, project_id: uuid.UUID, sha256: str, most_links: int) -> Document | None:
+    """As `holder_of`, of documents that are or will be in search themselves and have fewer than `most_links` links."""
+    values = {"project_id": project_id, "sha256": sha256, "most_links": most_links}
+    found: Document | None = await session.scalar(_LINKABLE, values)
+    return found
+
+
+async def links_of(session: AsyncSession, document_id: uuid.UUID) -> Sequence[Document]:
+    """Documents linked to this one, which is locked; oldest first, locked."""
+    statement = select(Document).where(
+        Document.duplicate_of == document_id, Document.linked, Document.deleted_at.is_(None)
     )
-    return {(row[0], row[1]) for row in rows}
+    ordered = statement.order_by(Document.created_at, Document.id).with_for_update(key_share=True)
+    return (await session.scalars(ordered)).all()
 
 
-def remember_blob_deletion(session: AsyncSession, document: Document) -> None:
-    values: dict[str, Any] = {"project_id": document.project_id, "document_id": document.id}
-    session.add(BlobDeletion(**values, version=document.version, attempts=0))
+async def newest_named(session: AsyncSession, *, project_id: uuid.UUID, name: str) -> Document | None:
+    """The newest document of that name in a project, locked."""
+    statement = select(Document).where(
+        Document.project_id == project_id, Document.name == name, Document.deleted_at.is_(None)
+    )
+    newest = statement.order_by(Document.created_at.desc(), Document.id.desc()).limit(1)
+    return await session.scalar(newest.with_for_update(key_share=True))
+
+
+async def still_referred_to(session: AsyncSession, blob_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Ids of those blobs that a version of a document that is not deleted refers to.
+
+    Once there is no such version there never will be: another one comes to share a blob only while a document that
+    refers to it is locked.
+    """
+    visible = select(Document.blob_id).where(Document.blob_id.in_(blob_ids), Document.deleted_at.is_(None))
+    own = select(Document.id).where(
+        Document.id.in_(blob_ids), Document.blob_id.is_(None), Document.deleted_at.is_(None)
+    )
+    replaced = select(DocumentVersion.blob_id).where(DocumentVersion.blob_id.in_(blob_ids))
+    return {blob_id for each in (visible, own, replaced) for blob_id in await session.scalars(each) if blob_id}
+
+
+async def remember_blob_deletions(
+    session: AsyncSession, project_id: uuid.UUID, blob_ids: Collection[uuid.UUID]
+) -> None:
+    """Have the blobs removed, now if nothing else refers to them. One that is being looked at is looked at again."""
+    values: dict[str, Any] = {"project_id": project_id, "version": 1, "attempts": 0}
+    statement = insert(BlobDeletion).values([{**values, "document_id": blob_id} for blob_id in sorted(blob_ids)])
+    await session.execute(
+        statement.on_conflict_do_update(
+            index_elements=["tenant_id", "document_id", "version"], set_={"next_attempt_at": func.now(), "attempts": 0}
+        )
+    )

@@ -1,27 +1,24 @@
 """HTTP routes of documents."""
 
 import uuid
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from starlette.requests import ClientDisconnect
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from services.projects.dependencies import (
     Blobs,
     ContentReader,
+    ContentTurns,
     CurrentAuthority,
     MaxDocumentBytes,
     TenantQuotas,
 )
 from services.projects.documents import service
 from services.projects.documents.content import content_response
-from services.projects.documents.errors import UploadAborted
 from services.projects.documents.models import Document, DocumentStatus
 from services.projects.documents.names import MAX_SENT_NAME
 from services.projects.documents.schemas import DocumentOut, DocumentPatch
-from services.projects.documents.upload import DuplicatesPolicy, UploadRequest
-from services.projects.metadata import parse_metadata
+from services.projects.documents.upload_bodies import BINARY, UPLOAD_BODY, Upload
 from shared.current_principal import CurrentPrincipal
 from shared.etags import IfMatch, etag
 from shared.pagination import Cursor, Limit, Page
@@ -30,70 +27,33 @@ from shared.session_dependencies import CallerTransactions, TenantSession
 router = APIRouter(prefix="/v1/projects/{project_id}/documents", tags=["Documents"])
 internal_router = APIRouter(prefix="/internal/projects/{project_id}/documents", include_in_schema=False)
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_FORM = {
-    "type": "object",
-    "required": ["file"],
-    "properties": {
-        "file": {"type": "string", "format": "binary"},
-        "name": {"type": "string"},
-        "metadata": {"type": "string", "description": "a JSON object"},
-        "duplicates": {"type": "string", "enum": ["link", "reject"]},
-    },
-}
-_UPLOAD_BODY: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}, "*/*": _BINARY}}
-}
 # The document's own type unless browsers run it.
-_ANY_TYPE = {"application/octet-stream": _BINARY, "*/*": _BINARY}
+_ANY_TYPE = {"application/octet-stream": BINARY, "*/*": BINARY}
+_UNCHANGED: dict[int | str, dict[str, Any]] = {
+    200: {"model": DocumentOut, "description": "With `duplicates=new_version`: the document that has the content."}
+}
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": _ANY_TYPE, "description": "The bytes."},
     206: {"content": _ANY_TYPE, "description": "The requested range of the bytes."},
 }
 
 
-async def _upload_request(
-    request: Request,
-    name: Annotated[str | None, Query(max_length=MAX_SENT_NAME)] = None,
-    metadata: Annotated[str | None, Query(max_length=65536)] = None,
-    duplicates: Annotated[DuplicatesPolicy, Query()] = "link",
-) -> UploadRequest:
-    """What the client declares about an upload; the body is not read yet."""
-    length = request.headers.get("content-length", "")
-    return UploadRequest(
-        content_type=request.headers.get("content-type"),
-        content_length=int(length) if length.isdecimal() else None,
-        content_encoding=request.headers.get("content-encoding"),
-        user_agent=request.headers.get("user-agent", ""),
-        chunks=_body(request),
-        name=name,
-        metadata={} if metadata is None else parse_metadata(metadata),
-        duplicates=duplicates,
-    )
-
-
-async def _body(request: Request) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in request.stream():
-            yield chunk
-    except ClientDisconnect as error:
-        raise UploadAborted from error
-
-
-Upload = Annotated[UploadRequest, Depends(_upload_request)]
-Version = Annotated[int, Path(ge=1, le=2**31 - 1)]
+_MOST = 2**31 - 1
+Version = Annotated[int, Path(ge=1, le=_MOST)]
+WantedVersion = Annotated[int | None, Query(ge=1, le=_MOST)]
 Sha256 = Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")]
 # Names hold no control characters, and Postgres takes no NUL.
 NameFilter = Annotated[str | None, Query(max_length=MAX_SENT_NAME, pattern=r"^[^\x00-\x1f]*$")]
 
 
-@router.post("", status_code=201, openapi_extra=_UPLOAD_BODY)
+@router.post("", status_code=201, openapi_extra=UPLOAD_BODY, responses=_UNCHANGED)
 async def upload_document(
     transactions: CallerTransactions,
     principal: CurrentPrincipal,
     authority: CurrentAuthority,
     blobs: Blobs,
     quotas: TenantQuotas,
+    turns: ContentTurns,
     limit: MaxDocumentBytes,
     project_id: uuid.UUID,
     upload: Upload,
@@ -104,14 +64,23 @@ async def upload_document(
     Either may be sent with `Content-Encoding: gzip`; the decompressed content is stored. The parts of a form may come
     in any order, and unknown parts are ignored.
 
-    `duplicates` decides what happens to content that the project already has: `link` (the default) stores and indexes
-    it as a separate document whose `duplicate_of` is the first one; `reject` responds with 409 `duplicate_document`.
+    `duplicates` decides what happens to content that a document of the project has as its newest version:
+
+    - `reject`: the response is 409 `duplicate_document`; its `document_id` is that document's.
+    - `link`: a document with a name and metadata of its own, but `linked`: it shares the bytes of `duplicate_of` and is
+      not indexed again; search finds the content once, under `duplicate_of`. When that document is deleted or gets a
+      new version, the link is indexed by itself.
+    - `new_version`: the response is 200 with that document, unchanged. Other content becomes a new version of the
+      project's newest document with the same name, and a document of its own only if there is none.
+
+    Without `duplicates` it is stored and indexed as a separate document whose `duplicate_of` is the first one.
     """
-    document = await service.upload(
-        transactions, principal, authority, blobs, quotas, project_id=project_id, request=upload, limit=limit
+    stored = await service.upload(
+        transactions, principal, authority, blobs, quotas, turns, project_id=project_id, request=upload, limit=limit
     )
-    response.headers["Location"] = f"/v1/projects/{project_id}/documents/{document.id}"
-    return _answer(response, document)
+    response.status_code = 201 if stored.changed else 200
+    response.headers["Location"] = f"/v1/projects/{project_id}/documents/{stored.document.id}"
+    return _answer(response, stored.document)
 
 
 @router.get("")
@@ -223,12 +192,14 @@ async def document_content(
     project_id: uuid.UUID,
     document_id: uuid.UUID,
     request: Request,
+    version: WantedVersion = None,
 ) -> Response:
-    """The bytes as uploaded; supports `Range`, `If-Range`, and conditions on `ETag` and `Last-Modified`."""
-    document, blob = await service.content(
-        transactions, principal, authority, blobs, project_id=project_id, document_id=document_id
+    """The bytes as uploaded, of the newest version or of another one; supports `Range`, `If-Range`, and conditions on
+    `ETag` and `Last-Modified`."""
+    document, wanted, blob = await service.content(
+        transactions, principal, authority, blobs, project_id=project_id, document_id=document_id, version=version
     )
-    return await content_response(request, document, blob)
+    return await content_response(request, wanted, blob, name=document.name)
 
 
 @internal_router.get("/{document_id}/versions/{version}/content", response_class=Response)
@@ -242,10 +213,10 @@ async def version_content(
     request: Request,
 ) -> Response:
     """The bytes of one version, with their type as declared, for the service that indexes them."""
-    document, blob = await service.version_content(
+    document, wanted, blob = await service.version_content(
         transactions, blobs, project_id=project_id, document_id=document_id, version=version
     )
-    return await content_response(request, document, blob, content_type=document.declared_type)
+    return await content_response(request, wanted, blob, name=document.name, content_type=wanted.declared_type)
 
 
 def _answer(response: Response, document: Document) -> DocumentOut:

@@ -38,7 +38,11 @@ class DocumentError(BaseModel):
 
 
 class DocumentOut(BaseModel):
-    """`duplicate_of` is the oldest document of the project that had the same content when this one was uploaded.
+    """`size`, `sha256` and `content_type` are of the newest `version`, and so are `status` and `error`. `live_version`
+    is the one that search finds, null if none: until a new version is indexed, and if that fails, it is an older one.
+
+    `duplicate_of` is the oldest document of the project that had the same content when this one was uploaded. A
+    `linked` document is found by search under that one, and not itself; its status is that one's.
 
     `title` is the one that the document gives itself, known once it is indexed. `partly_read` says why search does not
     find all that the document shows, null if nothing is known to be missing: `scanned_page`, `unreadable_page` or
@@ -53,8 +57,10 @@ class DocumentOut(BaseModel):
     size: int
     sha256: str
     version: int
+    live_version: int | None
     status: DocumentStatus
     duplicate_of: uuid.UUID | None
+    linked: bool
     metadata: dict[str, Any]
     error: DocumentError | None
     created_at: datetime
@@ -76,8 +82,10 @@ class DocumentOut(BaseModel):
             size=document.size,
             sha256=document.sha256,
             version=document.version,
+            live_version=document.searched_version,
             status=document.status,
             duplicate_of=document.duplicate_of,
+            linked=document.linked,
             metadata=document.custom_metadata,
             error=error,
             created_at=document.created_at,

@@ -6,8 +6,8 @@ not at its end; unknown parts are read and dropped.
 """
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Final, Literal, cast, get_args
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -32,8 +32,9 @@ MAX_PARTS = 64
 # What a form may hold besides the file: boundaries, part headers, fields, unknown parts, what follows the last part.
 FORM_OVERHEAD_BYTES = 1024 * 1024
 
-DuplicatesPolicy = Literal["reject", "link"]
+DuplicatesPolicy = Literal["reject", "link", "new_version"]
 
+_POLICIES: Final = get_args(DuplicatesPolicy)
 _FIELDS = frozenset({b"file", b"name", b"metadata", b"duplicates"})
 _UNKNOWN = ""
 # Encodings that RFC 7578, section 4.7, deprecates; `binary`, `8bit` and `7bit` change nothing.
@@ -42,7 +43,8 @@ _RECODED = frozenset({b"base64", b"quoted-printable"})
 
 @dataclass(slots=True)
 class UploadRequest:
-    """What a client declares about an upload before or beside its bytes; a form's fields override the query."""
+    """What a client declares about an upload before or beside its bytes; a form's fields override the query. What is
+    None was not said."""
 
     content_type: str | None
     content_length: int | None
@@ -50,8 +52,8 @@ class UploadRequest:
     content_encoding: str | None = None
     user_agent: str = ""
     name: str | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
-    duplicates: DuplicatesPolicy = "link"
+    metadata: dict[str, Any] | None = None
+    duplicates: DuplicatesPolicy | None = None
 
     @property
     def is_form(self) -> bool:
@@ -216,8 +218,6 @@ class _Form:
 
 
 def _policy(value: str) -> DuplicatesPolicy:
-    if value == "reject":
-        return "reject"
-    if value == "link":
-        return "link"
-    raise InvalidUpload("`duplicates` must be `link` or `reject`.")
+    if value in _POLICIES:
+        return cast("DuplicatesPolicy", value)
+    raise InvalidUpload("`duplicates` must be `reject`, `link` or `new_version`.")

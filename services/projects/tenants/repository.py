@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
+from services.projects.versions.models import DocumentVersion
 from shared.work_queue import WorkQueue
 
 _CLAIM: Final = timedelta(seconds=60)
@@ -41,9 +42,11 @@ async def begin(session: AsyncSession) -> TenantUsage | None:
     projects = await session.scalar(select(func.count(Project.id)).where(Project.deleted_at.is_(None)))
     documents = select(func.count(Document.id), func.coalesce(func.sum(Document.size), 0))
     count, size = (await session.execute(documents.where(Document.deleted_at.is_(None)))).one()
+    replaced = select(func.count(DocumentVersion.number), func.coalesce(func.sum(DocumentVersion.size), 0))
+    more, more_bytes = (await session.execute(replaced)).one()
     return await session.scalar(
         insert(TenantUsage)
-        .values(projects=projects or 0, documents=count, bytes=size)
+        .values(projects=projects or 0, documents=count + more, bytes=size + more_bytes)
         .on_conflict_do_nothing(index_elements=["tenant_id"])
         .returning(TenantUsage)
     )
@@ -111,7 +114,11 @@ async def erase_some(session: AsyncSession, *, count: int) -> int:
     if found := len(unlinked.all()):
         return found
     documents = select(Document.id).limit(count)
+    version = (DocumentVersion.document_id, DocumentVersion.number)
     for statement in (
+        delete(DocumentVersion)
+        .where(tuple_(*version).in_(select(*version).limit(count)))
+        .returning(DocumentVersion.number),
         delete(Document).where(Document.id.in_(documents)).returning(Document.id),
         delete(ProjectMember)
         .where(

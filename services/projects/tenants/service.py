@@ -1,8 +1,10 @@
 """A tenant's quotas, and the end of tenants and memberships.
 
 Counters are updated in the transaction of each change, under a lock on the tenant's row, so that two requests at the
-edge of a quota cannot both pass. That row is locked after every other one. Content of deleted projects still counts:
-its bytes are kept until the project is restored; the project itself does not, and needs room to be restored.
+edge of a quota cannot both pass. That row is locked after every other one. Every version of a document counts as one
+document with its size, also where bytes are shared: what a tenant has left never depends on what others share. Content
+of deleted projects still counts: its bytes are kept until the project is restored; the project itself does not, and
+needs room to be restored.
 """
 
 from dataclasses import dataclass

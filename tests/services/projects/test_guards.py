@@ -20,6 +20,21 @@ async def test_lists_and_duplicates_stay_within_a_project(admin: Caller, project
     assert [document["id"] for document in listed] == [second.json()["id"]]
 
 
+async def test_versions_and_links_stay_within_a_project(admin: Caller, project_id: uuid.UUID) -> None:
+    """The name and the content of a document of another project of the tenant are new here."""
+    content = uuid.uuid4().bytes
+    first = await admin.uploaded(project_id, content)
+    elsewhere = await admin.create_project(name="Elsewhere")
+    for made in (
+        await admin.uploaded(elsewhere, content, duplicates="link"),
+        await admin.uploaded(await admin.create_project(), content, duplicates="new_version"),
+        await admin.uploaded(await admin.create_project(), uuid.uuid4().bytes, duplicates="new_version"),
+    ):
+        assert (made["id"] == first["id"], made["version"], made["duplicate_of"], made["linked"]) == (
+            False, 1, None, False,
+        )  # fmt: skip
+
+
 async def test_the_same_content_of_another_tenant_is_nothing_one_is_told_of(
     admin: Caller, outsider: Caller, project_id: uuid.UUID
 ) -> None:

@@ -37,6 +37,9 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", DOCUMENT + "/retry"): {},
     ("GET", DOCUMENT + "/content"): {},
     ("HEAD", DOCUMENT + "/content"): {},
+    ("GET", DOCUMENT + "/versions"): {},
+    ("POST", DOCUMENT + "/versions"): {"content": b"newer"},
+    ("POST", DOCUMENT + "/versions/{version}/restore"): {},
 }
 INTERNAL: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/internal/projects/{project_id}/access"): {},
@@ -49,6 +52,8 @@ WRITES = [route for route in ROUTES if route[0] not in ("GET", "HEAD")]
 @pytest.fixture
 async def path_values(admin: Caller, project_id: uuid.UUID) -> dict[str, Any]:
     document = await admin.uploaded(project_id)
+    path = f"/v1/projects/{project_id}/documents/{document['id']}/versions"
+    assert (await admin("POST", path, content=b"newer")).status_code == 201
     return {"project_id": project_id, "document_id": document["id"], "user_id": admin.user_id, "version": 1}
 
 
@@ -90,7 +95,7 @@ async def test_another_tenant_and_a_stranger_get_the_answer_for_what_does_not_ex
 ) -> None:
     method, template = route
     path = template.format(**path_values)
-    invented = template.format(**{name: uuid.uuid4() for name in path_values})
+    invented = template.format(**{**{name: uuid.uuid4() for name in path_values}, "version": 1})
     stranger = await admin.member(path_values["project_id"], None)
     answers = [
         await outsider(method, path, **ROUTES[route]),

@@ -58,7 +58,7 @@ MUTATIONS = (
     Mutation(
         "projects-upload-authority",
         "an upload does not outlive its authority",
-        replace(f"{_HERE}/documents/service.py", "        principal = await authority.now(principal)\n", ""),
+        replace(f"{_HERE}/documents/receiving.py", "        principal = await authority.now(principal)\n", ""),
         [f"{_TESTS}/documents/test_authority.py::test_an_upload_does_not_outlive_its_authority"],
     ),
     Mutation(
@@ -136,18 +136,106 @@ MUTATIONS = (
         "uploads of the same content wait for each other within one tenant",
         replace(
             f"{_HERE}/documents/repository.py",
-            '"content": f"{tenant_of(session)}/{project_id}/{sha256}"',
-            '"content": f"{project_id}/{sha256}"',
+            '"what": f"{tenant_of(session)}/{project_id}/{sha256}"',
+            '"what": f"{project_id}/{sha256}"',
         ),
         ["tests/isolation/test_sql.py::test_locks_of_the_application_name_the_tenant"],
+    ),
+    Mutation(
+        "projects-lock-name-tenant",
+        "uploads that replace the document of a name wait for each other within one tenant",
+        replace(
+            f"{_HERE}/documents/repository.py",
+            '"what": f"{tenant_of(session)}/{project_id}/name/{name}"',
+            '"what": f"{project_id}/name/{name}"',
+        ),
+        ["tests/isolation/test_sql.py::test_locks_of_the_application_name_the_tenant"],
+    ),
+    Mutation(
+        "projects-name",
+        "the document that a name stands for is looked up within one project",
+        replace(
+            f"{_HERE}/documents/repository.py",
+            "        Document.project_id == project_id, Document.name == name, Document.deleted_at.is_(None)\n",
+            "        Document.name == name, Document.deleted_at.is_(None)\n",
+        ),
+        ["tests/services/projects/test_guards.py::test_versions_and_links_stay_within_a_project"],
+    ),
+    Mutation(
+        "projects-version-write",
+        "a new version requires the right to write documents",
+        replace(
+            f"{_HERE}/documents/service.py",
+            """which may change it.\"\"\"\n    await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n""",
+            """which may change it.\"\"\"\n""",
+        ),
+        [f"{_ISOLATION}::test_a_viewer_changes_nothing"],
+    ),
+    Mutation(
+        "projects-version-early",
+        "a new version is refused before its bytes arrive",
+        replace(
+            f"{_HERE}/versions/service.py",
+            "        await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n",
+            "",
+        ),
+        [f"{_TESTS}/versions/test_versions.py::test_a_version_that_is_not_allowed_is_refused_before_its_bytes"],
+    ),
+    Mutation(
+        "projects-version-document",
+        "a version is found only in its own document",
+        replace(
+            f"{_HERE}/versions/repository.py",
+            "        select(DocumentVersion).where(DocumentVersion.document_id == document_id, DocumentVersion.number == number)",
+            "        select(DocumentVersion).where(DocumentVersion.number == number)",
+        ),
+        [f"{_TESTS}/versions/test_versions.py::test_versions_are_those_of_one_document"],
+    ),
+    Mutation(
+        "projects-version-list",
+        "a list contains versions of one document only",
+        replace(
+            f"{_HERE}/versions/repository.py",
+            "        DocumentVersion.document_id == document_id, DocumentVersion.number < before\n",
+            "        DocumentVersion.number < before\n",
+        ),
+        [f"{_TESTS}/versions/test_versions.py::test_versions_are_those_of_one_document"],
+    ),
+    Mutation(
+        "projects-version-delete",
+        "a document's deletion removes versions of no other",
+        replace(
+            f"{_HERE}/versions/repository.py",
+            "        .where(DocumentVersion.document_id == document_id)\n",
+            "",
+        ),
+        [f"{_TESTS}/versions/test_versions.py::test_versions_are_those_of_one_document"],
+    ),
+    Mutation(
+        "projects-most-versions",
+        "a document has so many versions at most",
+        replace(f"{_HERE}/documents/storing.py", "    if document.version >= MOST_VERSIONS:\n", "    if False:\n"),
+        [f"{_TESTS}/versions/test_versions.py::test_a_document_has_so_many_versions"],
+    ),
+    Mutation(
+        "projects-most-links",
+        "a document has so many links at most",
+        replace(f"{_HERE}/documents/repository.py", '    bindparam("most_links", type_=Integer()) > _LINKS,\n', ""),
+        [f"{_TESTS}/documents/test_duplicates.py::test_a_document_has_so_many_links"],
+    ),
+    Mutation(
+        "projects-blob-shared",
+        "bytes that a version refers to are not removed",
+        replace(f"{_HERE}/documents/cleaning.py", "    if not needed:\n", "    if True:\n"),
+        [f"{_TESTS}/documents/test_duplicates.py::test_links_outlive_what_they_are_linked_to"],
     ),
     Mutation(
         "projects-upload-recheck",
         "a role lost while bytes arrive ends the upload",
         replace(
-            f"{_HERE}/documents/service.py",
-            "            await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n            document = await _add",
-            "            document = await _add",
+            f"{_HERE}/documents/receiving.py",
+            "            await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n            stored =",
+            "            stored =",
         ),
         [f"{_TESTS}/documents/test_upload.py::test_a_role_lost_while_bytes_arrive_ends_the_upload"],
     ),

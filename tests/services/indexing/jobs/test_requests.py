@@ -151,6 +151,21 @@ async def test_an_update_before_its_upload_is_left_for_later(library: Library) -
         await library.update(uuid.uuid4(), sequence=2, name="Early", metadata={})
 
 
+async def test_a_linked_document_is_nothing_to_index_until_it_is_on_its_own(library: Library) -> None:
+    document_id, linked_to = uuid.uuid4(), uuid.uuid4()
+    uploaded = library.uploaded("text", document_id=document_id)
+    await library.announce(uploaded.model_copy(update={"linked_to": linked_to}), sequence=1)
+    updated = DocumentUpdated(
+        project_id=library.project_id, document_id=document_id, version=1, name="b", metadata={}, linked_to=linked_to
+    )
+    await library.announce(updated, sequence=2)
+    async with library.database.tenant(library.tenant_id) as session:
+        assert (await session.scalars(select(Document.document_id))).all() == []
+        assert (await session.scalars(select(Job.id))).all() == []
+    await library.announce(uploaded, sequence=3)
+    assert (await library.job(document_id)).state == "queued"
+
+
 async def test_an_update_of_a_deleted_document_says_nothing(library: Library) -> None:
     document_id = await library.upload("text")
     await library.delete(document_id, sequence=2)

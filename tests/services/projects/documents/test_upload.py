@@ -77,8 +77,10 @@ async def test_a_form_is_stored_and_answered_in_full(
         "size": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
         "version": 1,
+        "live_version": None,
         "status": "queued",
         "duplicate_of": None,
+        "linked": False,
         "metadata": {"lang": "en"},
         "error": None,
         "indexed_at": None,
@@ -105,6 +107,7 @@ async def test_a_form_is_stored_and_answered_in_full(
         "metadata": {"lang": "en"},
         "lane": "interactive",
         "created_at": moment,
+        "linked_to": None,
     }
 
 
@@ -190,7 +193,7 @@ FILE = part("file", b"text", filename="a.txt")
         (form(FILE, FILE), (422, "invalid_upload")),
         (form(FILE, *[part("metadata", b"{}")] * 64), (422, "invalid_upload")),
         (form(FILE, part("other", bytes(1024 * 1024))), (413, "document_too_large")),
-        (form(FILE, part("duplicates", b"new_version")), (422, "invalid_upload")),
+        (form(FILE, part("duplicates", b"never")), (422, "invalid_upload")),
         (form(FILE, part("metadata", b"{")), (422, "invalid_metadata")),
         (form(FILE, part("metadata", b"[]")), (422, "invalid_metadata")),
         (form(FILE, part("metadata", b'{"n": NaN}')), (422, "invalid_metadata")),
@@ -291,7 +294,7 @@ async def test_the_same_content_again_is_a_document_of_its_own_that_names_the_fi
 ) -> None:
     first = await admin.uploaded(project_id, b"same")
     second = await admin.uploaded(project_id, b"same", name="other.txt")
-    third = await admin.uploaded(project_id, b"same", duplicates="link")
+    third = await admin.uploaded(project_id, b"same")
     assert [second["duplicate_of"], third["duplicate_of"]] == [first["id"]] * 2
     assert second["sha256"] == first["sha256"]
     assert second["status"] == "queued"
