@@ -79,7 +79,7 @@ _TEXTS: Mapping[str, Callable[[str, int], Extracted]] = MappingProxyType(
         TSV: lambda decoded, most: delimited.extract(decoded, TSV, max_characters=most),
         JSON: lambda decoded, most: json_values.extract(decoded, JSON, max_characters=most),
         JSON_LINES: lambda decoded, most: json_values.extract(decoded, JSON_LINES, max_characters=most),
-        NOTEBOOK: lambda decoded, most: json_values.extract(decoded, JSON, max_characters=most),
+        NOTEBOOK: lambda decoded, most: json_values.extract(decoded, NOTEBOOK, max_characters=most),
         XML: lambda decoded, most: xml_text.extract(decoded, max_characters=most),
     }
 )
