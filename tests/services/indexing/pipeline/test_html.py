@@ -139,3 +139,31 @@ def test_private_use_characters_cannot_fake_headings(tmp_path: Path) -> None:
     extracted = read(tmp_path, "<html><body>a\ue000b&#xE000;c&#xE001;d</body></html>".encode())
     assert "\ue000" not in extracted.text
     assert "\ue001" not in extracted.text
+
+
+SHIPS = "<tr><th>Ship</th><th>Home port</th></tr>" + "<tr><td>Fram</td><td>Oslo</td></tr>" * 3
+ROWS = "Ship\tHome port" + "\nFram\tOslo" * 3
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "tables"),
+    [
+        ("<p>Before<table>{}</table>After", "Before\n{}\nAfter", [(6, "Ship\tHome port")]),
+        ("<TABLE class='a'><caption>Ships</caption>{}</TABLE><p>After", "Ships\n{}\n\nAfter", [(0, "Ship\tHome port")]),
+        ("<table>{0}</table><table><tr><td>1<td>2</table>", "{0}\n\n1\t2", [(0, "Ship\tHome port"), (45, "")]),
+        ("<table><tr><td><table>{}</table><td>beside</table>", "{}\tbeside", [(0, "Ship\tHome port")]),
+        ("<table>{}<p>never ended", "never ended\n\n{}", []),
+        ("ended</table> twice</table>", "ended twice", []),
+        ("<h2>Ships</h2><table>{}</table>", "Ships\n{}", [(6, "Ship\tHome port")]),
+    ],
+)
+def test_a_table_knows_its_header(tmp_path: Path, page: str, text: str, tables: list[tuple[int, str]]) -> None:
+    extracted = read(tmp_path, f"<html><body>{page.format(SHIPS)}".encode(), "page.html")
+    assert extracted.text == text.format(ROWS)
+    found = extracted.structure.tables
+    assert [(one.start, one.header) for one in found] == tables
+
+
+def test_many_tables_take_linear_time(tmp_path: Path) -> None:
+    page = f"<html><body>{'<table><tr><td>a<td>b</table>' * 20_000}"
+    assert len(read(tmp_path, page.encode(), "page.html").structure.tables) == 20_000
