@@ -63,7 +63,7 @@ async def complete(library: Library, lease: Lease, described: dict[str, str] | N
         await service.complete(
             session,
             lease,
-            described=described or {},
+            described=Document(name="note.txt", attributes=described or {}),
             chunk_count=1,
             characters=4,
             average_length=4.0,
