@@ -20,6 +20,7 @@ _NAMESPACES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "r": (f"{_OFFICE}/officeDocument/2006/relationships", f"{_STRICT}/officeDocument/relationships"),
         "m": (f"{_OFFICE}/officeDocument/2006/math", f"{_STRICT}/officeDocument/math"),
         "a": (f"{_OFFICE}/drawingml/2006/main", f"{_STRICT}/drawingml/main"),
+        "wp": (f"{_OFFICE}/drawingml/2006/wordprocessingDrawing", f"{_STRICT}/drawingml/wordprocessingDrawing"),
         "dgm": (f"{_OFFICE}/drawingml/2006/diagram", f"{_STRICT}/drawingml/diagram"),
         "c": (f"{_OFFICE}/drawingml/2006/chart", f"{_STRICT}/drawingml/chart"),
         "cx": ("http://schemas.microsoft.com/office/drawing/2014/chartex",),
