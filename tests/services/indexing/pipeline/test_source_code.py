@@ -7,6 +7,7 @@ import pytest
 from services.indexing.pipeline.chunking import chunk
 from services.indexing.pipeline.documents import SOURCE_CODE, Extracted
 from services.indexing.pipeline.formats import source_code
+from services.indexing.pipeline.formats.code_grammars import GRAMMARS
 from tests.services.indexing.pipeline.samples import read
 
 SHORT = 'import os\n\nX = 1\n\n\n# Builds it.\n@cached\ndef wall(a):\n    """Granite."""\n    return a\n\n\ny = 2\n'
@@ -132,6 +133,12 @@ def test_code_that_nobody_wrote_is_read_without_sections(
     extracted = source_code.extract(written, suffix)
     assert extracted.text.startswith(written[:4])
     assert len(extracted.structure.sections) < 10
+
+
+def test_what_takes_many_steps_is_not_parsed_to_the_end() -> None:
+    grammar = GRAMMARS[".cpp"]
+    assert grammar.parsed(b"a<" * 20_000) is None
+    assert grammar.parsed(b"int a() {\n  return 1;\n}\n" * 2000) is not None
 
 
 def test_definitions_within_each_other_without_end_are_cut_off() -> None:

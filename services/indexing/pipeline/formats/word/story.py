@@ -4,9 +4,9 @@ The text is what Word shows when all changes are accepted: inserted text, and mo
 and what refers to notes from it are left out. A paragraph whose end is deleted continues in the next one, and so does
 one that is a drop cap. Of alternatives for programs of different age the first that has text counts.
 
-Table rows become lines with tabs between the cells. Text boxes, diagrams, charts and what describes pictures come before
-the paragraph that holds them. List items and headings begin with their number or bullet. The reading of characters
-(ruby) follows them in brackets.
+Table rows become lines with tabs between the cells. Text boxes, diagrams, charts and what describes pictures stand
+before the paragraph that holds them. List items and headings begin with their number or bullet. The reading of
+characters (ruby) follows them in brackets.
 """
 
 from collections.abc import Callable, Iterable, Mapping
