@@ -24,7 +24,7 @@ import qdrant_edge as edge
 from qdrant_client import grpc as q
 from qdrant_client.conversions.conversion import GrpcToRest
 
-from tests.support.qdrant_translation import config_of, filter_of, index_of, info_of, point_of, retrieved
+from tests.support.qdrant_translation import config_of, filter_of, index_of, info_of, point_of, retrieved, vectors_of
 
 Context = grpc.aio.ServicerContext[Any, Any]
 T = TypeVar("T")
@@ -134,6 +134,15 @@ class Points(q.PointsServicer):
         chosen = await _understood(context, lambda: filter_of(request.points_selector.filter))
         payload = GrpcToRest.convert_payload(request.payload)
         collection.shard.update(edge.UpdateOperation.set_payload_by_filter(chosen, payload))
+        return _done()
+
+    async def UpdateVectors(  # noqa: N802
+        self, request: q.UpdatePointVectors, context: Context
+    ) -> q.PointsOperationResponse:
+        collection = await self._of(request, context)
+        chosen = await _understood(context, lambda: filter_of(request.update_filter))
+        vectors = await _understood(context, lambda: [vectors_of(point) for point in request.points])
+        collection.shard.update(edge.UpdateOperation.update_vectors(vectors, chosen))
         return _done()
 
     async def Count(self, request: q.CountPoints, context: Context) -> q.CountResponse:  # noqa: N802

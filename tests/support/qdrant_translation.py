@@ -102,6 +102,11 @@ def point_of(point: q.PointStruct) -> edge.Point:
     return edge.Point(UUID(str(model.id)), vectors, model.payload)
 
 
+def vectors_of(point: q.PointVectors) -> edge.PointVectors:
+    made = point_of(q.PointStruct(id=point.id, vectors=point.vectors))
+    return edge.PointVectors(made.id, made.vector)
+
+
 def retrieved(record: edge.Record) -> q.RetrievedPoint:
     return q.RetrievedPoint(id=q.PointId(uuid=str(record.id)), payload=RestToGrpc.convert_payload(record.payload or {}))
 

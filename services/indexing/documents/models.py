@@ -47,6 +47,10 @@ class Document(TenantOwned, Base):
     indexed_characters: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     average_length: Mapped[float | None] = mapped_column(Double)
 
+    def tells_the_same_as(self, other: "Document") -> bool:
+        """Whether points made of one agree with the other."""
+        return self.name == other.name and self.attributes == other.attributes
+
 
 class Chunk(TenantOwned, Base):
     """A passage of one version. Kept from the chunking stage on; found by search once its version is live.
@@ -104,10 +108,10 @@ class DeletedTenant(TenantOwned, Base):
 class VectorChange(TenantOwned, Base):
     """A pending change of the vector store: written with the fact that causes it, removed when the store agrees again.
 
-    Names a document whose points no longer match its row (`describe`: its metadata changed too); without a document,
-    everything of the tenant is to be removed. A document has one row, whose `id` is the document's (or the tenant's): a
-    further change gives it a new `revision`, and it is removed only if its revision was the one applied. Points are
-    described in the order of their ids, so far up to `position`.
+    Names a document whose points no longer match its row (`describe`: its name or metadata changed too); without a
+    document, everything of the tenant is to be removed. A document has one row, whose `id` is the document's (or the
+    tenant's): a further change gives it a new `revision`, and it is removed only if its revision was the one applied.
+    Points are described in the order of their ids, so far up to `position`.
     """
 
     __tablename__ = "vector_changes"

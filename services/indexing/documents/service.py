@@ -49,7 +49,7 @@ async def apply_upload(session: AsyncSession, event: DocumentUploaded, envelope:
 
 
 async def apply_update(session: AsyncSession, event: DocumentUpdated, envelope: Envelope) -> None:
-    """Another name or metadata; search shows it at once and filters by it shortly after.
+    """Another name or metadata; search shows it at once, and finds and filters by it shortly after.
 
     Raises:
         UnknownDocument: the upload event has not arrived yet.
@@ -61,7 +61,7 @@ async def apply_update(session: AsyncSession, event: DocumentUpdated, envelope: 
         raise UnknownDocument
     if document is None or document.deleted or envelope.sequence <= document.sequence:
         return
-    changed = document.attributes != event.metadata
+    changed = (document.name, document.attributes) != (event.name, event.metadata)
     document.name, document.attributes, document.sequence = event.name, event.metadata, envelope.sequence
     if changed:
         await repository.enqueue_vector_change(session, document.document_id, describe=True)

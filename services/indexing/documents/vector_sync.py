@@ -19,10 +19,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.indexing.documents import erasure, repository, vector_changes
-from services.indexing.documents.models import VectorChange
+from services.indexing.documents.models import Document, VectorChange
+from services.indexing.generations import repository as generations
 from services.indexing.jobs import repository as jobs
+from services.indexing.pipeline.chunk_context import found_by
+from services.indexing.pipeline.documents import Chunk
 from services.indexing.tenant_turns import TURN_SECONDS, TenantTurns
 from services.indexing.vectors.errors import InvalidPoint
+from services.indexing.vectors.points import USUAL_LENGTH, ChunkWords
 from services.indexing.vectors.store import VectorStore
 from services.indexing.work_priority import BackgroundWork, UrgentWork
 from shared.failpoints import failpoint
@@ -104,13 +108,33 @@ class VectorSync:
                 kept.add(document.live_version)
             return await vectors.delete_versions_except(document.document_id, kept, at_most=PIECE) < PIECE
 
+    async def _rename(self, document: Document) -> None:
+        """Let the document be found by its name: the first chunk of the live version, in every generation."""
+        if document.live_version is None:
+            return
+        async with self._database.tenant(document.tenant_id) as session:
+            rows = await repository.chunks_from(session, document.document_id, document.live_version, first=0, limit=1)
+            analyzers = await generations.analyzers(session, document.project_id)
+        for row in rows:
+            chunk = Chunk(*row)
+            words = ChunkWords(
+                text=chunk.text,
+                context=found_by(document.name, chunk),
+                average_length=document.average_length or USUAL_LENGTH,
+            )
+            vectors = self._store.project(document.tenant_id, document.project_id)
+            await vectors.set_words(document.document_id, document.live_version, analyzers, words)
+
     async def _describe(self, change: VectorChange, position: uuid.UUID | None) -> uuid.UUID | None:
-        """Set the document's metadata on a piece of the points after `position`; returns the last, None at the end."""
+        """Set the document's name and metadata on a piece of the points after `position`; returns the last, None at the
+        end."""
         assert change.document_id is not None  # noqa: S101  # only a document is described
         async with self._database.tenant(change.tenant_id) as session:
             document = await repository.by_id(session, change.document_id)
         if document is None or document.deleted:
             return None
+        if position is None:
+            await self._rename(document)
         vectors = self._store.project(change.tenant_id, document.project_id)
         try:
             return await vectors.set_metadata_after(position, document.document_id, document.attributes)

@@ -178,6 +178,6 @@ class PointWriter:
 
 
 async def _describe(session: AsyncSession, work: _Work, document: Document) -> None:
-    """Metadata that changed while the points were written."""
-    if document.attributes != work.document.attributes:
+    """A name or metadata that changed while the points were written."""
+    if not document.tells_the_same_as(work.document):
         await documents.enqueue_vector_change(session, work.lack.document_id, describe=True)

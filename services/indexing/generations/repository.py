@@ -135,6 +135,11 @@ async def building(session: AsyncSession, project_id: uuid.UUID) -> int | None:
     return number
 
 
+async def analyzers(session: AsyncSession, project_id: uuid.UUID) -> dict[int, str]:
+    """What made the words of each generation of a project, by its number."""
+    return {one.number: one.analyzer for one in await of_project(session, project_id)}
+
+
 async def numbers(session: AsyncSession, project_id: uuid.UUID) -> set[int]:
     """Those whose points are wanted."""
     return set(

@@ -259,14 +259,14 @@ async def complete(
     session: AsyncSession,
     lease: Lease,
     *,
-    described: dict[str, Any],
+    described: Document,
     chunk_count: int,
     characters: int,
     average_length: float,
     kept_batches: bool,
     generation: int,
 ) -> None:
-    """Switch search to the version. Its points are stored in `generation` and carry the metadata `described`.
+    """Switch search to the version. Its points are stored in `generation` and tell of the document as `described`.
 
     `characters`: the length of its chunks, as keyword search measures it; `average_length`: what against.
 
@@ -292,8 +292,9 @@ async def complete(
     document.title = ended.title
     if replaced is not None and replaced != lease.version:
         await documents.drop_version(session, lease.document_id, replaced)
-    if replaced is not None or document.attributes != described:
-        await documents.enqueue_vector_change(session, lease.document_id, describe=document.attributes != described)
+    changed = not document.tells_the_same_as(described)
+    if replaced is not None or changed:
+        await documents.enqueue_vector_change(session, lease.document_id, describe=changed)
     if kept_batches:
         await documents.drop_batches(session, lease.document_id, lease.version)
     completed = JobCompleted(

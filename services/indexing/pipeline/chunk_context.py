@@ -47,7 +47,8 @@ class Surroundings:
         headers = max((len(table.header) for table in self._tables_in(start, end)), default=0)
         section = self._section(start)
         sheet = "" if section is None else section.location.get("sheet", "")
-        parts = [len(self._title), len(sheet), paths, headers]
+        code = sum(len(name) + len(_SEPARATOR) for name in _named(section))
+        parts = [len(self._title), len(sheet), code, paths, headers]
         return min(sum(part + len(_SEPARATOR) for part in parts if part), self._most)
 
     def page(self, start: int, end: int) -> int | None:
@@ -74,7 +75,7 @@ class Surroundings:
     def context(self, start: int, end: int) -> str:
         section = self._section(start)
         headings = self._path(bisect_left(self._heading_starts, start) - 1, section)
-        under = [self._headings[index].text for index in headings]
+        under = [*_named(section), *(self._headings[index].text for index in headings)]
         sheet = "" if section is None else section.location.get("sheet", "")
         said: dict[str, str] = {}
         for text in (self._title, sheet, *under):
@@ -134,6 +135,11 @@ class Surroundings:
                 last = max(bisect_left(table.starts, end) - 1, first)
                 return table.unit, (table.numbers[first], table.numbers[last])
         return None
+
+
+def _named(section: Section | None) -> Sequence[str]:
+    """What a section of source code is in."""
+    return () if section is None else section.location.get("headings", ())
 
 
 def found_by(document_name: str, chunk: Chunk) -> str:

@@ -37,7 +37,8 @@ class Location(TypedDict, total=False):
     """Where in its document a passage is, as far as the format tells.
 
     `page`, `slide` and `cell` (of a notebook) are numbers counted from 1; `rows` (of a sheet or a list of records) and
-    `lines` (of source code) the first and the last one; `headings` those the passage is under, outermost first.
+    `lines` (of source code) the first and the last one; `headings` those the passage is under, outermost first, or the
+    classes and functions that it is in.
     """
 
     page: int

@@ -51,6 +51,10 @@ class CorruptDocument(ExtractionError):
             "epub": "The e-book is damaged and cannot be opened.",
             "rtf": "The rich text file is damaged and cannot be opened.",
             "message": "The e-mail message is damaged and cannot be opened.",
+            "json": "The JSON file is damaged and cannot be read.",
+            "notebook": "The notebook is damaged and cannot be opened.",
+            "xml": "The XML file is damaged and cannot be read.",
+            "nested": "The document is nested too deeply to be read.",
             "unsafe": "The document contains XML declarations that are refused for safety.",
             "archive": "The file is a damaged archive and cannot be opened.",
         }

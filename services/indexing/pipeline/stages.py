@@ -123,7 +123,7 @@ class Pipeline:
                 await jobs.complete(
                     session,
                     lease,
-                    described=start.document.attributes,
+                    described=start.document,
                     chunk_count=len(chunks),
                     characters=_lengths(chunks).characters,
                     average_length=average_length,

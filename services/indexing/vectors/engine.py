@@ -33,6 +33,16 @@ class EnginePoint(TypedDict):
     payload: dict[str, object]
 
 
+class EngineWords(TypedDict):
+    """What a point is found by in a search by words: of `EnginePoint`, what its keyword vector is made of."""
+
+    id: str
+    text: str
+    context: str
+    analyzer: str
+    average_length: float
+
+
 class EngineSearch(TypedDict):
     """`corpus` selects the points that keyword term statistics are taken from, `analyzers` made the points' terms."""
 
@@ -84,6 +94,8 @@ class Engine(Protocol):
     async def upsert(self, points: Sequence[EnginePoint]) -> None: ...
 
     async def set_payload(self, where: Condition, payload: Payload) -> None: ...
+
+    async def set_words(self, where: Condition, words: Sequence[EngineWords]) -> None: ...
 
     async def delete(self, where: Condition) -> int: ...
 

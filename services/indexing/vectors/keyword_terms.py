@@ -2,10 +2,10 @@
 
 from services.indexing.analysis import ANALYZERS
 from services.indexing.analysis.analyzer import Terms
-from services.indexing.vectors.engine import EnginePoint
+from services.indexing.vectors.engine import EnginePoint, EngineWords
 
 
-def of_point(point: EnginePoint) -> Terms:
+def of_point(point: EnginePoint | EngineWords) -> Terms:
     analyzer = ANALYZERS[point["analyzer"]]
     return analyzer.of_chunk(point["text"], point["context"], average_length=point["average_length"])
 

@@ -54,6 +54,15 @@ class ChunkPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkWords:
+    """Of a `ChunkPoint`, what it is found by in a search by words."""
+
+    text: str
+    context: str
+    average_length: float = USUAL_LENGTH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VectorQuery:
     """A search. `semantic` needs `vector`, `keyword` needs `text`, `hybrid` both.
 

@@ -36,7 +36,15 @@ import numpy as np
 
 from services.indexing.vectors import batched_operations, metadata_terms
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
-from services.indexing.vectors.engine import Condition, Engine, EnginePoint, EngineRecord, EngineSearch, Payload
+from services.indexing.vectors.engine import (
+    Condition,
+    Engine,
+    EnginePoint,
+    EngineRecord,
+    EngineSearch,
+    EngineWords,
+    Payload,
+)
 from services.indexing.vectors.errors import (
     FilterTooExpensive,
     InvalidPoint,
@@ -49,6 +57,7 @@ from services.indexing.vectors.filters import FilterNode
 from services.indexing.vectors.points import (
     MAX_WINDOW,
     ChunkPoint,
+    ChunkWords,
     Hit,
     Tally,
     Vector,
@@ -228,6 +237,25 @@ class ProjectVectors:
             if points:
                 await engine.set_payload(self._within(document, has_id(points)), found.of_chunk(index))
         return ids[-1] if len(ids) == batched_operations.SIZE else None
+
+    async def set_words(self, document_id: UUID, version: int, analyzers: Mapping[int, str], words: ChunkWords) -> None:
+        """Replaces what the first chunk of a version is found by in a search by words. `analyzers`: of generations;
+        points of others stay as they are."""
+        first = self._within(equals("document_id", document_id), equals("version", version), equals("chunk_index", 0))
+        for engine in self._engines.values():
+            found = [
+                EngineWords(
+                    id=record["id"],
+                    text=words.text,
+                    context=words.context,
+                    analyzer=analyzers[record["generation"]],
+                    average_length=words.average_length,
+                )
+                for record in await engine.scroll(first, after=None, limit=batched_operations.SIZE)
+                if record["generation"] in analyzers
+            ]
+            if found:
+                await engine.set_words(first, found)
 
     async def search(self, query: VectorQuery) -> list[Hit]:
         """Ranked hits, best first.

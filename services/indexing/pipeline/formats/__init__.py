@@ -74,12 +74,11 @@ _TEXTS: Mapping[str, Callable[[str, int], Extracted]] = MappingProxyType(
     {
         HTML: lambda decoded, _: html.extract(decoded),
         MARKDOWN: lambda decoded, _: text.extract_markdown(decoded),
-        SOURCE_CODE: lambda decoded, _: source_code.extract(decoded),
         CSV: lambda decoded, most: delimited.extract(decoded, CSV, max_characters=most),
         TSV: lambda decoded, most: delimited.extract(decoded, TSV, max_characters=most),
         JSON: lambda decoded, most: json_values.extract(decoded, JSON, max_characters=most),
         JSON_LINES: lambda decoded, most: json_values.extract(decoded, JSON_LINES, max_characters=most),
-        NOTEBOOK: lambda decoded, most: json_values.extract(decoded, JSON, max_characters=most),
+        NOTEBOOK: lambda decoded, most: json_values.extract(decoded, NOTEBOOK, max_characters=most),
         XML: lambda decoded, most: xml_text.extract(decoded, max_characters=most),
     }
 )
@@ -113,6 +112,7 @@ def warm_up() -> None:
     pdf.warm_up()
     docx.warm_up()
     eml.warm_up()
+    source_code.warm_up()
 
 
 def _extract(content: memoryview, hints: claimed_types.Hints, max_characters: int) -> Extracted:
@@ -127,5 +127,8 @@ def _extract(content: memoryview, hints: claimed_types.Hints, max_characters: in
     if too_large:
         raise DocumentTooLarge(detail=f"{len(content)} bytes of text")
     decoded = text.decode(bytes(content), hints.charset)
-    read = _TEXTS.get(type_detection.text_type(decoded, hints))
+    content_type = type_detection.text_type(decoded, hints)
+    if content_type == SOURCE_CODE:
+        return source_code.extract(decoded, hints.suffix)
+    read = _TEXTS.get(content_type)
     return text.extract_plain(decoded) if read is None else read(decoded, max_characters)

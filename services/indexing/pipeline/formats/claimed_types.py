@@ -80,11 +80,15 @@ _OLD_OFFICE = {".xls": "xls", ".ppt": "ppt", ".pps": "ppt", ".msg": "message"}
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What a file's name and its uploader claim: content types, an encoding, the kind of an old Office file."""
+    """What a file's name and its uploader claim: content types, an encoding, the kind of an old Office file.
+
+    `suffix` is that of the name, in small letters, with its dot.
+    """
 
     claimed: frozenset[str]
     charset: str = ""
     old_office: str = ""
+    suffix: str = ""
 
     @classmethod
     def of(cls, name: str, declared_type: str) -> Self:
@@ -97,4 +101,5 @@ class Hints:
             frozenset({_TYPE_ALIASES.get(declared, declared), by_name}),
             charset[1] if charset else "",
             _OLD_OFFICE.get(suffix, ""),
+            suffix,
         )

@@ -1,7 +1,8 @@
 """E-mail messages (.eml, RFC 5322 and MIME) to plain text: subject, people, date, body, names of attachments.
 
 Of alternatives for one body the plain text counts, or else the page; what of a message is a picture or another file is
-an attachment, and messages within the message follow it, each under its subject.
+an attachment, and messages within the message follow it, each under its subject. What a damaged message still has is
+read.
 """
 
 import binascii
@@ -9,7 +10,14 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from email import message_from_bytes
-from email.errors import HeaderParseError
+from email.errors import (
+    CloseBoundaryNotFoundDefect,
+    HeaderParseError,
+    InvalidBase64CharactersDefect,
+    InvalidBase64LengthDefect,
+    NoBoundaryInMultipartDefect,
+    StartBoundaryNotFoundDefect,
+)
 from email.header import decode_header
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -19,6 +27,15 @@ from services.indexing.pipeline.errors import CorruptDocument, EmptyDocument, Un
 from services.indexing.pipeline.formats import html, text
 from services.indexing.pipeline.formats.text_builder import Kind, TextBuilder
 
+DAMAGED_PART = "damaged_part"
+
+_DAMAGE = (
+    CloseBoundaryNotFoundDefect,
+    InvalidBase64CharactersDefect,
+    InvalidBase64LengthDefect,
+    NoBoundaryInMultipartDefect,
+    StartBoundaryNotFoundDefect,
+)
 # Messages in messages in a message; the innermost are attachments.
 _DEEPEST = 8
 _MOST_PARTS = 10_000
@@ -39,7 +56,8 @@ def extract(content: memoryview, *, max_characters: int) -> Extracted:
         raise CorruptDocument("message", detail="parts within parts") from error
     reading = _Reading(TextBuilder(max_characters))
     reading.read(message, 0)
-    return reading.text.extracted(EML, _header(message, "Subject"))
+    partly_read = [DAMAGED_PART] if reading.damaged else []
+    return reading.text.extracted(EML, _header(message, "Subject"), partly_read=partly_read)
 
 
 def warm_up() -> None:
@@ -53,6 +71,7 @@ class _Reading:
     def __init__(self, builder: TextBuilder) -> None:
         self.text = builder
         self._left = _MOST_PARTS
+        self.damaged = False
 
     def read(self, message: Message, depth: int) -> None:
         self.text.add(Kind.HEADING, _header(message, "Subject"), level=depth + 1)
@@ -65,7 +84,7 @@ class _Reading:
             name = _decoded(part.get_filename() or "")
             if content_type == "message/rfc822" and depth < _DEEPEST and _inner(part) is not None:
                 forwarded.append(part)
-            elif part.get_content_disposition() == "attachment" or not content_type.startswith("text/"):
+            elif part.get_content_disposition() == "attachment" or not content_type.startswith(("text/", "multipart/")):
                 attached.append(name or content_type)
             else:
                 self._read_body(part, content_type)
@@ -86,6 +105,7 @@ class _Reading:
             if self._left < 0:
                 raise CorruptDocument("message", detail=f"more than {_MOST_PARTS} parts")
             inner = part.get_payload()
+            self._note_damage(part)
             if part.get_content_maintype() != "multipart" or not isinstance(inner, list):
                 yield part
             elif part.get_content_subtype() == "alternative":
@@ -99,7 +119,12 @@ class _Reading:
             extracted = html.extract(decoded) if content_type == "text/html" else text.extract_plain(decoded)
         except (EmptyDocument, UnsupportedContentType):
             return
+        finally:
+            self._note_damage(part)
         self.text.embed(extracted)
+
+    def _note_damage(self, part: Message) -> None:
+        self.damaged = self.damaged or any(isinstance(defect, _DAMAGE) for defect in part.defects)
 
 
 def _best(alternatives: list[Message | str]) -> list[Message]:

@@ -1,8 +1,8 @@
 """OpenDocument texts, spreadsheets and presentations (.odt, .ods, .odp; ISO/IEC 26300) to plain text.
 
 A sheet and a slide are sections; a row is a line with tabs between its cells, which show what they show in the program.
-Notes and comments come before the paragraph they are in, headers and footers of pages last, each text once. What change
-tracking keeps of deleted text is left out.
+Notes, comments, and the tables, charts and formulas that are objects come before the paragraph they are in, headers and
+footers of pages last, each text once. What change tracking keeps of deleted text is left out.
 
 The limits are those of Word documents. Cells and rows that are said to repeat count as often as `_MOST_REPEATED`.
 """
@@ -17,7 +17,7 @@ from lxml import etree
 from services.indexing.pipeline.documents import ODP, ODS, Extracted, Location
 from services.indexing.pipeline.errors import CorruptDocument, DocumentEncrypted
 from services.indexing.pipeline.formats.limits import Limits
-from services.indexing.pipeline.formats.ooxml.package import Package
+from services.indexing.pipeline.formats.ooxml.package import Package, part_name
 from services.indexing.pipeline.formats.text_builder import HEADING_CHARACTERS, Kind, Rows, TextBuilder
 from services.indexing.pipeline.formats.xml_reading import names
 from services.indexing.pipeline.formats.xml_reading.events import DAMAGE, ended, events
@@ -29,7 +29,8 @@ _MOST_SPACES = 100
 _SPACES = re.compile("[ \t\r\n]+")
 _MARGINS = ("style:header", "style:footer", "style:header-left", "style:footer-left")
 _SKIPPED = frozenset({"text:tracked-changes", "office:forms", "table:tracked-changes", "draw:glue-point"})
-_STARTS = ("table:table", "table:table-row", "table:table-cell", "draw:page", "draw:frame", "text:list")
+_STARTS = ("table:table", "table:table-row", "table:table-cell", "draw:page", "draw:frame", "draw:object", "text:list")
+_OF_OBJECTS = ("table:table-row", "chart:title", "chart:subtitle", "math:annotation")
 _ENDS = ("text:p", "text:h", "table:covered-table-cell", "svg:title", "svg:desc")
 # What stands in a paragraph and is no part of it, and has been read when the paragraph ends.
 _APART = frozenset({"text:note", "office:annotation", "text:p", "text:h", "draw:frame", "draw:custom-shape", "draw:a"})
@@ -46,7 +47,7 @@ def extract(content: memoryview, content_type: str, *, max_characters: int) -> E
             package = Package(archive, Limits.of_document(max_characters))
             _require_no_encryption(package)
             text = TextBuilder(max_characters)
-            damaged = not _read_content(package, _Body(text, content_type))
+            damaged = not _read_content(package, _Body(text, content_type, package))
             for margin in _margins(package):
                 text.add(Kind.PROSE, margin)
             title = next(_texts(package, "/meta.xml", "dc:title"), None)
@@ -102,8 +103,10 @@ def _texts(package: Package, part: str, *wanted: str) -> Iterator[str]:
 class _Body:
     """The content, fed one XML event at a time; elements are emptied once read."""
 
-    def __init__(self, text: TextBuilder, content_type: str) -> None:
+    def __init__(self, text: TextBuilder, content_type: str, package: Package) -> None:
         self.text = text
+        self._package = package
+        self._objects = {"/content.xml"}
         self._is_sheets = content_type == ODS
         self._is_slides = content_type == ODP
         self._parts = ExitStack()
@@ -151,6 +154,8 @@ class _Body:
                 self._lists += 1
             case "draw:frame":
                 self._is_title = names.attribute(element, "presentation:class") == "title"
+            case "draw:object":
+                self._read_object(part_name(f"{names.attribute(element, 'xlink:href')}/content.xml"))
 
     def _end(self, name: str, element: etree._Element) -> None:
         match name:
@@ -175,6 +180,18 @@ class _Body:
     def _open(self, location: Location) -> None:
         self._parts.close()
         self._parts.enter_context(self.text.section(location))
+
+    def _read_object(self, part: str) -> None:
+        """Add the text of a spreadsheet, chart or formula, unless it has been read before."""
+        if part in self._objects:
+            return
+        self._objects.add(part)
+        for text in _texts(self._package, part, *_OF_OBJECTS):
+            line = text.replace("\n", "\t").strip()
+            if not self._cells:
+                self.text.add(Kind.LINE, line)
+            elif line:
+                self._cells[-1].append(line)
 
     def _add(self, name: str, element: etree._Element) -> None:
         text = inline(element)

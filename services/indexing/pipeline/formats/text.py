@@ -142,7 +142,7 @@ def _decode(data: bytes, charset: str) -> str:
     declared = encoding_labels.codec(charset)
     encoding = _marked_encoding(data) or _zero_byte_encoding(data, declared)
     if encoding:
-        return _sensible(data.decode(encoding, errors="replace"))
+        return _sensible(data.decode(encoding, errors="replace").removeprefix("\ufeff"))
     # What can be read as ASCII so far is in no encoding of two or four bytes.
     named = [declared, encoding_labels.codec(encoding_labels.declared_within(data))]
     usable = [encoding for encoding in named if encoding and encoding not in encoding_labels.WIDE]

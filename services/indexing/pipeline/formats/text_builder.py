@@ -170,6 +170,15 @@ class Rows:
         return True
 
 
+def header_of(rows: str) -> str:
+    """The header of a table whose rows are lines with tabs between their cells, as `Rows` finds it."""
+    for line in rows.split("\n", _ROWS_BEFORE_A_HEADER)[:_ROWS_BEFORE_A_HEADER]:
+        cells = [cell for cell in line.split("\t") if cell.strip()]
+        if len(cells) > 1:
+            return line.strip()[:HEADER_CHARACTERS] if _can_name_columns(cells) else ""
+    return ""
+
+
 def _can_name_columns(cells: Sequence[str]) -> bool:
     return all(len(cell) <= _LONGEST_COLUMN_NAME and not _NUMBER.fullmatch(cell) for cell in cells)
 

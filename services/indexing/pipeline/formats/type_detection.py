@@ -57,7 +57,7 @@ _HTML_START = re.compile(
     r"(?>\s+|<\?xml[^>]{0,200}>|<!--.{0,2000}?-->)*+<(?:!doctype\s+html|html|head|body)\b",
     re.IGNORECASE | re.DOTALL,
 )
-_XML_START = re.compile(r"\s*<(?:\?xml\b|[A-Za-z_][\w.:-]{0,100}(?:\s[^<>]{0,2000})?/?>)")
+_XML_START = re.compile(r"\s*<(?:\?xml\b|!DOCTYPE\b|!--|[A-Za-z_][\w.:-]{0,100}(?:\s[^<>]{0,2000})?/?>)")
 # A header, or the rest of a long one.
 _HEADER = re.compile(r"([A-Za-z][\w-]{0,60}):(?:[ \t]|$)|[ \t]+\S")
 _TELLING_HEADERS = frozenset({"received", "message-id", "mime-version", "return-path", "delivered-to", "content-type"})

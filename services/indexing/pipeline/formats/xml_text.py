@@ -1,44 +1,67 @@
 """XML of any kind to plain text: a line for each element that has text, or the attributes of one that has nothing else.
 
-Markup within a sentence is no line of its own. What is damaged, or declares entities (which is how bombs are made), is
-shown as it is: as the text of the file.
+Markup within a sentence is no line of its own. Entities that the document declares are read as what they stand for,
+those of HTML too; nothing outside the document is loaded.
 """
 
 import io
+import re
+from collections.abc import Iterator
+from html.entities import html5
 
 from lxml import etree
 
 from services.indexing.pipeline.documents import XML, Extracted
-from services.indexing.pipeline.errors import EmptyDocument
+from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge, EmptyDocument, ExtractionError
 from services.indexing.pipeline.formats.text import extract_plain
 from services.indexing.pipeline.formats.text_builder import Kind, TextBuilder
 
+_EVENTS = ("start", "end")
 _TITLE_TAGS = frozenset({"title"})
+_DECLARATION = "<!ENTITY"
+_ENTITY = re.compile(r"&([A-Za-z][A-Za-z0-9]{1,31};)")
+_UNRESOLVED = frozenset(
+    {
+        etree.ErrorTypes.ERR_UNDECLARED_ENTITY,
+        etree.ErrorTypes.WAR_UNDECLARED_ENTITY,
+        etree.ErrorTypes.ERR_ENTITY_LOOP,
+    }
+)
 
 
 def extract(decoded: str, *, max_characters: int) -> Extracted:
+    """Read a document; one without text is shown as it is written.
+
+    Raises:
+        ExtractionError: It is damaged, nested too deep, no more than entities within entities, or too large.
+    """
     text = TextBuilder(max_characters)
     try:
         title = _read(decoded, text)
         return text.extracted(XML, title)
-    except (etree.XMLSyntaxError, EmptyDocument, _DeclaresEntities):
+    except EmptyDocument:
         return extract_plain(decoded)
+    except etree.XMLSyntaxError as error:
+        raise _reason(error, decoded) from error
 
 
-class _DeclaresEntities(Exception):
-    """Their text would be missing."""
+def _reason(error: etree.XMLSyntaxError, decoded: str) -> ExtractionError:
+    detail = str(error)
+    if error.code == etree.ErrorTypes.ERR_NO_MEMORY:
+        raise MemoryError("libxml2") from error
+    if "amplification" in detail or (error.code in _UNRESOLVED and _DECLARATION in decoded):
+        return CorruptDocument("unsafe", detail=detail)
+    if "Excessive depth" in detail:
+        return CorruptDocument("nested", detail=detail)
+    return DocumentTooLarge(detail=detail) if "limit exceeded" in detail else CorruptDocument("xml", detail=detail)
 
 
 def _read(decoded: str, text: TextBuilder) -> str | None:
     """Add the text of the document; returns its title."""
     open_elements: list[list[str]] = []
     title: str | None = None
-    source = io.BytesIO(decoded.encode(errors="replace"))
-    options = {"resolve_entities": False, "no_network": True, "remove_comments": True, "remove_pis": True}
-    for event, element in etree.iterparse(source, events=("start", "end"), encoding="utf-8", **options):
+    for event, element in _events(decoded):
         if event == "start":
-            if not open_elements:
-                _require_no_entities(element)
             open_elements.append([])
             continue
         shown = _shown(element, open_elements.pop())
@@ -50,6 +73,18 @@ def _read(decoded: str, text: TextBuilder) -> str | None:
         else:
             text.add(Kind.PROSE, shown)
     return title
+
+
+def _events(decoded: str) -> Iterator[tuple[str, etree._Element]]:
+    options = dict.fromkeys(("no_network", "remove_comments", "remove_pis"), True)
+    if _DECLARATION in decoded:
+        # Elements within entities have no parents until all is read.
+        parser = etree.XMLParser(resolve_entities="internal", encoding="utf-8", **options)
+        root = etree.fromstring(decoded.encode(errors="replace"), parser)
+        yield from etree.iterwalk(root, events=_EVENTS)
+        return
+    source = io.BytesIO(_ENTITY.sub(_character, decoded).encode(errors="replace"))
+    yield from etree.iterparse(source, events=_EVENTS, encoding="utf-8", resolve_entities=False, **options)
 
 
 def _shown(element: etree._Element, found: list[str]) -> str:
@@ -68,10 +103,10 @@ def _shown(element: etree._Element, found: list[str]) -> str:
     return "\n".join(lines)
 
 
-def _require_no_entities(root: etree._Element) -> None:
-    declared = root.getroottree().docinfo.internalDTD
-    if declared is not None and next(declared.iterentities(), None) is not None:
-        raise _DeclaresEntities
+def _character(entity: re.Match[str]) -> str:
+    """What an entity of HTML stands for; documents use them without declaring them."""
+    found = html5.get(entity[1])
+    return entity[0] if found is None else "".join(f"&#{ord(character)};" for character in found)
 
 
 def _local(name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from services.indexing.vectors.embedded.wire import FrameTooLarge
-from services.indexing.vectors.engine import Condition, EnginePoint, EngineRecord, EngineSearch, Payload
+from services.indexing.vectors.engine import Condition, EnginePoint, EngineRecord, EngineSearch, EngineWords, Payload
 from services.indexing.vectors.errors import InvalidPoint, VectorStoreUnavailable
 from services.indexing.vectors.points import SEARCH_SECONDS
 
@@ -109,6 +109,10 @@ class EngineClient(Generic[C]):
     async def set_payload(self, where: Condition, payload: Payload) -> None:
         async with self._writing:
             await self._ask("set_payload", where=where, payload=payload)
+
+    async def set_words(self, where: Condition, words: Sequence[EngineWords]) -> None:
+        async with self._writing:
+            await self._ask("set_words", where=where, words=words)
 
     async def delete(self, where: Condition) -> int:
         """Has a short deadline, after which it is not done: a deletion blocks other writers meanwhile."""

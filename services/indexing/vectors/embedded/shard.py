@@ -21,7 +21,7 @@ from services.indexing import analysis
 from services.indexing.analysis.analyzer import Terms
 from services.indexing.vectors import keyword_terms
 from services.indexing.vectors.embedded.filter_translation import JsonObject, filter_of
-from services.indexing.vectors.engine import EnginePoint
+from services.indexing.vectors.engine import EnginePoint, EngineWords
 from services.indexing.vectors.ranking import Ranked, fuse, ranked
 
 _DENSE: Final = "dense"
@@ -78,6 +78,13 @@ class Shard:
 
     def set_payload(self, where: JsonObject, payload: JsonObject) -> None:
         self._shard.update(edge.UpdateOperation.set_payload_by_filter(filter_of(where), payload))
+
+    def set_words(self, where: JsonObject, words: list[JsonObject]) -> None:
+        vectors = [
+            edge.PointVectors(UUID(one["id"]), {_KEYWORDS: _sparse(keyword_terms.of_point(cast(EngineWords, one)))})
+            for one in words
+        ]
+        self._shard.update(edge.UpdateOperation.update_vectors(vectors, filter_of(where)))
 
     def delete(self, where: JsonObject) -> int:
         """Returns how many points there were. Nothing runs between counting and deleting: there is one thread."""

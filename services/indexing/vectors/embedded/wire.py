@@ -18,7 +18,7 @@ import orjson
 ErrorKind = Literal["locked", "failed"]
 
 READS: Final = frozenset({"ping", "search", "count", "scroll"})
-WRITES: Final = frozenset({"upsert", "set_payload", "delete", "flush", "optimize"})
+WRITES: Final = frozenset({"upsert", "set_payload", "set_words", "delete", "flush", "optimize"})
 GREETING: Final = 0
 MAX_FRAME: Final = 256 * 2**20
 SHARED_PROTOCOL: Final = 1

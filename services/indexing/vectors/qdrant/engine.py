@@ -27,7 +27,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 
 from services.indexing.analysis.analyzer import Terms
 from services.indexing.vectors import keyword_terms
-from services.indexing.vectors.engine import Condition, EnginePoint, EngineRecord, EngineSearch, Payload
+from services.indexing.vectors.engine import Condition, EnginePoint, EngineRecord, EngineSearch, EngineWords, Payload
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import MAX_WINDOW
 from services.indexing.vectors.qdrant import collection
@@ -196,6 +196,11 @@ class QdrantEngine:
         async with self._writing, self._asking("set_payload") as client:
             await client.set_payload(self._collection, dict(payload), filter_of(where), wait=True)
 
+    async def set_words(self, where: Condition, words: Sequence[EngineWords]) -> None:
+        async with self._writing, self._asking("set_words") as client:
+            vectors = await asyncio.to_thread(_word_vectors, words)
+            await client.update_vectors(self._collection, vectors, wait=True, update_filter=filter_of(where))
+
     async def delete(self, where: Condition) -> int:
         """Returns how many points there were just before. Points added since are deleted too."""
         async with self._writing, self._asking("delete") as client:
@@ -261,6 +266,10 @@ def _structs(points: Sequence[EnginePoint]) -> list[models.PointStruct]:
 def _struct(point: EnginePoint) -> models.PointStruct:
     vector: models.VectorStruct = {DENSE: point["vector"], KEYWORDS: _sparse(keyword_terms.of_point(point))}
     return models.PointStruct(id=point["id"], vector=vector, payload=point["payload"])
+
+
+def _word_vectors(words: Sequence[EngineWords]) -> list[models.PointVectors]:
+    return [models.PointVectors(id=one["id"], vector={KEYWORDS: _sparse(keyword_terms.of_point(one))}) for one in words]
 
 
 def _sparse(terms: Terms) -> models.SparseVector:

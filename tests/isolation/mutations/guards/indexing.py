@@ -621,6 +621,12 @@ MUTATIONS = (
         [f"{_PIPELINE}/test_chunking.py::test_the_splitter_never_sees_more_than_a_block"],
     ),
     Mutation(
+        "bounds-code",
+        "what is no code is not parsed for longer than code is",
+        replace(f"{_HERE}/pipeline/formats/code_grammars.py", "return left < 0", "return False"),
+        [f"{_PIPELINE}/test_source_code.py::test_what_takes_many_steps_is_not_parsed_to_the_end"],
+    ),
+    Mutation(
         "bounds-chunks",
         "the number of chunks of a document is limited",
         replace(f"{_HERE}/pipeline/extraction_child.py", "if len(chunks) > limits.max_chunks:", "if False:"),

@@ -7,6 +7,7 @@ import pytest
 
 from services.indexing.documents import chunk_lengths, repository
 from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths
+from services.indexing.documents.models import Document
 from services.indexing.jobs import service
 from services.indexing.vectors.points import USUAL_LENGTH
 from tests.services.indexing.jobs.test_leases import taken
@@ -30,7 +31,7 @@ async def indexed(library: Library, *, chunks: int, characters: int) -> uuid.UUI
         await service.complete(
             session,
             lease,
-            described={},
+            described=Document(name="note.txt", attributes={}),
             chunk_count=chunks,
             characters=characters,
             average_length=1.0,

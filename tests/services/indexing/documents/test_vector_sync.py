@@ -97,6 +97,29 @@ async def test_points_of_versions_nobody_wants_are_removed_and_live_ones_stay(
     assert [tally.version for tally in await project.tally(document_id)] == [1]
 
 
+async def test_a_renamed_document_is_found_by_its_new_name_and_not_embedded_again(
+    store: VectorStore, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document_id = await library.upload("Granite built the wall.", name="harbour.txt")
+    await ends(library, document_id)
+    project = store.project(library.tenant_id, library.project_id)
+
+    async def found(word: str) -> bool:
+        return bool(await project.search(VectorQuery(mode="keyword", text=word)))
+
+    async def is_found_by_the_new_name() -> bool:
+        return await found("lighthouse")
+
+    assert await found("harbour")
+    upserted = list[object]()
+    monkeypatch.setattr(ProjectVectors, "upsert", lambda _, points: upserted.append(points))
+    await library.update(document_id, sequence=2, name="lighthouse.txt", metadata={})
+    await eventually(is_found_by_the_new_name)
+    assert not await found("harbour")
+    assert await found("granite")
+    assert not upserted
+
+
 async def test_metadata_no_filter_can_hold_does_not_block_the_rest(store: VectorStore, library: Library) -> None:
     document_id = await library.upload("text")
     await ends(library, document_id)

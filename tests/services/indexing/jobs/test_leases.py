@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from services.indexing.documents.models import Document
 from services.indexing.jobs import lease_holders, leases, service
 from services.indexing.jobs.errors import CancelRequested, LeaseLost
 from services.indexing.jobs.leases import Lease
@@ -138,7 +139,7 @@ async def test_a_thawed_worker_cannot_write(database: Database, library: Library
         lambda session: service.complete(
             session,
             old,
-            described={},
+            described=Document(name="note.txt", attributes={}),
             chunk_count=0,
             characters=0,
             average_length=1.0,

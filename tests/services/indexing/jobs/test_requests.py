@@ -63,7 +63,7 @@ async def complete(library: Library, lease: Lease, described: dict[str, str] | N
         await service.complete(
             session,
             lease,
-            described=described or {},
+            described=Document(name="note.txt", attributes=described or {}),
             chunk_count=1,
             characters=4,
             average_length=4.0,
@@ -132,10 +132,22 @@ async def test_an_update_is_stored_and_owed_to_the_vector_store(library: Library
     assert await changes(library) == [(document_id, True)]
 
 
-async def test_a_name_alone_is_nothing_to_the_vector_store(library: Library) -> None:
-    document_id = await library.upload("text")
-    await library.update(document_id, sequence=2, name="Named", metadata={})
+async def test_a_name_changes_the_points_and_the_same_name_does_not(library: Library) -> None:
+    document_id = await library.upload("text", name="named.txt")
+    await library.update(document_id, sequence=2, name="named.txt", metadata={})
     assert await changes(library) == []
+    await library.update(document_id, sequence=3, name="renamed.txt", metadata={})
+    assert await changes(library) == [(document_id, True)]
+
+
+async def test_a_name_that_changed_while_points_were_written_is_told_once_they_are_searched(
+    database: Database, library: Library
+) -> None:
+    document_id = await library.upload("text", name="renamed.txt")
+    lease = await taken(database)
+    await keep_a_chunk(library, lease)
+    await complete(library, lease)  # of the points' name
+    assert await changes(library) == [(document_id, True)]
 
 
 async def test_an_older_update_is_ignored(library: Library) -> None:

@@ -94,6 +94,17 @@ def _last_row(piece: Chunk) -> int:
     return int(last.removeprefix("Endeavour the ").removesuffix("th"))
 
 
+def test_a_table_in_a_page_keeps_its_header(tmp_path: Path) -> None:
+    rows = "".join(f"<tr><td>Endeavour the {number}th<td>Cape Town in the far south" for number in range(60))
+    page = f"<html><body><p>{LONG}<table><tr><th>Name<th>Home port{rows}</table><p>{LONG}"
+    chunks = chunks_of(read(tmp_path, page.encode(), "a.html"))
+    tables = [piece for piece in chunks if "Endeavour" in piece.text]
+    assert len(tables) > 3
+    assert "Name\tHome port" in tables[0].text
+    assert [piece.context for piece in tables[1:]] == ["Name\tHome port"] * (len(tables) - 1)
+    assert {piece.context for piece in chunks if piece not in tables} == {""}
+
+
 def test_a_table_in_markdown_keeps_its_header(tmp_path: Path) -> None:
     rows = "".join(f"| Endeavour the {number}th | Cape Town in the far south |\n" for number in range(60))
     text = f"# Ships\n\nA | b\n\n| Name | Home port |\n| :--- | ---: |\n{rows}\nGranite. {LONG}"

@@ -210,3 +210,16 @@ def test_time_is_linear(hostile: str) -> None:
     began = time.process_time()
     shown(hostile + paragraph("End."))
     assert time.process_time() - began < 2
+
+
+def test_what_describes_a_picture_comes_before_the_paragraph_that_holds_it() -> None:
+    place = "http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing"
+    properties = '<wp:docPr id="1" name="Picture 1" descr="{}"/>'
+    picture = f'<w:r><w:drawing><wp:inline xmlns:wp="{place}">{properties}</wp:inline></w:drawing></w:r>'
+    said = picture.format(" The harbour &amp; its walls ") + picture.format("C:\\scans\\wall 1.PNG")
+    assert inline(run("Before ") + said + run("after.")) == "The harbour & its walls\n\nBefore after."
+    assert inline(f"<w:del>{said}</w:del>" + run("Text.")) == "Text."
+    box = "<w:txbxContent>" + paragraph("Boxed.") + "</w:txbxContent>"
+    choice = f"<mc:Choice>{said}</mc:Choice><mc:Fallback>{box}</mc:Fallback>"
+    both = inline(f"<w:r><mc:AlternateContent>{choice}</mc:AlternateContent></w:r>" + run("Text."))
+    assert both == "The harbour & its walls\n\nBoxed.\n\nText."

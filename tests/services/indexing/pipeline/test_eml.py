@@ -98,3 +98,18 @@ def test_bombs_are_refused() -> None:
         eml.extract(memoryview(message("s", "granite " * 10_000).as_bytes()), max_characters=1000)
     long = b"Subject: " + b"=?utf-8?q?a?= " * 100_000 + b"\nFrom: a@b\n\nGranite."
     assert len(eml.extract(memoryview(long), max_characters=MANY).text) < 5_000
+
+
+def test_a_damaged_message_is_read_as_far_as_it_goes() -> None:
+    whole = message("Walls", "Granite built the wall. " * 50)
+    whole.add_attachment("a note", filename="note.txt")
+    raw = whole.as_bytes()
+    assert eml.extract(memoryview(raw), max_characters=MANY).partly_read == ()
+    cut = eml.extract(memoryview(raw[: raw.index(b"a note")]), max_characters=MANY)
+    assert (cut.text.count("Granite"), cut.partly_read) == (50, (eml.DAMAGED_PART,))
+    head = b"Subject: Walls\nFrom: a@b\nMIME-Version: 1.0\nContent-Type: "
+    for lost in (b'multipart/mixed; boundary="y"', b"multipart/mixed"):
+        read_on = eml.extract(memoryview(head + lost + b"\n\n--x\n\nGranite.\n"), max_characters=MANY)
+        assert (read_on.text[-8:], read_on.partly_read) == ("Granite.", (eml.DAMAGED_PART,))
+    base64_body = head + b"text/plain\nContent-Transfer-Encoding: base64\n\nR3Jhbml0ZS4!A\n"
+    assert eml.extract(memoryview(base64_body), max_characters=MANY).partly_read == (eml.DAMAGED_PART,)

@@ -222,6 +222,27 @@ async def test_hostile_documents_fail_with_a_reason_and_harm_nobody(
     assert extraction_processes() >= before
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("deep.json", b"[" * 3_000_000),
+        ("deep.ipynb", b'{"a":' * 1_000_000),
+        ("cut.json", b'[{"stone": "gran'),
+        ("deep.xml", b"<a>" * 1_000_000),
+        ("bomb.xml", f"{entity_bomb()}<a>&j;</a>".encode()),
+    ],
+)
+async def test_hostile_texts_fail_with_a_reason_and_harm_nobody(
+    pool: ExtractionPool, tmp_path: Path, note: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(CorruptDocument) as caught:
+        await extract(pool, path)
+    assert caught.value.kind
+    assert (await extract(pool, note)).text == "Granite built the wall."
+
+
 async def test_endless_html_is_read_or_refused_and_harms_nobody(
     pool: ExtractionPool, tmp_path: Path, note: Path
 ) -> None:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from services.indexing.pipeline.documents import HTML
+from services.indexing.pipeline.documents import HTML, PLAIN_TEXT, XML
 from services.indexing.pipeline.errors import EmptyDocument
+from services.indexing.pipeline.formats.claimed_types import Hints
+from services.indexing.pipeline.formats.type_detection import text_type
 from tests.services.indexing.pipeline.samples import read
 
 PAGE = """<!DOCTYPE html><html><head><title> Old &amp; new
@@ -77,8 +79,8 @@ def test_endless_nesting_is_read_in_linear_time(tmp_path: Path, tag: str) -> Non
 
 
 @pytest.mark.parametrize("start", ["<!---->" * 500, "<!-- " * 800, " " * 4000, "<?xml " * 600, "<p " * 1300])
-def test_telling_html_from_text_takes_no_time(tmp_path: Path, start: str) -> None:
-    assert read(tmp_path, f"{start} Granite".encode(), "page.txt").text
+def test_telling_html_from_text_takes_no_time(start: str) -> None:
+    assert text_type(f"{start} Granite", Hints.of("page.txt", "")) in {PLAIN_TEXT, XML}
 
 
 LONG = "The wall of the harbour was built of granite from the eastern face of the quarry. " * 4
@@ -137,3 +139,31 @@ def test_private_use_characters_cannot_fake_headings(tmp_path: Path) -> None:
     extracted = read(tmp_path, "<html><body>a\ue000b&#xE000;c&#xE001;d</body></html>".encode())
     assert "\ue000" not in extracted.text
     assert "\ue001" not in extracted.text
+
+
+SHIPS = "<tr><th>Ship</th><th>Home port</th></tr>" + "<tr><td>Fram</td><td>Oslo</td></tr>" * 3
+ROWS = "Ship\tHome port" + "\nFram\tOslo" * 3
+
+
+@pytest.mark.parametrize(
+    ("page", "text", "tables"),
+    [
+        ("<p>Before<table>{}</table>After", "Before\n{}\nAfter", [(6, "Ship\tHome port")]),
+        ("<TABLE class='a'><caption>Ships</caption>{}</TABLE><p>After", "Ships\n{}\n\nAfter", [(0, "Ship\tHome port")]),
+        ("<table>{0}</table><table><tr><td>1<td>2</table>", "{0}\n\n1\t2", [(0, "Ship\tHome port"), (45, "")]),
+        ("<table><tr><td><table>{}</table><td>beside</table>", "{}\tbeside", [(0, "Ship\tHome port")]),
+        ("<table>{}<p>never ended", "never ended\n\n{}", []),
+        ("ended</table> twice</table>", "ended twice", []),
+        ("<h2>Ships</h2><table>{}</table>", "Ships\n{}", [(6, "Ship\tHome port")]),
+    ],
+)
+def test_a_table_knows_its_header(tmp_path: Path, page: str, text: str, tables: list[tuple[int, str]]) -> None:
+    extracted = read(tmp_path, f"<html><body>{page.format(SHIPS)}".encode(), "page.html")
+    assert extracted.text == text.format(ROWS)
+    found = extracted.structure.tables
+    assert [(one.start, one.header) for one in found] == tables
+
+
+def test_many_tables_take_linear_time(tmp_path: Path) -> None:
+    page = f"<html><body>{'<table><tr><td>a<td>b</table>' * 20_000}"
+    assert len(read(tmp_path, page.encode(), "page.html").structure.tables) == 20_000

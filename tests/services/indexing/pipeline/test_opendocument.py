@@ -1,6 +1,8 @@
 """OpenDocument texts, spreadsheets and presentations; hostile and damaged ones refused."""
 
+import io
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,27 @@ def test_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAX_PART_BYTES", 10_000)
     with pytest.raises(DocumentTooLarge, match="unpacks to more"):
         opendocument.extract(memoryview(open_document("text", P.format("x" * 20_000))), ODT, max_characters=MANY)
+
+
+def test_tables_charts_and_formulas_that_are_objects_are_read_once() -> None:
+    place = 'xmlns:xlink="http://www.w3.org/1999/xlink"'
+    frame = f'<draw:frame><draw:object {place} xlink:href="./{{}}"/></draw:frame>'
+    body = P.format("Costs" + frame.format("Object 1") + frame.format("Object%202") + frame.format("Object 1"))
+    body += frame.format("Object 3") + frame.format("missing") + frame.format("..")
+    rows = "".join(
+        f"<table:table-row>{cells(*row)}</table:table-row>" for row in (("year", "ships"), ("1887", "forty"))
+    )
+    of_charts = 'xmlns:chart="urn:oasis:names:tc:opendocument:xmlns:chart:1.0"'
+    chart = f"<chart:title {of_charts}>{P.format('Ships')}</chart:title>"
+    formula = '<math xmlns="http://www.w3.org/1998/Math/MathML"><annotation>a over b</annotation></math>'
+    objects = {
+        "Object 1/content.xml": f"<office:document-content {OPEN_DOCUMENT}>{rows}</office:document-content>",
+        "Object 2/content.xml": f"<office:document-content {OPEN_DOCUMENT}>{chart}</office:document-content>",
+        "Object 3/content.xml": formula,
+    }
+    buffer = io.BytesIO(open_document("text", body))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        for name, content in objects.items():
+            archive.writestr(name, content)
+    extracted = opendocument.extract(memoryview(buffer.getvalue()), ODT, max_characters=MANY)
+    assert extracted.text == "year\tships\n1887\tforty\nShips\n\nCosts\n\na over b"

@@ -44,6 +44,17 @@ def test_slides_are_sections_in_the_order_they_are_shown(tmp_path: Path) -> None
     assert (table.header, extracted.text[table.start : table.end]) == ("year\tships", "year\tships\n1887\tforty")
 
 
+def test_what_describes_a_picture_is_read_and_its_file_name_is_not() -> None:
+    pictures = "".join(
+        f'<p:pic><p:nvPicPr><p:cNvPr id="2" name="Picture 2" descr="{text}"/></p:nvPicPr></p:pic>'
+        for text in ("The harbour &amp; its walls", "wall-1.jpeg", "")
+    )
+    boxed = shape("Granite").replace("<p:nvSpPr>", '<p:nvSpPr><p:cNvPr id="3" name="Box" descr="A box"/>')
+    assert slides(pptx.extract(memoryview(presentation(pictures + boxed)), max_characters=MANY)) == [
+        (1, "The harbour & its walls\n\nGranite")
+    ]
+
+
 def test_notes_comments_diagrams_and_charts_belong_to_their_slide() -> None:
     frame = "<p:graphicFrame><a:graphic><a:graphicData>{}</a:graphicData></a:graphic></p:graphicFrame>"
     diagram, chart = frame.format('<dgm:relIds r:dm="d"/>'), frame.format('<c:chart r:id="c"/>')

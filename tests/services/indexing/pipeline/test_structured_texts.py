@@ -15,7 +15,8 @@ from services.indexing.pipeline.documents import (
     TSV,
     XML,
 )
-from services.indexing.pipeline.errors import DocumentTooLarge, ExtractionError
+from services.indexing.pipeline.errors import CorruptDocument, DocumentTooLarge
+from services.indexing.pipeline.formats import delimited, json_values
 from tests.services.indexing.pipeline.samples import entity_bomb, read
 
 # --- tables
@@ -50,8 +51,10 @@ def test_what_is_no_table_is_read_as_text(tmp_path: Path) -> None:
 
 def test_a_quote_that_never_ends_loses_nothing(tmp_path: Path) -> None:
     written = "a,b\n" * 200 + '"open,c\n' + "granite,basalt\n" * 5000
-    text = read(tmp_path, written.encode(), "a.csv").text
-    assert text.count("granite") == 5000
+    extracted = read(tmp_path, written.encode(), "a.csv")
+    assert (extracted.text.count("granite"), extracted.partly_read) == (5000, (delimited.UNCLOSED_QUOTE,))
+    for whole in ('a,b\n1,"x"\n', 'a,b\n1,"x"', "a,b\n1,2", 'a,b\n1,"x\ny"\n\n'):
+        assert read(tmp_path, whole.encode(), "a.csv").partly_read == ()
 
 
 # --- JSON
@@ -82,14 +85,65 @@ def test_records_have_numbers(tmp_path: Path, name: str, written: str, content_t
     assert numbers == ([1, 2] if name == "a.json" and content_type == JSON else [1, 3])
 
 
-@pytest.mark.parametrize("written", ['{"a": 1', "[" * 100_000, '{"a": NaN, b}', "Granite."])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "Granite.",
+        '// of the harbour\n{"a": "// no comment, ]", /* {{ */ "b": [1, 2,],}',
+        '{\n"a": 1\n}\n{\n"b": 2\n}',
+        "\N{ZERO WIDTH NO-BREAK SPACE}Granite [1].",
+    ],
+)
 def test_what_is_no_json_is_read_as_text(tmp_path: Path, written: str) -> None:
-    if written[0] == "[":
-        with pytest.raises(ExtractionError):  # no word in it
-            read(tmp_path, (written + "\0" * 9).encode(), "a.json", max_characters=10)
-        return
     extracted = read(tmp_path, written.encode(), "a.json")
-    assert (extracted.content_type, extracted.text) == (PLAIN_TEXT, written)
+    assert (extracted.content_type, extracted.text) == (PLAIN_TEXT, written.removeprefix("\ufeff"))
+
+
+def test_json_that_not_every_program_accepts_is_read(tmp_path: Path) -> None:
+    assert read(tmp_path, '\ufeff{"a": NaN, "b": "two\tlines\n"}'.encode(), "a.json").text == "a: NaN\nb: two\tlines"
+
+
+@pytest.mark.parametrize(
+    "written", ['{"a": 1', '{"a": NaN, b}', "[\n  {},\n  {},\n  {", '[{"a": "gra', "{'a': 1}", '/* {"a": "', "[1 /" * 9]
+)
+@pytest.mark.parametrize(("name", "kind"), [("a.json", "json"), ("a.jsonl", "json"), ("a.ipynb", "notebook")])
+def test_json_that_begins_and_is_damaged_fails(tmp_path: Path, written: str, name: str, kind: str) -> None:
+    if written[0] == "/":
+        written = "[" + written
+    with pytest.raises(CorruptDocument) as caught:
+        read(tmp_path, written.encode(), name)
+    assert caught.value.kind == kind
+
+
+def test_a_damaged_record_is_shown_as_it_is_written(tmp_path: Path) -> None:
+    written = '{"n": "Fram\u2028II"}\r\n{"n": "Gauss"}\n\n{"n": "Endea'
+    for name in ("a.jsonl", "a.json"):
+        extracted = read(tmp_path, written.encode(), name)
+        assert (extracted.content_type, extracted.partly_read) == (JSON_LINES, (json_values.DAMAGED_RECORD,))
+        assert extracted.text == 'n: Fram\nII\n\nn: Gauss\n\n{"n": "Endea'
+        assert list(extracted.structure.tables[0].numbers) == [1, 2, 4]
+
+
+def test_nesting_without_end_is_refused(tmp_path: Path) -> None:
+    for name, content in (("a.json", "[" * 200_000), ("a.json", '{"a":' * 200_000), ("a.xml", "<a>" * 1000)):
+        with pytest.raises(CorruptDocument) as caught:
+            read(tmp_path, content.encode(), name)
+        assert caught.value.kind == "nested"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.json", '{"a": ' + "9" * 20_000 + "}"),
+        ("a.json", '["' + "x" * 20_000 + '"]'),
+        ("a.csv", "a,b\n" * 9 + f"1,{'x' * 20_000}\n"),
+        ("a.csv", "a,b\n" * 9 + '1,"' + "x\n" * 10_000),
+        ("a.xml", f"<a>{'x' * 20_000}</a>"),
+    ],
+)
+def test_one_huge_value_is_too_much_text(tmp_path: Path, name: str, content: str) -> None:
+    with pytest.raises(DocumentTooLarge):
+        read(tmp_path, content.encode(), name, max_characters=10_000)
 
 
 def test_nesting_costs_no_square_of_it(tmp_path: Path) -> None:
@@ -145,14 +199,37 @@ def test_elements_are_lines_and_sentences_stay_whole(tmp_path: Path) -> None:
     assert extracted.text == "Walls\n\nGranite built the wall.\n\nname: Fram, year: 1892\n\none\ntwo"
 
 
-def test_xml_that_cannot_be_read_safely_is_shown_as_it_is(tmp_path: Path) -> None:
-    for written in ("<a><b>granite</a>", f"{entity_bomb()}<a>&j; granite</a>", "<a>&unknown;</a>", "<a></a>"):
-        extracted = read(tmp_path, written.encode(), "a.xml")
-        assert (extracted.content_type, extracted.text) == (PLAIN_TEXT, written)
+def test_entities_are_read_as_what_they_stand_for(tmp_path: Path) -> None:
+    declared = '<!DOCTYPE a [<!ENTITY ship "Fram &#38;#38; <b>Gauss</b>">]><a>The &ship;&#x2e;</a>'
+    assert read(tmp_path, declared.encode(), "a.xml").text == "The Fram & Gauss."
+    of_html = "<a>Zo&euml;&nbsp;&LT;&amp;&lt;b>&notin;</a>"
+    assert read(tmp_path, of_html.encode(), "a.xml").text == "Zoë <&<b>∉"
+    elsewhere = '<!DOCTYPE a SYSTEM "a.dtd"><a>The &ship;</a>'
+    assert read(tmp_path, elsewhere.encode(), "a.xml").text == "The &ship;"
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("<a><b>granite</a>", "xml"),
+        ("<a><b>granite</b>", "xml"),
+        ("<a>&unknown;</a>", "xml"),
+        (f"{entity_bomb()}<a>&j; granite</a>", "unsafe"),
+        ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><a>&x;</a>', "unsafe"),
+        ('<!DOCTYPE a [<!ENTITY x "&x;">]><a>&x;</a>', "unsafe"),
+    ],
+)
+def test_damaged_and_hostile_xml_fails(tmp_path: Path, written: str, kind: str) -> None:
+    with pytest.raises(CorruptDocument) as caught:
+        read(tmp_path, written.encode(), "a.xml")
+    assert caught.value.kind == kind
+
+
+def test_xml_without_text_is_shown_as_it_is_written(tmp_path: Path) -> None:
+    extracted = read(tmp_path, b"<a><!-- granite --></a>", "a.xml")
+    assert (extracted.content_type, extracted.text) == (PLAIN_TEXT, "<a><!-- granite --></a>")
     mixed = "<p>Granite <b>built</b> it.</p>"
     assert read(tmp_path, mixed.encode(), "a.xml").text == "Granite built it."
-    with pytest.raises(DocumentTooLarge):
-        read(tmp_path, f"<a><b>{'x' * 3000}</b></a>".encode(), "a.xml", max_characters=1000)
 
 
 # --- source code

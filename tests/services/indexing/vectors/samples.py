@@ -37,6 +37,7 @@ def chunk(
     content_type: str = "text/plain",
     created_at: datetime = datetime(2024, 5, 1, 12, tzinfo=UTC),
     metadata: Mapping[str, JsonValue] | None = None,
+    context: str = "",
 ) -> ChunkPoint:
     return ChunkPoint(
         document_id=document_id or uuid4(),
@@ -45,6 +46,7 @@ def chunk(
         generation=generation,
         vector=vector_of(text),
         text=text,
+        context=context,
         content_type=content_type,
         created_at=created_at,
         metadata=metadata or {},

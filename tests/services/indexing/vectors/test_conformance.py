@@ -14,7 +14,7 @@ from services.indexing.analysis import CURRENT, FIRST
 from services.indexing.vectors import batched_operations
 from services.indexing.vectors.engine import Condition
 from services.indexing.vectors.errors import InvalidPoint, SearchWindowExceeded
-from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, Hit, Mode, VectorQuery, point_id
+from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, ChunkWords, Hit, Mode, VectorQuery, point_id
 from services.indexing.vectors.store import ProjectVectors, VectorStore
 from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, parsed, vector_of
 
@@ -275,6 +275,26 @@ async def test_new_metadata_is_what_filters_see(project: ProjectVectors) -> None
     assert (await found({"eq": "fr"}), await found({"eq": "en"})) == (1, 0)
     year = parsed({"field": "metadata.year", "gte": 2000})
     assert await project.search(VectorQuery(mode="keyword", text="sand", filter=year)) == []
+
+
+async def test_a_document_is_found_by_new_words_and_keeps_all_else(project: ProjectVectors) -> None:
+    document = uuid4()
+    pieces = [chunk("sand", document_id=document, chunk_index=index, context="old") for index in range(2)]
+    await project.upsert([*pieces, chunk("sand", document_id=document, version=2, context="old")])
+    other = chunk("sand", document_id=document, generation=2, context="old")
+    await project.upsert([other])
+    before = await project.search(VectorQuery(mode="semantic", vector=pieces[0].vector, generation=1))
+
+    await project.set_words(document, 1, {1: CURRENT, 3: CURRENT}, ChunkWords(text="sand", context="fresh"))
+
+    async def found(text: str) -> set[tuple[int, int, int]]:
+        hits = await project.search(VectorQuery(mode="keyword", text=text))
+        return {(hit.version, hit.generation, hit.chunk_index) for hit in hits}
+
+    assert await found("fresh") == {(1, 1, 0)}
+    assert await found("old") == {(1, 1, 1), (2, 1, 0), (1, 2, 0)}
+    assert len(await found("sand")) == 4
+    assert await project.search(VectorQuery(mode="semantic", vector=pieces[0].vector, generation=1)) == before
 
 
 async def test_many_points_are_changed_and_deleted_in_pieces(

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import JsonValue
 
+from services.indexing.analysis import CURRENT
 from services.indexing.vectors.engine import EngineRecord, EngineSearch
 from services.indexing.vectors.errors import ScopeViolation
-from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, Mode, VectorQuery
+from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, ChunkWords, Mode, VectorQuery
 from services.indexing.vectors.store import ProjectVectors, VectorStore
 from tests.services.indexing.vectors.oracle import matches
 from tests.services.indexing.vectors.samples import chunk, parsed, vector_of
@@ -162,11 +163,14 @@ async def test_foreign_documents_can_be_neither_counted_nor_listed_nor_changed(s
     assert await projects[0].point_ids(foreign.document_id) == []
     assert await projects[0].tally(foreign.document_id) == []
     await projects[0].set_metadata(foreign.document_id, {"lang": "stolen"})
+    words = ChunkWords(text="stolen", context="")
+    await projects[0].set_words(foreign.document_id, foreign.version, {foreign.generation: CURRENT}, words)
     assert await projects[0].delete_document(foreign.document_id) == 0
     assert await projects[0].delete_versions_except(foreign.document_id, {99}) == 0
 
     mine = await found(projects[1], {"field": "metadata.lang", "eq": "en"}, "keyword")
     assert foreign.document_id in mine
+    assert await projects[1].search(VectorQuery(mode="keyword", text="stolen")) == []
     assert await projects[1].count(foreign.document_id) == 1
 
 

@@ -3,6 +3,7 @@
 Of alternatives for programs of different age the first that has text counts.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -12,9 +13,11 @@ from services.indexing.pipeline.formats.text_builder import Kind, TextBuilder
 from services.indexing.pipeline.formats.word import equations
 
 ELEMENTS = (
-    *("p:sp", "p:ph", "p:cxnSp", "a:p", "a:t", "a:br", "a:fld", "a:tbl", "a:tr", "a:tc", "m:oMath"),
+    *("p:sp", "p:pic", "p:cNvPr", "p:ph", "p:cxnSp", "a:p", "a:t", "a:br", "a:fld", "a:tbl", "a:tr", "a:tc", "m:oMath"),
     *("dgm:relIds", "c:chart", "cx:chart", "mc:AlternateContent", "mc:Choice", "mc:Fallback"),
 )
+# What programs write where nobody has described the picture.
+_FILE_NAME = re.compile(r"[^\n]{0,300}\.(?:png|jpe?g|gif|bmp|emf|wmf|tiff?|svg|webp)", re.IGNORECASE)
 _TITLES = frozenset({"title", "ctrTitle"})
 _NOT_SHOWN = frozenset({"sldNum", "dt", "ftr", "hdr", "sldImg"})
 
@@ -24,6 +27,13 @@ class _Shape:
     placeholder: str = ""
     paragraphs: list[str] = field(default_factory=list)
     rows: list[list[str]] | None = None
+    is_picture: bool = False
+
+
+def described(properties: etree._Element) -> str:
+    """What stands for a picture, by its properties (`docPr`, `cNvPr`); empty if nobody has described it."""
+    text = properties.get("descr", "").strip()
+    return "" if _FILE_NAME.fullmatch(text) else text
 
 
 class Drawing:
@@ -76,8 +86,10 @@ class Drawing:
 
     def _start(self, name: str, element: etree._Element) -> None:
         match name:
-            case "p:sp" | "p:cxnSp":
-                self._open.append(_Shape())
+            case "p:sp" | "p:cxnSp" | "p:pic":
+                self._open.append(_Shape(is_picture=name == "p:pic"))
+            case "p:cNvPr" if self._open and self._open[-1].is_picture and (text := described(element)):
+                self._open[-1].paragraphs.append(text)
             case "a:tbl":
                 self._open.append(_Shape(rows=[]))
             case "p:ph" if self._open:
@@ -93,7 +105,7 @@ class Drawing:
 
     def _end(self, name: str, element: etree._Element) -> None:
         match name:
-            case "p:sp" | "p:cxnSp" | "a:tbl" if self._open:
+            case "p:sp" | "p:cxnSp" | "p:pic" | "a:tbl" if self._open:
                 self._shapes.append(self._open.pop())
             case "a:t" if not self._in_number:
                 self._words.append(element.text or "")

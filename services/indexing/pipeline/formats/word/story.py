@@ -4,9 +4,9 @@ The text is what Word shows when all changes are accepted: inserted text, and mo
 and what refers to notes from it are left out. A paragraph whose end is deleted continues in the next one, and so does
 one that is a drop cap. Of alternatives for programs of different age the first that has text counts.
 
-Table rows become lines with tabs between the cells. Text boxes, diagrams and charts come before the paragraph that
-holds them. List items and headings begin with their number or bullet. The reading of characters (ruby) follows them in
-brackets.
+Table rows become lines with tabs between the cells. Text boxes, diagrams, charts and what describes pictures stand
+before the paragraph that holds them. List items and headings begin with their number or bullet. The reading of
+characters (ruby) follows them in brackets.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from lxml import etree
 
+from services.indexing.pipeline.formats.ooxml.drawing import described
 from services.indexing.pipeline.formats.text_builder import Kind
 from services.indexing.pipeline.formats.word import equations
 from services.indexing.pipeline.formats.word.fields import chosen
@@ -270,6 +271,13 @@ class Story:
         if text:
             self._add(Block(Kind.PROSE, text))
 
+    def _read_description(self, _: str, element: etree._Element) -> None:
+        pieces = self._pieces
+        if text := described(element):
+            self._add(Block(Kind.PROSE, text))
+        # It is no alternative to what it describes.
+        self._pieces = pieces
+
     def _read_embedded(self, name: str, element: etree._Element) -> None:
         relationship = names.attribute(element, _RELATIONSHIPS[name])
         if relationship is not None:
@@ -285,6 +293,7 @@ _STARTS: Mapping[str, _Handler] = MappingProxyType(
         "w:tr": Story._start_row,
         "w:tc": Story._start_cell,
         "w:rt": Story._begin_reading,
+        "wp:docPr": Story._read_description,
         "mc:AlternateContent": Story._start_alternatives,
         "mc:Choice": Story._start_alternative,
         "mc:Fallback": Story._start_alternative,
