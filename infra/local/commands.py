@@ -45,6 +45,7 @@ def test() -> None:
     `--coverage` runs those of each part and holds branch coverage to its floor, which takes half as long again.
     `--isolation` runs the attacks on the isolation of tenants, and prints the matrix of endpoints and attackers;
     `--long` the faults that take long, and `--containers` those that need a Docker engine; both are left out otherwise.
+    `--installs` installs the project in each documented way, which takes minutes and a package registry.
     `--system URL` runs the flows of clients on a system that is running already.
     """
     if sys.argv[1:2] == ["--system"]:
@@ -52,6 +53,8 @@ def test() -> None:
             sys.exit("usage: test --system URL [pytest arguments]")
         os.environ["QUARRY_TEST_SYSTEM_URL"] = sys.argv[2]
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "system", "tests/flows", *sys.argv[3:]))
+    if sys.argv[1:2] == ["--installs"]:
+        sys.exit(_call(sys.executable, "-m", "pytest", "-m", "installs", "tests/infra/test_installs.py", *sys.argv[2:]))
     if sys.argv[1:2] == ["--isolation"]:
         # In one process: the matrix is counted in memory.
         sys.exit(_call(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", *sys.argv[2:]))
@@ -69,7 +72,7 @@ def test() -> None:
     if sys.argv[1:] and sys.argv[1] != "--coverage":
         sys.exit(_call(sys.executable, "-m", "pytest", *sys.argv[1:]))
     # In the order of the tree, which has long ones early.
-    chosen = (sys.executable, "-m", "pytest", "-m", "not long and not containers")
+    chosen = (sys.executable, "-m", "pytest", "-m", "not long and not containers and not installs")
     alone = os.environ.get("QUARRY_TEST_SERVERS") == "external"
     cores = min(4, os.cpu_count() or 1)
     # Twice as many as there are cores, for these tests wait half of their time; whole systems do not.
