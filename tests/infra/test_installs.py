@@ -58,12 +58,13 @@ async def test_what_was_installed_does_the_main_job(name: str, folder: Path) -> 
         _run(str(tools / "bin" / "pip"), "install", "--quiet", *way.tool, cwd=folder)
     names = {"python": sys.executable, "tools": str(tools / "bin")}
     for command in way.install:
-        _run(*command.format_map(names).split(), cwd=clone)
-    async with _running(way.dev.format_map(names).split(), clone) as told:
+        _run(*_words(command, names), cwd=clone)
+    async with _running(_words(way.dev, names), clone) as told:
         await _do_the_main_job(told["gateway_url"])
-    async with _running(way.dev.format_map(names).split(), clone, PIP_NO_INDEX="1", UV_OFFLINE="1") as told:
-        # What was built at the first start serves the second one, without a registry.
-        await _do_the_main_job(told["gateway_url"])
+
+
+def _words(command: str, names: Mapping[str, str]) -> list[str]:
+    return [word.format_map(names) for word in command.split()]
 
 
 def _run(*command: str, cwd: Path) -> None:
@@ -82,9 +83,9 @@ def _environment() -> dict[str, str]:
 
 
 @asynccontextmanager
-async def _running(command: list[str], clone: Path, **environ: str) -> AsyncIterator[Mapping[str, str]]:
+async def _running(command: list[str], clone: Path) -> AsyncIterator[Mapping[str, str]]:
     """`dev` in the clone, and what it wrote to `dev.json`."""
-    environment = {**_environment(), **environ, "QUARRY_GATEWAY_PORT": str(any_free())}
+    environment = {**_environment(), "QUARRY_GATEWAY_PORT": str(any_free())}
     told = clone / ".quarry" / "dev.json"
     told.unlink(missing_ok=True)
     log = clone.parent / "dev.log"
