@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,9 @@ WAYS = {
 
 
 @pytest.mark.parametrize("name", WAYS)
-async def test_what_was_installed_does_the_main_job(name: str, folder: Path) -> None:
-    way, clone, tools = WAYS[name], folder / "clone", folder / "tools"
+async def test_what_was_installed_does_the_main_job(name: str, folders: Callable[[str], Path]) -> None:
+    way, folder = WAYS[name], folders(name)  # without a space: the scripts that Poetry writes do not start with one
+    clone, tools = folder / "clone", folder / "tools"
     _run("git", "clone", "--quiet", str(ROOT), str(clone), cwd=folder)
     if way.tool:
         _run(sys.executable, "-m", "venv", str(tools), cwd=folder)
