@@ -46,6 +46,7 @@ _MEASURING = (
 
 # By file, since a file's tests share expensive setup, and in the order given.
 _SIDE_BY_SIDE = ("--dist", "loadfile", "--no-loadscope-reorder")
+_USUAL = "not long and not containers and not installs"
 _Command = tuple[str, ...]
 
 
@@ -56,6 +57,7 @@ def test() -> None:
     `--coverage` runs those of each part and holds branch coverage to its floor, which takes half as long again.
     `--isolation` runs the attacks on the isolation of tenants, and prints the matrix of endpoints and attackers;
     `--long` the faults that take long, and `--containers` those that need a Docker engine; both are left out otherwise.
+    `--installs` installs the project in each documented way, which takes minutes and a package registry.
     `--system URL` runs the flows of clients on a system that is running already.
     """
     option, *more = sys.argv[1:] or [""]
@@ -65,6 +67,8 @@ def test() -> None:
             sys.exit("usage: test --system URL [pytest arguments]")
         os.environ["QUARRY_TEST_SYSTEM_URL"] = more[0]
         sys.exit(_call(*_pytest("system", "tests/flows", *more[1:])))
+    if option == "--installs":
+        sys.exit(_call(*_pytest("installs", "tests/infra/test_installs.py", *more)))
     if option == "--isolation":
         # In one process: the matrix is counted in memory.
         sys.exit(_call(*_pytest("isolation", "tests/isolation", *more)))
@@ -92,11 +96,11 @@ def _pytest(marks: str, *arguments: str) -> _Command:
 def _parts(processes: int) -> _Command:
     """In the order of the tree, which has long ones early."""
     others = [f"--ignore={folder}" for folder in _WHOLE_SYSTEM]
-    return _pytest("not long and not containers", _number(processes), *_SIDE_BY_SIDE, *others)
+    return _pytest(_USUAL, _number(processes), *_SIDE_BY_SIDE, *others)
 
 
 def _whole_system(processes: int) -> _Command:
-    return _pytest("not long and not containers", _number(processes), *_SIDE_BY_SIDE, *_WHOLE_SYSTEM)
+    return _pytest(_USUAL, _number(processes), *_SIDE_BY_SIDE, *_WHOLE_SYSTEM)
 
 
 def _number(processes: int) -> str:

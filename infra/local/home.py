@@ -24,6 +24,8 @@ from infra.local.secrets import SecretStore
 ROOT = Path(__file__).resolve().parents[2]
 """The project: where `services`, `shared` and `infra` are."""
 
+_INSTALLED = frozenset(["site-packages", "dist-packages"])
+
 # sockaddr_un.sun_path holds 108 bytes on Linux and 104 on macOS, the final zero included.
 _LONGEST_SOCKET = 103
 _SOCKET_NAME = "postgres/.s.PGSQL.5432"
@@ -50,8 +52,10 @@ class Home:
 
     @classmethod
     def current(cls, environ: Mapping[str, str], root: Path = ROOT) -> "Home":
-        """The folder named by `QUARRY_HOME`, or `.quarry` in the project."""
-        return cls(Path(environ["QUARRY_HOME"]) if environ.get("QUARRY_HOME") else root / ".quarry", root)
+        """The folder named by `QUARRY_HOME`, or `.quarry` in the project; of one that is installed as a package,
+        in the working directory, since its own belongs to the installer."""
+        place = Path.cwd() if root.name in _INSTALLED else root
+        return cls(Path(environ["QUARRY_HOME"]) if environ.get("QUARRY_HOME") else place / ".quarry", root)
 
     def prepare(self) -> None:
         """Make the folders that services write to.

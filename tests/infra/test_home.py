@@ -27,6 +27,15 @@ def test_the_folder_is_dot_quarry_of_the_project_or_what_the_environment_names(f
     assert (ROOT / "pyproject.toml").exists()
 
 
+def test_an_installed_project_keeps_its_folder_where_it_was_called(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    home = Home.current({}, Path("/opt/venv/lib/python3.13/site-packages"))
+    assert home.folder == folder / ".quarry"
+    assert home.root == Path("/opt/venv/lib/python3.13/site-packages")
+
+
 def test_nobody_else_may_look_into_the_folder(folder: Path) -> None:
     home = Home(folder / "home")
     home.prepare()

