@@ -31,6 +31,7 @@ from services.indexing.dependencies import Resources
 from services.indexing.documents.chunk_lengths import ChunkLengths
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
+from services.indexing.documents.owner import DocumentOwner
 from services.indexing.documents.vector_sync import VectorSync
 from services.indexing.embedders import Embedder, minilm
 from services.indexing.embedders.endpoint import EndpointEmbedder
@@ -82,6 +83,7 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
         ownership = Ownership("projects", settings.projects_url, "indexing", durable=True)
         projection = Projection(Holder(ownership, runtime.tokens, runtime.http))
         directory = ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http, projection)
+        owner = DocumentOwner(settings.projects_url, runtime.tokens, runtime.http)
         if settings.roles & {Role.HTTP, Role.JOBS}:
             urgent = UrgentWork()
             search = await _open_search(stack, settings, runtime, directory, urgent)
@@ -107,9 +109,9 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
             door = Door(Services(search, runs, _projects_client(settings, runtime)))
             await stack.enter_async_context(door.running())
             target = Identity.of(search.embedders.target)
-            yield McpResources(runtime.database, directory, wake, target, search, runs, door), known
+            yield McpResources(runtime.database, directory, owner, wake, target, search, runs, door), known
         else:
-            yield Resources(runtime.database, directory, wake), known
+            yield Resources(runtime.database, directory, owner, wake), known
 
 
 def _projects_client(settings: IndexingSettings, runtime: Runtime) -> ProjectsClient:

@@ -126,6 +126,7 @@ ROUTES: dict[str, Route] = {
     f"POST {_D}/cancel": Route(Who.PROJECT, "documents:write"),
     f"POST {_D}/retry": Route(Who.PROJECT, "documents:write"),
     f"GET {_D}/content": Route(Who.PROJECT, "documents:read"),
+    f"GET {_D}/chunks": Route(Who.PROJECT, "documents:read"),
     f"GET {_P}/jobs": Route(Who.PROJECT, "documents:read"),
     f"GET {_P}/progress": Route(Who.PROJECT, "documents:read"),
     f"GET {_P}/dead-letters": Route(Who.PROJECT, "documents:read"),

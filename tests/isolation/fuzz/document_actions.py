@@ -49,6 +49,13 @@ class DocumentActions(Scene):
         if answer.status_code == 200 and document.word not in answer.text:
             raise Diverged(f"document {document.id} has other content: {answer.text[:100]}")
 
+    async def chunks_document(self, who: int, which: int) -> None:
+        credential, project_id, document, expected = self.reach(who, which, "documents:read", {200})
+        path = f"/v1/projects/{project_id}/documents/{document.id}/chunks"
+        answer = await self.actors.ask(credential, "GET", path, expected)
+        if answer.status_code == 200 and document.settled == "indexed" and document.word not in answer.text:
+            raise Diverged(f"document {document.id} has other passages: {answer.text[:100]}")
+
     async def patch_document(self, who: int, which: int) -> None:
         await self.ask_document(who, which, "PATCH", "", "documents:write", {200}, json={"metadata": {"n": which}})
 

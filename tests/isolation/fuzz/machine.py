@@ -115,7 +115,9 @@ class TwoTenants(RuleBasedStateMachine):
     def upload(self, who: int, where: int, broken: int) -> None:
         self.run("upload", self.actions.upload(who, where, broken=broken == 7))
 
-    @rule(who=_Some, which=_Some, verb=st.sampled_from(["get", "content", "patch", "delete", "cancel", "retry"]))
+    @rule(
+        who=_Some, which=_Some, verb=st.sampled_from(["get", "content", "chunks", "patch", "delete", "cancel", "retry"])
+    )
     def touch_document(self, who: int, which: int, verb: str) -> None:
         self.run(f"{verb}_document", getattr(self.actions, f"{verb}_document")(who, which))
 

@@ -8,6 +8,7 @@ _SEARCHES = "tests/isolation/test_vectors.py::test_ten_thousand_hostile_searches
 _STORE = f"{_HERE}/vectors/store.py"
 _PIPELINE = "tests/services/indexing/pipeline"
 _EMBEDDERS = "tests/services/indexing/embedders/test_minilm.py"
+_LISTED = "tests/services/indexing/documents/test_listed_chunks.py"
 _MEANWHILE = "tests/services/indexing/search/test_meanwhile.py"
 _ADMITTED = "        heard.require(principal, project_id, scope)\n"
 _STILL_ADMITTED = "        heard.require(self.principal, self.project_id, self.scope)\n"
@@ -306,6 +307,34 @@ MUTATIONS = (
             "        Document.live_version == Chunk",
         ),
         ["tests/services/indexing/test_guards.py::test_a_hit_of_another_project_is_not_shown"],
+    ),
+    Mutation(
+        "chunks-project",
+        "chunks are listed only of documents of the project",
+        replace(f"{_HERE}/documents/listed_chunks.py", "        Document.project_id == OF_PROJECT,\n", ""),
+        [f"{_LISTED}::test_a_document_of_another_project_is_not_found"],
+    ),
+    Mutation(
+        "chunks-deleted",
+        "chunks of a deleted document are not listed",
+        replace(f"{_HERE}/documents/listed_chunks.py", "        Document.deleted.is_(False),\n", ""),
+        [f"{_LISTED}::test_a_deleted_document_is_gone_at_once"],
+    ),
+    Mutation(
+        "chunks-live",
+        "only chunks of the live version are listed",
+        replace(f"{_HERE}/documents/listed_chunks.py", "        Chunk.version == Document.live_version,\n", ""),
+        [f"{_LISTED}::test_a_version_that_is_not_live_is_not_listed"],
+    ),
+    Mutation(
+        "chunks-version",
+        "a cursor continues only in the version it is of",
+        replace(
+            f"{_HERE}/documents/listed_chunks.py",
+            "if position is not None and position.version != version:",
+            "if False:",
+        ),
+        [f"{_LISTED}::test_a_list_is_never_of_two_versions"],
     ),
     Mutation(
         "search-cursor-shown",
