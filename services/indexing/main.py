@@ -12,10 +12,11 @@ from services.indexing.jobs.router import internal_router as internal_jobs
 from services.indexing.jobs.router import router as jobs
 from services.indexing.resources import resources
 from services.indexing.search.router import router as search
+from services.indexing.search.similar.router import router as similar
 from services.indexing.settings import IndexingSettings
 from shared import service
 
-ROUTERS = (search, documents, generations, agents, runs, jobs, mcp, internal_jobs, internal_runs)
+ROUTERS = (search, similar, documents, generations, agents, runs, jobs, mcp, internal_jobs, internal_runs)
 
 
 def create_app() -> FastAPI:
