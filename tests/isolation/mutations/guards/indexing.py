@@ -9,6 +9,7 @@ _STORE = f"{_HERE}/vectors/store.py"
 _PIPELINE = "tests/services/indexing/pipeline"
 _EMBEDDERS = "tests/services/indexing/embedders/test_minilm.py"
 _LISTED = "tests/services/indexing/documents/test_listed_chunks.py"
+_SIMILAR = "tests/services/indexing/search/test_similar.py"
 _MEANWHILE = "tests/services/indexing/search/test_meanwhile.py"
 _ADMITTED = "        heard.require(principal, project_id, scope)\n"
 _STILL_ADMITTED = "        heard.require(self.principal, self.project_id, self.scope)\n"
@@ -335,6 +336,34 @@ MUTATIONS = (
             "if False:",
         ),
         [f"{_LISTED}::test_a_list_is_never_of_two_versions"],
+    ),
+    Mutation(
+        "similar-access",
+        "similar documents are shown only to who may search the project",
+        (Change("shared/project_access.py", _ADMITTED, ""), Change("shared/project_access.py", _STILL_ADMITTED, "")),
+        [f"{_SIMILAR}::test_who_may_not_search_learns_nothing"],
+    ),
+    Mutation(
+        "similar-project",
+        "similar documents are found only for a document of the project",
+        replace(f"{_HERE}/search/similar/repository.py", "        Document.project_id == OF_PROJECT,\n", ""),
+        [f"{_SIMILAR}::test_who_may_not_search_learns_nothing"],
+    ),
+    Mutation(
+        "similar-deleted",
+        "similar documents are not found for a deleted document",
+        replace(f"{_HERE}/search/similar/repository.py", "        Document.deleted.is_(False),\n", ""),
+        [f"{_SIMILAR}::test_what_is_deleted_is_neither_asked_about_nor_found"],
+    ),
+    Mutation(
+        "similar-sampled",
+        "the number of a document's vectors that it is compared by is limited",
+        replace(
+            f"{_HERE}/search/similar/service.py",
+            " if chunks > SAMPLED else [*range(chunks)]",
+            " if False else [*range(chunks)]",
+        ),
+        [f"{_SIMILAR}::test_a_long_document_costs_what_a_short_one_does"],
     ),
     Mutation(
         "search-cursor-shown",
