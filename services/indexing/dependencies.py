@@ -7,7 +7,6 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.indexing.documents.owner import DocumentOwner
 from shared.current_principal import CurrentPrincipal
 from shared.lifespan_state import resources_of
 from shared.project_access import ProjectDirectory
@@ -20,7 +19,6 @@ class Resources:
 
     database: Database
     directory: ProjectDirectory
-    owner: DocumentOwner
     wake: Callable[[], None]
 
 
@@ -35,14 +33,9 @@ async def _directory(request: Request, project_id: uuid.UUID, principal: Current
     return own.directory
 
 
-async def _owner(request: Request) -> DocumentOwner:
-    return resources_of(request, Resources).owner
-
-
 async def _wake(request: Request) -> Callable[[], None]:
     return resources_of(request, Resources).wake
 
 
 Directory = Annotated[ProjectDirectory, Depends(_directory)]
-Owner = Annotated[DocumentOwner, Depends(_owner)]
 Wake = Annotated[Callable[[], None], Depends(_wake)]

@@ -109,9 +109,9 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
             door = Door(Services(search, runs, _projects_client(settings, runtime)))
             await stack.enter_async_context(door.running())
             target = Identity.of(search.embedders.target)
-            yield McpResources(runtime.database, directory, owner, wake, target, search, runs, door), known
+            yield McpResources(runtime.database, directory, wake, owner, target, search, runs, door), known
         else:
-            yield Resources(runtime.database, directory, owner, wake), known
+            yield Resources(runtime.database, directory, wake), known
 
 
 def _projects_client(settings: IndexingSettings, runtime: Runtime) -> ProjectsClient:

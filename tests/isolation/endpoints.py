@@ -199,7 +199,7 @@ PARAMETERS: dict[str, Carries] = {
     "body:SearchRequest.cursor": Carries.CURSOR,
     "body:SearchRequest.query": Carries.CONTENT,
     "body:SearchRequest.facets": Carries.CONTENT,
-    **{f"body:SearchRequest.{name}": Carries.NOTHING for name in ("mode", "limit", "rerank")},
+    **{f"body:SearchRequest.{name}": Carries.NOTHING for name in ("mode", "limit", "rerank", "highlight")},
     **{f"body:SimilarRequest.{name}": Carries.NOTHING for name in ("mode", "limit", "filter")},
     "body:AskRequest.question": Carries.CONTENT,
     **{f"body:AskRequest.{name}": Carries.NOTHING for name in ("filter", "language", "budget", "on_disconnect")},

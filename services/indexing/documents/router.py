@@ -4,8 +4,9 @@ import uuid
 
 from fastapi import APIRouter
 
-from services.indexing.dependencies import Directory, Owner
+from services.indexing.dependencies import Directory
 from services.indexing.documents import views
+from services.indexing.documents.dependencies import Owner
 from services.indexing.documents.schemas import ChunkOut
 from shared.current_principal import CurrentPrincipal
 from shared.pagination import Cursor, Limit, Page

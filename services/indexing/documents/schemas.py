@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel
 
-from services.indexing.search.schemas import Location
+from services.indexing.pipeline.documents import Location
 
 
 class ChunkOut(BaseModel):

@@ -2,11 +2,13 @@
 has as JSON already. `services.indexing.search.schemas.SearchResponse` describes its shape."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import orjson
 
+from services.indexing.analysis.analyzer import Span
 from services.indexing.documents.repository import Passage
 from services.indexing.search.facets import Facets
 from services.indexing.search.highlights import MAX_TEXT, Highlighter
@@ -23,12 +25,17 @@ class Found:
     started: float
 
 
-def writing(found: Found, highlighter: Highlighter) -> Generator[None, None, bytes]:
-    """The body of the response. `yield`s now and then."""
+def writing(
+    found: Found, highlighter: Highlighter, sentences: Mapping[int, Span] = MappingProxyType({})
+) -> Generator[None, None, bytes]:
+    """The body of the response. `yield`s now and then.
+
+    `sentences`: of passages without any of the query's words, by their places, the one that is marked instead.
+    """
     items = []
-    for hit, passage in found.hits:
+    for number, (hit, passage) in enumerate(found.hits):
         yield
-        items.append((yield from _item(hit, passage, highlighter)))
+        items.append((yield from _item(hit, passage, highlighter, sentences.get(number))))
     yield
     return orjson.dumps(
         {
@@ -44,8 +51,13 @@ def writing(found: Found, highlighter: Highlighter) -> Generator[None, None, byt
     )
 
 
-def _item(hit: Hit, passage: Passage, highlighter: Highlighter) -> Generator[None, None, orjson.Fragment]:
-    marks = yield from highlighter.marking(passage.text)
+def _item(
+    hit: Hit, passage: Passage, highlighter: Highlighter, sentence: Span | None
+) -> Generator[None, None, orjson.Fragment]:
+    if sentence is None:
+        marks, kind = (yield from highlighter.marking(passage.text)), "keyword"
+    else:
+        marks, kind = [sentence], "semantic"
     return orjson.Fragment(
         orjson.dumps(
             {
@@ -56,7 +68,7 @@ def _item(hit: Hit, passage: Passage, highlighter: Highlighter) -> Generator[Non
                 "chunk_index": passage.chunk_index,
                 "score": hit.score,
                 "text": passage.text[:MAX_TEXT],
-                "highlights": [{"start": start, "end": end} for start, end in marks],
+                "highlights": [{"start": start, "end": end, "kind": kind} for start, end in marks],
                 "page": passage.page,
                 "location": None if passage.location is None else orjson.Fragment(passage.location),
                 "metadata": orjson.Fragment(passage.metadata),

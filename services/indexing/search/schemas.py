@@ -4,8 +4,8 @@ import uuid
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
-from typing_extensions import TypedDict
 
+from services.indexing.pipeline.documents import Location
 from services.indexing.search.cursors import MAX_LENGTH
 from services.indexing.vectors.filters import Filter, storable
 from shared.request_bodies import Input
@@ -18,6 +18,9 @@ class SearchRequest(Input):
 
     In `query`, `"..."` stands for words in this order, `-word` and `-"..."` for passages without them. They select from
     the best 500 passages.
+
+    With `highlight` at `semantic`, the sentence that is most like the query is marked in passages that have none of its
+    words. That takes longer than the search alone. In the mode `keyword` there are no such passages.
     """
 
     query: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(storable)]
@@ -27,25 +30,18 @@ class SearchRequest(Input):
     filter: Filter | None = None
     facets: Annotated[tuple[FacetField, ...], Field(max_length=10, fail_fast=True)] = ()
     rerank: bool = False
+    highlight: Literal["keyword", "semantic"] = "keyword"
 
 
 class Highlight(BaseModel):
-    """A half-open range of the item's `text`, in Unicode code points: not in UTF-16 units, as JavaScript counts."""
+    """A half-open range of the item's `text`, in Unicode code points: not in UTF-16 units, as JavaScript counts.
+
+    Of the kind `keyword` it is a word of the query, of the kind `semantic` the sentence that is most like the query.
+    """
 
     start: int
     end: int
-
-
-class Location(TypedDict, total=False):
-    """Where in its document a passage is, as far as its format tells. `rows` and `lines` are the first and the last."""
-
-    page: int
-    slide: int
-    sheet: str
-    cell: int
-    rows: tuple[int, int]
-    lines: tuple[int, int]
-    headings: list[str]
+    kind: Literal["keyword", "semantic"]
 
 
 class SearchItem(BaseModel):

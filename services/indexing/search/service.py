@@ -10,8 +10,9 @@ statement that reads what it shows: a project deleted meanwhile is 404.
 
 No transaction is open while the store or the embedder works: a slow one must not use up the connections.
 
-Everything is bounded, in size by the constants of `highlights`, `facets`, `filters`, `ranking` and `analysis`,
-in time by `_SECONDS`, after which all work of a search stops, and in its use of shared resources by `shares`.
+Everything is bounded, in size by the constants of `highlights`, `best_sentences`, `facets`, `filters`, `ranking` and
+`analysis`, in time by `_SECONDS`, after which all work of a search stops, and in its use of shared resources by
+`shares`.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ from services.indexing.documents.repository import Passage
 from services.indexing.embedders.installed import Embedders
 from services.indexing.generations import repository as generations
 from services.indexing.generations.identity import Current, Identity
-from services.indexing.search import cursors, facets, query_syntax
+from services.indexing.search import best_sentences, cursors, facets, query_syntax
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
 from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.highlights import Highlighter
@@ -135,9 +136,16 @@ async def _answer(
     async with engine.shares.turn(tenant_id):
         ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
         found = await _found(engine, tenant_id, admission, request, ranking, started)
-        return await engine.shares.compute(
-            tenant_id, writing(found, Highlighter(parsed.text, generation.identity.analyzer))
-        )
+        highlighter = Highlighter(parsed.text, generation.identity.analyzer)
+        if request.highlight == "keyword" or query.vector is None:
+            return await engine.shares.compute(tenant_id, writing(found, highlighter))
+    embedder = engine.embedders.named(generation.identity.embedder)
+    texts = [passage.text for _, passage in found.hits]
+    sentences = await best_sentences.of_page(
+        engine.shares, embedder, query.vector, texts, highlighter, tenant_id=tenant_id
+    )
+    async with engine.shares.turn(tenant_id):
+        return await engine.shares.compute(tenant_id, writing(found, highlighter, sentences))
 
 
 async def _found(

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
 
-from services.indexing.dependencies import Owner
+from services.indexing.documents.dependencies import Owner
 from services.indexing.search.dependencies import Search
 from services.indexing.search.similar import service
 from services.indexing.search.similar.schemas import SimilarDocuments, SimilarRequest

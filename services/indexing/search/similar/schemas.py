@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from services.indexing.search.schemas import Location
+from services.indexing.pipeline.documents import Location
 from services.indexing.vectors.filters import Filter
 from shared.request_bodies import Input
 

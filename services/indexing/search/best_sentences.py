@@ -1,0 +1,75 @@
+"""The sentence of a passage that is most like the query, for passages in which none of the query's words occurs.
+
+Sentences are embedded as the passages were, and compared with the query's vector. That takes longer than the search
+itself, so it is done where a request asks for it (`highlight`).
+
+Bounded: `MOST_SENTENCES` sentences of a page, the best passages first, and `MOST_EACH` of a passage, within its first
+`_READ` characters; `_SECONDS` for all. Embedding takes turns with all that is embedded. What is not done by then, or by
+an embedder that does not respond, stays unmarked: a search does not fail for a mark.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Generator, Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from services.indexing.analysis.analyzer import Span
+from services.indexing.analysis.sentences import spans
+from services.indexing.embedders import Embedder
+from services.indexing.embedders.errors import EmbedderUnavailable
+from services.indexing.search.fair_share import SearchShares
+from services.indexing.search.highlights import Highlighter
+from services.indexing.vectors.points import Vector
+from shared.telemetry import span
+
+MOST_SENTENCES: Final = 64
+MOST_EACH: Final = 8
+
+_READ: Final = 2_000
+_SECONDS: Final = 1.0
+
+
+async def of_page(
+    shares: SearchShares,
+    embedder: Embedder,
+    query: Vector,
+    texts: Sequence[str],
+    highlighter: Highlighter,
+    *,
+    tenant_id: uuid.UUID,
+) -> Mapping[int, Span]:
+    """The best sentences of those of the texts that have no marks, by their places in `texts`."""
+    async with shares.turn(tenant_id):
+        found = await shares.compute(tenant_id, candidates(texts, highlighter))
+    best = {number: sentences[0] for number, sentences in found.items() if len(sentences) == 1}
+    compared = [(number, sentence) for number, several in found.items() if len(several) > 1 for sentence in several]
+    if not compared:
+        return best
+    try:
+        with span("embed sentences"):
+            async with asyncio.timeout(_SECONDS):
+                vectors = await embedder.embed(
+                    [texts[number][start:end] for number, (start, end) in compared], caller=tenant_id
+                )
+    except (TimeoutError, EmbedderUnavailable):
+        return best
+    scores = vectors @ np.asarray(query, np.float32)
+    # Ascending, so that the best of each text is the one that stays.
+    return best | dict(compared[place] for place in np.argsort(scores, kind="stable"))
+
+
+def candidates(texts: Sequence[str], highlighter: Highlighter) -> Generator[None, None, dict[int, list[Span]]]:
+    """The sentences to choose from, of the texts without marks; `yield`s now and then."""
+    found: dict[int, list[Span]] = {}
+    left = MOST_SENTENCES
+    for number, text in enumerate(texts):
+        yield
+        if not left or (yield from highlighter.marking(text)):
+            continue
+        sentences = [*spans(text[:_READ])][: min(MOST_EACH, left)]
+        if sentences:
+            found[number] = sentences
+            left -= len(sentences)
+    return found
