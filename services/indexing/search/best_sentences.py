@@ -10,7 +10,7 @@ an embedder that does not respond, stays unmarked: a search does not fail for a 
 
 import asyncio
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from typing import Final
 
 import numpy as np
@@ -35,23 +35,23 @@ async def of_page(
     shares: SearchShares,
     embedder: Embedder,
     query: Vector,
-    texts: Sequence[str],
+    texts: Mapping[uuid.UUID, str],
     highlighter: Highlighter,
     *,
     tenant_id: uuid.UUID,
-) -> Mapping[int, Span]:
-    """The best sentences of those of the texts that have no marks, by their places in `texts`."""
+) -> Mapping[uuid.UUID, Span]:
+    """The best sentences of those of the texts that have no marks, by their keys in `texts`, which are best first."""
     async with shares.turn(tenant_id):
         found = await shares.compute(tenant_id, candidates(texts, highlighter))
-    best = {number: sentences[0] for number, sentences in found.items() if len(sentences) == 1}
-    compared = [(number, sentence) for number, several in found.items() if len(several) > 1 for sentence in several]
+    best = {key: sentences[0] for key, sentences in found.items() if len(sentences) == 1}
+    compared = [(key, sentence) for key, several in found.items() if len(several) > 1 for sentence in several]
     if not compared:
         return best
     try:
         with span("embed sentences"):
             async with asyncio.timeout(_SECONDS):
                 vectors = await embedder.embed(
-                    [texts[number][start:end] for number, (start, end) in compared], caller=tenant_id
+                    [texts[key][start:end] for key, (start, end) in compared], caller=tenant_id
                 )
     except (TimeoutError, EmbedderUnavailable):
         return best
@@ -60,16 +60,18 @@ async def of_page(
     return best | dict(compared[place] for place in np.argsort(scores, kind="stable"))
 
 
-def candidates(texts: Sequence[str], highlighter: Highlighter) -> Generator[None, None, dict[int, list[Span]]]:
+def candidates(
+    texts: Mapping[uuid.UUID, str], highlighter: Highlighter
+) -> Generator[None, None, dict[uuid.UUID, list[Span]]]:
     """The sentences to choose from, of the texts without marks; `yield`s now and then."""
-    found: dict[int, list[Span]] = {}
+    found: dict[uuid.UUID, list[Span]] = {}
     left = MOST_SENTENCES
-    for number, text in enumerate(texts):
+    for key, text in texts.items():
         yield
         if not left or (yield from highlighter.marking(text)):
             continue
         sentences = [*spans(text[:_READ])][: min(MOST_EACH, left)]
         if sentences:
-            found[number] = sentences
+            found[key] = sentences
             left -= len(sentences)
     return found

@@ -2,6 +2,7 @@
 has as JSON already. `services.indexing.search.schemas.SearchResponse` describes its shape."""
 
 import time
+import uuid
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -26,16 +27,16 @@ class Found:
 
 
 def writing(
-    found: Found, highlighter: Highlighter, sentences: Mapping[int, Span] = MappingProxyType({})
+    found: Found, highlighter: Highlighter, sentences: Mapping[uuid.UUID, Span] = MappingProxyType({})
 ) -> Generator[None, None, bytes]:
     """The body of the response. `yield`s now and then.
 
-    `sentences`: of passages without any of the query's words, by their places, the one that is marked instead.
+    `sentences`: of passages without any of the query's words, by their points, the one that is marked instead.
     """
     items = []
-    for number, (hit, passage) in enumerate(found.hits):
+    for hit, passage in found.hits:
         yield
-        items.append((yield from _item(hit, passage, highlighter, sentences.get(number))))
+        items.append((yield from _item(hit, passage, highlighter, sentences.get(hit.point_id))))
     yield
     return orjson.dumps(
         {

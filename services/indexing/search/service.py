@@ -19,7 +19,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.indexing.documents.repository import Passage
@@ -140,11 +140,12 @@ async def _answer(
         if request.highlight == "keyword" or query.vector is None:
             return await engine.shares.compute(tenant_id, writing(found, highlighter))
     embedder = engine.embedders.named(generation.identity.embedder)
-    texts = [passage.text for _, passage in found.hits]
+    texts = {hit.point_id: passage.text for hit, passage in found.hits}
     sentences = await best_sentences.of_page(
         engine.shares, embedder, query.vector, texts, highlighter, tenant_id=tenant_id
     )
     async with engine.shares.turn(tenant_id):
+        found = replace(found, hits=await ranking.still_live(found.hits))
         return await engine.shares.compute(tenant_id, writing(found, highlighter, sentences))
 
 

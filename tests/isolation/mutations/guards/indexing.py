@@ -9,6 +9,7 @@ _STORE = f"{_HERE}/vectors/store.py"
 _PIPELINE = "tests/services/indexing/pipeline"
 _EMBEDDERS = "tests/services/indexing/embedders/test_minilm.py"
 _LISTED = "tests/services/indexing/documents/test_listed_chunks.py"
+_SENTENCES = "tests/services/indexing/search/test_best_sentences.py"
 _SIMILAR = "tests/services/indexing/search/test_similar.py"
 _MEANWHILE = "tests/services/indexing/search/test_meanwhile.py"
 _ADMITTED = "        heard.require(principal, project_id, scope)\n"
@@ -336,6 +337,22 @@ MUTATIONS = (
             "if False:",
         ),
         [f"{_LISTED}::test_a_list_is_never_of_two_versions"],
+    ),
+    Mutation(
+        "search-sentences-bounded",
+        "the number of sentences that a search compares is limited",
+        replace(f"{_HERE}/search/best_sentences.py", "[: min(MOST_EACH, left)]", ""),
+        [f"{_SENTENCES}::test_work_is_bounded_and_the_best_passages_come_first"],
+    ),
+    Mutation(
+        "search-sentences-live",
+        "a search that has compared sentences checks again what may be shown",
+        replace(
+            f"{_HERE}/search/service.py",
+            "        found = replace(found, hits=await ranking.still_live(found.hits))\n",
+            "",
+        ),
+        [f"{_SENTENCES}::test_what_is_deleted_while_sentences_are_compared_is_not_shown"],
     ),
     Mutation(
         "similar-access",

@@ -58,10 +58,11 @@ async def shares() -> AsyncIterator[SearchShares]:
 async def best(
     shares: SearchShares, embedder: Embedder, texts: Sequence[str], query: str = "zeppelin"
 ) -> dict[int, str]:
+    keyed = {uuid.UUID(int=number): text for number, text in enumerate(texts)}
     found = await best_sentences.of_page(
-        shares, embedder, np.array([1, 0], np.float32), texts, Highlighter(query), tenant_id=TENANT
+        shares, embedder, np.array([1, 0], np.float32), keyed, Highlighter(query), tenant_id=TENANT
     )
-    return {number: texts[number][start:end] for number, (start, end) in found.items()}
+    return {key.int: keyed[key][start:end] for key, (start, end) in found.items()}
 
 
 async def test_only_passages_without_the_querys_words_are_looked_into(shares: SearchShares) -> None:
@@ -126,3 +127,20 @@ async def test_nothing_more_is_embedded_unless_it_is_asked_for(
     await ends(library, await library.upload(BREAD))
     monkeypatch.delattr(MiniLM, "embed")
     assert (await search(library, "how to bake a loaf", mode="semantic")).status_code == 200
+
+
+async def test_what_is_deleted_while_sentences_are_compared_is_not_shown(
+    search: Search, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, gone = [await library.upload(BREAD) for _ in range(2)]
+    for document_id in (kept, gone):
+        await ends(library, document_id)
+    embed = MiniLM.embed
+
+    async def deleting(model: MiniLM, texts: Sequence[str], **more: Any) -> Vectors:
+        await library.delete(gone)
+        return await embed(model, texts, **more)
+
+    monkeypatch.setattr(MiniLM, "embed", deleting)
+    answer = await search(library, "how to bake a loaf", mode="semantic", highlight="semantic")
+    assert [item["document_id"] for item in answer.json()["items"]] == [str(kept)]
