@@ -52,6 +52,7 @@ from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
 from services.indexing.search.fair_share import SearchShares
+from services.indexing.search.reranking.endpoint import EndpointReranker
 from services.indexing.search.service import SearchEngine
 from services.indexing.settings import BUNDLED, IndexingSettings
 from services.indexing.tenant_turns import TenantTurns
@@ -138,7 +139,15 @@ async def _open_search(
     runtime.checks["vectors"] = check
     shares = SearchShares()
     stack.callback(shares.close)
-    return SearchEngine(runtime.database, directory, embedders, store, shares)
+    reranker = await _open_reranker(stack, settings)
+    return SearchEngine(runtime.database, directory, embedders, store, shares, reranker)
+
+
+async def _open_reranker(stack: AsyncExitStack, settings: IndexingSettings) -> EndpointReranker | None:
+    """Nothing is sent to it before a search asks for it."""
+    if settings.reranker is None:
+        return None
+    return EndpointReranker(settings.reranker, await stack.enter_async_context(aiohttp.ClientSession()))
 
 
 async def _open_model(stack: AsyncExitStack, settings: IndexingSettings) -> ChatModel | None:

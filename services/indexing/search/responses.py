@@ -18,12 +18,14 @@ from services.indexing.vectors.points import Hit
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The results of a search. `started`: `time.perf_counter()` when it began."""
+    """The results of a search. `started`: `time.perf_counter()` when it began. `reranked`: whether a reranker has
+    ordered them."""
 
     hits: Sequence[tuple[Hit, Passage]]
     facets: Facets
     next_cursor: str | None
     started: float
+    reranked: bool
 
 
 def writing(
@@ -47,6 +49,7 @@ def writing(
             },
             "facets_partial": found.facets.partial,
             "next_cursor": found.next_cursor,
+            "reranked": found.reranked,
             "took_ms": round((time.perf_counter() - found.started) * 1000, 2),
         }
     )

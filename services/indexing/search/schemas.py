@@ -19,6 +19,9 @@ class SearchRequest(Input):
     In `query`, `"..."` stands for words in this order, `-word` and `-"..."` for passages without them. They select from
     the best 500 passages.
 
+    With `rerank`, the installation's reranker orders the best 50 passages again; `score` stays that of the search.
+    Without a reranker: 422 `rerank_unsupported`.
+
     With `highlight` at `semantic`, the sentence that is most like the query is marked in passages that have none of its
     words. That takes longer than the search alone. In the mode `keyword` there are no such passages.
     """
@@ -70,6 +73,8 @@ class FacetValue(BaseModel):
 class SearchResponse(BaseModel):
     """A page of large items may contain fewer than `limit` of them and still have a `next_cursor`.
 
+    `reranked`: a reranker has ordered the items. When one was asked for and does not respond, they are as ranked.
+
     `facets_partial`: there was too much metadata to count all of it; only that of the best hits was counted.
     """
 
@@ -77,4 +82,5 @@ class SearchResponse(BaseModel):
     facets: dict[str, list[FacetValue]]
     facets_partial: bool
     next_cursor: str | None
+    reranked: bool
     took_ms: float

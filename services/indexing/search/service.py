@@ -32,6 +32,8 @@ from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.highlights import Highlighter
 from services.indexing.search.live_hits import Ranking
 from services.indexing.search.query_syntax import ParsedQuery
+from services.indexing.search.reranking import order
+from services.indexing.search.reranking.endpoint import EndpointReranker
 from services.indexing.search.responses import Found, writing
 from services.indexing.search.schemas import SearchRequest
 from services.indexing.vectors.points import Hit, VectorQuery
@@ -57,6 +59,7 @@ class SearchEngine:
     embedders: Embedders
     store: VectorStore
     shares: SearchShares
+    reranker: EndpointReranker | None = None
 
 
 async def search(
@@ -122,7 +125,7 @@ async def _answer(
     started = time.perf_counter()
     async with engine.shares.turn(tenant_id):
         request = await unparsed.parsed()
-        if request.rerank:
+        if request.rerank and engine.reranker is None:
             raise RerankUnsupported
         if principal.tenant_id is None:
             raise Forbidden("Choose an active tenant first.")
@@ -133,9 +136,12 @@ async def _answer(
     # The model may be remote: another search of the tenant has the turn meanwhile.
     parsed = query_syntax.parsed(request.query)
     query = await _query(engine, tenant_id, request, parsed.text, generation)
+    ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
+    scores = None
+    if request.rerank and engine.reranker is not None:
+        scores = await order.scores(engine.shares, engine.reranker, ranking, parsed.text, tenant_id=tenant_id)
     async with engine.shares.turn(tenant_id):
-        ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
-        found = await _found(engine, tenant_id, admission, request, ranking, started)
+        found = await _found(engine, tenant_id, admission, request, ranking, scores, started)
         highlighter = Highlighter(parsed.text, generation.identity.analyzer)
         if request.highlight == "keyword" or query.vector is None:
             return await engine.shares.compute(tenant_id, writing(found, highlighter))
@@ -155,6 +161,7 @@ async def _found(
     admission: Admission,
     request: SearchRequest,
     ranking: Ranking,
+    scores: order.Scores | None,
     started: float,
 ) -> Found:
     identity = cursors.fingerprint(
@@ -162,17 +169,22 @@ async def _found(
         request.query,
         request.mode,
         request.filter and request.filter.model_dump(mode="json"),
+        *(["rerank"] if request.rerank else []),
     )
     shown = cursors.decode(request.cursor, identity)
     if request.facets:
         await ranking.read_all()
-    page = await ranking.page(shown, request.limit)
+    if scores is None:
+        page = await ranking.page(shown, request.limit)
+    else:
+        page = await order.page(ranking, scores, shown, request.limit)
     counted = facets.Facets({}, False)
     if request.facets:
         documents = await ranking.documents(described=any(field != facets.CONTENT_TYPE for field in request.facets))
         counted = await engine.shares.compute(tenant_id, facets.counting(documents, request.facets))
     after = shown.union(cursors.mark(hit) for hit, _ in page.hits)
-    return Found(page.hits, counted, cursors.encode(after, identity) if page.more else None, started)
+    next_cursor = cursors.encode(after, identity) if page.more else None
+    return Found(page.hits, counted, next_cursor, started, reranked=scores is not None)
 
 
 async def _generation(engine: SearchEngine, tenant_id: uuid.UUID, project_id: uuid.UUID) -> Current:
