@@ -27,8 +27,6 @@ Scores = Mapping[int, float]
 
 _log = get_logger(__name__)
 
-_log = get_logger(__name__)
-
 
 async def scores(
     shares: SearchShares, reranker: EndpointReranker, ranking: Ranking, query: str, *, tenant_id: uuid.UUID

@@ -9,6 +9,7 @@ _STORE = f"{_HERE}/vectors/store.py"
 _PIPELINE = "tests/services/indexing/pipeline"
 _EMBEDDERS = "tests/services/indexing/embedders/test_minilm.py"
 _LISTED = "tests/services/indexing/documents/test_listed_chunks.py"
+_RERANKING = "tests/services/indexing/search/test_reranking.py"
 _SENTENCES = "tests/services/indexing/search/test_best_sentences.py"
 _SIMILAR = "tests/services/indexing/search/test_similar.py"
 _MEANWHILE = "tests/services/indexing/search/test_meanwhile.py"
@@ -353,6 +354,24 @@ MUTATIONS = (
             "",
         ),
         [f"{_SENTENCES}::test_what_is_deleted_while_sentences_are_compared_is_not_shown"],
+    ),
+    Mutation(
+        "rerank-scores",
+        "a reranker's response counts only with one finite score for each passage",
+        replace(
+            f"{_HERE}/search/reranking/endpoint.py",
+            "if len(results) != count or scores.keys() != set(range(count)) or not all(map(math.isfinite, scores.values())):",
+            "if False:",
+        ),
+        [f"{_RERANKING}::test_anything_but_a_score_for_each_text_is_refused"],
+    ),
+    Mutation(
+        "rerank-share",
+        "a tenant's requests to the reranker leave room for others",
+        replace(
+            f"{_HERE}/search/reranking/endpoint.py", "FairSemaphore(_AT_ONCE, each=_EACH)", "FairSemaphore(_AT_ONCE)"
+        ),
+        [f"{_RERANKING}::test_a_tenant_that_asks_much_leaves_others_their_turn"],
     ),
     Mutation(
         "similar-access",
