@@ -46,8 +46,14 @@ async def stored(library: Library, *, version: int = 1, document_id: uuid.UUID |
     async with library.database.tenant(library.tenant_id) as session:
         await repository.upsert_from_event(
             session,
-            **{"document_id": document_id, "project_id": library.project_id, "version": version, "name": "yard.txt"},
-            **{"content_type": "text/plain", "metadata": {}, "sequence": version, "created_at": datetime.now(UTC)},
+            document_id=document_id,
+            project_id=library.project_id,
+            version=version,
+            name="yard.txt",
+            content_type="text/plain",
+            metadata={},
+            sequence=version,
+            created_at=datetime.now(UTC),
         )
         rows = [
             {

@@ -18,7 +18,7 @@ from services.indexing.documents.repository import Passage
 from services.indexing.search import cursors, service
 from services.indexing.search.dependencies import SearchResources
 from services.indexing.search.errors import RerankerUnavailable
-from services.indexing.search.live_hits import Page, Ranking
+from services.indexing.search.live_hits import MAX_PAGE_BYTES, Page, Ranking
 from services.indexing.search.reranking import order
 from services.indexing.search.reranking.endpoint import EndpointReranker
 from services.indexing.search.schemas import SearchRequest
@@ -208,7 +208,7 @@ async def test_pages_follow_the_scores_and_then_the_ranking(monkeypatch: pytest.
 
 
 async def test_equal_scores_stay_as_they_were_ranked_and_pages_stay_small() -> None:
-    ranked = Ranked(3, size=order.MAX_PAGE_BYTES // 2)
+    ranked = Ranked(3, size=MAX_PAGE_BYTES // 2)
     equal = dict.fromkeys(scored(ranked, [1, 2, 3]), 0.5)
     assert await ranked.pages(equal, 3) == [[1], [2], [3]]
 
