@@ -56,8 +56,8 @@ async def of_page(
     except (TimeoutError, EmbedderUnavailable):
         return best
     scores = vectors @ np.asarray(query, np.float32)
-    # Ascending, so that the best of each text is the one that stays.
-    return best | dict(compared[place] for place in np.argsort(scores, kind="stable"))
+    # The best of each text last, so that it is the one that stays; of equals the first.
+    return best | dict(compared[place] for place in np.argsort(-scores, kind="stable")[::-1])
 
 
 def candidates(

@@ -63,15 +63,17 @@ class EndpointReranker:
         """
         seconds, clock = self._endpoint.timeout_seconds, asyncio.get_running_loop().time
         deadline = clock() + seconds
+
+        async def attempt() -> list[float]:
+            return await self._ask(query, texts, deadline)
+
         again = tenacity.retry_if_exception_type(_TryAgain)
         try:
             # Half of it, so that a request that waited has a chance, and says something about the endpoint.
             async with asyncio.timeout(seconds / 2):
                 await self._requests.enter(caller)
             try:
-                return await retried(
-                    lambda: self._ask(query, texts, deadline), _ATTEMPTS, again=again, first=0.05, most=0.2
-                )
+                return await retried(attempt, _ATTEMPTS, again=again, first=0.05, most=0.2)
             finally:
                 self._requests.leave(caller)
         except TimeoutError as error:
