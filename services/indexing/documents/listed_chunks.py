@@ -1,6 +1,6 @@
 """The chunks of a document's live version as clients list them, in the order of the text.
 
-A cursor names the version that it pages through. When a newer one is live, `VersionReplaced` tells the client to begin
+A cursor names the document and the version that it pages through. When a newer one is live, `VersionReplaced` tells the client to begin
 again: a list is never of two versions.
 """
 
@@ -25,25 +25,28 @@ _MOST: Final = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """The last chunk that was listed, of a version."""
+    """The last chunk that was listed, of a version of a document."""
 
+    document_id: uuid.UUID
     version: int
     chunk_index: int
 
     def encode(self) -> str:
-        content = orjson.dumps([self.version, self.chunk_index])
+        content = orjson.dumps([str(self.document_id), self.version, self.chunk_index])
         return base64.urlsafe_b64encode(content).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, cursor: str) -> "Position":
-        """Raises InvalidCursor: not something `encode` made."""
+    def decode(cls, cursor: str, document_id: uuid.UUID) -> "Position":
+        """Raises InvalidCursor: not something `encode` made for the document."""
         try:
             found = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         except (ValueError, binascii.Error) as error:
             raise InvalidCursor from error
         match found:
-            case [int(version), int(index)] if 0 < version <= _MOST and 0 <= index <= _MOST:
-                return cls(version, index)
+            case [str(named), int(version), int(index)] if (
+                named == str(document_id) and 0 < version <= _MOST and 0 <= index <= _MOST
+            ):
+                return cls(document_id, version, index)
         raise InvalidCursor
 
 

@@ -30,7 +30,7 @@ async def chunks(
         VersionReplaced: a newer version has replaced the one that the cursor pages through.
         NotFound, Forbidden, Unavailable: see `ProjectDirectory.require` and `DocumentOwner.require`.
     """
-    position = None if cursor is None else Position.decode(cursor)
+    position = None if cursor is None else Position.decode(cursor, document_id)
     admission = Admission(directory, principal, project_id, Scope.DOCUMENTS_READ)
     async with transactions.begin() as session:
         found = await listed_chunks.after(session, admission, document_id, position, limit=limit + 1)
@@ -42,7 +42,7 @@ async def chunks(
     more = len(found.chunks) > limit
     return Page(
         items=[_chunk(version, chunk) for chunk in shown],
-        next_cursor=Position(version, shown[-1].chunk_index).encode() if more else None,
+        next_cursor=Position(document_id, version, shown[-1].chunk_index).encode() if more else None,
     )
 
 

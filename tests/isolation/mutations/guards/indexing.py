@@ -327,7 +327,7 @@ MUTATIONS = (
         "chunks-live",
         "only chunks of the live version are listed",
         replace(f"{_HERE}/documents/listed_chunks.py", "        Chunk.version == Document.live_version,\n", ""),
-        [f"{_LISTED}::test_a_version_that_is_not_live_is_not_listed"],
+        [f"{_LISTED}::test_a_list_is_never_of_two_versions"],
     ),
     Mutation(
         "chunks-version",
@@ -338,6 +338,12 @@ MUTATIONS = (
             "if False:",
         ),
         [f"{_LISTED}::test_a_list_is_never_of_two_versions"],
+    ),
+    Mutation(
+        "chunks-cursor",
+        "a cursor continues only the list of its document",
+        replace(f"{_HERE}/documents/listed_chunks.py", "named == str(document_id) and ", ""),
+        [f"{_LISTED}::test_a_cursor_of_something_else_is_refused"],
     ),
     Mutation(
         "search-sentences-bounded",
