@@ -1,7 +1,7 @@
 """The chunks of a document's live version as clients list them, in the order of the text.
 
-A cursor names the document and the version that it pages through. When a newer one is live, `VersionReplaced` tells the client to begin
-again: a list is never of two versions.
+A cursor names the document and the version that it pages through. When a newer one is live, `VersionReplaced` tells the
+client to begin again: a list is never of two versions.
 """
 
 import base64
