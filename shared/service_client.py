@@ -37,7 +37,7 @@ def new_session() -> aiohttp.ClientSession:
 
 async def ask(
     client: aiohttp.ClientSession,
-    method: Literal["GET", "POST"],
+    method: Literal["GET", "HEAD", "POST"],
     url: str,
     *,
     headers: Mapping[str, str] | None = None,

@@ -70,6 +70,7 @@ ROUTES: Final = (
     _route(_DOCUMENTS + r"/?", "projects", flow=Flow.TRANSFER, methods="POST"),
     _route(_DOCUMENTS + r"/[^/]+/versions/?", "projects", flow=Flow.TRANSFER, methods="POST"),
     _route(_DOCUMENTS + r"/[^/]+/content/?", "projects", flow=Flow.TRANSFER),
+    _route(_DOCUMENTS + r"/[^/]+/(?P<noun>chunks|similar)/?", "indexing"),
     _route(_PROJECT + r"/uploads(/.*)?", "projects", flow=Flow.TRANSFER),
     _route(_PROJECT + r"/ask/?", "indexing", flow=Flow.EVENTS),
     _route(_PROJECT + r"/runs/?", "indexing", flow=Flow.EVENTS, methods="POST"),

@@ -31,6 +31,7 @@ from services.indexing.dependencies import Resources
 from services.indexing.documents.chunk_lengths import ChunkLengths
 from services.indexing.documents.content import ContentSource
 from services.indexing.documents.handlers import handlers
+from services.indexing.documents.owner import DocumentOwner
 from services.indexing.documents.vector_sync import VectorSync
 from services.indexing.embedders import Embedder, minilm
 from services.indexing.embedders.endpoint import EndpointEmbedder
@@ -51,6 +52,7 @@ from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
 from services.indexing.search.fair_share import SearchShares
+from services.indexing.search.reranking.endpoint import EndpointReranker
 from services.indexing.search.service import SearchEngine
 from services.indexing.settings import BUNDLED, IndexingSettings
 from services.indexing.tenant_turns import TenantTurns
@@ -82,6 +84,7 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
         ownership = Ownership("projects", settings.projects_url, "indexing", durable=True)
         projection = Projection(Holder(ownership, runtime.tokens, runtime.http))
         directory = ProjectDirectory(settings.projects_url, runtime.tokens, runtime.http, projection)
+        owner = DocumentOwner(settings.projects_url, runtime.tokens, runtime.http)
         if settings.roles & {Role.HTTP, Role.JOBS}:
             urgent = UrgentWork()
             search = await _open_search(stack, settings, runtime, directory, urgent)
@@ -107,7 +110,7 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
             door = Door(Services(search, runs, _projects_client(settings, runtime)))
             await stack.enter_async_context(door.running())
             target = Identity.of(search.embedders.target)
-            yield McpResources(runtime.database, directory, wake, target, search, runs, door), known
+            yield McpResources(runtime.database, directory, wake, owner, target, search, runs, door), known
         else:
             yield Resources(runtime.database, directory, wake), known
 
@@ -136,7 +139,15 @@ async def _open_search(
     runtime.checks["vectors"] = check
     shares = SearchShares()
     stack.callback(shares.close)
-    return SearchEngine(runtime.database, directory, embedders, store, shares)
+    reranker = await _open_reranker(stack, settings)
+    return SearchEngine(runtime.database, directory, embedders, store, shares, reranker)
+
+
+async def _open_reranker(stack: AsyncExitStack, settings: IndexingSettings) -> EndpointReranker | None:
+    """Nothing is sent to it before a search asks for it."""
+    if settings.reranker is None:
+        return None
+    return EndpointReranker(settings.reranker, await stack.enter_async_context(aiohttp.ClientSession()))
 
 
 async def _open_model(stack: AsyncExitStack, settings: IndexingSettings) -> ChatModel | None:

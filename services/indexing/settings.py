@@ -85,6 +85,26 @@ def _http_url(url: str) -> str:
     return url
 
 
+class RerankingEndpoint(BaseModel):
+    """An HTTP reranker and one of its models.
+
+    `url` is what `/rerank` is appended to, as in `https://api.example.com/v1`. A search waits `timeout_seconds` for it
+    at most, and then does without.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    url: str
+    model: str = Field(min_length=1, max_length=200)
+    api_key: SecretStr | None = None
+    timeout_seconds: float = Field(default=2.0, gt=0, le=4)
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, url: str) -> str:
+        return _http_url(url).rstrip("/")
+
+
 class IndexingSettings(DatabaseSettings):
     """`data_dir` holds the embedded vector store and files under way; `model_dir` caches the bundled embedder.
 
@@ -105,6 +125,8 @@ class IndexingSettings(DatabaseSettings):
 
     `chat_models` is a JSON object of chat models by name (`ChatModelSettings`); `answer_model` names the one that
     writes answers. Without it answers are quoted from the documents, and no model is called.
+
+    `reranker` is a JSON object, a `RerankingEndpoint`; without it no search is reranked.
 
     A lease outlives its worker by at most `job_lease_seconds`; it is renewed three times as often.
 
@@ -139,6 +161,7 @@ class IndexingSettings(DatabaseSettings):
     extraction_confinement: Literal["required", "best_effort"] = "required"
     chat_models: dict[str, ChatModelSettings] = Field(default_factory=dict)
     answer_model: str | None = Field(default=None, validate_default=True)
+    reranker: RerankingEndpoint | None = None
 
     @field_validator("vectors_listen", "vectors_socket")
     @classmethod
@@ -170,16 +193,16 @@ class IndexingSettings(DatabaseSettings):
             raise ValueError("required with qdrant_url")
         return key
 
-    @field_validator("chat_models", mode="before")
+    @field_validator("chat_models", "reranker", mode="before")
     @classmethod
-    def _is_json(cls, models: object) -> object:
+    def _is_json(cls, value: object) -> object:
         """What the environment holds is text."""
-        if not isinstance(models, str):
-            return models
+        if not isinstance(value, str):
+            return value
         try:
-            return orjson.loads(models)
+            return orjson.loads(value)
         except orjson.JSONDecodeError:
-            raise ValueError("must be a json object of chat models by name") from None
+            raise ValueError("must be a json object") from None
 
     @field_validator("answer_model")
     @classmethod

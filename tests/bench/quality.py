@@ -7,6 +7,7 @@
 import asyncio
 import math
 import os
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from tests.support.system import search as search_for
 COLLECTION: Final = "QUARRY_BENCH_COLLECTION"
 _DEPTH: Final = 10
 _AT_ONCE: Final = 8
+_TIMED: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Collection:
 
 
 async def quality(_: System, client: httpx.AsyncClient) -> None:
-    """nDCG at 10 of each mode, and what a search took."""
+    """nDCG at 10 of each mode, and what marking the best sentences adds to a search."""
     if COLLECTION not in os.environ:
         print(f"quality: not measured, {COLLECTION} names no collection")
         return
@@ -65,6 +67,25 @@ async def quality(_: System, client: httpx.AsyncClient) -> None:
 
         judged = [score for score in await asyncio.gather(*map(measured, collection.queries)) if score is not None]
         print(f"  {mode}: nDCG@{_DEPTH} {sum(judged) / len(judged):.4f} over {len(judged)} queries")
+    for mode in ("semantic", "hybrid"):
+        await _marking(client, project, list(collection.queries.values())[:_TIMED], mode)
+
+
+async def _marking(client: httpx.AsyncClient, project: str, queries: Sequence[str], mode: str) -> None:
+    """A page without and with the best sentences marked, in turn, so that both meet the same neighbours."""
+    took: dict[str, list[float]] = {"keyword": [], "semantic": []}
+    marked = 0
+    for query in queries:
+        for highlight, times in took.items():
+            began = time.perf_counter()
+            items = await search_for(client, project, query, mode, highlight=highlight)
+            times.append((time.perf_counter() - began) * 1000)
+            marked += sum(mark["kind"] == "semantic" for item in items for mark in item["highlights"])
+    p50 = {highlight: statistics.median(times) for highlight, times in took.items()}
+    print(
+        f"  {mode}, p50 over {len(queries)} queries: {p50['keyword']:.1f} ms, with best sentences "
+        f"{p50['semantic']:.1f} ms; {marked / len(queries):.1f} of 10 items have one"
+    )
 
 
 def ndcg(found: Sequence[str], grades: Mapping[str, int]) -> float | None:

@@ -18,6 +18,7 @@ Connect = Callable[[str, str], httpx.AsyncClient]
 
 _DOCUMENTS = "/v1/projects/{project_id}/documents"
 _SEARCH = "POST /v1/projects/{project_id}/search"
+_SIMILAR = "POST /v1/projects/{project_id}/documents/{document_id}/similar"
 _ASK = "POST /v1/projects/{project_id}/ask"
 _RUNS = "POST /v1/projects/{project_id}/runs"
 
@@ -106,6 +107,21 @@ async def search(ids: Mapping[str, str], attacker: Attacker, own_project: str, o
         answer = await attacker.client.post(path, json={"query": "canary sings", "cursor": cursor})
         assert (answer.status_code, code_of(answer)) == (400, "invalid_cursor"), answer.text
     report.count("parameter", f"{_SEARCH} body:SearchRequest.cursor", attacker.name, 5)
+
+
+async def similar(ids: Mapping[str, str], attacker: Attacker, own_project: str, own_document: str) -> None:
+    """Filters that name the victim's documents, for a document of the attacker's own."""
+    path = f"/v1/projects/{own_project}/documents/{own_document}/similar"
+    theirs = ids["document_id"]
+    for operator, value in (("eq", theirs), ("ne", own_document), ("in", [theirs, own_document])):
+        condition = {"field": "document_id", operator: value}
+        for filter_ in (condition, {"any": [condition, {"not": condition}]}):
+            for mode in ("hybrid", "semantic", "keyword"):
+                answer = await attacker.client.post(path, json={"mode": mode, "filter": filter_, "limit": 50})
+                assert answer.status_code == 200, answer.text
+                assert not {theirs, own_document} & {item["document_id"] for item in answer.json()["items"]}
+                assert found_in(whole_text(answer)) == set(), answer.text
+        report.count("parameter", f"{_SIMILAR} body:DocumentCondition.{operator}", attacker.name, 6)
 
 
 async def addresses(attacker: Attacker, known: str) -> None:

@@ -165,6 +165,8 @@ async def test_the_victims_content_is_recognised_nowhere_else(
     await recognition.content(bytes_of_it, inside, victim.other_project)
     await recognition.search(ids, outside, other["project_id"], other["document_id"])
     await recognition.search(ids, inside, victim.other_project, victim.other_document)
+    await recognition.similar(ids, outside, other["project_id"], other["document_id"])
+    await recognition.similar(ids, inside, victim.other_project, victim.other_document)
     await recognition.agents(ids, outside, other["project_id"])
     await recognition.agents(ids, inside, victim.other_project)
 

@@ -160,7 +160,7 @@ class Points(q.PointsServicer):
                 limit=request.limit,
                 filter=chosen,
                 with_payload=list(request.with_payload.include.fields),
-                with_vector=False,
+                with_vector=list(request.with_vectors.include.names),
             )
         )
         return q.ScrollResponse(

@@ -108,7 +108,12 @@ def vectors_of(point: q.PointVectors) -> edge.PointVectors:
 
 
 def retrieved(record: edge.Record) -> q.RetrievedPoint:
-    return q.RetrievedPoint(id=q.PointId(uuid=str(record.id)), payload=RestToGrpc.convert_payload(record.payload or {}))
+    vectors: Any = record.vector
+    return q.RetrievedPoint(
+        id=q.PointId(uuid=str(record.id)),
+        payload=RestToGrpc.convert_payload(record.payload or {}),
+        vectors=RestToGrpc.convert_vector_struct_output(vectors) if vectors else None,
+    )
 
 
 def filter_of(message: q.Filter) -> edge.Filter:

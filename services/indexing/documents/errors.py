@@ -1,12 +1,15 @@
-"""What can go wrong with a document before its content is read.
+"""What can go wrong with a document.
 
 ContentUnavailable 503   projects or identity does not respond: transient, not the document's fault
 ContentRefused           projects responds with an error about this document: transient, counted
 ContentMissing           the version's bytes are no longer stored: permanent
 UnknownDocument          an event overtook the upload it is about: delivered again later
+VersionReplaced 409      what is named is of a version that is no longer the live one
 """
 
-from shared.errors import Unavailable
+from typing import ClassVar
+
+from shared.errors import Conflict, Unavailable
 from shared.handlers import NotYet
 
 
@@ -29,3 +32,8 @@ class ContentMissing(Exception):
 
 class UnknownDocument(NotYet):
     """Raised by a handler, so that its event stays pending."""
+
+
+class VersionReplaced(Conflict):
+    code: ClassVar[str] = "version_replaced"
+    detail: ClassVar[str] = "This version of the document was replaced by a newer one."

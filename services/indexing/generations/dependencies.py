@@ -5,13 +5,13 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.indexing.dependencies import Resources
+from services.indexing.documents.dependencies import DocumentResources
 from services.indexing.generations.identity import Identity
 from shared.lifespan_state import resources_of
 
 
 @dataclass(frozen=True, slots=True)
-class GenerationResources(Resources):
+class GenerationResources(DocumentResources):
     """The resources of a process that knows what new generations are made with."""
 
     target: Identity

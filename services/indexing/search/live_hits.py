@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -84,6 +85,11 @@ class Ranking:
             if self._whole:
                 return Page(found, more=False)
             await self.read_all()
+
+    async def still_live(self, hits: Sequence[tuple[Hit, Passage]]) -> list[tuple[Hit, Passage]]:
+        """Those that may still be shown, after a wait."""
+        live = await self._live([hit for hit, _ in hits])
+        return [(hit, passage) for hit, passage in hits if (hit.document_id, hit.version, hit.chunk_index) in live]
 
     async def documents(self, *, described: bool) -> list[Described]:
         """The documents of all hits read, best first; with as much of their metadata as facets are counted over."""

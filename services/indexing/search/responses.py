@@ -2,11 +2,14 @@
 has as JSON already. `services.indexing.search.schemas.SearchResponse` describes its shape."""
 
 import time
-from collections.abc import Generator, Sequence
+import uuid
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import orjson
 
+from services.indexing.analysis.analyzer import Span
 from services.indexing.documents.repository import Passage
 from services.indexing.search.facets import Facets
 from services.indexing.search.highlights import MAX_TEXT, Highlighter
@@ -15,20 +18,27 @@ from services.indexing.vectors.points import Hit
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The results of a search. `started`: `time.perf_counter()` when it began."""
+    """The results of a search. `started`: `time.perf_counter()` when it began. `reranked`: whether a reranker has
+    ordered them."""
 
     hits: Sequence[tuple[Hit, Passage]]
     facets: Facets
     next_cursor: str | None
     started: float
+    reranked: bool
 
 
-def writing(found: Found, highlighter: Highlighter) -> Generator[None, None, bytes]:
-    """The body of the response. `yield`s now and then."""
+def writing(
+    found: Found, highlighter: Highlighter, sentences: Mapping[uuid.UUID, Span] = MappingProxyType({})
+) -> Generator[None, None, bytes]:
+    """The body of the response. `yield`s now and then.
+
+    `sentences`: of passages without any of the query's words, by their points, the one that is marked instead.
+    """
     items = []
     for hit, passage in found.hits:
         yield
-        items.append((yield from _item(hit, passage, highlighter)))
+        items.append((yield from _item(hit, passage, highlighter, sentences.get(hit.point_id))))
     yield
     return orjson.dumps(
         {
@@ -39,13 +49,19 @@ def writing(found: Found, highlighter: Highlighter) -> Generator[None, None, byt
             },
             "facets_partial": found.facets.partial,
             "next_cursor": found.next_cursor,
+            "reranked": found.reranked,
             "took_ms": round((time.perf_counter() - found.started) * 1000, 2),
         }
     )
 
 
-def _item(hit: Hit, passage: Passage, highlighter: Highlighter) -> Generator[None, None, orjson.Fragment]:
-    marks = yield from highlighter.marking(passage.text)
+def _item(
+    hit: Hit, passage: Passage, highlighter: Highlighter, sentence: Span | None
+) -> Generator[None, None, orjson.Fragment]:
+    if sentence is None:
+        marks, kind = (yield from highlighter.marking(passage.text)), "keyword"
+    else:
+        marks, kind = [sentence], "semantic"
     return orjson.Fragment(
         orjson.dumps(
             {
@@ -56,7 +72,7 @@ def _item(hit: Hit, passage: Passage, highlighter: Highlighter) -> Generator[Non
                 "chunk_index": passage.chunk_index,
                 "score": hit.score,
                 "text": passage.text[:MAX_TEXT],
-                "highlights": [{"start": start, "end": end} for start, end in marks],
+                "highlights": [{"start": start, "end": end, "kind": kind} for start, end in marks],
                 "page": passage.page,
                 "location": None if passage.location is None else orjson.Fragment(passage.location),
                 "metadata": orjson.Fragment(passage.metadata),

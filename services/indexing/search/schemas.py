@@ -4,8 +4,8 @@ import uuid
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, JsonValue
-from typing_extensions import TypedDict
 
+from services.indexing.pipeline.documents import Location
 from services.indexing.search.cursors import MAX_LENGTH
 from services.indexing.vectors.filters import Filter, storable
 from shared.request_bodies import Input
@@ -18,6 +18,12 @@ class SearchRequest(Input):
 
     In `query`, `"..."` stands for words in this order, `-word` and `-"..."` for passages without them. They select from
     the best 500 passages.
+
+    With `rerank`, the installation's reranker orders the best 50 passages again; `score` stays that of the search.
+    Without a reranker: 422 `rerank_unsupported`.
+
+    With `highlight` at `semantic`, the sentence that is most like the query is marked in passages that have none of its
+    words. That takes longer than the search alone. In the mode `keyword` there are no such passages.
     """
 
     query: Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(storable)]
@@ -27,25 +33,18 @@ class SearchRequest(Input):
     filter: Filter | None = None
     facets: Annotated[tuple[FacetField, ...], Field(max_length=10, fail_fast=True)] = ()
     rerank: bool = False
+    highlight: Literal["keyword", "semantic"] = "keyword"
 
 
 class Highlight(BaseModel):
-    """A half-open range of the item's `text`, in Unicode code points: not in UTF-16 units, as JavaScript counts."""
+    """A half-open range of the item's `text`, in Unicode code points: not in UTF-16 units, as JavaScript counts.
+
+    Of the kind `keyword` it is a word of the query, of the kind `semantic` the sentence that is most like the query.
+    """
 
     start: int
     end: int
-
-
-class Location(TypedDict, total=False):
-    """Where in its document a passage is, as far as its format tells. `rows` and `lines` are the first and the last."""
-
-    page: int
-    slide: int
-    sheet: str
-    cell: int
-    rows: tuple[int, int]
-    lines: tuple[int, int]
-    headings: list[str]
+    kind: Literal["keyword", "semantic"]
 
 
 class SearchItem(BaseModel):
@@ -74,6 +73,8 @@ class FacetValue(BaseModel):
 class SearchResponse(BaseModel):
     """A page of large items may contain fewer than `limit` of them and still have a `next_cursor`.
 
+    `reranked`: a reranker has ordered the items. When one was asked for and does not respond, they are as ranked.
+
     `facets_partial`: there was too much metadata to count all of it; only that of the best hits was counted.
     """
 
@@ -81,4 +82,5 @@ class SearchResponse(BaseModel):
     facets: dict[str, list[FacetValue]]
     facets_partial: bool
     next_cursor: str | None
+    reranked: bool
     took_ms: float

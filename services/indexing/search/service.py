@@ -10,27 +10,30 @@ statement that reads what it shows: a project deleted meanwhile is 404.
 
 No transaction is open while the store or the embedder works: a slow one must not use up the connections.
 
-Everything is bounded, in size by the constants of `highlights`, `facets`, `filters`, `ranking` and `analysis`,
-in time by `_SECONDS`, after which all work of a search stops, and in its use of shared resources by `shares`.
+Everything is bounded, in size by the constants of `highlights`, `best_sentences`, `facets`, `filters`, `ranking` and
+`analysis`, in time by `_SECONDS`, after which all work of a search stops, and in its use of shared resources by
+`shares`.
 """
 
 import asyncio
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from services.indexing.documents.repository import Passage
 from services.indexing.embedders.installed import Embedders
 from services.indexing.generations import repository as generations
 from services.indexing.generations.identity import Current, Identity
-from services.indexing.search import cursors, facets, query_syntax
+from services.indexing.search import best_sentences, cursors, facets, query_syntax
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
 from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.highlights import Highlighter
 from services.indexing.search.live_hits import Ranking
 from services.indexing.search.query_syntax import ParsedQuery
+from services.indexing.search.reranking import order
+from services.indexing.search.reranking.endpoint import EndpointReranker
 from services.indexing.search.responses import Found, writing
 from services.indexing.search.schemas import SearchRequest
 from services.indexing.vectors.points import Hit, VectorQuery
@@ -56,6 +59,7 @@ class SearchEngine:
     embedders: Embedders
     store: VectorStore
     shares: SearchShares
+    reranker: EndpointReranker | None = None
 
 
 async def search(
@@ -121,7 +125,7 @@ async def _answer(
     started = time.perf_counter()
     async with engine.shares.turn(tenant_id):
         request = await unparsed.parsed()
-        if request.rerank:
+        if request.rerank and engine.reranker is None:
             raise RerankUnsupported
         if principal.tenant_id is None:
             raise Forbidden("Choose an active tenant first.")
@@ -132,12 +136,23 @@ async def _answer(
     # The model may be remote: another search of the tenant has the turn meanwhile.
     parsed = query_syntax.parsed(request.query)
     query = await _query(engine, tenant_id, request, parsed.text, generation)
+    ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
+    scores = None
+    if request.rerank and engine.reranker is not None:
+        scores = await order.scores(engine.shares, engine.reranker, ranking, parsed.text, tenant_id=tenant_id)
     async with engine.shares.turn(tenant_id):
-        ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
-        found = await _found(engine, tenant_id, admission, request, ranking, started)
-        return await engine.shares.compute(
-            tenant_id, writing(found, Highlighter(parsed.text, generation.identity.analyzer))
-        )
+        found = await _found(engine, tenant_id, admission, request, ranking, scores, started)
+        highlighter = Highlighter(parsed.text, generation.identity.analyzer)
+        if request.highlight == "keyword" or query.vector is None:
+            return await engine.shares.compute(tenant_id, writing(found, highlighter))
+    embedder = engine.embedders.named(generation.identity.embedder)
+    texts = {hit.point_id: passage.text for hit, passage in found.hits}
+    sentences = await best_sentences.of_page(
+        engine.shares, embedder, query.vector, texts, highlighter, tenant_id=tenant_id
+    )
+    async with engine.shares.turn(tenant_id):
+        found = replace(found, hits=await ranking.still_live(found.hits))
+        return await engine.shares.compute(tenant_id, writing(found, highlighter, sentences))
 
 
 async def _found(
@@ -146,6 +161,7 @@ async def _found(
     admission: Admission,
     request: SearchRequest,
     ranking: Ranking,
+    scores: order.Scores | None,
     started: float,
 ) -> Found:
     identity = cursors.fingerprint(
@@ -153,17 +169,22 @@ async def _found(
         request.query,
         request.mode,
         request.filter and request.filter.model_dump(mode="json"),
+        *(["rerank"] if request.rerank else []),
     )
     shown = cursors.decode(request.cursor, identity)
     if request.facets:
         await ranking.read_all()
-    page = await ranking.page(shown, request.limit)
+    if scores is None:
+        page = await ranking.page(shown, request.limit)
+    else:
+        page = await order.page(ranking, scores, shown, request.limit)
     counted = facets.Facets({}, False)
     if request.facets:
         documents = await ranking.documents(described=any(field != facets.CONTENT_TYPE for field in request.facets))
         counted = await engine.shares.compute(tenant_id, facets.counting(documents, request.facets))
     after = shown.union(cursors.mark(hit) for hit, _ in page.hits)
-    return Found(page.hits, counted, cursors.encode(after, identity) if page.more else None, started)
+    next_cursor = cursors.encode(after, identity) if page.more else None
+    return Found(page.hits, counted, next_cursor, started, reranked=scores is not None)
 
 
 async def _generation(engine: SearchEngine, tenant_id: uuid.UUID, project_id: uuid.UUID) -> Current:

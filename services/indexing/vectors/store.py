@@ -33,6 +33,7 @@ from typing import Final
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 
 from services.indexing.vectors import batched_operations, metadata_terms
 from services.indexing.vectors.embedded.engine import EmbeddedEngine
@@ -328,6 +329,16 @@ class ProjectVectors:
         if not ids:
             return 0
         return await self._engine(dimensions).count(self._within(has_id(ids)))
+
+    async def vectors(
+        self, version: VersionPoints, indexes: Collection[int], *, dimensions: int
+    ) -> dict[int, npt.NDArray[np.float32]]:
+        """The vectors of those of the version's chunks that have a point, of length one, by the chunks' indexes."""
+        ids = {point_id(self._tenant_id, self._project_id, version, index): index for index in indexes}
+        if not ids:
+            return {}
+        found = await self._engine(dimensions).vectors(self._within(has_id(list(ids))), limit=len(ids))
+        return {ids[UUID(point)]: np.array(numbers, np.float32) for point, numbers in found.items()}
 
     async def page(self, after: UUID | None, *, limit: int, dimensions: int) -> list[Hit]:
         """Points of the project by ascending id, whatever their generation, after the given one."""

@@ -49,6 +49,24 @@ class DocumentActions(Scene):
         if answer.status_code == 200 and document.word not in answer.text:
             raise Diverged(f"document {document.id} has other content: {answer.text[:100]}")
 
+    async def chunks_document(self, who: int, which: int) -> None:
+        credential, project_id, document, expected = self.reach(who, which, "documents:read", {200})
+        path = f"/v1/projects/{project_id}/documents/{document.id}/chunks"
+        answer = await self.actors.ask(credential, "GET", path, expected)
+        if answer.status_code == 200 and document.settled == "indexed" and document.word not in answer.text:
+            raise Diverged(f"document {document.id} has other passages: {answer.text[:100]}")
+
+    async def similar_document(self, who: int, which: int) -> None:
+        right = {200} if self.document(self.who(who), which)[1].settled == "indexed" else {200, 409}
+        credential, project_id, document, expected = self.reach(who, which, "search", right)
+        path = f"/v1/projects/{project_id}/documents/{document.id}/similar"
+        answer = await self.actors.ask(credential, "POST", path, expected, json={"limit": 50})
+        if answer.status_code == 200:
+            others = {one.id for one in credential.tenant.projects[project_id].there} - {document.id}
+            found = {item["document_id"] for item in answer.json()["items"]}
+            if found - others:
+                raise Diverged(f"like document {document.id}: {found}, of {others}")
+
     async def patch_document(self, who: int, which: int) -> None:
         await self.ask_document(who, which, "PATCH", "", "documents:write", {200}, json={"metadata": {"n": which}})
 

@@ -43,6 +43,7 @@ _PROGRAMS_OF_ACTORS: Final = 12
 _MOST_SAID: Final = 1500
 _FRAMES: Final = 6
 _Some = st.integers(0, 60)
+_VERBS: Final = ("get", "content", "chunks", "similar", "patch", "delete", "cancel", "retry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ class TwoTenants(RuleBasedStateMachine):
     def upload(self, who: int, where: int, broken: int) -> None:
         self.run("upload", self.actions.upload(who, where, broken=broken == 7))
 
-    @rule(who=_Some, which=_Some, verb=st.sampled_from(["get", "content", "patch", "delete", "cancel", "retry"]))
+    @rule(who=_Some, which=_Some, verb=st.sampled_from(_VERBS))
     def touch_document(self, who: int, which: int, verb: str) -> None:
         self.run(f"{verb}_document", getattr(self.actions, f"{verb}_document")(who, which))
 

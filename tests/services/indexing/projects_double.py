@@ -64,7 +64,10 @@ class ProjectsDouble:
             status, body = (503, "") if self.down else self.lists.get(f"/v1/{path}", (404, ""))
             return Response(body, status, media_type="application/json")
 
-        @app.get("/internal/projects/{project_id}/documents/{document_id}/versions/{version}/content")
+        @app.api_route(
+            "/internal/projects/{project_id}/documents/{document_id}/versions/{version}/content",
+            methods=["GET", "HEAD"],
+        )
         async def content(project_id: uuid.UUID, document_id: uuid.UUID, version: int, request: Request) -> Response:
             self.asked[document_id] += 1
             self.credentials.append(request.headers["authorization"])

@@ -1,7 +1,6 @@
 """Errors of tools, beside those of the services behind them.
 
 ProjectRequired 422    the tool works in one project, and which is not clear
-VersionReplaced 409    the id names a version that is no longer the live one
 RunFailed 409          a question was asked, and the run that was to answer it failed
 """
 
@@ -19,8 +18,3 @@ class ProjectRequired(InvalidRequest):
 class RunFailed(Conflict):
     code: ClassVar[str] = "run_failed"
     detail: ClassVar[str] = "The question was not answered."
-
-
-class VersionReplaced(Conflict):
-    code: ClassVar[str] = "version_replaced"
-    detail: ClassVar[str] = "This version of the document was replaced by a newer one."

@@ -15,7 +15,7 @@ import orjson
 from services.indexing.agents import asking
 from services.indexing.agents.asking import Runs
 from services.indexing.agents.contracts import Answer, Citation
-from services.indexing.agents.mcp.errors import ProjectRequired, RunFailed, VersionReplaced
+from services.indexing.agents.mcp.errors import ProjectRequired, RunFailed
 from services.indexing.agents.mcp.identifiers import Identifier
 from services.indexing.agents.mcp.projects_client import Caller, ProjectsClient
 from services.indexing.agents.mcp.schemas import (
@@ -40,6 +40,7 @@ from services.indexing.agents.mcp.schemas import (
 )
 from services.indexing.agents.runs.schemas import AskRequest
 from services.indexing.documents import stored_text
+from services.indexing.documents.errors import VersionReplaced
 from services.indexing.search import service as searches
 from services.indexing.search.schemas import SearchRequest
 from services.indexing.search.service import SearchEngine

@@ -136,6 +136,10 @@ class EngineClient(Generic[C]):
         records: list[EngineRecord] = await self._ask("scroll", where=where, after=last, limit=limit)
         return records
 
+    async def vectors(self, where: Condition, *, limit: int) -> dict[str, list[float]]:
+        vectors: dict[str, list[float]] = await self._ask("vectors", where=where, limit=limit)
+        return vectors
+
     async def flush(self) -> None:
         await self._ask("flush")
 

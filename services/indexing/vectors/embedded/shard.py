@@ -153,6 +153,11 @@ class Shard:
         records, _ = self._shard.scroll(request)
         return [_record(record, 0.0) for record in records]
 
+    def vectors(self, *, where: JsonObject, limit: int) -> dict[str, list[float]]:
+        request = edge.ScrollRequest(limit=limit, filter=filter_of(where), with_payload=False, with_vector=[_DENSE])
+        records, _ = self._shard.scroll(request)
+        return {str(record.id): cast(dict[str, list[float]], record.vector)[_DENSE] for record in records}
+
     def flush(self) -> None:
         self._shard.flush()
 

@@ -17,7 +17,7 @@ import orjson
 
 ErrorKind = Literal["locked", "failed"]
 
-READS: Final = frozenset({"ping", "search", "count", "scroll"})
+READS: Final = frozenset({"ping", "search", "count", "scroll", "vectors"})
 WRITES: Final = frozenset({"upsert", "set_payload", "set_words", "delete", "flush", "optimize"})
 GREETING: Final = 0
 MAX_FRAME: Final = 256 * 2**20

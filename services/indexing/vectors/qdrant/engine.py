@@ -250,6 +250,13 @@ class QdrantEngine:
             )
             return [_record(record, 0.0) for record in records]
 
+    async def vectors(self, where: Condition, *, limit: int) -> dict[str, list[float]]:
+        async with self._asking("vectors") as client:
+            records, _ = await client.scroll(
+                self._collection, filter_of(where), limit=limit, with_payload=False, with_vectors=[DENSE]
+            )
+            return {str(record.id): cast(dict[str, list[float]], record.vector)[DENSE] for record in records}
+
     async def flush(self) -> None:
         """Nothing to do: the server flushes by itself, within seconds, and has its write-ahead log until then."""
         await self.ping()

@@ -8,6 +8,10 @@ _SEARCHES = "tests/isolation/test_vectors.py::test_ten_thousand_hostile_searches
 _STORE = f"{_HERE}/vectors/store.py"
 _PIPELINE = "tests/services/indexing/pipeline"
 _EMBEDDERS = "tests/services/indexing/embedders/test_minilm.py"
+_LISTED = "tests/services/indexing/documents/test_listed_chunks.py"
+_RERANKING = "tests/services/indexing/search/test_reranking.py"
+_SENTENCES = "tests/services/indexing/search/test_best_sentences.py"
+_SIMILAR = "tests/services/indexing/search/test_similar.py"
 _MEANWHILE = "tests/services/indexing/search/test_meanwhile.py"
 _ADMITTED = "        heard.require(principal, project_id, scope)\n"
 _STILL_ADMITTED = "        heard.require(self.principal, self.project_id, self.scope)\n"
@@ -306,6 +310,102 @@ MUTATIONS = (
             "        Document.live_version == Chunk",
         ),
         ["tests/services/indexing/test_guards.py::test_a_hit_of_another_project_is_not_shown"],
+    ),
+    Mutation(
+        "chunks-project",
+        "chunks are listed only of documents of the project",
+        replace(f"{_HERE}/documents/listed_chunks.py", "        Document.project_id == OF_PROJECT,\n", ""),
+        [f"{_LISTED}::test_a_document_of_another_project_is_not_found"],
+    ),
+    Mutation(
+        "chunks-deleted",
+        "chunks of a deleted document are not listed",
+        replace(f"{_HERE}/documents/listed_chunks.py", "        Document.deleted.is_(False),\n", ""),
+        [f"{_LISTED}::test_a_deleted_document_is_gone_at_once"],
+    ),
+    Mutation(
+        "chunks-live",
+        "only chunks of the live version are listed",
+        replace(f"{_HERE}/documents/listed_chunks.py", "        Chunk.version == Document.live_version,\n", ""),
+        [f"{_LISTED}::test_a_list_is_never_of_two_versions"],
+    ),
+    Mutation(
+        "chunks-version",
+        "a cursor continues only in the version it is of",
+        replace(
+            f"{_HERE}/documents/listed_chunks.py",
+            "if position is not None and position.version != version:",
+            "if False:",
+        ),
+        [f"{_LISTED}::test_a_list_is_never_of_two_versions"],
+    ),
+    Mutation(
+        "chunks-cursor",
+        "a cursor continues only the list of its document",
+        replace(f"{_HERE}/documents/listed_chunks.py", "named == str(document_id) and ", ""),
+        [f"{_LISTED}::test_a_cursor_of_something_else_is_refused"],
+    ),
+    Mutation(
+        "search-sentences-bounded",
+        "the number of sentences that a search compares is limited",
+        replace(f"{_HERE}/search/best_sentences.py", "[: min(MOST_EACH, left)]", ""),
+        [f"{_SENTENCES}::test_work_is_bounded_and_the_best_passages_come_first"],
+    ),
+    Mutation(
+        "search-sentences-live",
+        "a search that has compared sentences checks again what may be shown",
+        replace(
+            f"{_HERE}/search/service.py",
+            "        found = replace(found, hits=await ranking.still_live(found.hits))\n",
+            "",
+        ),
+        [f"{_SENTENCES}::test_what_is_deleted_while_sentences_are_compared_is_not_shown"],
+    ),
+    Mutation(
+        "rerank-scores",
+        "a reranker's response counts only with one finite score for each passage",
+        replace(
+            f"{_HERE}/search/reranking/endpoint.py",
+            "if len(results) != count or scores.keys() != set(range(count)) or not all(map(math.isfinite, scores.values())):",
+            "if False:",
+        ),
+        [f"{_RERANKING}::test_anything_but_a_score_for_each_text_is_refused"],
+    ),
+    Mutation(
+        "rerank-share",
+        "a tenant's requests to the reranker leave room for others",
+        replace(
+            f"{_HERE}/search/reranking/endpoint.py", "FairSemaphore(_AT_ONCE, each=_EACH)", "FairSemaphore(_AT_ONCE)"
+        ),
+        [f"{_RERANKING}::test_a_tenant_that_asks_much_leaves_others_their_turn"],
+    ),
+    Mutation(
+        "similar-access",
+        "similar documents are shown only to who may search the project",
+        (Change("shared/project_access.py", _ADMITTED, ""), Change("shared/project_access.py", _STILL_ADMITTED, "")),
+        [f"{_SIMILAR}::test_who_may_not_search_learns_nothing"],
+    ),
+    Mutation(
+        "similar-project",
+        "similar documents are found only for a document of the project",
+        replace(f"{_HERE}/search/similar/repository.py", "        Document.project_id == OF_PROJECT,\n", ""),
+        [f"{_SIMILAR}::test_who_may_not_search_learns_nothing"],
+    ),
+    Mutation(
+        "similar-deleted",
+        "similar documents are not found for a deleted document",
+        replace(f"{_HERE}/search/similar/repository.py", "        Document.deleted.is_(False),\n", ""),
+        [f"{_SIMILAR}::test_what_is_deleted_is_neither_asked_about_nor_found"],
+    ),
+    Mutation(
+        "similar-sampled",
+        "the number of a document's vectors that it is compared by is limited",
+        replace(
+            f"{_HERE}/search/similar/service.py",
+            " if chunks > SAMPLED else [*range(chunks)]",
+            " if False else [*range(chunks)]",
+        ),
+        [f"{_SIMILAR}::test_a_long_document_costs_what_a_short_one_does"],
     ),
     Mutation(
         "search-cursor-shown",

@@ -18,6 +18,8 @@ PROJECT = "/v1/projects/0198c0de-0000-7000-8000-000000000001"
         (PROJECT, "projects"),
         (f"{PROJECT}/documents", "projects"),
         (f"{PROJECT}/documents/x/content", "projects"),
+        (f"{PROJECT}/documents/x/chunks", "indexing"),
+        (f"{PROJECT}/documents/x/similar", "indexing"),
         (f"{PROJECT}/members", "projects"),
         (f"{PROJECT}/search", "indexing"),
         (f"{PROJECT}/jobs", "indexing"),

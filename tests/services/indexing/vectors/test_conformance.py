@@ -14,7 +14,16 @@ from services.indexing.analysis import CURRENT, FIRST
 from services.indexing.vectors import batched_operations
 from services.indexing.vectors.engine import Condition
 from services.indexing.vectors.errors import InvalidPoint, SearchWindowExceeded
-from services.indexing.vectors.points import MAX_WINDOW, ChunkPoint, ChunkWords, Hit, Mode, VectorQuery, point_id
+from services.indexing.vectors.points import (
+    MAX_WINDOW,
+    ChunkPoint,
+    ChunkWords,
+    Hit,
+    Mode,
+    VectorQuery,
+    VersionPoints,
+    point_id,
+)
 from services.indexing.vectors.store import ProjectVectors, VectorStore
 from tests.services.indexing.vectors.samples import DIMENSIONS, chunk, parsed, vector_of
 
@@ -480,3 +489,19 @@ async def test_a_document_with_much_metadata_elsewhere_is_not_found_here(store: 
     await here.upsert([chunk("granite", document_id=document_id, chunk_index=1, metadata=FIELDS)])
     node = parsed({"field": "metadata.field 7", "eq": "value 7"})
     assert await here.search(VectorQuery(mode="keyword", text="granite", filter=node)) == []
+
+
+async def test_the_vectors_of_chunks_are_read_back(store: VectorStore, project: ProjectVectors) -> None:
+    document_id = uuid4()
+    points = [replace(chunk(f"basalt {n}", chunk_index=n), document_id=document_id, version=3) for n in range(4)]
+    await project.upsert([*points, chunk("another document", chunk_index=1, version=3)])
+    version = VersionPoints(document_id, 3, 1)
+
+    found = await project.vectors(version, [1, 3, 9], dimensions=DIMENSIONS)
+
+    assert sorted(found) == [1, 3]
+    for index, vector in found.items():
+        expected = np.asarray(points[index].vector, np.float32)
+        assert np.allclose(vector, expected / np.linalg.norm(expected), atol=1e-6)
+    assert await project.vectors(version, [], dimensions=DIMENSIONS) == {}
+    assert await store.project(uuid4(), uuid4()).vectors(version, [1], dimensions=DIMENSIONS) == {}
