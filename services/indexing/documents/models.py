@@ -23,7 +23,7 @@ from shared.tenancy import TenantOwned
 class Document(TenantOwned, Base):
     """A document as last reported. Search sees only `live_version`; a deleted document stays as a tombstone, so that no
     late event brings it back. `sequence` is the newest revision whose facts are stored here, `title` the one that the
-    live version gives itself, `indexed_characters` the length of its chunks with what is searched beside them, and
+    live version gives itself, `language` the one that most of its text is in (ISO 639-1), `indexed_characters` the length of its chunks with what is searched beside them, and
     `average_length` the one that they were measured against: points that are made again are equal."""
 
     __tablename__ = "documents"
@@ -39,6 +39,7 @@ class Document(TenantOwned, Base):
     deleted: Mapped[bool] = mapped_column(server_default=text("false"))
     name: Mapped[str]
     title: Mapped[str | None]
+    language: Mapped[str | None]
     content_type: Mapped[str]
     attributes: Mapped[dict[str, Any]] = mapped_column("metadata")
     sequence: Mapped[int] = mapped_column(BigInteger)
@@ -46,6 +47,11 @@ class Document(TenantOwned, Base):
     indexed_chunks: Mapped[int] = mapped_column(server_default=text("0"))
     indexed_characters: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     average_length: Mapped[float | None] = mapped_column(Double)
+
+    @property
+    def described(self) -> tuple[str, dict[str, Any]]:
+        """What its owner says of it and filters see: its name and its metadata."""
+        return self.name, self.attributes
 
 
 class Chunk(TenantOwned, Base):

@@ -58,7 +58,7 @@ async def apply_update(session: AsyncSession, event: DocumentUpdated, envelope: 
         raise UnknownDocument
     if document is None or document.deleted or envelope.sequence <= document.sequence:
         return
-    changed = document.attributes != event.metadata
+    changed = document.described != (event.name, event.metadata)
     document.name, document.attributes, document.sequence = event.name, event.metadata, envelope.sequence
     if changed:
         await repository.enqueue_vector_change(session, document.document_id, describe=True)

@@ -136,6 +136,7 @@ class PointWriter:
                 chunk,
                 vector,
                 generation=work.generation.current,
+                language=work.document.language,
                 average_length=work.document.average_length or USUAL_LENGTH,
             )
             for chunk, vector in zip(chunks, vectors, strict=True)
@@ -178,6 +179,6 @@ class PointWriter:
 
 
 async def _describe(session: AsyncSession, work: _Work, document: Document) -> None:
-    """Metadata that changed while the points were written."""
-    if document.attributes != work.document.attributes:
+    """A name or metadata that changed while the points were written."""
+    if document.described != work.document.described:
         await documents.enqueue_vector_change(session, work.lack.document_id, describe=True)

@@ -259,14 +259,15 @@ async def complete(
     session: AsyncSession,
     lease: Lease,
     *,
-    described: dict[str, Any],
+    described: tuple[str, dict[str, Any]],
+    language: str | None,
     chunk_count: int,
     characters: int,
     average_length: float,
     kept_batches: bool,
     generation: int,
 ) -> None:
-    """Switch search to the version. Its points are stored in `generation` and carry the metadata `described`.
+    """Switch search to the version. Its points are stored in `generation` and carry what was `described` and `language`.
 
     `characters`: the length of its chunks, as keyword search measures it; `average_length`: what against.
 
@@ -289,11 +290,11 @@ async def complete(
     replaced, document.live_version = document.live_version, lease.version
     document.indexed_chunks, document.indexed_characters = chunk_count, characters
     document.average_length = average_length
-    document.title = ended.title
+    document.title, document.language = ended.title, language
     if replaced is not None and replaced != lease.version:
         await documents.drop_version(session, lease.document_id, replaced)
-    if replaced is not None or document.attributes != described:
-        await documents.enqueue_vector_change(session, lease.document_id, describe=document.attributes != described)
+    if replaced is not None or document.described != described:
+        await documents.enqueue_vector_change(session, lease.document_id, describe=document.described != described)
     if kept_batches:
         await documents.drop_batches(session, lease.document_id, lease.version)
     completed = JobCompleted(

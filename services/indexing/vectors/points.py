@@ -36,7 +36,8 @@ class ChunkPoint:
 
     `text` and `context` (title, headings) feed the keyword vector, made by `analyzer`, and are not stored;
     `average_length` is that of both, in characters, over the project's chunks. `vector` need not be normalised.
-    `generation` tells apart the points of different embedding models.
+    `generation` tells apart the points of different embedding models. `metadata`, `name` and `language` are the
+    document's, for filters.
     """
 
     document_id: UUID
@@ -51,6 +52,8 @@ class ChunkPoint:
     average_length: float = USUAL_LENGTH
     generation: int = 1
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    name: str = ""
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,8 @@ async def indexed(library: Library, *, chunks: int, characters: int) -> uuid.UUI
         await service.complete(
             session,
             lease,
-            described={},
+            described=("", {}),
+            language=None,
             chunk_count=chunks,
             characters=characters,
             average_length=1.0,

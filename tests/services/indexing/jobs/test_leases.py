@@ -138,7 +138,8 @@ async def test_a_thawed_worker_cannot_write(database: Database, library: Library
         lambda session: service.complete(
             session,
             old,
-            described={},
+            described=("", {}),
+            language=None,
             chunk_count=0,
             characters=0,
             average_length=1.0,

@@ -63,7 +63,8 @@ async def complete(library: Library, lease: Lease, described: dict[str, str] | N
         await service.complete(
             session,
             lease,
-            described=described or {},
+            described=("note.txt", described or {}),
+            language=None,
             chunk_count=1,
             characters=4,
             average_length=4.0,
