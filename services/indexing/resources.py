@@ -51,6 +51,7 @@ from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
 from services.indexing.search.fair_share import SearchShares
+from services.indexing.search.read_after import Waiting
 from services.indexing.search.service import SearchEngine
 from services.indexing.settings import BUNDLED, IndexingSettings
 from services.indexing.tenant_turns import TenantTurns
@@ -136,7 +137,10 @@ async def _open_search(
     runtime.checks["vectors"] = check
     shares = SearchShares()
     stack.callback(shares.close)
-    return SearchEngine(runtime.database, directory, embedders, store, shares)
+    waiting = Waiting(runtime.database)
+    task = await stack.enter_async_context(run_in_background(waiting.run, name="arrivals"))
+    runtime.checks["arrivals"] = _alive(task)
+    return SearchEngine(runtime.database, directory, embedders, store, shares, waiting)
 
 
 async def _open_model(stack: AsyncExitStack, settings: IndexingSettings) -> ChatModel | None:

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from resiliparse.parse.lang import detect_fast
-
 from services.indexing.analysis import languages, tokenizer
 from services.indexing.analysis.folding import folded
 from services.indexing.analysis.tokenizer import MAX_WORD, RUN

@@ -22,9 +22,12 @@ from shared.tenancy import TenantOwned
 
 class Document(TenantOwned, Base):
     """A document as last reported. Search sees only `live_version`; a deleted document stays as a tombstone, so that no
-    late event brings it back. `sequence` is the newest revision whose facts are stored here, `title` the one that the
-    live version gives itself, `language` the one that most of its text is in (ISO 639-1), `indexed_characters` the length of its chunks with what is searched beside them, and
-    `average_length` the one that they were measured against: points that are made again are equal."""
+    late event brings it back. `sequence` is the newest revision whose facts are stored here.
+
+    Of the live version: `title` is the one that it gives itself, `language` the one that most of its text is in (ISO
+    639-1), `indexed_characters` the length of its chunks with what is searched beside them, `average_length` what they
+    were measured against: points that are made again are equal.
+    """
 
     __tablename__ = "documents"
     __table_args__ = (

@@ -9,7 +9,7 @@ import uuid
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.indexing.documents import repository
+from services.indexing.documents import arrivals, repository
 from services.indexing.documents.errors import UnknownDocument
 from services.indexing.jobs import repository as jobs_repository
 from services.indexing.jobs import service as jobs
@@ -76,6 +76,7 @@ async def forget(session: AsyncSession, event: DocumentDeleted, envelope: Envelo
         sequence=envelope.sequence,
         at=envelope.time,
     )
+    arrivals.announce(session, event.document_id)
     await jobs.stop_unfinished(session, event.document_id)
     await jobs_repository.forget_titles(session, event.document_id)
     await repository.enqueue_vector_change(session, event.document_id)

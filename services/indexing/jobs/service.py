@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.indexing.documents import arrivals
 from services.indexing.documents import repository as documents
 from services.indexing.documents.models import Document
 from services.indexing.generations import service as generations
@@ -181,6 +182,7 @@ def _announce_cancelled(session: AsyncSession, job: Job) -> None:
     job.revision += 1
     event = JobCancelled(job_id=job.id, project_id=job.project_id, document_id=job.document_id, version=job.version)
     outbox.publish(session, event, sequence=job.revision)
+    arrivals.announce(session, job.document_id)
 
 
 def _requeue(job: Job) -> None:
@@ -267,7 +269,7 @@ async def complete(
     kept_batches: bool,
     generation: int,
 ) -> None:
-    """Switch search to the version. Its points are stored in `generation` and carry what was `described` and `language`.
+    """Switch search to the version. Its points are in `generation` and carry what was `described`, and `language`.
 
     `characters`: the length of its chunks, as keyword search measures it; `average_length`: what against.
 
@@ -304,6 +306,7 @@ async def complete(
         partly_read=tuple(ended.partly_read) if ended.partly_read else None,
     )
     outbox.publish(session, completed, sequence=ended.revision)
+    arrivals.announce(session, lease.document_id)
 
 
 async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, evidence: dict[str, Any]) -> None:
@@ -324,6 +327,7 @@ async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, e
     await _leave_nothing(session, lease, document)
     event = JobFailed(**_identity(lease), code=code, reason=reason, attempts=max(1, lease.attempts))
     outbox.publish(session, event, sequence=ended.revision)
+    arrivals.announce(session, lease.document_id)
 
 
 async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False) -> bool:
@@ -351,6 +355,7 @@ async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False)
     )
     await _leave_nothing(session, lease, document)
     outbox.publish(session, JobCancelled(**_identity(lease)), sequence=ended.revision)
+    arrivals.announce(session, lease.document_id)
     return True
 
 

@@ -1,7 +1,8 @@
 """Counts of metadata values over the documents of a result.
 
 Bounded: a document's metadata is walked once for all fields; after `MAX_BYTES` of metadata, or `MAX_DISTINCT` different
-values of a field, the rest does not count and the response says so. Texts longer than `MAX_VALUE` are no facet values.
+values of a field, the rest does not count and the response says so, as it does when only the `MAX_VALUES` most frequent
+values are listed. Texts longer than `MAX_VALUE` are no facet values.
 """
 
 import heapq
@@ -14,7 +15,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from services.indexing.documents.repository import Described
-from services.indexing.search.schemas import FacetValue
+from services.indexing.search.schemas import FacetValue, Omitted
 
 MAX_VALUES: Final = 50
 MAX_VALUE: Final = 256
@@ -33,8 +34,10 @@ _Wanted = dict[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Facets:
+    """`omitted`: what the counts leave out; none of it, and they are exact."""
+
     counts: dict[str, list[FacetValue]]
-    partial: bool
+    omitted: tuple[Omitted, ...] = ()
 
 
 def counting(documents: Sequence[Described], fields: Sequence[str]) -> Generator[None, None, Facets]:
@@ -62,7 +65,10 @@ def counting(documents: Sequence[Described], fields: Sequence[str]) -> Generator
     for field, counted in counts.items():
         answer[field] = _most_frequent(counted)
         yield
-    return Facets(answer, partial)
+    omitted: list[Omitted] = ["metadata"] if partial else []
+    if any(len(counted) > MAX_VALUES for counted in counts.values()):
+        omitted.append("values")
+    return Facets(answer, tuple(omitted))
 
 
 def _add(counted: Counter[_Key], found: set[_Key]) -> bool:

@@ -11,28 +11,34 @@ statement that reads what it shows: a project deleted meanwhile is 404.
 No transaction is open while the store or the embedder works: a slow one must not use up the connections.
 
 Everything is bounded, in size by the constants of `highlights`, `facets`, `filters`, `ranking` and `analysis`,
-in time by `_SECONDS`, after which all work of a search stops, and in its use of shared resources by `shares`.
+in time by `progress.SECONDS` or by what the client gives, after which all work of a search stops, and in its use of
+shared resources by `shares`.
 """
 
 import asyncio
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from services.indexing.documents.repository import Passage
+from services.indexing.embedders import Vectors
+from services.indexing.embedders.errors import EmbedderUnavailable
 from services.indexing.embedders.installed import Embedders
 from services.indexing.generations import repository as generations
 from services.indexing.generations.identity import Current, Identity
-from services.indexing.search import cursors, facets, query_syntax
+from services.indexing.search import cursors, facets, grouping, query_syntax
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
+from services.indexing.search.explanations import Explained
+from services.indexing.search.facets import Facets
 from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.highlights import Highlighter
 from services.indexing.search.live_hits import Ranking
+from services.indexing.search.progress import SECONDS, Progress
 from services.indexing.search.query_syntax import ParsedQuery
+from services.indexing.search.read_after import Waiting
 from services.indexing.search.responses import Found, writing
-from services.indexing.search.schemas import SearchRequest
+from services.indexing.search.schemas import SearchRequest, UploadedVersion
 from services.indexing.vectors.points import Hit, VectorQuery
 from services.indexing.vectors.store import VectorStore
 from shared.auth import Principal, Scope
@@ -42,7 +48,6 @@ from shared.project_access import Admission, ProjectDirectory
 from shared.telemetry import span
 from shared.tenancy import Database
 
-_SECONDS: Final = 5.0
 # A caller without a tenant is refused, but errors of the request come first: parsing it takes a turn as well.
 _NO_TENANT: Final = uuid.UUID(int=0)
 
@@ -56,6 +61,7 @@ class SearchEngine:
     embedders: Embedders
     store: VectorStore
     shares: SearchShares
+    waiting: Waiting
 
 
 async def search(
@@ -72,8 +78,8 @@ async def search(
     """
     tenant_id = principal.tenant_id or _NO_TENANT
     try:
-        async with asyncio.timeout(_SECONDS), engine.shares.search(tenant_id):
-            return await _answer(engine, principal, tenant_id, project_id, request)
+        async with asyncio.timeout(SECONDS) as limit, engine.shares.search(tenant_id):
+            return await _answer(engine, principal, tenant_id, project_id, request, Progress(limit))
     except TimeoutError as error:
         raise SearchTooSlow(retry_after=1) from error
 
@@ -96,16 +102,19 @@ async def hits(
     """
     tenant_id = principal.tenant_id or _NO_TENANT
     try:
-        async with asyncio.timeout(_SECONDS), engine.shares.search(tenant_id):
+        async with asyncio.timeout(SECONDS) as limit, engine.shares.search(tenant_id):
             async with engine.shares.turn(tenant_id):
                 admission = await engine.directory.admit(
                     engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
                 )
                 generation = await _generation(engine, tenant_id, project_id)
             parsed = query_syntax.parsed(request.query) if has_operators else ParsedQuery(request.query)
-            query = await _query(engine, tenant_id, request, parsed.text, generation)
+            vector = await _vector(engine, tenant_id, request, parsed.text, generation)
+            query = _query(request, parsed.text, generation, vector)
             async with engine.shares.turn(tenant_id):
-                ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
+                ranking = Ranking(
+                    engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed, Progress(limit)
+                )
                 return (await ranking.page(frozenset(), request.limit)).hits
     except TimeoutError as error:
         raise SearchTooSlow(retry_after=1) from error
@@ -117,27 +126,49 @@ async def _answer(
     tenant_id: uuid.UUID,
     project_id: uuid.UUID,
     unparsed: Unparsed[SearchRequest],
+    progress: Progress,
 ) -> bytes:
-    started = time.perf_counter()
-    async with engine.shares.turn(tenant_id):
-        request = await unparsed.parsed()
-        if request.rerank:
-            raise RerankUnsupported
-        if principal.tenant_id is None:
-            raise Forbidden("Choose an active tenant first.")
-        admission = await engine.directory.admit(
-            engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
-        )
-        generation = await _generation(engine, tenant_id, project_id)
+    with progress.stage("admission"):
+        async with engine.shares.turn(tenant_id):
+            request = await unparsed.parsed()
+            progress.give(request.timeout_ms)
+            if request.rerank:
+                raise RerankUnsupported
+            if principal.tenant_id is None:
+                raise Forbidden("Choose an active tenant first.")
+            admission = await engine.directory.admit(
+                engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
+            )
+            generation = None if request.read_after else await _generation(engine, tenant_id, project_id)
+    if generation is None:
+        await _await_upload(engine, tenant_id, project_id, request, progress)
+        async with engine.shares.turn(tenant_id):
+            generation = await _generation(engine, tenant_id, project_id)
     # The model may be remote: another search of the tenant has the turn meanwhile.
     parsed = query_syntax.parsed(request.query)
-    query = await _query(engine, tenant_id, request, parsed.text, generation)
+    vector = await _vector_in_time(engine, tenant_id, request, parsed.text, generation, progress)
+    query = _query(request, parsed.text, generation, vector)
     async with engine.shares.turn(tenant_id):
-        ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed)
-        found = await _found(engine, tenant_id, admission, request, ranking, started)
+        ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed, progress)
+        explained = Explained(parsed, query.mode, generation, progress) if request.explain else None
+        found = await _found(engine, tenant_id, admission, request, ranking, progress, explained)
         return await engine.shares.compute(
             tenant_id, writing(found, Highlighter(parsed.text, generation.identity.analyzer))
         )
+
+
+async def _await_upload(
+    engine: SearchEngine, tenant_id: uuid.UUID, project_id: uuid.UUID, request: SearchRequest, progress: Progress
+) -> None:
+    upload = request.read_after
+    document_id, version = (
+        (upload.document_id, upload.version) if isinstance(upload, UploadedVersion) else (upload, None)
+    )
+    assert document_id is not None  # noqa: S101  # asked for by a request that names one
+    with progress.stage("waiting"), progress.waiting() as until:
+        state = await engine.waiting.until_searchable(tenant_id, project_id, document_id, version, until=until)
+    if state != "searchable":
+        progress.missing.append("upload_failed" if state == "failed" else "upload_awaited")
 
 
 async def _found(
@@ -146,24 +177,44 @@ async def _found(
     admission: Admission,
     request: SearchRequest,
     ranking: Ranking,
-    started: float,
+    progress: Progress,
+    explained: Explained | None,
 ) -> Found:
     identity = cursors.fingerprint(
         str(admission.project_id),
         request.query,
         request.mode,
         request.filter and request.filter.model_dump(mode="json"),
+        *([request.group_by] if request.group_by else []),
     )
     shown = cursors.decode(request.cursor, identity)
     if request.facets:
         await ranking.read_all()
-    page = await ranking.page(shown, request.limit)
-    counted = facets.Facets({}, False)
-    if request.facets:
-        documents = await ranking.documents(described=any(field != facets.CONTENT_TYPE for field in request.facets))
-        counted = await engine.shares.compute(tenant_id, facets.counting(documents, request.facets))
-    after = shown.union(cursors.mark(hit) for hit, _ in page.hits)
-    return Found(page.hits, counted, cursors.encode(after, identity) if page.more else None, started)
+    if request.group_by:
+        page = await grouping.page_of_documents(ranking, shown, request.limit, request.group_size)
+        after = shown.union(cursors.document_mark(hit.document_id) for hit, _ in page.hits)
+    else:
+        page = await ranking.page(shown, request.limit)
+        after = shown.union(cursors.mark(hit) for hit, _ in page.hits)
+    counted = await _facets(engine, tenant_id, request, ranking, progress)
+    return Found(page, counted, cursors.encode(after, identity) if page.more else None, progress, explained)
+
+
+async def _facets(
+    engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest, ranking: Ranking, progress: Progress
+) -> Facets:
+    if not request.facets:
+        return Facets({})
+    try:
+        with progress.stage("facets"):
+            async with asyncio.timeout_at(progress.facets_end):
+                described = any(field != facets.CONTENT_TYPE for field in request.facets)
+                documents = await ranking.documents(described=described)
+                counted = await engine.shares.compute(tenant_id, facets.counting(documents, request.facets))
+    except TimeoutError:
+        progress.missing.append("facets_skipped")
+        return Facets({field: [] for field in request.facets}, ("all",))
+    return Facets(counted.counts, ("passages", *counted.omitted)) if ranking.is_cut else counted
 
 
 async def _generation(engine: SearchEngine, tenant_id: uuid.UUID, project_id: uuid.UUID) -> Current:
@@ -173,20 +224,44 @@ async def _generation(engine: SearchEngine, tenant_id: uuid.UUID, project_id: uu
     return found or Current(1, Identity.of(engine.embedders.target))
 
 
-async def _query(
+async def _vector_in_time(
+    engine: SearchEngine,
+    tenant_id: uuid.UUID,
+    request: SearchRequest,
+    text: str,
+    generation: Current,
+    progress: Progress,
+) -> Vectors | None:
+    """None where a search needs no vector, or can do without one that is not to be had in time."""
+    with progress.stage("embedding"):
+        try:
+            async with asyncio.timeout_at(progress.embedding_ends if request.mode == "hybrid" else None):
+                return await _vector(engine, tenant_id, request, text, generation)
+        except (TimeoutError, EmbedderUnavailable):
+            if request.mode != "hybrid":
+                raise
+            progress.missing.append("meaning_skipped")
+            return None
+
+
+async def _vector(
     engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest, text: str, generation: Current
-) -> VectorQuery:
-    vector = None
-    if request.mode != "keyword":
-        with span("embed query"):
-            embedder = engine.embedders.named(generation.identity.embedder)
-            vector = await embedder.embed_query(text, caller=tenant_id)
+) -> Vectors | None:
+    if request.mode == "keyword":
+        return None
+    with span("embed query"):
+        embedder = engine.embedders.named(generation.identity.embedder)
+        return await embedder.embed_query(text, caller=tenant_id)
+
+
+def _query(request: SearchRequest, text: str, generation: Current, vector: Vectors | None) -> VectorQuery:
     return VectorQuery(
-        mode=request.mode,
+        mode="keyword" if vector is None else request.mode,
         vector=vector,
         text=None if request.mode == "semantic" else text,
         filter=request.filter,
         generation=generation.number,
         dimensions=generation.identity.dimensions,
         analyzers=(generation.identity.analyzer,),
+        explain=request.explain,
     )

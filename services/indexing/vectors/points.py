@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from services.indexing.analysis import ANALYZERS, CURRENT
 from services.indexing.vectors.filters import FilterNode
+from services.indexing.vectors.ranking import Parts
 
 Vector = npt.NDArray[np.float32] | Sequence[float]
 Mode = Literal["semantic", "keyword", "hybrid"]
@@ -62,6 +63,7 @@ class VectorQuery:
 
     With `generation`, only points of that generation are searched and counted for term statistics. Points are found by
     words if one of `analyzers` made them. `dimensions` is the length of the vectors, the store's default unless given.
+    With `explain`, hits tell the `parts` of their scores.
     """
 
     mode: Mode = "hybrid"
@@ -73,6 +75,7 @@ class VectorQuery:
     dimensions: int | None = None
     limit: int = 10
     offset: int = 0
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,11 @@ class Hit:
     generation: int
     chunk_index: int
     score: float
+    parts: Parts | None = None
+
+    @property
+    def chunk(self) -> tuple[UUID, int, int]:
+        return self.document_id, self.version, self.chunk_index
 
 
 @dataclass(frozen=True, slots=True)

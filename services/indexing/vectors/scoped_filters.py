@@ -62,14 +62,8 @@ def of_filter(node: FilterNode) -> Condition:
             return some(*map(of_filter, node.any))
         case Not():
             return none(of_filter(node.not_))
-        case MetadataCondition():
-            return every(*_of_metadata(node))
-        case NameCondition():
-            return every(*_of_fact(metadata_terms.NAME, node, prefix=node.prefix))
-        case LanguageCondition():
-            return every(*_of_fact(metadata_terms.LANGUAGE, node, exists=node.exists))
         case _:
-            return every(*_of_attribute(node))
+            return every(*_of_condition(node))
 
 
 def names_facts(node: FilterNode) -> bool:
@@ -85,8 +79,21 @@ def names_facts(node: FilterNode) -> bool:
             return isinstance(node, MetadataCondition | NameCondition | LanguageCondition)
 
 
-def _of_attribute(node: DocumentCondition | ContentTypeCondition | CreatedAtCondition) -> list[Condition]:
+def _of_condition(
+    node: MetadataCondition
+    | NameCondition
+    | LanguageCondition
+    | DocumentCondition
+    | ContentTypeCondition
+    | CreatedAtCondition,
+) -> list[Condition]:
     match node:
+        case MetadataCondition():
+            return _of_metadata(node)
+        case NameCondition():
+            return _of_fact(metadata_terms.NAME, node, prefix=node.prefix)
+        case LanguageCondition():
+            return _of_fact(metadata_terms.LANGUAGE, node, exists=node.exists)
         case DocumentCondition():
             return _of_document(node)
         case ContentTypeCondition():

@@ -262,6 +262,8 @@ class ProjectVectors:
             limit=query.limit,
             offset=query.offset,
         )
+        if query.explain:
+            search["explain"] = True
         return [self._hit(record, query.generation) for record in await engine.search(search)]
 
     async def _condition(self, engine: Engine, node: FilterNode) -> Condition:
@@ -381,6 +383,7 @@ class ProjectVectors:
             generation=record["generation"],
             chunk_index=record["chunk_index"],
             score=record["score"],
+            parts=record.get("parts"),
         )
 
 

@@ -148,6 +148,25 @@ async def test_hybrid_puts_what_both_rankings_like_before_what_one_likes(project
     assert all(0 <= hit.score < 1 for hit in hits[1:])
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_parts_of_a_score_are_told_on_demand(project: ProjectVectors, mode: Mode) -> None:
+    await project.upsert([chunk("harbour crane"), chunk("harbour master"), chunk("something else")])
+    query = about("harbour crane", mode)
+
+    plain = await project.search(query)
+    explained = await project.search(replace(query, explain=True))
+
+    assert [replace(hit, parts=None) for hit in explained] == plain
+    assert all(hit.parts is None for hit in plain)
+    for rank, hit in enumerate(explained, start=1):
+        parts = hit.parts or {}
+        assert sum(part["share"] for part in parts.values()) == pytest.approx(hit.score)
+        assert parts.keys() <= ({"semantic", "keyword"} if mode == "hybrid" else {mode})
+        if mode != "hybrid":
+            assert (parts[mode]["rank"], parts[mode]["score"]) == (rank, hit.score)
+    assert len(await project.search(replace(query, explain=True, offset=1, limit=1))) == 1
+
+
 async def test_writing_twice_is_writing_once(project: ProjectVectors) -> None:
     points = [chunk("once", chunk_index=n, document_id=uuid4()) for n in range(5)]
 
