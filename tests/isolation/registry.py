@@ -258,7 +258,7 @@ MEMORY: Final = (
     ),
     Store(
         r"services\.indexing\.search\.(read_after\.Waiting\._(waiting|held)|progress\.Progress\.milliseconds)",
-        "searches that wait for a document, woken to look in their own tenant; numbers for each tenant; times of a search",
+        "searches that wait for a document, woken to look in their own tenant; numbers and times",
         "tests/services/indexing/search/test_read_after.py::"
         "test_another_tenants_or_projects_document_is_as_one_that_does_not_exist",
     ),

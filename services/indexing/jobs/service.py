@@ -63,6 +63,7 @@ async def enqueue(
     added = await repository.add(session, project_id=project_id, document_id=document_id, version=version, **facts)
     if added is None:
         await _complete_early_job(session, document_id, version, facts)
+        arrivals.announce(session, document_id)
 
 
 async def _complete_early_job(

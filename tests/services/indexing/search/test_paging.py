@@ -1,4 +1,4 @@
-"""Pages while documents come, go and change: nothing is shown twice, and nothing that was there all the time is left out."""
+"""Pages while documents come and go: nothing is shown twice, and nothing that was there all the time is left out."""
 
 import random
 import uuid

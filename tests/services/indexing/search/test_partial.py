@@ -8,7 +8,7 @@ import pytest
 
 from services.indexing.embedders.errors import EmbedderUnavailable
 from services.indexing.embedders.minilm import MiniLM
-from services.indexing.search import facets
+from services.indexing.search import facets, progress
 from services.indexing.search.live_hits import Ranking
 from services.indexing.vectors.store import ProjectVectors
 from tests.services.indexing.jobs.test_worker import ends
@@ -41,7 +41,8 @@ async def test_a_query_that_is_not_embedded_is_answered_by_its_words(
     whole = (await search(granite, "granite harbour", limit=1)).json()
     assert (whole["partial"], whole["partial_reasons"]) == (False, [])
     monkeypatch.setattr(MiniLM, "embed_query", embed_query)
-    answer = (await search(granite, "granite harbour", timeout_ms=500, explain=True)).json()
+    monkeypatch.setattr(progress, "_EMBEDDING", 0.01)
+    answer = (await search(granite, "granite harbour", timeout_ms=10_000, explain=True)).json()
     assert (answer["partial"], answer["partial_reasons"]) == (True, ["meaning_skipped"])
     assert [item["document_name"] for item in answer["items"]] == ["granite.txt"]
     assert answer["explanation"]["mode"] == "keyword"
@@ -78,7 +79,8 @@ async def test_facets_that_take_too_long_are_left_out(
     search: Search, granite: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Ranking, "documents", for_ever)
-    answer = (await search(granite, "granite", facets=["metadata.lang"], timeout_ms=2000)).json()
+    monkeypatch.setattr(progress, "_BEFORE_FACETS_END", 0.99)
+    answer = (await search(granite, "granite", facets=["metadata.lang"], timeout_ms=10_000)).json()
     assert [item["document_name"] for item in answer["items"]] == ["granite.txt"]
     assert (answer["partial"], answer["partial_reasons"]) == (True, ["facets_skipped"])
     assert (answer["facets"], answer["facets_partial"], answer["facets_omitted"]) == (
