@@ -6,9 +6,11 @@ from alembic import op
 revision = "0013"
 down_revision = "0012"
 
+# Due once processes of the version before, which would leave out the name, are gone.
 _DESCRIBE = """
-    INSERT INTO vector_changes (tenant_id, id, document_id, describe)
-    SELECT tenant_id, document_id, document_id, true FROM documents WHERE live_version IS NOT NULL
+    INSERT INTO vector_changes (tenant_id, id, document_id, describe, due_at)
+    SELECT tenant_id, document_id, document_id, true, now() + interval '10 minutes'
+    FROM documents WHERE live_version IS NOT NULL
     ON CONFLICT (tenant_id, id) DO UPDATE SET describe = true, revision = uuidv7(), position = NULL
 """
 
