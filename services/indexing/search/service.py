@@ -139,9 +139,9 @@ async def _answer(
             admission = await engine.directory.admit(
                 engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
             )
-            generation = None if request.read_after else await _generation(engine, tenant_id, project_id)
-    if generation is None:
-        await _await_upload(engine, tenant_id, project_id, request, progress)
+            generation = await _generation(engine, tenant_id, project_id)
+    if request.read_after is not None:
+        await _await_upload(engine, tenant_id, project_id, request.read_after, progress)
         async with engine.shares.turn(tenant_id):
             generation = await _generation(engine, tenant_id, project_id)
     # The model may be remote: another search of the tenant has the turn meanwhile.
@@ -158,13 +158,13 @@ async def _answer(
 
 
 async def _await_upload(
-    engine: SearchEngine, tenant_id: uuid.UUID, project_id: uuid.UUID, request: SearchRequest, progress: Progress
+    engine: SearchEngine,
+    tenant_id: uuid.UUID,
+    project_id: uuid.UUID,
+    upload: uuid.UUID | UploadedVersion,
+    progress: Progress,
 ) -> None:
-    upload = request.read_after
-    document_id, version = (
-        (upload.document_id, upload.version) if isinstance(upload, UploadedVersion) else (upload, None)
-    )
-    assert document_id is not None  # noqa: S101  # asked for by a request that names one
+    document_id, version = (upload, None) if isinstance(upload, uuid.UUID) else (upload.document_id, upload.version)
     with progress.stage("waiting"), progress.waiting() as until:
         state = await engine.waiting.until_searchable(tenant_id, project_id, document_id, version, until=until)
     if state != "searchable":
