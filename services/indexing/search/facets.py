@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from services.indexing.documents.repository import Described
 from services.indexing.search.schemas import FacetValue, Omitted
+from services.indexing.vectors.filters import composed
 
 MAX_VALUES: Final = 50
 MAX_VALUE: Final = 256
@@ -27,7 +28,7 @@ _STEPS_BETWEEN_YIELDS: Final = 150
 
 Scalar = str | int | float | bool
 _Key = tuple[str, Scalar]
-"""With the type, because True equals 1."""
+"""With the type, because True equals 1; texts in NFC, as filters compare them."""
 _Wanted = dict[str, list[str]]
 """What is left of the path to a field, and the fields it leads to."""
 
@@ -96,7 +97,7 @@ def _walk(metadata: JsonValue, wanted: _Wanted, values: dict[str, set[_Key]]) ->
             waiting += _members(value, paths)
         elif isinstance(value, Scalar) and not (isinstance(value, str) and len(value) > MAX_VALUE):
             for field in paths.get("", ()):
-                values[field].add((type(value).__name__, value))
+                values[field].add((type(value).__name__, composed(value)))
         steps += 1
         if steps % _STEPS_BETWEEN_YIELDS == 0:
             yield

@@ -48,6 +48,10 @@ def test_true_and_one_are_two_values() -> None:
     assert counted("metadata.v", {"v": True}, {"v": 1}, {"v": 1}) == [(1, 2), (True, 1)]
 
 
+def test_texts_that_filters_compare_as_equal_are_one_value() -> None:
+    assert counted("metadata.v", {"v": "Zo\u00eb"}, {"v": "Zoe\u0308"}) == [("Zo\u00eb", 2)]
+
+
 def test_content_types_are_counted_too_and_values_are_bounded() -> None:
     assert counted("content_type", {}, {}) == [("text/plain", 2)]
     most, _ = count(["metadata.n"], *({"n": number} for number in range(80)))
