@@ -133,10 +133,12 @@ async def test_an_update_is_stored_and_owed_to_the_vector_store(library: Library
     assert await changes(library) == [(document_id, True)]
 
 
-async def test_a_name_alone_is_nothing_to_the_vector_store(library: Library) -> None:
+async def test_a_name_alone_is_owed_too_and_what_is_so_already_is_not(library: Library) -> None:
     document_id = await library.upload("text")
-    await library.update(document_id, sequence=2, name="Named", metadata={})
+    await library.update(document_id, sequence=2, name="note.txt", metadata={})
     assert await changes(library) == []
+    await library.update(document_id, sequence=3, name="Named", metadata={})
+    assert await changes(library) == [(document_id, True)]
 
 
 async def test_an_older_update_is_ignored(library: Library) -> None:
@@ -419,6 +421,14 @@ async def test_a_job_with_chunks_that_is_cancelled_while_it_waits_leaves_none(
     assert (await library.job(document_id)).chunk_count is None
     assert await chunk_count(library) == 0
     assert await changes(library) == [(document_id, False)]
+
+
+async def test_a_name_that_was_changed_while_points_were_written_is_owed(database: Database, library: Library) -> None:
+    document_id = await library.upload("text", name="before.txt")
+    lease = await taken(database)
+    await keep_a_chunk(library, lease)
+    await complete(library, lease)
+    assert await changes(library) == [(document_id, True)]
 
 
 async def test_completion_switches_versions_in_one_transaction(database: Database, library: Library) -> None:
