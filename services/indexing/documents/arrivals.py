@@ -6,7 +6,7 @@ Does not guarantee: being told, while a process is not connected (`shared.notifi
 """
 
 import uuid
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from sqlalchemy import Select, Text, Uuid, and_, bindparam, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -25,7 +25,7 @@ _ANNOUNCE: Final = select(
 ).execution_options(tenant_guard="tells that something changed, and reads no row")
 
 
-def _of_document() -> Select[tuple[int, int | None, bool, str | None, bool]]:
+def _of_document() -> Select[*tuple[Any, ...]]:
     described = exists().where(VectorChange.id == Document.document_id, VectorChange.describe.is_(True))
     newest = and_(Job.document_id == Document.document_id, Job.version == Document.version)
     return (

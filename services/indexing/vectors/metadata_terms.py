@@ -134,8 +134,8 @@ def _collect(found: Facts, path: str, value: JsonValue, depth: int) -> None:
 
 def _collect_scalar(found: Facts, path: str, value: str | bool | int | float) -> None:
     if isinstance(value, str):
-        value = composed(value.replace("\x00", "\ufffd").encode(errors="replace").decode())
-        instant = parse_instant(value)
+        text: str = composed(value.replace("\x00", "\ufffd").encode(errors="replace").decode())
+        value, instant = text, parse_instant(text)
         if instant is not None:
             found.instants.setdefault(path, []).append(instant.isoformat())
     elif not isinstance(value, bool):

@@ -339,7 +339,7 @@ async def test_a_name_and_a_language_are_filtered_by(project: ProjectVectors, si
         ]
     )
 
-    async def found(**condition: JsonValue) -> set[tuple[UUID, int]]:
+    async def found(**condition: Any) -> set[tuple[UUID, int]]:
         query = VectorQuery(mode="keyword", text="ash", filter=parsed(condition))
         return {(hit.document_id, hit.chunk_index) for hit in await project.search(query)}
 
