@@ -52,6 +52,7 @@ from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
 from services.indexing.search.fair_share import SearchShares
+from services.indexing.search.read_after import Waiting
 from services.indexing.search.reranking.endpoint import EndpointReranker
 from services.indexing.search.service import SearchEngine
 from services.indexing.settings import BUNDLED, IndexingSettings
@@ -140,7 +141,10 @@ async def _open_search(
     shares = SearchShares()
     stack.callback(shares.close)
     reranker = await _open_reranker(stack, settings)
-    return SearchEngine(runtime.database, directory, embedders, store, shares, reranker)
+    waiting = Waiting(runtime.database)
+    task = await stack.enter_async_context(run_in_background(waiting.run, name="arrivals"))
+    runtime.checks["arrivals"] = _alive(task)
+    return SearchEngine(runtime.database, directory, embedders, store, shares, waiting, reranker)
 
 
 async def _open_reranker(stack: AsyncExitStack, settings: IndexingSettings) -> EndpointReranker | None:

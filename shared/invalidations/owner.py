@@ -2,22 +2,20 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
-import asyncpg
 from sqlalchemy import delete, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
+from shared import notifications
 from shared.errors import Forbidden, Unavailable
 from shared.invalidations import LEASE_SECONDS, MARGIN_SECONDS, POLL_SECONDS
 from shared.invalidations.models import CopyLease, Invalidation
 from shared.invalidations.recording import Recorded
-from shared.resilience import Backoff
 from shared.telemetry import get_logger
 from shared.tenancy import Database
 
@@ -193,7 +191,10 @@ class Owner:
     async def run(self) -> None:
         """Listen to other processes and settle waits, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen(), name="invalidations: listening")
+            group.create_task(
+                notifications.hear(self._database.engines.leases, "_invalidations", self._on_notification),
+                name="invalidations: listening",
+            )
             group.create_task(self._settle(), name="invalidations: settling")
             group.create_task(self._prune(), name="invalidations: pruning")
 
@@ -218,17 +219,6 @@ class Owner:
                 if known and not waiter.settled.done():
                     waiter.settled.set_result(None)
 
-    async def _listen(self) -> None:
-        backoff = Backoff(first=0.1, most=2.0)
-        while True:
-            try:
-                await listen(self._database.engines.leases, "_invalidations", self._on_notification, backoff.reset)
-            except (SQLAlchemyError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                delay = backoff.next()
-                if backoff.worth_telling:
-                    _log.warning("notifications_interrupted", reason=str(error)[:200], retry_in=round(delay, 2))
-                await asyncio.sleep(delay)
-
     async def _prune(self) -> None:
         """Forget invalidations that are a day old, and leases that ended a day ago."""
         while True:
@@ -245,39 +235,3 @@ class Owner:
         if payload != ACKNOWLEDGED:
             told, self._told = self._told, asyncio.Event()
             told.set()
-
-
-async def listen(
-    engine: AsyncEngine, suffix: str, on_notification: Callable[[str], None], on_listening: Callable[[], None]
-) -> None:
-    """Call `on_notification` for each NOTIFY on `<schema><suffix>` until the connection ends or the task is cancelled.
-
-    Holds one connection of the pool. It is also called once when listening begins, with an empty payload.
-
-    Raises:
-        ConnectionError: the connection ended.
-    """
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        schema = (await connection.execute(select(func.current_schema()))).scalar_one()
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        ended = asyncio.Event()
-
-        def hear(_connection: object, _pid: object, _channel: object, payload: str) -> None:
-            on_notification(payload)
-
-        def end(_connection: object) -> None:
-            ended.set()
-
-        channel = f"{schema}{suffix}"
-        driver.add_termination_listener(end)
-        try:
-            await driver.add_listener(channel, hear)
-            on_listening()
-            on_notification("")
-            await ended.wait()
-        finally:
-            driver.remove_termination_listener(end)
-            if not driver.is_closed():
-                await driver.remove_listener(channel, hear)
-    raise ConnectionError("the listening connection ended")

@@ -205,6 +205,10 @@ PARAMETERS: dict[str, Carries] = {
     "body:SearchRequest.facets": Carries.CONTENT,
     **{f"body:SearchRequest.{name}": Carries.NOTHING for name in ("mode", "limit", "rerank", "highlight")},
     **{f"body:SimilarRequest.{name}": Carries.NOTHING for name in ("mode", "limit", "filter")},
+    **{f"body:SearchRequest.{name}": Carries.NOTHING for name in ("group_by", "group_size", "explain", "timeout_ms")},
+    "body:SearchRequest.read_after": Carries.ID,
+    "body:UploadedVersion.document_id": Carries.ID,
+    "body:UploadedVersion.version": Carries.NOTHING,
     "body:AskRequest.question": Carries.CONTENT,
     **{f"body:AskRequest.{name}": Carries.NOTHING for name in ("filter", "language", "budget", "on_disconnect")},
     "body:AskRequest.stream": Carries.NOTHING,
@@ -219,7 +223,10 @@ PARAMETERS: dict[str, Carries] = {
     **{f"body:DocumentCondition.{name}": Carries.ID for name in ("eq", "ne", "in")},
     **{
         f"body:{condition}.{name}": Carries.NOTHING
-        for condition in ("MetadataCondition", "ContentTypeCondition", "CreatedAtCondition")
+        for condition in (
+            *("MetadataCondition", "NameCondition", "LanguageCondition"),
+            *("ContentTypeCondition", "CreatedAtCondition"),
+        )
         for name in ("field", "eq", "ne", "in", "gt", "gte", "lt", "lte", "exists", "prefix")
     },
 }

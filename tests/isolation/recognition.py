@@ -1,5 +1,6 @@
 """What recognises a thing without naming its id: content, words, addresses, secrets. None may tell that it exists."""
 
+import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
@@ -31,8 +32,8 @@ async def content(victims_content: bytes, attacker: Attacker, own_project: str) 
         listed = await attacker.client.get(path, params=params)
         assert (listed.status_code, listed.json()["items"]) == (200, []), listed.text
     for duplicates in ("reject", "link", "new_version"):
-        whole = {"params": {"name": "mine.txt", "duplicates": duplicates}, "content": victims_content}
-        form = {"files": {"file": ("mine.txt", victims_content)}, "data": {"duplicates": duplicates}}
+        whole: dict[str, Any] = {"params": {"name": "mine.txt", "duplicates": duplicates}, "content": victims_content}
+        form: dict[str, Any] = {"files": {"file": ("mine.txt", victims_content)}, "data": {"duplicates": duplicates}}
         for made in (whole, form):
             answer = await attacker.client.post(path, **made)
             assert (answer.status_code, answer.json()["duplicate_of"]) == (201, None), answer.text
@@ -107,6 +108,22 @@ async def search(ids: Mapping[str, str], attacker: Attacker, own_project: str, o
         answer = await attacker.client.post(path, json={"query": "canary sings", "cursor": cursor})
         assert (answer.status_code, code_of(answer)) == (400, "invalid_cursor"), answer.text
     report.count("parameter", f"{_SEARCH} body:SearchRequest.cursor", attacker.name, 5)
+    await _uploads(path, theirs, attacker)
+
+
+async def _uploads(path: str, theirs: str, attacker: Attacker) -> None:
+    """A search waits for the victim's upload as for one that there is not, and is told the same."""
+    named: list[Any] = [theirs, str(uuid.uuid4()), *({"document_id": theirs, "version": number} for number in (1, 2))]
+    body = {"query": "canary sings", "mode": "keyword", "timeout_ms": 3_000}
+    answers = await asyncio.gather(
+        *(attacker.client.post(path, json={**body, "read_after": upload}) for upload in named)
+    )
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["partial_reasons"] == ["upload_awaited"]
+        assert found_in(whole_text(answer)) == set(), answer.text
+    for parameter in ("SearchRequest.read_after", "UploadedVersion.document_id"):
+        report.count("parameter", f"{_SEARCH} body:{parameter}", attacker.name, 2)
 
 
 async def similar(ids: Mapping[str, str], attacker: Attacker, own_project: str, own_document: str) -> None:

@@ -258,6 +258,12 @@ MEMORY: Final = (
         "tests/services/indexing/search/test_fair_share.py",
     ),
     Store(
+        r"services\.indexing\.search\.(read_after\.Waiting\._(waiting|held)|progress\.Progress\.milliseconds)",
+        "searches that wait for a document, woken to look in their own tenant; numbers and times",
+        "tests/services/indexing/search/test_read_after.py::"
+        "test_another_tenants_or_projects_document_is_as_one_that_does_not_exist",
+    ),
+    Store(
         r"services\.indexing\.pipeline\.formats\..+",
         "names, characters and a font, the same for everybody; all else is of one document, whose process ends with it",
         "tests/services/indexing/pipeline/test_extraction_child.py",

@@ -54,6 +54,8 @@ def points_of(scope: int) -> list[ChunkPoint]:
                 "owner": f"scope-{(scope + number) % 4}",
                 "n": number,
             },
+            name=f"scope-{(scope + number) % 4}.txt",
+            language="en" if number % 2 else None,
         )
         for number in range(20)
     ]
@@ -74,6 +76,8 @@ def hostile_filter(dice: random.Random, depth: int = 0) -> JsonValue:
         {"field": f"metadata.{field}", "exists": dice.random() < 0.5},
         {"field": "metadata.n", "gte": dice.randrange(-5, 25)},
         {"field": "content_type", "prefix": "text/"},
+        {"field": "name", "prefix": "scope"},
+        {"field": "language", "exists": dice.random() < 0.5},
         {"field": "created_at", "gt": "2000-01-01"},
     ]
     if depth == 3 or dice.random() < 0.4:

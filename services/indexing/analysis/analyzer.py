@@ -14,6 +14,15 @@ class Terms(NamedTuple):
     weights: Sequence[float]
 
 
+class QueryTerm(NamedTuple):
+    """A term as people read it: a stem of `language`, or, without one, a word or characters as they are written,
+    folded. `weight` is what the query gives it."""
+
+    text: str
+    language: str | None
+    weight: float
+
+
 class Matcher(Protocol):
     """The terms of one query, ready to be looked up in texts."""
 
@@ -46,6 +55,9 @@ class Analyzer(Protocol):
 
     def of_query(self, text: str) -> Terms:
         """The terms of a query. Without any, nothing can match."""
+
+    def terms_of_query(self, text: str) -> list[QueryTerm]:
+        """The terms of `of_query`, to be read."""
 
     def matcher(self, query: str) -> Matcher:
         """Finds in texts what `of_query` would have found them by."""

@@ -12,7 +12,7 @@ from typing import Final
 from qdrant_edge import Bm25, Bm25Config, TokenizerType
 
 from services.indexing.analysis import tokenizer
-from services.indexing.analysis.analyzer import Span, Terms
+from services.indexing.analysis.analyzer import QueryTerm, Span, Terms
 
 _AVERAGE_WORDS: Final = 100.0
 _TERM_FREQUENCY_K: Final = 1e6
@@ -36,6 +36,12 @@ class English:
             if len(kept) >= _MAX_TERMS:
                 break
         return Terms(list(kept)[:_MAX_TERMS], list(kept.values())[:_MAX_TERMS])
+
+    def terms_of_query(self, text: str) -> list[QueryTerm]:
+        """Words as they are written: the engine's stemmer gives ids only."""
+        weights = dict(zip(*self.of_query(text), strict=True))
+        words = {token.group(): _of_word(token.group()) for token in tokenizer.tokens(text)}
+        return [QueryTerm(word, "en", weights[ids[0]]) for word, ids in words.items() if ids and ids[0] in weights]
 
     def matcher(self, query: str) -> "_Matcher":
         return _Matcher(frozenset(self.of_query(query).ids))

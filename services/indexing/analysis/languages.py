@@ -80,24 +80,41 @@ def script_of(word: str) -> str | None:
 
 def of_text(words: Mapping[str, int], text: str) -> dict[str | None, str]:
     """The language of each script, for a text in which these folded words occur so often."""
+    counts = _function_words_in(words)
+    return {
+        script: _told(languages, counts, text) or max(languages, key=lambda language: counts[language])
+        for script, languages in LANGUAGES.items()
+    }
+
+
+def told(languages: Sequence[str], words: Mapping[str, int], text: str) -> str | None:
+    """Which of the languages a text is in; None if there is too little to tell by."""
+    return _told(languages, _function_words_in(words), text)
+
+
+def by_letters(languages: Sequence[str], text: str) -> str | None:
+    """The same by the statistics of letters alone."""
+    if len(text) < _TELLING_LETTERS:
+        return None
+    found = detect_fast(unicodedata.normalize("NFC", text[:_READ_LETTERS]), langs=list(languages))
+    return str(found[0]) if found[0] in languages else None
+
+
+def _told(languages: Sequence[str], counts: Mapping[str, int], text: str) -> str | None:
+    best = max(languages, key=lambda language: counts[language])
+    if len(languages) == 1 or counts[best] >= _TELLING_WORDS:
+        return best
+    return by_letters(languages, text)
+
+
+def _function_words_in(words: Mapping[str, int]) -> Counter[str]:
     counts = Counter[str]()
     known = _by_word()
     for word, count in words.items():
         if word in known:
             for language in known[word]:
                 counts[language] += count
-    return {script: _language_of(languages, counts, text) for script, languages in LANGUAGES.items()}
-
-
-def _language_of(languages: Sequence[str], counts: Counter[str], text: str) -> str:
-    best = max(languages, key=lambda language: counts[language])
-    if len(languages) == 1 or counts[best] >= _TELLING_WORDS:
-        return best
-    if len(text) >= _TELLING_LETTERS:
-        found = detect_fast(unicodedata.normalize("NFC", text[:_READ_LETTERS]), langs=list(languages))
-        if found[0] in languages:
-            return str(found[0])
-    return best
+    return counts
 
 
 def function_words_of(words: Iterable[str]) -> frozenset[str]:

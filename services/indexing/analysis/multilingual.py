@@ -25,7 +25,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 from services.indexing.analysis import languages, tokenizer
-from services.indexing.analysis.analyzer import Span, Terms
+from services.indexing.analysis.analyzer import QueryTerm, Span, Terms
 from services.indexing.analysis.folding import folded
 from services.indexing.analysis.tokenizer import MAX_WORD, RUN
 
@@ -83,6 +83,12 @@ class Multilingual:
     def of_query(self, text: str) -> Terms:
         weights = _weights(text)
         return Terms([_id(term) for term in weights], list(weights.values()))
+
+    def terms_of_query(self, text: str) -> list[QueryTerm]:
+        return [
+            QueryTerm(term, None if space in (_WORD, _CHARACTERS) else space, weight)
+            for (space, term), weight in _weights(text).items()
+        ]
 
     def matcher(self, query: str) -> "_Matcher":
         return _Matcher(_weights(query).keys())

@@ -56,7 +56,7 @@ async def _tombstone_some(session: AsyncSession) -> bool:
     buried = await session.scalars(
         update(Document)
         .where(tuple_(Document.tenant_id, Document.document_id).in_(living.limit(ROWS)))
-        .values(deleted=True, live_version=None, name="", title=None, attributes={})
+        .values(deleted=True, live_version=None, name="", title=None, language=None, attributes={})
         .returning(Document.document_id)
         .execution_options(synchronize_session=False)
     )

@@ -22,9 +22,12 @@ from shared.tenancy import TenantOwned
 
 class Document(TenantOwned, Base):
     """A document as last reported. Search sees only `live_version`; a deleted document stays as a tombstone, so that no
-    late event brings it back. `sequence` is the newest revision whose facts are stored here, `title` the one that the
-    live version gives itself, `indexed_characters` the length of its chunks with what is searched beside them, and
-    `average_length` the one that they were measured against: points that are made again are equal."""
+    late event brings it back. `sequence` is the newest revision whose facts are stored here.
+
+    Of the live version: `title` is the one that it gives itself, `language` the one that most of its text is in (ISO
+    639-1), `indexed_characters` the length of its chunks with what is searched beside them, `average_length` what they
+    were measured against: points that are made again are equal.
+    """
 
     __tablename__ = "documents"
     __table_args__ = (
@@ -39,6 +42,7 @@ class Document(TenantOwned, Base):
     deleted: Mapped[bool] = mapped_column(server_default=text("false"))
     name: Mapped[str]
     title: Mapped[str | None]
+    language: Mapped[str | None]
     content_type: Mapped[str]
     attributes: Mapped[dict[str, Any]] = mapped_column("metadata")
     sequence: Mapped[int] = mapped_column(BigInteger)
@@ -47,9 +51,10 @@ class Document(TenantOwned, Base):
     indexed_characters: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     average_length: Mapped[float | None] = mapped_column(Double)
 
-    def tells_the_same_as(self, other: "Document") -> bool:
-        """Whether points made of one agree with the other."""
-        return self.name == other.name and self.attributes == other.attributes
+    @property
+    def described(self) -> tuple[str, dict[str, Any]]:
+        """What its owner says of it and filters see: its name and its metadata."""
+        return self.name, self.attributes
 
 
 class Chunk(TenantOwned, Base):

@@ -106,7 +106,8 @@ async def tombstone(
     """Leave a tombstone, whether the document was known or not. Its chunks are removed in pieces
     (`documents.erasure`)."""
     gone: dict[str, Any] = {
-        **{"deleted": True, "live_version": None, "name": "", "title": None, "attributes": {}},
+        **{"deleted": True, "live_version": None, "name": "", "title": None, "language": None},
+        "attributes": {},
         "sequence": sequence,
     }
     statement = insert(Document).values(
@@ -120,6 +121,7 @@ async def tombstone(
                 "live_version": None,
                 "name": "",
                 "title": None,
+                "language": None,
                 "metadata": statement.excluded["metadata"],
                 "sequence": func.greatest(Document.sequence, sequence),
             },

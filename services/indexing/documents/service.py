@@ -9,7 +9,7 @@ import uuid
 from sqlalchemy import update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.indexing.documents import repository
+from services.indexing.documents import arrivals, repository
 from services.indexing.documents.errors import UnknownDocument
 from services.indexing.jobs import repository as jobs_repository
 from services.indexing.jobs import service as jobs
@@ -61,7 +61,7 @@ async def apply_update(session: AsyncSession, event: DocumentUpdated, envelope: 
         raise UnknownDocument
     if document is None or document.deleted or envelope.sequence <= document.sequence:
         return
-    changed = (document.name, document.attributes) != (event.name, event.metadata)
+    changed = document.described != (event.name, event.metadata)
     document.name, document.attributes, document.sequence = event.name, event.metadata, envelope.sequence
     if changed:
         await repository.enqueue_vector_change(session, document.document_id, describe=True)
@@ -79,6 +79,7 @@ async def forget(session: AsyncSession, event: DocumentDeleted, envelope: Envelo
         sequence=envelope.sequence,
         at=envelope.time,
     )
+    arrivals.announce(session, event.document_id)
     await jobs.stop_unfinished(session, event.document_id)
     await jobs_repository.forget_titles(session, event.document_id)
     await repository.enqueue_vector_change(session, event.document_id)

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import func
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.indexing.documents import repository
+from services.indexing.documents import arrivals, repository
 from services.indexing.documents.models import VectorChange
 from services.indexing.tenant_turns import queue_by_tenant
 from shared.work_queue import ClaimLost, Retry
@@ -41,6 +41,8 @@ async def _end_turn(session: AsyncSession, change: VectorChange, position: uuid.
         return
     grew = current.revision != change.revision
     if finished and not grew:
+        if change.describe and change.document_id is not None:
+            arrivals.announce(session, change.document_id)
         await session.delete(current)
         return
     current.due_at, current.attempts = func.now(), 0

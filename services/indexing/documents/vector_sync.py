@@ -137,7 +137,9 @@ class VectorSync:
             await self._rename(document)
         vectors = self._store.project(change.tenant_id, document.project_id)
         try:
-            return await vectors.set_metadata_after(position, document.document_id, document.attributes)
+            return await vectors.set_metadata_after(
+                position, document.document_id, document.attributes, name=document.name, language=document.language
+            )
         except InvalidPoint as error:
             _log.warning("metadata_not_filterable", reason=str(error))
             return None

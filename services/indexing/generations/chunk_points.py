@@ -15,9 +15,10 @@ def point_of(
     vector: Vectors,
     *,
     generation: Current,
+    language: str | None,
     average_length: float,
 ) -> ChunkPoint:
-    """`average_length`: of the project's chunks (`documents.chunk_lengths`)."""
+    """`language`: of the version; `average_length`: of the project's chunks (`documents.chunk_lengths`)."""
     return ChunkPoint(
         document_id=document.document_id,
         version=version,
@@ -31,4 +32,6 @@ def point_of(
         content_type=document.content_type,
         created_at=document.created_at,
         metadata=document.attributes,
+        name=document.name,
+        language=language,
     )

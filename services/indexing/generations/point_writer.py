@@ -136,6 +136,7 @@ class PointWriter:
                 chunk,
                 vector,
                 generation=work.generation.current,
+                language=work.document.language,
                 average_length=work.document.average_length or USUAL_LENGTH,
             )
             for chunk, vector in zip(chunks, vectors, strict=True)
@@ -179,5 +180,5 @@ class PointWriter:
 
 async def _describe(session: AsyncSession, work: _Work, document: Document) -> None:
     """A name or metadata that changed while the points were written."""
-    if not document.tells_the_same_as(work.document):
+    if document.described != work.document.described:
         await documents.enqueue_vector_change(session, work.lack.document_id, describe=True)

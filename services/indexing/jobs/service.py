@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.indexing.documents import arrivals
 from services.indexing.documents import repository as documents
 from services.indexing.documents.models import Document
 from services.indexing.generations import service as generations
@@ -62,6 +63,7 @@ async def enqueue(
     added = await repository.add(session, project_id=project_id, document_id=document_id, version=version, **facts)
     if added is None:
         await _complete_early_job(session, document_id, version, facts)
+        arrivals.announce(session, document_id)
 
 
 async def _complete_early_job(
@@ -181,6 +183,7 @@ def _announce_cancelled(session: AsyncSession, job: Job) -> None:
     job.revision += 1
     event = JobCancelled(job_id=job.id, project_id=job.project_id, document_id=job.document_id, version=job.version)
     outbox.publish(session, event, sequence=job.revision)
+    arrivals.announce(session, job.document_id)
 
 
 def _requeue(job: Job) -> None:
@@ -259,14 +262,15 @@ async def complete(
     session: AsyncSession,
     lease: Lease,
     *,
-    described: Document,
+    described: tuple[str, dict[str, Any]],
+    language: str | None,
     chunk_count: int,
     characters: int,
     average_length: float,
     kept_batches: bool,
     generation: int,
 ) -> None:
-    """Switch search to the version. Its points are stored in `generation` and tell of the document as `described`.
+    """Switch search to the version. Its points are in `generation` and carry what was `described`, and `language`.
 
     `characters`: the length of its chunks, as keyword search measures it; `average_length`: what against.
 
@@ -289,10 +293,10 @@ async def complete(
     replaced, document.live_version = document.live_version, lease.version
     document.indexed_chunks, document.indexed_characters = chunk_count, characters
     document.average_length = average_length
-    document.title = ended.title
+    document.title, document.language = ended.title, language
     if replaced is not None and replaced != lease.version:
         await documents.drop_version(session, lease.document_id, replaced)
-    changed = not document.tells_the_same_as(described)
+    changed = document.described != described
     if replaced is not None or changed:
         await documents.enqueue_vector_change(session, lease.document_id, describe=changed)
     if kept_batches:
@@ -304,6 +308,7 @@ async def complete(
         partly_read=tuple(ended.partly_read) if ended.partly_read else None,
     )
     outbox.publish(session, completed, sequence=ended.revision)
+    arrivals.announce(session, lease.document_id)
 
 
 async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, evidence: dict[str, Any]) -> None:
@@ -324,6 +329,7 @@ async def fail(session: AsyncSession, lease: Lease, *, code: str, reason: str, e
     await _leave_nothing(session, lease, document)
     event = JobFailed(**_identity(lease), code=code, reason=reason, attempts=max(1, lease.attempts))
     outbox.publish(session, event, sequence=ended.revision)
+    arrivals.announce(session, lease.document_id)
 
 
 async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False) -> bool:
@@ -351,6 +357,7 @@ async def cancel(session: AsyncSession, lease: Lease, *, gave_way: bool = False)
     )
     await _leave_nothing(session, lease, document)
     outbox.publish(session, JobCancelled(**_identity(lease)), sequence=ended.revision)
+    arrivals.announce(session, lease.document_id)
     return True
 
 

@@ -1,4 +1,4 @@
-"""The process that those of an extraction pool are forked from: `python -m ...extraction_template <parent pid> <limits>`.
+"""What the processes of an extraction pool are forked from: `python -m ...extraction_template <parent pid> <limits>`.
 
 It imports the parsers once, so that the processes share their memory and start in milliseconds. It reads no document
 and confines nothing: each order on its standard input makes it fork a process (see `extraction_child`) or kill one. It

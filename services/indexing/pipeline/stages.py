@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.indexing.analysis import document_language
 from services.indexing.documents import repository as documents
 from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths, average
 from services.indexing.documents.content import ContentSource
@@ -116,14 +117,16 @@ class Pipeline:
         self, lease: Lease, share: Share, start: _Start, chunks: Sequence[Chunk], vectors: Vectors
     ) -> bool:
         """Store the points and switch to the version; False when search has gone over to another generation."""
-        average_length = await self._store(lease, share, start, chunks, vectors)
+        language = await asyncio.to_thread(document_language.of_document, (chunk.text for chunk in chunks))
+        average_length = await self._store(lease, share, start, chunks, vectors, language)
         await AFTER_UPSERT.reach()
         try:
             async with self.transaction(lease) as session:
                 await jobs.complete(
                     session,
                     lease,
-                    described=start.document,
+                    described=start.document.described,
+                    language=language,
                     chunk_count=len(chunks),
                     characters=_lengths(chunks).characters,
                     average_length=average_length,
@@ -235,7 +238,13 @@ class Pipeline:
         return vectors
 
     async def _store(
-        self, lease: Lease, share: Share, start: _Start, chunks: Sequence[Chunk], vectors: Vectors
+        self,
+        lease: Lease,
+        share: Share,
+        start: _Start,
+        chunks: Sequence[Chunk],
+        vectors: Vectors,
+        language: str | None,
     ) -> float:
         """Returns the average length that the chunks were measured against."""
         self.progress.enter(lease, "storing", total=len(chunks))
@@ -253,6 +262,7 @@ class Pipeline:
                                 chunks[index],
                                 vectors[index],
                                 generation=start.generation,
+                                language=language,
                                 average_length=average_length,
                             )
                             for index in range(first, last)

@@ -3,6 +3,7 @@
 The next page is the best hits not shown yet, so nothing is shown twice, and nothing is left out because an earlier hit
 was deleted meanwhile. An offset would shift when a hit is deleted, and scores change with the ranks and the term
 statistics around them. A hit is identified by 32 bits of a hash of its chunk: the same in every generation of points.
+Where hits are grouped, documents are what was shown.
 """
 
 import base64
@@ -11,6 +12,7 @@ import hashlib
 import struct
 from collections.abc import Collection
 from typing import Final
+from uuid import UUID
 
 import orjson
 
@@ -31,6 +33,11 @@ def fingerprint(*parts: object) -> bytes:
 def mark(hit: Hit) -> int:
     chunk = hit.document_id.bytes + struct.pack("!II", hit.version, hit.chunk_index)
     return int.from_bytes(hashlib.blake2b(chunk, digest_size=_MARK_BYTES).digest())
+
+
+def document_mark(document_id: UUID) -> int:
+    """Of a document, where these are what a page shows."""
+    return int.from_bytes(hashlib.blake2b(document_id.bytes, digest_size=_MARK_BYTES).digest())
 
 
 def encode(shown: Collection[int], query: bytes) -> str:

@@ -1,7 +1,8 @@
 """Counts of metadata values over the documents of a result.
 
 Bounded: a document's metadata is walked once for all fields; after `MAX_BYTES` of metadata, or `MAX_DISTINCT` different
-values of a field, the rest does not count and the response says so. Texts longer than `MAX_VALUE` are no facet values.
+values of a field, the rest does not count and the response says so, as it does when only the `MAX_VALUES` most frequent
+values are listed. Texts longer than `MAX_VALUE` are no facet values.
 """
 
 import heapq
@@ -14,7 +15,8 @@ from typing import Final
 from pydantic import JsonValue
 
 from services.indexing.documents.repository import Described
-from services.indexing.search.schemas import FacetValue
+from services.indexing.search.schemas import FacetValue, Omitted
+from services.indexing.vectors.filters import composed
 
 MAX_VALUES: Final = 50
 MAX_VALUE: Final = 256
@@ -26,15 +28,17 @@ _STEPS_BETWEEN_YIELDS: Final = 150
 
 Scalar = str | int | float | bool
 _Key = tuple[str, Scalar]
-"""With the type, because True equals 1."""
+"""With the type, because True equals 1; texts in NFC, as filters compare them."""
 _Wanted = dict[str, list[str]]
 """What is left of the path to a field, and the fields it leads to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facets:
+    """`omitted`: what the counts leave out; none of it, and they are exact."""
+
     counts: dict[str, list[FacetValue]]
-    partial: bool
+    omitted: tuple[Omitted, ...] = ()
 
 
 def counting(documents: Sequence[Described], fields: Sequence[str]) -> Generator[None, None, Facets]:
@@ -62,7 +66,10 @@ def counting(documents: Sequence[Described], fields: Sequence[str]) -> Generator
     for field, counted in counts.items():
         answer[field] = _most_frequent(counted)
         yield
-    return Facets(answer, partial)
+    omitted: list[Omitted] = ["metadata"] if partial else []
+    if any(len(counted) > MAX_VALUES for counted in counts.values()):
+        omitted.append("values")
+    return Facets(answer, tuple(omitted))
 
 
 def _add(counted: Counter[_Key], found: set[_Key]) -> bool:
@@ -90,7 +97,7 @@ def _walk(metadata: JsonValue, wanted: _Wanted, values: dict[str, set[_Key]]) ->
             waiting += _members(value, paths)
         elif isinstance(value, Scalar) and not (isinstance(value, str) and len(value) > MAX_VALUE):
             for field in paths.get("", ()):
-                values[field].add((type(value).__name__, value))
+                values[field].add((type(value).__name__, composed(value)))
         steps += 1
         if steps % _STEPS_BETWEEN_YIELDS == 0:
             yield

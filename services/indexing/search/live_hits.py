@@ -4,14 +4,15 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from itertools import compress
+from dataclasses import dataclass, field, replace
+from itertools import chain, compress
 from typing import Final
 
 from services.indexing.documents import repository as documents
 from services.indexing.documents.repository import Described, Passage
 from services.indexing.search import cursors, facets
 from services.indexing.search.fair_share import SearchShares
+from services.indexing.search.progress import Progress
 from services.indexing.search.query_syntax import ParsedQuery
 from services.indexing.vectors.errors import VectorStoreUnavailable
 from services.indexing.vectors.points import MAX_WINDOW, SEARCH_SECONDS, Hit, VectorQuery
@@ -30,10 +31,11 @@ _DESCRIBED_AT_ONCE: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """`more`: whether there are hits after it."""
+    """`more`: whether there are hits after it; `others`: further ones of each document, where they are grouped."""
 
     hits: list[tuple[Hit, Passage]]
     more: bool
+    others: dict[uuid.UUID, list[tuple[Hit, Passage]]] = field(default_factory=dict)
 
 
 class Ranking:
@@ -48,6 +50,7 @@ class Ranking:
         admission: Admission,
         query: VectorQuery,
         conditions: ParsedQuery,
+        progress: Progress,
     ) -> None:
         self._database = database
         self._vectors: ProjectVectors = store.project(tenant_id, admission.project_id)
@@ -56,8 +59,24 @@ class Ranking:
         self._admission = admission
         self._query = query
         self._conditions = conditions
+        self._progress = progress
         self._hits: list[Hit] = []
         self._depth = 0
+
+    @property
+    def hits(self) -> Sequence[Hit]:
+        """Those read so far, live or not."""
+        return self._hits
+
+    @property
+    def is_selective(self) -> bool:
+        """Whether passages must fulfil conditions besides being found."""
+        return self._conditions.has_conditions
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether more may be found than a ranking holds."""
+        return len(self._hits) == MAX_WINDOW
 
     async def read_all(self) -> None:
         """Read the ranking to its maximum depth."""
@@ -73,10 +92,10 @@ class Ranking:
             # Once even without hits: this checks that the caller is still admitted.
             for start in range(0, len(fresh) or 1, limit + 1 + _SLACK):
                 batch = fresh[start : start + limit + 1 + _SLACK]
-                live = await self._live(batch)
+                live = await self.live(batch)
                 for hit in batch:
                     met.add(hit.point_id)
-                    if (passage := live.get((hit.document_id, hit.version, hit.chunk_index))) is None:
+                    if (passage := live.get(hit.chunk)) is None:
                         continue
                     size += len(passage.text) + len(passage.metadata)
                     if len(found) == limit or (found and size > MAX_PAGE_BYTES):
@@ -86,10 +105,13 @@ class Ranking:
                 return Page(found, more=False)
             await self.read_all()
 
-    async def still_live(self, hits: Sequence[tuple[Hit, Passage]]) -> list[tuple[Hit, Passage]]:
-        """Those that may still be shown, after a wait."""
-        live = await self._live([hit for hit, _ in hits])
-        return [(hit, passage) for hit, passage in hits if (hit.document_id, hit.version, hit.chunk_index) in live]
+    async def still_live(self, page: Page) -> Page:
+        """What of the page may still be shown, after a wait."""
+        live = await self.live([hit for hit, _ in chain(page.hits, *page.others.values())])
+        others = {
+            document: [one for one in further if one[0].chunk in live] for document, further in page.others.items()
+        }
+        return replace(page, hits=[one for one in page.hits if one[0].chunk in live], others=others)
 
     async def documents(self, *, described: bool) -> list[Described]:
         """The documents of all hits read, best first; with as much of their metadata as facets are counted over."""
@@ -120,7 +142,7 @@ class Ranking:
             return
         query = replace(self._query, limit=depth, offset=0)
         try:
-            with span("search vectors"):
+            with span("search vectors"), self._progress.stage("ranking"):
                 async with self._shares.reading(self._tenant_id), asyncio.timeout(SEARCH_SECONDS):
                     self._hits = await self._vectors.search(query)
         except TimeoutError as error:
@@ -132,16 +154,17 @@ class Ranking:
         found: list[Hit] = []
         for start in range(0, len(self._hits), _DESCRIBED_AT_ONCE):
             batch = self._hits[start : start + _DESCRIBED_AT_ONCE]
-            live = await self._live(batch)
-            found += (hit for hit in batch if (hit.document_id, hit.version, hit.chunk_index) in live)
+            live = await self.live(batch)
+            found += (hit for hit in batch if hit.chunk in live)
         return found
 
-    async def _live(self, hits: list[Hit]) -> dict[tuple[uuid.UUID, int, int], Passage]:
+    async def live(self, hits: Sequence[Hit]) -> dict[tuple[uuid.UUID, int, int], Passage]:
         """Their passages, without those that are not live or do not fulfil the query's conditions."""
-        keys = [(hit.document_id, hit.version, hit.chunk_index) for hit in hits]
-        async with self._database.tenant(self._tenant_id) as session:
-            passages = await documents.live_passages(session, self._admission, keys)
-        if self._conditions.has_conditions:
-            matching = self._conditions.matching([passage.text for passage in passages])
-            passages = list(compress(passages, await self._shares.compute(self._tenant_id, matching)))
+        keys = [hit.chunk for hit in hits]
+        with self._progress.stage("passages"):
+            async with self._database.tenant(self._tenant_id) as session:
+                passages = await documents.live_passages(session, self._admission, keys)
+            if self._conditions.has_conditions:
+                matching = self._conditions.matching([passage.text for passage in passages])
+                passages = list(compress(passages, await self._shares.compute(self._tenant_id, matching)))
         return {(passage.document_id, passage.version, passage.chunk_index): passage for passage in passages}

@@ -11,10 +11,12 @@ that carry a scope. Guarantees every engine gives:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, TypedDict
+from typing import Literal, NotRequired, Protocol, TypedDict
 from uuid import UUID
 
 from pydantic import JsonValue
+
+from services.indexing.vectors.ranking import Parts
 
 Condition = dict[str, JsonValue]
 """A filter or condition in Qdrant's JSON grammar: `must`, `should`, `must_not`, `has_id`, or `key` with `match` or
@@ -44,7 +46,8 @@ class EngineWords(TypedDict):
 
 
 class EngineSearch(TypedDict):
-    """`corpus` selects the points that keyword term statistics are taken from, `analyzers` made the points' terms."""
+    """`corpus` selects the points that keyword term statistics are taken from, `analyzers` made the points' terms.
+    With `explain`, records tell the `parts` of their scores."""
 
     where: Condition
     corpus: Condition
@@ -54,6 +57,7 @@ class EngineSearch(TypedDict):
     fused: bool
     limit: int
     offset: int
+    explain: NotRequired[bool]
 
 
 class EngineRecord(TypedDict):
@@ -65,6 +69,7 @@ class EngineRecord(TypedDict):
     version: int
     generation: int
     chunk_index: int
+    parts: NotRequired[Parts]
 
 
 IndexKind = Literal["uuid", "keyword", "integer", "datetime"]

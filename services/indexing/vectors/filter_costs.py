@@ -13,7 +13,9 @@ from services.indexing.vectors.filters import (
     CreatedAtCondition,
     DocumentCondition,
     FilterNode,
+    LanguageCondition,
     MetadataCondition,
+    NameCondition,
     Not,
 )
 
@@ -44,7 +46,12 @@ def weight(node: FilterNode) -> int:
 
 
 def _of_operators(
-    node: MetadataCondition | DocumentCondition | ContentTypeCondition | CreatedAtCondition,
+    node: MetadataCondition
+    | NameCondition
+    | LanguageCondition
+    | DocumentCondition
+    | ContentTypeCondition
+    | CreatedAtCondition,
 ) -> Iterator[int]:
     operators = node.model_dump(exclude={"field"}, exclude_none=True)
     if not operators.keys().isdisjoint({"gt", "gte", "lt", "lte"}):

@@ -7,7 +7,9 @@ set is one interval which a single value must lie in.
 Meaning, the same on every vector engine:
 - A metadata list matches when any of its elements does. `ne` negates `eq`, so it matches what lacks the field.
 - `exists` is true for anything but a missing field, `null`, `[]` and `{}`.
-- Numbers compare by value (`5` equals `5.0`), never with strings or booleans. `eq` and `prefix` are case-sensitive.
+- Numbers compare by value (`5` equals `5.0`), never with strings or booleans. `eq` and `prefix` are case-sensitive, and
+  texts compare in NFC.
+- `language` is the one that most of the document's text is in, an ISO 639-1 code in lower case; some have none.
 - Intervals compare numbers with numbers, and RFC 3339 dates or date-times with strings of that form; a date is its
   midnight in UTC.
 - Nested objects are reached by dots, also through lists: `metadata.authors.name`.
@@ -17,9 +19,10 @@ negations, `MAX_LISTED` values in all lists, values as annotated. Anything else 
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -72,6 +75,11 @@ def _instant(value: object) -> object:
     return parsed
 
 
+def composed(value: object) -> Any:
+    """Text in NFC, as it is compared; anything else as it is."""
+    return unicodedata.normalize("NFC", value) if isinstance(value, str) else value
+
+
 def storable(text: str) -> str:
     """The text, if Postgres and an engine can hold it; raises ValueError otherwise."""
     if _UNSTORABLE.search(text):
@@ -92,8 +100,11 @@ def _fraction(value: object) -> object:
 
 
 Instant = Annotated[datetime, BeforeValidator(_instant)]
-Text = Annotated[StrictStr, Field(max_length=1024), AfterValidator(storable)]
-Prefix = Annotated[StrictStr, Field(min_length=1, max_length=MAX_PREFIX), AfterValidator(storable)]
+Text = Annotated[StrictStr, BeforeValidator(composed), Field(max_length=1024), AfterValidator(storable)]
+Prefix = Annotated[
+    StrictStr, BeforeValidator(composed), Field(min_length=1, max_length=MAX_PREFIX), AfterValidator(storable)
+]
+Language = Annotated[StrictStr, Field(pattern="^[a-z]{2}$", examples=["en"])]
 Integer = Annotated[int, Field(strict=True, ge=-(2**63), le=2**63 - 1)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False), BeforeValidator(_fraction)]
 # Strict types do not overlap, so the first that fits is the right one.
@@ -156,6 +167,30 @@ class DocumentCondition(_Condition):
     )
 
 
+class NameCondition(_Condition):
+    """A condition on the document's name."""
+
+    field: Literal["name"]
+    eq: Text | None = None
+    ne: Text | None = None
+    in_: Annotated[list[Text], Field(min_length=1, max_length=100, fail_fast=True)] | None = Field(
+        default=None, alias="in"
+    )
+    prefix: Prefix | None = None
+
+
+class LanguageCondition(_Condition):
+    """A condition on the language that most of the document's text is in."""
+
+    field: Literal["language"]
+    eq: Language | None = None
+    ne: Language | None = None
+    in_: Annotated[list[Language], Field(min_length=1, max_length=100, fail_fast=True)] | None = Field(
+        default=None, alias="in"
+    )
+    exists: StrictBool | None = None
+
+
 class ContentTypeCondition(_Condition):
     field: Literal["content_type"]
     eq: Text | None = None
@@ -188,7 +223,7 @@ class Not(_Node):
     not_: "FilterNode" = Field(alias="not")
 
 
-_FIELDS: Final = ("document_id", "content_type", "created_at")
+_FIELDS: Final = ("document_id", "name", "language", "content_type", "created_at")
 
 
 def _kind(value: object) -> str | None:
@@ -213,6 +248,8 @@ FilterNode = Annotated[
     | Annotated[Not, Tag("not")]
     | Annotated[MetadataCondition, Tag("metadata")]
     | Annotated[DocumentCondition, Tag("document_id")]
+    | Annotated[NameCondition, Tag("name")]
+    | Annotated[LanguageCondition, Tag("language")]
     | Annotated[ContentTypeCondition, Tag("content_type")]
     | Annotated[CreatedAtCondition, Tag("created_at")],
     Discriminator(

@@ -11,6 +11,8 @@ Equality, membership, existence and prefix are exact matches or prefix matches o
 of names, so numbers and dates are stored by path as well, unindexed: the only kind of condition whose time grows with
 the project (3 microseconds a point).
 
+A document's name and language are facts as well, under paths that no metadata can have. Texts are in NFC.
+
 Every chunk carries the facts of its document if they are small. Larger ones are kept once, by the first chunk of each
 version (marked FIRST), and the others carry AWAY instead: filters on such documents are evaluated on their first
 chunks.
@@ -24,7 +26,7 @@ from typing import Final
 from pydantic import JsonValue
 
 from services.indexing.vectors.errors import InvalidPoint
-from services.indexing.vectors.filters import MAX_PREFIX, parse_instant
+from services.indexing.vectors.filters import MAX_PREFIX, composed, parse_instant
 
 Metadata = Mapping[str, JsonValue]
 
@@ -37,6 +39,10 @@ COPIED_BYTES: Final = 1024
 # No metadata has such a fact: paths hold no NUL, and a letter follows the first one.
 FIRST: Final = "\x00\x00first"
 AWAY: Final = "\x00\x00away"
+
+# Paths of what a document says besides its metadata: no path of metadata holds a NUL.
+NAME: Final = "\x00name"
+LANGUAGE: Final = "\x00language"
 
 
 @dataclass(slots=True)
@@ -87,10 +93,18 @@ def _shortened(text: str) -> str:
     return f"{text[:MAX_PREFIX]}\x00{hashlib.sha256(text.encode()).hexdigest()}"
 
 
-def of_metadata(metadata: Metadata) -> Facts:
-    """Raises InvalidPoint when the metadata has too many values or levels."""
+def of_document(metadata: Metadata, *, name: str = "", language: str | None = None) -> Facts:
+    """What filters see of a document.
+
+    Raises:
+        InvalidPoint: the metadata has too many values or levels.
+    """
     found = Facts()
     _collect_members(found, "", metadata, 0)
+    for path, value in ((NAME, name), (LANGUAGE, language)):
+        if value:
+            found.facts.add(existence(path))
+            _collect_scalar(found, path, value)
     return found
 
 
@@ -120,8 +134,8 @@ def _collect(found: Facts, path: str, value: JsonValue, depth: int) -> None:
 
 def _collect_scalar(found: Facts, path: str, value: str | bool | int | float) -> None:
     if isinstance(value, str):
-        value = value.replace("\x00", "\ufffd").encode(errors="replace").decode()
-        instant = parse_instant(value)
+        text: str = composed(value.replace("\x00", "\ufffd").encode(errors="replace").decode())
+        value, instant = text, parse_instant(text)
         if instant is not None:
             found.instants.setdefault(path, []).append(instant.isoformat())
     elif not isinstance(value, bool):

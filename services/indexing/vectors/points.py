@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from services.indexing.analysis import ANALYZERS, CURRENT
 from services.indexing.vectors.filters import FilterNode
+from services.indexing.vectors.ranking import Parts
 
 Vector = npt.NDArray[np.float32] | Sequence[float]
 Mode = Literal["semantic", "keyword", "hybrid"]
@@ -36,7 +37,8 @@ class ChunkPoint:
 
     `text` and `context` (title, headings) feed the keyword vector, made by `analyzer`, and are not stored;
     `average_length` is that of both, in characters, over the project's chunks. `vector` need not be normalised.
-    `generation` tells apart the points of different embedding models.
+    `generation` tells apart the points of different embedding models. `metadata`, `name` and `language` are the
+    document's, for filters.
     """
 
     document_id: UUID
@@ -51,6 +53,8 @@ class ChunkPoint:
     average_length: float = USUAL_LENGTH
     generation: int = 1
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
+    name: str = ""
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +72,7 @@ class VectorQuery:
 
     With `generation`, only points of that generation are searched and counted for term statistics. Points are found by
     words if one of `analyzers` made them. `dimensions` is the length of the vectors, the store's default unless given.
+    With `explain`, hits tell the `parts` of their scores.
     """
 
     mode: Mode = "hybrid"
@@ -79,6 +84,7 @@ class VectorQuery:
     dimensions: int | None = None
     limit: int = 10
     offset: int = 0
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,11 @@ class Hit:
     generation: int
     chunk_index: int
     score: float
+    parts: Parts | None = None
+
+    @property
+    def chunk(self) -> tuple[UUID, int, int]:
+        return self.document_id, self.version, self.chunk_index
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,9 @@ from services.indexing.vectors.filters import (
     CreatedAtCondition,
     DocumentCondition,
     FilterNode,
+    LanguageCondition,
     MetadataCondition,
+    NameCondition,
     Not,
 )
 
@@ -60,26 +62,38 @@ def of_filter(node: FilterNode) -> Condition:
             return some(*map(of_filter, node.any))
         case Not():
             return none(of_filter(node.not_))
-        case MetadataCondition():
-            return every(*_of_metadata(node))
         case _:
-            return every(*_of_attribute(node))
+            return every(*_of_condition(node))
 
 
-def names_metadata(node: FilterNode) -> bool:
+def names_facts(node: FilterNode) -> bool:
+    """Whether it asks for something that not every chunk may carry (`metadata_terms`)."""
     match node:
         case AllOf():
-            return any(map(names_metadata, node.all))
+            return any(map(names_facts, node.all))
         case AnyOf():
-            return any(map(names_metadata, node.any))
+            return any(map(names_facts, node.any))
         case Not():
-            return names_metadata(node.not_)
+            return names_facts(node.not_)
         case _:
-            return isinstance(node, MetadataCondition)
+            return isinstance(node, MetadataCondition | NameCondition | LanguageCondition)
 
 
-def _of_attribute(node: DocumentCondition | ContentTypeCondition | CreatedAtCondition) -> list[Condition]:
+def _of_condition(
+    node: MetadataCondition
+    | NameCondition
+    | LanguageCondition
+    | DocumentCondition
+    | ContentTypeCondition
+    | CreatedAtCondition,
+) -> list[Condition]:
     match node:
+        case MetadataCondition():
+            return _of_metadata(node)
+        case NameCondition():
+            return _of_fact(metadata_terms.NAME, node, prefix=node.prefix)
+        case LanguageCondition():
+            return _of_fact(metadata_terms.LANGUAGE, node, exists=node.exists)
         case DocumentCondition():
             return _of_document(node)
         case ContentTypeCondition():
@@ -90,6 +104,23 @@ def _of_attribute(node: DocumentCondition | ContentTypeCondition | CreatedAtCond
 
 def _of_metadata(node: MetadataCondition) -> list[Condition]:
     path = node.path
+    conditions = _of_fact(path, node, prefix=node.prefix, exists=node.exists)
+    bounds = _bounds(node)
+    if bounds:
+        instants = any(isinstance(bound, str) for bound in bounds.values())
+        # Intervals are not indexed; existence of the field is, and avoids reading the payload of points without it.
+        conditions.append(equals("facts", metadata_terms.existence(path)))
+        conditions.append({"key": f'{"instants" if instants else "numbers"}."{path}"', "range": bounds})
+    return conditions
+
+
+def _of_fact(
+    path: str,
+    node: MetadataCondition | NameCondition | LanguageCondition,
+    *,
+    prefix: str | None = None,
+    exists: bool | None = None,
+) -> list[Condition]:
     conditions = []
     if node.eq is not None:
         conditions.append(equals("facts", metadata_terms.equality(path, node.eq)))
@@ -97,17 +128,11 @@ def _of_metadata(node: MetadataCondition) -> list[Condition]:
         conditions.append(none(equals("facts", metadata_terms.equality(path, node.ne))))
     if node.in_ is not None:
         conditions.append(one_of("facts", [metadata_terms.equality(path, value) for value in node.in_]))
-    if node.exists is not None:
-        exists = equals("facts", metadata_terms.existence(path))
-        conditions.append(exists if node.exists else none(exists))
-    if node.prefix is not None:
-        conditions.append(_starts_with("facts", metadata_terms.text_prefix(path, node.prefix)))
-    bounds = _bounds(node)
-    if bounds:
-        instants = any(isinstance(bound, str) for bound in bounds.values())
-        # Intervals are not indexed; existence of the field is, and avoids reading the payload of points without it.
-        conditions.append(equals("facts", metadata_terms.existence(path)))
-        conditions.append({"key": f'{"instants" if instants else "numbers"}."{path}"', "range": bounds})
+    if exists is not None:
+        there = equals("facts", metadata_terms.existence(path))
+        conditions.append(there if exists else none(there))
+    if prefix is not None:
+        conditions.append(_starts_with("facts", metadata_terms.text_prefix(path, prefix)))
     return conditions
 
 

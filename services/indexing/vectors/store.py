@@ -70,7 +70,7 @@ from services.indexing.vectors.scoped_filters import (
     equals,
     every,
     has_id,
-    names_metadata,
+    names_facts,
     none,
     of_filter,
     one_of,
@@ -212,17 +212,23 @@ class ProjectVectors:
             await self._engines[lengths.pop()].upsert(stamped)
 
     async def set_metadata(self, document_id: UUID, metadata: metadata_terms.Metadata) -> None:
-        """Replaces the metadata that filters see, for every version of the document."""
+        """Replaces the metadata that filters see, for every version of the document, which is left without a name."""
         after = await self.set_metadata_after(None, document_id, metadata)
         while after is not None:
             after = await self.set_metadata_after(after, document_id, metadata)
 
     async def set_metadata_after(
-        self, after: UUID | None, document_id: UUID, metadata: metadata_terms.Metadata
+        self,
+        after: UUID | None,
+        document_id: UUID,
+        metadata: metadata_terms.Metadata,
+        *,
+        name: str = "",
+        language: str | None = None,
     ) -> UUID | None:
         """The same for `batched_operations.SIZE` points of each engine after the given one (None: from the first).
         Returns where to go on, or None at the end."""
-        found = metadata_terms.of_metadata(metadata)
+        found = metadata_terms.of_document(metadata, name=name, language=language)
         ends = [await self._describe(engine, after, document_id, found) for engine in self._engines.values()]
         return min((end for end in ends if end is not None), default=None)
 
@@ -285,6 +291,8 @@ class ProjectVectors:
             limit=query.limit,
             offset=query.offset,
         )
+        if query.explain:
+            search["explain"] = True
         return [self._hit(record, query.generation) for record in await engine.search(search)]
 
     async def _condition(self, engine: Engine, node: FilterNode) -> Condition:
@@ -299,7 +307,7 @@ class ProjectVectors:
         if weighs > CHEAP and weighs * await engine.count(self._within()) > MOST:
             raise FilterTooExpensive
         wanted = of_filter(node)
-        if not names_metadata(node):
+        if not names_facts(node):
             return wanted
         firsts = await batched_operations.scroll(
             engine, self._within(equals("facts", metadata_terms.FIRST), wanted), most=_MOST_AWAY
@@ -380,6 +388,7 @@ class ProjectVectors:
     def _stamped(self, point: ChunkPoint) -> EnginePoint:
         if point.created_at.tzinfo is None:
             raise InvalidPoint("created_at has no time zone")
+        facts = metadata_terms.of_document(point.metadata, name=point.name, language=point.language)
         payload: Payload = {
             "tenant_id": str(self._tenant_id),
             "project_id": str(self._project_id),
@@ -389,7 +398,7 @@ class ProjectVectors:
             "chunk_index": point.chunk_index,
             "content_type": point.content_type,
             "created_at": point.created_at.astimezone(UTC).isoformat(),
-            **metadata_terms.of_metadata(point.metadata).of_chunk(point.chunk_index),
+            **facts.of_chunk(point.chunk_index),
         }
         return EnginePoint(
             id=str(point_id(self._tenant_id, self._project_id, point, point.chunk_index)),
@@ -413,6 +422,7 @@ class ProjectVectors:
             generation=record["generation"],
             chunk_index=record["chunk_index"],
             score=record["score"],
+            parts=record.get("parts"),
         )
 
 

@@ -96,7 +96,7 @@ class DocumentActions(Scene):
             "POST",
             f"/v1/projects/{project_id}/search",
             {expected or 200},
-            json={"query": sought.word, "mode": mode},
+            json={"query": sought.word, "mode": mode, "explain": True, "group_by": "document" if which % 2 else None},
         )
         if expected is not None or project is None:
             return

@@ -77,10 +77,11 @@ class SearchResult(BaseModel):
 
 
 class SearchOutput(BaseModel):
-    """Best first."""
+    """Best first. `partial`: found by words alone, since the query could not be embedded in time."""
 
     results: list[SearchResult]
     next_cursor: str | None
+    partial: bool
 
 
 class AskInput(Input):

@@ -92,7 +92,9 @@ async def search(tools: Services, call: Call, given: SearchInput) -> SearchOutpu
         await searches.search(tools.search, call.caller.principal, project_id=project_id, request=request)
     )
     return SearchOutput(
-        results=[_result(call, project_id, item) for item in found["items"]], next_cursor=found["next_cursor"]
+        results=[_result(call, project_id, item) for item in found["items"]],
+        next_cursor=found["next_cursor"],
+        partial=found["partial"],
     )
 
 

@@ -50,8 +50,10 @@ async def scores(
     return {cursors.mark(hit): score for (hit, _), score in zip(best, found, strict=True)}
 
 
-async def page(ranking: Ranking, known: Scores, shown: AbstractSet[int], limit: int) -> Page:
+async def page(ranking: Ranking, known: Scores | None, shown: AbstractSet[int], limit: int) -> Page:
     """The best hits that were not shown yet, by the reranker's scores as far as there are some."""
+    if not known:
+        return await ranking.page(shown, limit)
     head = await ranking.page(frozenset(), RERANKED)
     scored = [hit for hit in head.hits if cursors.mark(hit[0]) in known]
     fresh = [hit for hit in scored if cursors.mark(hit[0]) not in shown]

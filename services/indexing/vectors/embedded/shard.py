@@ -22,7 +22,7 @@ from services.indexing.analysis.analyzer import Terms
 from services.indexing.vectors import keyword_terms
 from services.indexing.vectors.embedded.filter_translation import JsonObject, filter_of
 from services.indexing.vectors.engine import EnginePoint, EngineWords
-from services.indexing.vectors.ranking import Ranked, fuse, ranked
+from services.indexing.vectors.ranking import Ranked, fuse, parts_of, ranked
 
 _DENSE: Final = "dense"
 _KEYWORDS: Final = "keywords"
@@ -107,23 +107,29 @@ class Shard:
         fused: bool,
         limit: int,
         offset: int,
+        explain: bool = False,
     ) -> list[Record]:
         """Every ranking goes to the same depth whatever the page: a deeper one could reorder earlier pages."""
-        queries = []
+        queries = {}
         if vector is not None:
-            queries.append(self._query(edge.Query.Nearest(vector, _DENSE), where, None))
+            queries["semantic"] = self._query(edge.Query.Nearest(vector, _DENSE), where, None)
         terms = None if text is None else keyword_terms.of_search(text, analyzers)
         if terms is not None:
             # Term statistics of the scope only: those of the whole shard would reveal other tenants' words.
             statistics = edge.SearchParams(idf=edge.IdfParams(corpus=filter_of(corpus)))
-            queries.append(self._query(edge.Query.Nearest(_sparse(terms), _KEYWORDS), where, statistics))
+            queries["keyword"] = self._query(edge.Query.Nearest(_sparse(terms), _KEYWORDS), where, statistics)
         if not queries:
             return []
         answers = [
             ranked([(_number(point.id), point.score) for point in points])
-            for points in self._shard.query_batch(edge.QueryBatchRequest(queries))
+            for points in self._shard.query_batch(edge.QueryBatchRequest(list(queries.values())))
         ]
-        return self._records((fuse(answers) if fused else answers[0])[offset : offset + limit])
+        page = (fuse(answers) if fused else answers[0])[offset : offset + limit]
+        records = self._records(page)
+        if explain:
+            parts = parts_of([point for point, _ in page], dict(zip(queries, answers, strict=True)), fused=fused)
+            return [{**record, "parts": found} for record, found in zip(records, parts, strict=True)]
+        return records
 
     def _query(self, query: edge.Query, where: JsonObject, params: edge.SearchParams | None) -> edge.QueryRequest:
         return edge.QueryRequest(

@@ -33,7 +33,7 @@ from services.indexing.vectors.points import MAX_WINDOW
 from services.indexing.vectors.qdrant import collection
 from services.indexing.vectors.qdrant.collection import DENSE, KEYWORDS
 from services.indexing.vectors.qdrant.filter_translation import filter_of
-from services.indexing.vectors.ranking import Ranked, fuse, ranked
+from services.indexing.vectors.ranking import Ranked, fuse, parts_of, ranked
 from shared import telemetry
 from shared.resilience import Backoff
 
@@ -215,10 +215,15 @@ class QdrantEngine:
             queries = await asyncio.to_thread(_queries, search)
             if not queries:
                 return []
-            answers = await client.query_batch_points(self._collection, queries)
+            answers = await client.query_batch_points(self._collection, list(queries.values()))
             rankings = [ranked((UUID(str(point.id)).int, point.score) for point in answer.points) for answer in answers]
             ranking = fuse(rankings) if search["fused"] else rankings[0]
-            return await self._page(client, ranking, search["offset"], search["limit"])
+            records = await self._page(client, ranking, search["offset"], search["limit"])
+            if search.get("explain"):
+                points = [UUID(record["id"]).int for record in records]
+                parts = parts_of(points, dict(zip(queries, rankings, strict=True)), fused=search["fused"])
+                return [{**record, "parts": found} for record, found in zip(records, parts, strict=True)]
+            return records
 
     async def _page(
         self, client: AsyncQdrantClient, ranking: list[Ranked], offset: int, limit: int
@@ -283,17 +288,17 @@ def _sparse(terms: Terms) -> models.SparseVector:
     return models.SparseVector(indices=list(terms.ids), values=list(terms.weights))
 
 
-def _queries(search: EngineSearch) -> list[models.QueryRequest]:
+def _queries(search: EngineSearch) -> dict[str, models.QueryRequest]:
     """Every ranking goes to the same depth whatever the page: a deeper one could reorder earlier pages."""
     where = filter_of(search["where"])
-    queries = []
+    queries = {}
     if search["vector"] is not None:
-        queries.append(_query(search["vector"], DENSE, where, None))
+        queries["semantic"] = _query(search["vector"], DENSE, where, None)
     terms = None if search["text"] is None else keyword_terms.of_search(search["text"], search["analyzers"])
     if terms is not None:
         # Term statistics of the scope only: those of the collection would reveal other tenants' words.
         statistics = models.SearchParams(idf=models.IdfCorpusParams(corpus=filter_of(search["corpus"])))
-        queries.append(_query(_sparse(terms), KEYWORDS, where, statistics))
+        queries["keyword"] = _query(_sparse(terms), KEYWORDS, where, statistics)
     return queries
 
 

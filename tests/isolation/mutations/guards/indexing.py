@@ -453,6 +453,36 @@ MUTATIONS = (
         ],
     ),
     Mutation(
+        "search-group-bounded",
+        "the size of a page of documents is limited",
+        replace(f"{_HERE}/search/grouping.py", " or (page.hits and bytes_of_page > MAX_PAGE_BYTES)", ""),
+        ["tests/services/indexing/search/test_grouping.py::test_a_page_is_bounded_by_what_all_its_passages_take"],
+    ),
+    Mutation(
+        "search-deadline",
+        "a search ends in the time that its client gives",
+        replace(f"{_HERE}/search/progress.py", "self._limit.reschedule(self._began + self._given)", "pass"),
+        [
+            "tests/services/indexing/search/test_partial.py::"
+            "test_what_a_search_cannot_be_answered_without_ends_it_in_time"
+        ],
+    ),
+    Mutation(
+        "search-read-after-project",
+        "a search waits only for uploads to its own project",
+        replace(f"{_HERE}/documents/arrivals.py", 'Document.project_id == bindparam("project_id", type_=Uuid()),', ""),
+        [
+            "tests/services/indexing/search/test_read_after.py::"
+            "test_another_tenants_or_projects_document_is_as_one_that_does_not_exist"
+        ],
+    ),
+    Mutation(
+        "search-read-after-places",
+        "the number of a tenant's searches that wait for uploads is limited",
+        replace(f"{_HERE}/search/read_after.py", "if self._held[tenant_id] >= EACH:", "if False:"),
+        ["tests/services/indexing/search/test_read_after.py::test_places_to_wait_are_few_for_each_tenant"],
+    ),
+    Mutation(
         "search-shares",
         "a tenant's searches leave capacity to others",
         replace(f"{_HERE}/search/fair_share.py", "FairSemaphore(_SEARCHES, each=1)", "FairSemaphore(_SEARCHES)"),
@@ -481,8 +511,8 @@ MUTATIONS = (
         "a tenant's requests are parsed in its turn",
         replace(
             f"{_HERE}/search/service.py",
-            "    async with engine.shares.turn(tenant_id):\n        request = await unparsed.parsed()\n",
-            "    request = await unparsed.parsed()\n    async with engine.shares.turn(tenant_id):\n",
+            "        async with engine.shares.turn(tenant_id):\n            request = await unparsed.parsed()\n",
+            "        request = await unparsed.parsed()\n        async with engine.shares.turn(tenant_id):\n",
         ),
         ["tests/services/indexing/search/test_search.py::test_requests_are_parsed_in_their_tenants_turn"],
     ),

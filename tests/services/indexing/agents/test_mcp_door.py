@@ -17,6 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from services.indexing.agents.mcp import service
 from services.indexing.agents.mcp.door import MOST_BYTES
+from services.indexing.embedders.errors import EmbedderUnavailable
+from services.indexing.embedders.minilm import MiniLM
 from shared import db
 from shared.auth import Scope
 from shared.tenancy import Database
@@ -220,6 +222,20 @@ async def test_links_lead_to_where_the_client_came_from(agent_of: AgentOf, shelf
     (result,) = found["structuredContent"]["results"]
     path = f"/v1/projects/{shelf.project_id}/documents/{result['document_id']}/content"
     assert result["url"] == f"https://quarry.example.test{path}"
+
+
+async def test_a_search_by_words_alone_says_so(
+    agent_of: AgentOf, shelf: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(*_: Any, **__: Any) -> None:
+        raise EmbedderUnavailable("away")
+
+    agent, given = agent_of(shelf), {"query": "granite", "project_id": str(shelf.project_id)}
+    whole = (await agent.call("search", **given))["structuredContent"]
+    monkeypatch.setattr(MiniLM, "embed_query", unavailable)
+    found = (await agent.call("search", **given))["structuredContent"]
+    assert (whole["partial"], found["partial"]) == (False, True)
+    assert [item["id"] for item in found["results"]] == [item["id"] for item in whole["results"]]
 
 
 async def test_large_metadata_is_left_out(

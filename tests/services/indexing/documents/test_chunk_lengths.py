@@ -7,7 +7,6 @@ import pytest
 
 from services.indexing.documents import chunk_lengths, repository
 from services.indexing.documents.chunk_lengths import ChunkLengths, Lengths
-from services.indexing.documents.models import Document
 from services.indexing.jobs import service
 from services.indexing.vectors.points import USUAL_LENGTH
 from tests.services.indexing.jobs.test_leases import taken
@@ -31,7 +30,8 @@ async def indexed(library: Library, *, chunks: int, characters: int) -> uuid.UUI
         await service.complete(
             session,
             lease,
-            described=Document(name="note.txt", attributes={}),
+            described=("", {}),
+            language=None,
             chunk_count=chunks,
             characters=characters,
             average_length=1.0,

@@ -197,10 +197,12 @@ async def test_an_update_does_not_wait_for_points_that_are_being_changed_and_is_
     described: list[Any] = []
     describe = ProjectVectors.set_metadata_after
 
-    async def slow(self: ProjectVectors, after: Any, document: uuid.UUID, metadata: Any) -> uuid.UUID | None:
+    async def slow(
+        self: ProjectVectors, after: Any, document: uuid.UUID, metadata: Any, **options: Any
+    ) -> uuid.UUID | None:
         described.append(metadata)
         await hangs(reached, released)
-        return await describe(self, after, document, metadata)
+        return await describe(self, after, document, metadata, **options)
 
     monkeypatch.setattr(ProjectVectors, "set_metadata_after", slow)
     await library.update(document_id, sequence=2, name="note.txt", metadata={"lang": "fr"})

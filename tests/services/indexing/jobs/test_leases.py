@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from services.indexing.documents.models import Document
 from services.indexing.jobs import lease_holders, leases, service
 from services.indexing.jobs.errors import CancelRequested, LeaseLost
 from services.indexing.jobs.leases import Lease
@@ -139,7 +138,8 @@ async def test_a_thawed_worker_cannot_write(database: Database, library: Library
         lambda session: service.complete(
             session,
             old,
-            described=Document(name="note.txt", attributes={}),
+            described=("", {}),
+            language=None,
             chunk_count=0,
             characters=0,
             average_length=1.0,

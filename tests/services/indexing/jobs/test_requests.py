@@ -63,7 +63,8 @@ async def complete(library: Library, lease: Lease, described: dict[str, str] | N
         await service.complete(
             session,
             lease,
-            described=Document(name="note.txt", attributes=described or {}),
+            described=("note.txt", described or {}),
+            language=None,
             chunk_count=1,
             characters=4,
             average_length=4.0,
@@ -445,6 +446,14 @@ async def test_a_job_with_chunks_that_is_cancelled_while_it_waits_leaves_none(
     assert (await library.job(document_id)).chunk_count is None
     assert await chunk_count(library) == 0
     assert await changes(library) == [(document_id, False)]
+
+
+async def test_a_name_that_was_changed_while_points_were_written_is_owed(database: Database, library: Library) -> None:
+    document_id = await library.upload("text", name="before.txt")
+    lease = await taken(database)
+    await keep_a_chunk(library, lease)
+    await complete(library, lease)
+    assert await changes(library) == [(document_id, True)]
 
 
 async def test_completion_switches_versions_in_one_transaction(database: Database, library: Library) -> None:

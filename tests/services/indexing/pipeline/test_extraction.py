@@ -16,7 +16,8 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 
-from services.indexing.pipeline import extraction, extraction_processes as processes_of_pools, frames
+from services.indexing.pipeline import extraction, frames
+from services.indexing.pipeline import extraction_processes as processes_of_pools
 from services.indexing.pipeline.documents import (
     DOCX,
     EML,

@@ -215,6 +215,9 @@ async def test_filters_narrow(search: Search, shelf: Any) -> None:
     assert await matching({"field": "document_id", "in": [str(documents["comets"])]}) == {"comets.txt"}
     either = {"any": [{"field": "metadata.year", "eq": 2001}, {"field": "metadata.lang", "eq": "fr"}]}
     assert await matching(either) == {"bread.txt", "comets.txt"}
+    assert await matching({"field": "name", "prefix": "gran"}) == {"granite.md"}
+    assert await matching({"field": "language", "eq": "en"}) == {"granite.md", "bread.txt", "comets.txt"}
+    assert await matching({"field": "language", "eq": "de"}) == set()
 
 
 async def test_facets_count_documents(search: Search, shelf: Any) -> None:
@@ -284,6 +287,8 @@ async def test_changed_metadata_is_shown_at_once_and_filtered_by_soon(search: Se
 
     await eventually(filtered)
     assert names(await search(library, "granite", filter={"field": "metadata.lang", "eq": "en"})) == []
+    both = {"all": [{"field": "name", "eq": "Pierre"}, {"field": "language", "eq": "en"}]}
+    assert names(await search(library, "granite", filter=both)) == ["Pierre"]
 
 
 async def test_points_of_versions_that_are_not_live_take_no_place(

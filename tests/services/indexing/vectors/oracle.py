@@ -14,7 +14,9 @@ from services.indexing.vectors.filters import (
     CreatedAtCondition,
     DocumentCondition,
     FilterNode,
+    LanguageCondition,
     MetadataCondition,
+    NameCondition,
     Not,
 )
 from services.indexing.vectors.points import ChunkPoint
@@ -38,14 +40,19 @@ def matches(node: FilterNode, point: ChunkPoint) -> bool:
             return _scalar_matches(node, getattr(point, node.field))
 
 
-def _scalar_matches(node: DocumentCondition | ContentTypeCondition | CreatedAtCondition, value: object) -> bool:
+def _scalar_matches(
+    node: NameCondition | LanguageCondition | DocumentCondition | ContentTypeCondition | CreatedAtCondition,
+    value: object,
+) -> bool:
     among = getattr(node, "in_", None)
     prefix = getattr(node, "prefix", None)
+    exists = getattr(node, "exists", None)
     return (
         (node.eq is None or value == node.eq)
         and (node.ne is None or value != node.ne)
         and (among is None or value in among)
         and (prefix is None or str(value).startswith(prefix))
+        and (exists is None or exists == (value is not None))
     )
 
 

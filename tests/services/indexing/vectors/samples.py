@@ -38,6 +38,8 @@ def chunk(
     created_at: datetime = datetime(2024, 5, 1, 12, tzinfo=UTC),
     metadata: Mapping[str, JsonValue] | None = None,
     context: str = "",
+    name: str = "",
+    language: str | None = None,
 ) -> ChunkPoint:
     return ChunkPoint(
         document_id=document_id or uuid4(),
@@ -50,6 +52,8 @@ def chunk(
         content_type=content_type,
         created_at=created_at,
         metadata=metadata or {},
+        name=name,
+        language=language,
     )
 
 

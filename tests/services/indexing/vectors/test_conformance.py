@@ -157,6 +157,25 @@ async def test_hybrid_puts_what_both_rankings_like_before_what_one_likes(project
     assert all(0 <= hit.score < 1 for hit in hits[1:])
 
 
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_parts_of_a_score_are_told_on_demand(project: ProjectVectors, mode: Mode) -> None:
+    await project.upsert([chunk("harbour crane"), chunk("harbour master"), chunk("something else")])
+    query = about("harbour crane", mode)
+
+    plain = await project.search(query)
+    explained = await project.search(replace(query, explain=True))
+
+    assert [replace(hit, parts=None) for hit in explained] == plain
+    assert all(hit.parts is None for hit in plain)
+    for rank, hit in enumerate(explained, start=1):
+        parts = hit.parts or {}
+        assert sum(part["share"] for part in parts.values()) == pytest.approx(hit.score)
+        assert parts.keys() <= ({"semantic", "keyword"} if mode == "hybrid" else {mode})
+        if mode != "hybrid":
+            assert (parts[mode]["rank"], parts[mode]["score"]) == (rank, hit.score)
+    assert len(await project.search(replace(query, explain=True, offset=1, limit=1))) == 1
+
+
 async def test_writing_twice_is_writing_once(project: ProjectVectors) -> None:
     points = [chunk("once", chunk_index=n, document_id=uuid4()) for n in range(5)]
 
@@ -334,6 +353,56 @@ async def test_many_points_are_changed_and_deleted_in_pieces(
     assert await project.delete_document(document) == many - 3
     assert (sum(changed), max(changed)) == (many, batched_operations.SIZE)
     assert await project.count() == 1
+
+
+@pytest.mark.parametrize("size", [0, 400], ids=["small", "kept-once"])
+async def test_a_name_and_a_language_are_filtered_by(project: ProjectVectors, size: int) -> None:
+    """Also where a document has so much metadata that only its first chunk carries it."""
+    fields: dict[str, JsonValue] = {f"field {number}": f"value {number}" for number in range(size)}
+    report, letter = uuid4(), uuid4()
+    await project.upsert(
+        [
+            chunk("ash", document_id=document, chunk_index=index, metadata=fields, name=name, language=language)
+            for document, name, language in ((report, "Rapport de Zo\u00eb.pdf", "fr"), (letter, "letter.txt", None))
+            for index in range(2)
+        ]
+    )
+
+    async def found(**condition: Any) -> set[tuple[UUID, int]]:
+        query = VectorQuery(mode="keyword", text="ash", filter=parsed(condition))
+        return {(hit.document_id, hit.chunk_index) for hit in await project.search(query)}
+
+    both_of_report, both_of_letter = {(report, 0), (report, 1)}, {(letter, 0), (letter, 1)}
+    assert await found(field="name", prefix="Rapport") == both_of_report
+    assert await found(field="name", eq="Rapport de Zoe\u0308.pdf") == both_of_report
+    assert await found(field="name", prefix="rapport") == set()
+    assert await found(field="name", ne="letter.txt") == both_of_report
+    assert await found(field="name", **{"in": ["letter.txt", "another"]}) == both_of_letter
+    assert await found(field="language", eq="fr") == both_of_report
+    assert await found(field="language", ne="fr") == both_of_letter
+    assert await found(field="language", exists=False) == both_of_letter
+    # Neither is metadata, whatever metadata is called.
+    assert await found(field="metadata.name", exists=True) == set()
+
+    after = await project.set_metadata_after(None, report, fields, name="renamed.pdf", language="fr")
+    assert after is None
+    assert await found(field="name", prefix="Rapport") == set()
+    assert await found(**{"all": [{"field": "name", "eq": "renamed.pdf"}, {"field": "language", "eq": "fr"}]}) == (
+        both_of_report
+    )
+
+
+async def test_texts_are_compared_in_nfc(project: ProjectVectors) -> None:
+    decomposed = chunk("peak", metadata={"summit": "Mont Ce\u0301zanne"})
+    await project.upsert([decomposed, chunk("peak", metadata={"summit": "Mont Cezanne"})])
+
+    async def found(**operator: JsonValue) -> list[UUID]:
+        node = parsed({"field": "metadata.summit", **operator})
+        return documents(await project.search(VectorQuery(mode="keyword", text="peak", filter=node)))
+
+    for value in ("Mont C\u00e9zanne", "Mont Ce\u0301zanne"):
+        assert await found(eq=value) == [decomposed.document_id]
+        assert await found(prefix=value[:-5]) == [decomposed.document_id]
 
 
 async def test_created_at_is_compared_as_an_instant(project: ProjectVectors) -> None:

@@ -29,6 +29,8 @@ EXISTS: dict[str, JsonValue] = {"field": "metadata.n", "exists": True}
         ({"not": {"not": EXISTS}}, 2 * NEGATION + CONDITION),
         ({"field": "metadata.n", "prefix": "a"}, PREFIX + CONDITION),
         ({"field": "content_type", "prefix": "a"}, PREFIX + CONDITION),
+        ({"field": "name", "prefix": "a"}, PREFIX + CONDITION),
+        ({"field": "language", "exists": False}, NEGATION + CONDITION),
         ({"field": "metadata.n", "gt": 1}, INTERVAL + CONDITION),
         ({"field": "metadata.n", "gt": 1, "lt": 3, "gte": 2}, INTERVAL + CONDITION),
         ({"field": "metadata.n", "lte": "2024-01-01"}, INTERVAL + CONDITION),

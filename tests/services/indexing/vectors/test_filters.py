@@ -106,6 +106,12 @@ def test_a_parsed_filter_can_be_passed_on() -> None:
         {"field": "created_at", "gt": 1714521600},
         {"field": "created_at", "gt": "yesterday"},
         {"field": "created_at", "exists": True},
+        {"field": "name", "gt": "a"},
+        {"field": "name", "exists": True},
+        {"field": "name", "prefix": ""},
+        {"field": "language", "eq": "English"},
+        {"field": "language", "eq": "e\n"},
+        {"field": "language", "prefix": "e"},
     ],
     ids=lambda value: str(value)[:60],
 )
@@ -153,6 +159,15 @@ def test_size_is_limited_over_all_levels() -> None:
 )
 def test_instants_are_rfc_3339_and_nothing_else(text: str, expected: datetime | None) -> None:
     assert parse_instant(text) == expected
+
+
+def test_a_text_is_measured_as_it_is_compared() -> None:
+    """In NFC, where most texts are shorter and a few are longer."""
+    shorter = FILTERS.validate_python({"field": "metadata.x", "prefix": "e\u0301" * 255})
+    assert isinstance(shorter, MetadataCondition)
+    assert shorter.prefix == "\u00e9" * 255
+    with pytest.raises(ValidationError):
+        FILTERS.validate_python({"field": "metadata.x", "prefix": "\u0958" * 128})
 
 
 def test_a_time_that_is_already_one_is_brought_to_utc() -> None:

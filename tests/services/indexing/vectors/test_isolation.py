@@ -35,6 +35,8 @@ METADATA: list[dict[str, JsonValue]] = [
     {"lang": "e" * 255, "year": 1e300, "o": {}, "project_id": str(PROJECTS[1])},
 ]
 CONTENT_TYPES = ["text/plain", "text/html", "application/pdf"]
+NAMES = ["report.pdf", "Report.pdf", "r" * 255, "report 2.pdf"]
+LANGUAGES = ["en", "de", None]
 
 
 def document_of(scope: int, number: int) -> UUID:
@@ -49,6 +51,8 @@ CORPUS: list[list[ChunkPoint]] = [
             content_type=CONTENT_TYPES[number % 3],
             created_at=datetime(2024, 1, 1 + number, tzinfo=UTC),
             metadata=metadata,
+            name=NAMES[number % 4],
+            language=LANGUAGES[number % 3],
         )
         for number, metadata in enumerate(METADATA)
     ]
@@ -83,12 +87,18 @@ bounds = st.one_of(
 of_scalars = {"eq": scalars, "ne": scalars, "in": lists(scalars), "exists": st.booleans()}
 of_identities = {"eq": identities, "ne": identities, "in": lists(identities)}
 of_content_types = {"eq": content_types, "ne": content_types, "prefix": st.sampled_from(["t", "text/", "text/plain"])}
+names = st.sampled_from([*NAMES, "report"])
+languages = st.sampled_from(["en", "de", "fr"])
+of_names = {"eq": names, "ne": names, "in": lists(names), "prefix": st.sampled_from(["r", "report", "R", "r" * 255])}
+of_languages = {"eq": languages, "ne": languages, "in": lists(languages), "exists": st.booleans()}
 leaves = st.one_of(
     conditions(fields.map("metadata.{}".format), of_scalars),
     st.builds(lambda field, prefix: {"field": f"metadata.{field}", "prefix": prefix[:255]}, fields, words),
     st.builds(lambda field, bounds: {"field": f"metadata.{field}", **bounds}, fields, bounds),
     conditions(st.just("document_id"), of_identities),
     conditions(st.just("content_type"), of_content_types),
+    conditions(st.just("name"), of_names),
+    conditions(st.just("language"), of_languages),
     conditions(st.just("created_at"), dict.fromkeys(["eq", "ne", "gt", "gte", "lt", "lte"], instants)),
 )
 filters = st.recursive(

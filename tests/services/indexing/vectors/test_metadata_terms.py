@@ -37,7 +37,7 @@ def test_a_long_text_keeps_its_prefix_and_its_identity() -> None:
 
 
 def test_every_level_of_metadata_exists_and_empty_things_do_not() -> None:
-    found = metadata_terms.of_metadata({"a": {"b": [{"c": 1}, {"c": 2}]}, "n": None, "l": [], "o": {}, "e": ""})
+    found = metadata_terms.of_document({"a": {"b": [{"c": 1}, {"c": 2}]}, "n": None, "l": [], "o": {}, "e": ""})
 
     assert {fact for fact in found.facts if fact.endswith("\x00e")} == {
         metadata_terms.existence(path) for path in ("a", "a.b", "a.b.c", "e")
@@ -46,14 +46,14 @@ def test_every_level_of_metadata_exists_and_empty_things_do_not() -> None:
 
 
 def test_dates_are_kept_in_utc_for_intervals_and_as_text_for_equality() -> None:
-    found = metadata_terms.of_metadata({"when": "2024-05-01T02:00:00+02:00", "year": "2024"})
+    found = metadata_terms.of_document({"when": "2024-05-01T02:00:00+02:00", "year": "2024"})
 
     assert found.instants == {"when": ["2024-05-01T00:00:00+00:00"]}
     assert metadata_terms.equality("when", "2024-05-01T02:00:00+02:00") in found.facts
 
 
 def test_text_that_no_store_accepts_is_made_harmless() -> None:
-    found = metadata_terms.of_metadata({"a": "x\x00sy", "b": "\ud800", "c\x00sforged": "z"})
+    found = metadata_terms.of_document({"a": "x\x00sy", "b": "\ud800", "c\x00sforged": "z"})
 
     assert metadata_terms.equality("a", "x\ufffdsy") in found.facts
     assert metadata_terms.equality("b", "?") in found.facts
@@ -72,12 +72,12 @@ def nested(levels: int) -> JsonValue:
 )
 def test_metadata_that_is_too_much_is_refused(value: JsonValue) -> None:
     with pytest.raises(InvalidPoint):
-        metadata_terms.of_metadata({"a": value})
+        metadata_terms.of_document({"a": value})
 
 
 def test_what_every_chunk_carries_is_bounded_whatever_the_metadata() -> None:
-    small = metadata_terms.of_metadata({"lang": "en", "year": 2020})
-    large = metadata_terms.of_metadata({f"key {number}": f"value {number}" for number in range(400)} | {"year": 2020})
+    small = metadata_terms.of_document({"lang": "en", "year": 2020})
+    large = metadata_terms.of_document({f"key {number}": f"value {number}" for number in range(400)} | {"year": 2020})
 
     assert small.of_chunk(0) == small.of_chunk(7)
     assert large.of_chunk(0)["facts"] == sorted(large.facts | {metadata_terms.FIRST})
@@ -86,4 +86,4 @@ def test_what_every_chunk_carries_is_bounded_whatever_the_metadata() -> None:
 
 @given(st.dictionaries(st.text(max_size=3), scalars))
 def test_no_metadata_makes_a_mark(metadata: dict[str, JsonValue]) -> None:
-    assert not metadata_terms.of_metadata(metadata).facts & {metadata_terms.FIRST, metadata_terms.AWAY}
+    assert not metadata_terms.of_document(metadata).facts & {metadata_terms.FIRST, metadata_terms.AWAY}
