@@ -46,7 +46,7 @@ async def waiting(database: Database, tenant_id: uuid.UUID, *, seconds: int = 0)
 
 async def claimed(database: Database, *full: uuid.UUID) -> uuid.UUID | None:
     async with database.system() as session:
-        turn = await turns.claim(session, full=full)
+        turn = await turns.claim(session, full=full, seconds=8)
         return None if turn is None else turn.run_id
 
 
@@ -77,7 +77,7 @@ async def test_a_worker_that_was_frozen_past_its_claim_writes_nothing(database: 
     tenant_id = uuid.uuid4()
     await waiting(database, tenant_id)
     async with database.system() as session:
-        frozen = await turns.claim(session, full=())
+        frozen = await turns.claim(session, full=(), seconds=8)
     assert frozen is not None
     async with database.system() as session:
         await session.execute(update(RunTurn).where(RunTurn.run_id == frozen.run_id).values(due_at=func.now()))
