@@ -23,7 +23,7 @@ WORDS = [f"word{number} " for number in range(24)]
 QUOTE = '<cite passage="1">It is made of granite from the eastern quarry.</cite>'
 INVENTED = '<cite passage="1">Straw was carried here in nine carts by night.</cite>'
 RUNS_AT_ONCE = 40
-CLAIM_SECONDS = 2.0
+CLAIM_SECONDS = 5.0
 
 
 def slowly(_body: dict[str, Any]) -> Reply:
