@@ -6,22 +6,20 @@ SearchTooSlow 503        it exceeded its time limit and was stopped
 (the vector store's own VectorStoreUnavailable 503 and SearchWindowExceeded 400 reach the client as they are)
 """
 
-from typing import ClassVar
-
 from shared.errors import InvalidRequest, RateLimited, Unavailable
 
 
 class RerankUnsupported(InvalidRequest):
-    status: ClassVar[int] = 422
-    code: ClassVar[str] = "rerank_unsupported"
-    detail: ClassVar[str] = "This installation has no reranker; set rerank to false."
+    status = 422
+    code = "rerank_unsupported"
+    detail = "This installation has no reranker; set rerank to false."
 
 
 class TooManySearches(RateLimited):
-    code: ClassVar[str] = "too_many_searches"
-    detail: ClassVar[str] = "Too many searches at once; wait for some to finish."
+    code = "too_many_searches"
+    detail = "Too many searches at once; wait for some to finish."
 
 
 class SearchTooSlow(Unavailable):
-    code: ClassVar[str] = "search_too_slow"
-    detail: ClassVar[str] = "The search took too long and was stopped; narrow it, or try again shortly."
+    code = "search_too_slow"
+    detail = "The search took too long and was stopped; narrow it, or try again shortly."

@@ -5,22 +5,20 @@ VersionReplaced 409    the id names a version that is no longer the live one
 RunFailed 409          a question was asked, and the run that was to answer it failed
 """
 
-from typing import ClassVar
-
 from shared.errors import Conflict, InvalidRequest
 
 
 class ProjectRequired(InvalidRequest):
-    status: ClassVar[int] = 422
-    code: ClassVar[str] = "project_required"
-    detail: ClassVar[str] = "Say which project, with project_id."
+    status = 422
+    code = "project_required"
+    detail = "Say which project, with project_id."
 
 
 class RunFailed(Conflict):
-    code: ClassVar[str] = "run_failed"
-    detail: ClassVar[str] = "The question was not answered."
+    code = "run_failed"
+    detail = "The question was not answered."
 
 
 class VersionReplaced(Conflict):
-    code: ClassVar[str] = "version_replaced"
-    detail: ClassVar[str] = "This version of the document was replaced by a newer one."
+    code = "version_replaced"
+    detail = "This version of the document was replaced by a newer one."
