@@ -81,7 +81,7 @@ class ChatExtractor:
                 if len(text) > _LONGEST_TEXT:
                     break
         reading = _Reading(given)
-        found = reading.field(form, _object_in(text), "")
+        found = reading.read(form, _object_in(text), "")
         draft = Draft(reading.lines, tuple(reading.citations), refusal=None if reading.citations else "no_evidence")
         return Filled(found, len(reading.citations), draft, completion.usage)
 
@@ -116,21 +116,21 @@ class _Reading:
     citations: list[ProposedCitation] = field(default_factory=list)
     lines: str = ""
 
-    def field(self, part: Field, said: Any, pointer: str) -> JsonValue:
+    def read(self, part: Field, said: Any, pointer: str) -> JsonValue:
         """What was found of a field, None if nothing was. `pointer` says where the model has said it."""
         match part:
             case Object():
                 if not isinstance(said, dict):
                     return None
                 found = {
-                    name: self.field(child, said.get(name), f"{pointer}/{forms.escaped(name)}")
+                    name: self.read(child, said.get(name), f"{pointer}/{forms.escaped(name)}")
                     for name, child in part.fields.items()
                 }
                 return found if any(value is not None for value in found.values()) else None
             case Array():
                 if not isinstance(said, list):
                     return None
-                items = [self.field(part.items, item, f"{pointer}/{index}") for index, item in enumerate(said)]
+                items = [self.read(part.items, item, f"{pointer}/{index}") for index, item in enumerate(said)]
                 return [item for item in items if item is not None] or None
             case forms.Value():
                 return self._value(part, said, pointer)
