@@ -62,7 +62,7 @@ class WorkQueue(Generic[Item]):
 
     Args:
         due_at: the column with the time from which a row may be claimed; null is never.
-        claim: how long a claim lasts.
+        claim: how long a claim lasts, where `claim` and `renew` are not told otherwise.
         attempts: the column that counts claims, if there is one.
         due: which rows may be claimed, if not those whose `due_at` has passed; its parameters are given to `claim`.
         order: which of them first, if not the one that has been due longest.
@@ -82,7 +82,7 @@ class WorkQueue(Generic[Item]):
     ) -> None:
         self._name, self._due_at, self._attempts, self._retry = table.__tablename__, due_at, attempts, retry
         self._key = tuple(getattr(table, str(column.key)) for column in inspect(table).primary_key)
-        claimed_until = func.now() + claim
+        claimed_until = func.now() + bindparam("lasting", claim, type_=Interval)
         next_due = (
             select(*self._key)
             .where(due_at <= func.now() if due is None else due)
@@ -109,7 +109,11 @@ class WorkQueue(Generic[Item]):
         self._postpone = update(table).where(*held).values({due_at: later}).returning(due_at)
 
     async def claim(self, session: AsyncSession, **parameters: object) -> Item | None:
-        """Claim the next row that is due; None when there is none. The claim stands once the transaction commits."""
+        """Claim the next row that is due; None when there is none. The claim stands once the transaction commits.
+
+        Args:
+            parameters: those of `due`; and `lasting`, a timedelta, for a claim of another length.
+        """
         return await session.scalar(self._claim, parameters)
 
     async def held(self, session: AsyncSession, item: Item) -> Item:
@@ -121,9 +125,10 @@ class WorkQueue(Generic[Item]):
         row: Item = await self._claimed(session, self._hold, item)
         return row
 
-    async def renew(self, session: AsyncSession, item: Item) -> None:
+    async def renew(self, session: AsyncSession, item: Item, *, lasting: timedelta | None = None) -> None:
         """Begin the claim anew: work that takes long does so before it ends. Lost if the transaction then fails."""
-        set_committed_value(item, self._due_at.key, await self._claimed(session, self._renew, item))
+        length = {} if lasting is None else {"lasting": lasting}
+        set_committed_value(item, self._due_at.key, await self._claimed(session, self._renew, item, **length))
 
     async def finish(self, session: AsyncSession, item: Item) -> None:
         """Remove the row."""

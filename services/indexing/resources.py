@@ -97,7 +97,7 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
                 for signal in signals:
                     signal()
 
-            tools = Tools(runtime.database, runtime.authority, search, writing)
+            tools = Tools(runtime.database, runtime.authority, search, writing, settings.run_claim_seconds)
             orchestrator = Orchestrator(tools, endings, concurrency=settings.run_concurrency)
             wake_runs, interrupt_runs = orchestrator.wake, orchestrator.interrupt
             task = await stack.enter_async_context(run_in_background(orchestrator.run, name="runs"))

@@ -121,7 +121,8 @@ class IndexingSettings(DatabaseSettings):
     `long_job_concurrency` of them run beside the others, and the rest wait. So are other jobs of tenants that had a
     long one lately: a quarter as many.
 
-    It executes `run_concurrency` runs of agents at a time, half of them of one tenant at most.
+    It executes `run_concurrency` runs of agents at a time, half of them of one tenant at most. A claim on a run
+    outlives its worker by at most `run_claim_seconds`; it is renewed at least four times as often.
 
     `chat_models` is a JSON object of chat models by name (`ChatModelSettings`); `answer_model` names the one that
     writes answers. Without it answers are quoted from the documents, and no model is called.
@@ -156,6 +157,7 @@ class IndexingSettings(DatabaseSettings):
     job_lease_seconds: float = Field(default=10.0, ge=0.5, le=600)
     job_max_attempts: int = Field(default=8, ge=1, le=100)
     run_concurrency: int = Field(default=16, ge=1, le=256)
+    run_claim_seconds: float = Field(default=8.0, ge=1, le=600)
     embedding_threads: int = Field(default=2, ge=1, le=64)
     extraction_processes: int = Field(default=2, ge=1, le=64)
     extraction_confinement: Literal["required", "best_effort"] = "required"

@@ -19,7 +19,7 @@ import httpx
 import psutil
 import uvloop
 
-from tests.bench import answers, events, measurements, quality
+from tests.bench import answers, cancelling, events, made_chunks, measurements, quality
 from tests.support.system import System, running_system
 
 MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] = {
@@ -28,13 +28,15 @@ MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] 
     "search": measurements.search,
     "indexing": measurements.indexing,
     "ask": answers.asked,
+    "ask-judged": answers.asked_judged,
     "quality": quality.quality,
 }
 
 
 BACKBONE = "events"
 ANSWERS = "answers"
-WITHOUT_A_SYSTEM = {BACKBONE: events.backbone, ANSWERS: answers.quoted}
+CANCEL = "cancel"
+WITHOUT_A_SYSTEM = {BACKBONE: events.backbone, ANSWERS: answers.quoted, CANCEL: cancelling.cancelling}
 
 
 async def main(names: list[str]) -> None:
@@ -51,7 +53,8 @@ async def main(names: list[str]) -> None:
 
 async def _measure(folder: Path, names: list[str]) -> None:
     began = time.perf_counter()
-    async with running_system(folder, durable=True) as system:
+    listening = {made_chunks.SOCKET: str(folder / "vectors.sock")}
+    async with running_system(folder, durable=True, extra={"indexing": listening}) as system:
         print(f"start of the whole system, cold: {time.perf_counter() - began:.1f} s")
         _, client = await system.tenant("bench")
         for name in names:

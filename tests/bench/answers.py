@@ -17,10 +17,11 @@ from services.indexing.agents.answerers.base import Draft, ProposedCitation, Ref
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
 from services.indexing.agents.contracts import Answer, BudgetExhausted, Passage, Reservation, Usage
 from services.indexing.agents.quotes.verification import verify
+from tests.bench import made_chunks, quality
 from tests.bench.questions import collection, library
 from tests.bench.questions.collection import Question
 from tests.bench.questions.library import Library
-from tests.support.system import System, create_project, settled, upload
+from tests.support.system import Json, System, create_project, settled, upload
 
 PASSAGES = 12
 WARM = 5
@@ -60,20 +61,59 @@ async def quoted(folder: Path) -> None:
         _tell_seconds([await _answered(answerer, opened, question) for question in collection.questions()])
 
 
-async def asked(_: System, client: httpx.AsyncClient) -> None:
+async def asked(system: System, client: httpx.AsyncClient) -> None:
     """Through the gateway: from the request to the finished run, one after the other."""
     project = await create_project(client, "answers")
     documents = collection.documents()
     for name, content in documents.items():
         await upload(client, project, name, content, "application/octet-stream")
     await settled(client, project, len(documents))
-    seconds = []
-    for question in [*collection.questions()[:WARM], *collection.questions()]:
+    questions = [question.text for question in collection.questions()]
+    _tell(
+        "ask through the gateway, to the finished run", [took for took, _ in await _asked(client, project, questions)]
+    )
+    await made_chunks.fill(system, project, OTHERS)
+    answers = await _asked(client, project, questions)
+    _tell(f"  beside {OTHERS} other chunks", [took for took, _ in answers])
+    right = [
+        question.answered_by(output["text"])
+        for question, (_, output) in zip(collection.questions(), answers, strict=True)
+        if question.answer is not None
+    ]
+    print(f"  beside them the known answer is in {sum(right)} of {len(right)} answers")
+
+
+async def asked_judged(_: System, client: httpx.AsyncClient) -> None:
+    """The queries of a judged collection as questions, through the gateway; nobody knows their answers, but which
+    documents are about them."""
+    if (judged := await quality.judged()) is None:
+        print(f"ask-judged: not measured, {quality.COLLECTION} names no collection")
+        return
+    project = await create_project(client, "judged")
+    names = await quality.uploaded(client, project, judged)
+    answers = await _asked(client, project, list(judged.queries.values()))
+    _tell(f"ask about {len(names)} judged documents, to the finished run", [took for took, _ in answers])
+    cited = {
+        query: {names[citation["document_id"]] for citation in output["citations"]}
+        for query, (_, output) in zip(judged.queries, answers, strict=True)
+        if output["refusal"] is None
+    }
+    relevant = sum(
+        any(judged.grades.get(query, {}).get(name, 0) > 0 for name in found) for query, found in cited.items()
+    )
+    print(f"  answered {len(cited)} of {len(answers)}; {relevant} of these cite a document judged relevant")
+
+
+async def _asked(client: httpx.AsyncClient, project: str, questions: Sequence[str]) -> list[tuple[float, Json]]:
+    """Seconds and output of each, after a few to warm up."""
+    answers = []
+    for question in [*questions[:WARM], *questions]:
         began = time.perf_counter()
-        response = await client.post(f"/v1/projects/{project}/ask", json={"question": question.text, "stream": False})
-        seconds.append(time.perf_counter() - began)
+        response = await client.post(f"/v1/projects/{project}/ask", json={"question": question, "stream": False})
+        took = time.perf_counter() - began
         assert response.status_code == 200, response.text
-    _tell("ask through the gateway, to the finished run", seconds[WARM:])
+        answers.append((took, response.json()["output"]))
+    return answers[WARM:]
 
 
 async def _answered(answerer: ExtractiveAnswerer, opened: Library, question: Question) -> Answered:

@@ -29,7 +29,7 @@ async def upload_to_searchable(system: System, client: httpx.AsyncClient) -> Non
             document_id = await upload(client, project, f"note-{number}.txt", note(number))
             await live.until(_has_indexed(document_id))
             times.append(time.perf_counter() - began)
-    _tell(f"upload of a 2 KB note to document.indexed over {NOTES}", times[5:])
+    tell(f"upload of a 2 KB note to document.indexed over {NOTES}", times[5:])
     _tell_processor_time(system, before, NOTES + 5)
 
 
@@ -45,13 +45,13 @@ async def crud(system: System, client: httpx.AsyncClient) -> None:
         return await client.post("/v1/projects", json={"name": "another"})
 
     before = _processor_time(system)
-    _tell(f"GET a project over {REQUESTS}", await _timed(read, REQUESTS))
+    tell(f"GET a project over {REQUESTS}", await _timed(read, REQUESTS))
     _tell_processor_time(system, before, REQUESTS)
-    _tell(f"POST a project over {REQUESTS // 5}", await _timed(write, REQUESTS // 5))
+    tell(f"POST a project over {REQUESTS // 5}", await _timed(write, REQUESTS // 5))
     began = time.perf_counter()
     batches = await asyncio.gather(*(_timed(read, REQUESTS // 4) for _ in range(8)))
     rate = 8 * (REQUESTS // 4) / (time.perf_counter() - began)
-    _tell(f"GET a project, 8 clients at once, {rate:.0f} requests/s", [took for batch in batches for took in batch])
+    tell(f"GET a project, 8 clients at once, {rate:.0f} requests/s", [took for batch in batches for took in batch])
 
 
 async def search(_: System, client: httpx.AsyncClient) -> None:
@@ -65,7 +65,7 @@ async def search(_: System, client: httpx.AsyncClient) -> None:
         async def ask(mode: str = mode) -> object:
             return await search_for(client, project, "how was the railway kept in repair", mode)
 
-        _tell(f"{mode} search over 200", await _timed(ask, 200))
+        tell(f"{mode} search over 200", await _timed(ask, 200))
 
 
 async def indexing(_: System, client: httpx.AsyncClient) -> None:
@@ -118,6 +118,6 @@ async def _timed(action: Callable[[], Awaitable[object]], count: int) -> list[fl
     return times
 
 
-def _tell(what: str, seconds: Sequence[float]) -> None:
+def tell(what: str, seconds: Sequence[float]) -> None:
     cuts = statistics.quantiles(seconds, n=100)
     print(f"{what}: p50 {cuts[49] * 1000:.1f}, p95 {cuts[94] * 1000:.1f}, max {max(seconds) * 1000:.1f}")

@@ -43,19 +43,32 @@ class Collection:
         return cls(documents, {row["id"]: row["text"] for row in _rows(folder / "queries.jsonl")}, grades)
 
 
-async def quality(_: System, client: httpx.AsyncClient) -> None:
-    """nDCG at 10 of each mode, and what marking the best sentences adds to a search."""
+async def judged() -> Collection | None:
+    """The collection, if the environment names one."""
     if COLLECTION not in os.environ:
-        print(f"quality: not measured, {COLLECTION} names no collection")
-        return
-    collection = await asyncio.to_thread(Collection.read, Path(os.environ[COLLECTION]))
-    project, names = await create_project(client, "quality"), dict[str, str]()
-    began = time.perf_counter()
+        return None
+    return await asyncio.to_thread(Collection.read, Path(os.environ[COLLECTION]))
+
+
+async def uploaded(client: httpx.AsyncClient, project: str, collection: Collection) -> dict[str, str]:
+    """Index all documents that have a text; their names in the collection, by id."""
+    names, began = dict[str, str](), time.perf_counter()
     for identifier, text in collection.documents.items():
         if text:
             names[await upload(client, project, f"{identifier}.txt", text.encode())] = identifier
     await settled(client, project, len(names), within=900)
-    print(f"quality: {len(names)} documents indexed in {time.perf_counter() - began:.0f} s")
+    print(f"{len(names)} documents indexed in {time.perf_counter() - began:.0f} s")
+    return names
+
+
+async def quality(_: System, client: httpx.AsyncClient) -> None:
+    """nDCG at 10 of each mode, and what marking the best sentences adds to a search."""
+    collection = await judged()
+    if collection is None:
+        print(f"quality: not measured, {COLLECTION} names no collection")
+        return
+    project = await create_project(client, "quality")
+    names = await uploaded(client, project, collection)
     for mode in ("keyword", "semantic", "hybrid"):
         places = asyncio.Semaphore(_AT_ONCE)
 
@@ -65,8 +78,8 @@ async def quality(_: System, client: httpx.AsyncClient) -> None:
             found = list(dict.fromkeys(names[item["document_id"]] for item in items))
             return ndcg(found, collection.grades.get(query, {}))
 
-        judged = [score for score in await asyncio.gather(*map(measured, collection.queries)) if score is not None]
-        print(f"  {mode}: nDCG@{_DEPTH} {sum(judged) / len(judged):.4f} over {len(judged)} queries")
+        scores = [score for score in await asyncio.gather(*map(measured, collection.queries)) if score is not None]
+        print(f"  {mode}: nDCG@{_DEPTH} {sum(scores) / len(scores):.4f} over {len(scores)} queries")
     for mode in ("semantic", "hybrid"):
         await _marking(client, project, list(collection.queries.values())[:_TIMED], mode)
 

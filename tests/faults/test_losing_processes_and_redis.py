@@ -1,4 +1,4 @@
-"""Thirty documents are being indexed; a process is killed, or Redis forgets everything. Nothing is lost."""
+"""Fifty documents are being indexed; a process is killed with SIGKILL, or Redis forgets everything. Nothing is lost."""
 
 import asyncio
 from collections import Counter
@@ -12,7 +12,7 @@ from tests.support.documents import note
 from tests.support.sse import Transcript, resuming
 from tests.support.system import Json, System, create_project, search, settled, upload
 
-COUNT = 30
+COUNT = 50
 NOTES = [note(number, size=500 + 400 * (number % 7)) for number in range(COUNT)]
 
 Fault = Callable[[System], Awaitable[None]]
@@ -27,12 +27,12 @@ async def owner(system: System) -> httpx.AsyncClient:
 @pytest.fixture(scope="session")
 async def undisturbed(system: System, owner: httpx.AsyncClient) -> dict[str, int]:
     """Chunk count of each document in a run without a fault."""
-    documents, _ = await index_all(system, owner, fault=_nothing)
+    documents, _ = await index_fifty(system, owner, fault=_nothing)
     return chunk_counts(documents)
 
 
-async def index_all(system: System, owner: httpx.AsyncClient, fault: Fault) -> tuple[list[Json], Transcript]:
-    """Upload all notes, let the fault happen when some are indexed, wait until all have come to an end."""
+async def index_fifty(system: System, owner: httpx.AsyncClient, fault: Fault) -> tuple[list[Json], Transcript]:
+    """Upload fifty notes, let the fault happen when some are indexed, wait until all have come to an end."""
     project = await create_project(owner)
     async with resuming(owner, f"/v1/projects/{project}/events") as live:
         for number, content in enumerate(NOTES):
@@ -43,8 +43,8 @@ async def index_all(system: System, owner: httpx.AsyncClient, fault: Fault) -> t
         await live.until(lambda seen: len(seen.of("document.indexed")) == COUNT, within=60)
         # Whatever would come twice has time to come.
         await asyncio.sleep(1)
-    found = await search(owner, project, "marker000017", mode="keyword")
-    assert [item["document_name"] for item in found] == ["note-017.txt"]
+    found = await search(owner, project, "marker000042", mode="keyword")
+    assert [item["document_name"] for item in found] == ["note-042.txt"]
     return documents, live
 
 
@@ -87,7 +87,7 @@ def _kill(service: str) -> Fault:
 async def test_a_killed_service_loses_and_repeats_nothing(
     system: System, owner: httpx.AsyncClient, undisturbed: dict[str, int], service: str
 ) -> None:
-    documents, live = await index_all(system, owner, _kill(service))
+    documents, live = await index_fifty(system, owner, _kill(service))
     assert Counter(item["status"] for item in documents) == {"indexed": COUNT}
     assert chunk_counts(documents) == undisturbed
     assert_every_event_once_in_order(live)
@@ -96,7 +96,7 @@ async def test_a_killed_service_loses_and_repeats_nothing(
 async def test_a_flushed_redis_loses_and_repeats_nothing(
     system: System, owner: httpx.AsyncClient, undisturbed: dict[str, int]
 ) -> None:
-    documents, live = await index_all(system, owner, _flush_redis)
+    documents, live = await index_fifty(system, owner, _flush_redis)
     assert Counter(item["status"] for item in documents) == {"indexed": COUNT}
     assert chunk_counts(documents) == undisturbed
     assert_every_event_once_in_order(live)

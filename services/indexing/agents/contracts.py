@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
+from services.indexing.agents.forms import form_of
 from services.indexing.vectors.filters import Filter, storable
 from shared.request_bodies import Input
 
@@ -119,11 +120,13 @@ class Extraction(Value):
     """Values found for the fields of a schema, each with the quotes that support it."""
 
     values: dict[str, JsonValue]
-    """Null for a field of which nothing was found, or whose quote was not."""
+    """As the schema says, but null for what was not found or has no quote that was; so is an object that lacks a
+    required value. Arrays hold only what was found."""
     citations: tuple[Citation, ...]
     fields: dict[str, tuple[str, ...]]
-    """Names of fields to the ids of their citations."""
+    """JSON Pointers (RFC 6901) of the single values in `values` to the ids of their citations."""
     grounding: Grounding
+    """`full`: every value that was filled in has a citation; `partial`: some have; `none`: none has."""
     refusal: str | None
 
 
@@ -147,41 +150,16 @@ class SummariseInput(Input):
     language: Language | None = None
 
 
-class FieldSpec(Input):
-    """A field to fill in: JSON Schema of a single value."""
-
-    type: Literal["string", "number", "integer", "boolean"]
-    description: Annotated[str | None, Field(max_length=500), AfterValidator(lambda text: text and storable(text))] = (
-        None
-    )
-
-    def admits(self, value: JsonValue) -> bool:
-        """Whether a value is of the type."""
-        match self.type:
-            case "string":
-                return isinstance(value, str)
-            case "boolean":
-                return isinstance(value, bool)
-            case "integer":
-                return isinstance(value, int) and not isinstance(value, bool)
-            case _:
-                return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-FieldName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
-
-
-class ObjectSchema(Input):
-    """JSON Schema of an object of single values."""
-
-    type: Literal["object"] = "object"
-    properties: Annotated[dict[FieldName, FieldSpec], Field(min_length=1, max_length=32)]
+def _form(schema: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    form_of(schema)
+    return schema
 
 
 class ExtractInput(Input):
     """Values for the fields of a schema, found in the documents that match the filter."""
 
-    schema_: Annotated[ObjectSchema, Field(alias="schema")]
+    schema_: Annotated[dict[str, JsonValue], Field(alias="schema"), AfterValidator(_form)]
+    """JSON Schema (draft 2020-12) of an object: objects, arrays and values; `$ref` leads into `$defs`."""
     filter: Filter | None = None
     language: Language | None = None
 

@@ -55,7 +55,7 @@ class Orchestrator:
         if len(self._at_work) >= self._concurrency:
             return False
         async with self._tools.database.system() as session:
-            turn = await claim(session, full=self._full())
+            turn = await claim(session, full=self._full(), seconds=self._tools.claim_seconds)
         if turn is None:
             return False
         task = asyncio.create_task(self._take(turn), name="turn of a run")

@@ -1,7 +1,7 @@
 """Who writes in this installation, and who verifies what was written."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -12,7 +12,8 @@ from services.indexing.agents.answerers.chat import ChatAnswerer
 from services.indexing.agents.answerers.extraction import ChatExtractor, Filled
 from services.indexing.agents.answerers.extractive import ExtractiveAnswerer
 from services.indexing.agents.chat.client import ChatModel
-from services.indexing.agents.contracts import Answer, FieldSpec, ModelBudget, Passage, Texts
+from services.indexing.agents.contracts import Answer, ModelBudget, Passage, Texts
+from services.indexing.agents.forms import Object
 from services.indexing.agents.quotes import verification
 from services.indexing.search.service import SearchEngine
 
@@ -34,11 +35,11 @@ class Summarise(Protocol):
 
 
 class Extract(Protocol):
-    """Fills in fields from passages; see `agents.answerers.extraction`."""
+    """Fills in a form from passages; see `agents.answerers.extraction`."""
 
     async def __call__(
         self,
-        fields: Mapping[str, FieldSpec],
+        form: Object,
         passages: Sequence[Passage],
         *,
         tenant_id: uuid.UUID,

@@ -7,8 +7,6 @@ UnknownDocument          an event overtook the upload it is about: delivered aga
 VersionReplaced 409      what is named is of a version that is no longer the live one
 """
 
-from typing import ClassVar
-
 from shared.errors import Conflict, Unavailable
 from shared.handlers import NotYet
 
@@ -35,5 +33,5 @@ class UnknownDocument(NotYet):
 
 
 class VersionReplaced(Conflict):
-    code: ClassVar[str] = "version_replaced"
-    detail: ClassVar[str] = "This version of the document was replaced by a newer one."
+    code = "version_replaced"
+    detail = "This version of the document was replaced by a newer one."

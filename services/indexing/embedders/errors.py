@@ -5,16 +5,14 @@ EmbedderUnavailable 503       a remote embedder does not respond, or refuses eve
 `-- EmbedderNotInstalled      nothing in this process's settings has the name that a generation was made with
 """
 
-from typing import ClassVar
-
 from shared.errors import Unavailable
 
 
 class EmbedderUnavailable(Unavailable):
     """`reason` is for logs and operators: it may quote the endpoint. Clients see only the public sentence."""
 
-    code: ClassVar[str] = "embedder_unavailable"
-    detail: ClassVar[str] = "Texts cannot be embedded right now; try again shortly, or search by keyword."
+    code = "embedder_unavailable"
+    detail = "Texts cannot be embedded right now; try again shortly, or search by keyword."
 
     def __init__(self, reason: str, *, retry_after: float = 1) -> None:
         super().__init__(retry_after=retry_after)

@@ -8,33 +8,31 @@ NotBuilding 409              only what is being built can be cancelled
 GenerationSwitched           a version's points are in a generation that search no longer reads: write them again
 """
 
-from typing import ClassVar
-
 from shared.errors import Conflict, NotFound
 
 
 class GenerationNotFound(NotFound):
-    detail: ClassVar[str] = "There is no such generation in this project."
+    detail = "There is no such generation in this project."
 
 
 class ReindexInProgress(Conflict):
-    code: ClassVar[str] = "reindex_in_progress"
-    detail: ClassVar[str] = "The project is being indexed again already; wait for it, or cancel it."
+    code = "reindex_in_progress"
+    detail = "The project is being indexed again already; wait for it, or cancel it."
 
 
 class TooManyGenerations(Conflict):
-    code: ClassVar[str] = "too_many_generations"
-    detail: ClassVar[str] = "Generations that were given up are still being removed; try again later."
+    code = "too_many_generations"
+    detail = "Generations that were given up are still being removed; try again later."
 
 
 class NothingToReturnTo(Conflict):
-    code: ClassVar[str] = "nothing_to_return_to"
-    detail: ClassVar[str] = "The generation before this one is no longer kept."
+    code = "nothing_to_return_to"
+    detail = "The generation before this one is no longer kept."
 
 
 class NotBuilding(Conflict):
-    code: ClassVar[str] = "not_building"
-    detail: ClassVar[str] = "Only a generation that is being built can be cancelled."
+    code = "not_building"
+    detail = "Only a generation that is being built can be cancelled."
 
 
 class GenerationSwitched(Exception):

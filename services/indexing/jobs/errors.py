@@ -9,8 +9,6 @@ JobNotFound 404
 NotFailed 409           only failed work can be redriven
 """
 
-from typing import ClassVar
-
 from shared.errors import Conflict, NotFound
 
 
@@ -35,9 +33,9 @@ class GaveWay(JobStopped):
 
 
 class JobNotFound(NotFound):
-    detail: ClassVar[str] = "There is no such job in this project."
+    detail = "There is no such job in this project."
 
 
 class NotFailed(Conflict):
-    code: ClassVar[str] = "not_failed"
-    detail: ClassVar[str] = "Only failed work can be redriven."
+    code = "not_failed"
+    detail = "Only failed work can be redriven."

@@ -7,22 +7,20 @@ SearchTooSlow 503        it exceeded its time limit and was stopped
 (the vector store's own VectorStoreUnavailable 503 and SearchWindowExceeded 400 reach the client as they are)
 """
 
-from typing import ClassVar
-
 from shared.errors import InvalidRequest, RateLimited, Unavailable
 
 
 class RerankUnsupported(InvalidRequest):
-    status: ClassVar[int] = 422
-    code: ClassVar[str] = "rerank_unsupported"
-    detail: ClassVar[str] = "This installation has no reranker; set rerank to false."
+    status = 422
+    code = "rerank_unsupported"
+    detail = "This installation has no reranker; set rerank to false."
 
 
 class RerankerUnavailable(Unavailable):
     """`reason` is for logs and operators: it may quote the endpoint."""
 
-    code: ClassVar[str] = "reranker_unavailable"
-    detail: ClassVar[str] = "Passages cannot be reranked right now."
+    code = "reranker_unavailable"
+    detail = "Passages cannot be reranked right now."
 
     def __init__(self, reason: str) -> None:
         super().__init__(retry_after=1)
@@ -31,10 +29,10 @@ class RerankerUnavailable(Unavailable):
 
 
 class TooManySearches(RateLimited):
-    code: ClassVar[str] = "too_many_searches"
-    detail: ClassVar[str] = "Too many searches at once; wait for some to finish."
+    code = "too_many_searches"
+    detail = "Too many searches at once; wait for some to finish."
 
 
 class SearchTooSlow(Unavailable):
-    code: ClassVar[str] = "search_too_slow"
-    detail: ClassVar[str] = "The search took too long and was stopped; narrow it, or try again shortly."
+    code = "search_too_slow"
+    detail = "The search took too long and was stopped; narrow it, or try again shortly."

@@ -8,8 +8,6 @@ InvalidPoint                 a chunk that can never be stored: permanent, the ca
 ScopeViolation               an engine returned a point of another tenant or project: nothing is returned
 """
 
-from typing import ClassVar
-
 from shared.errors import InvalidRequest, Unavailable
 
 
@@ -19,8 +17,8 @@ class VectorStoreUnavailable(Unavailable):
     `reason` is for logs; clients see only the public sentence.
     """
 
-    code: ClassVar[str] = "vector_store_unavailable"
-    detail: ClassVar[str] = "Search is unavailable right now; try again shortly."
+    code = "vector_store_unavailable"
+    detail = "Search is unavailable right now; try again shortly."
 
     def __init__(self, reason: str = "") -> None:
         super().__init__(retry_after=1)
@@ -34,16 +32,14 @@ class VectorStoreLocked(VectorStoreUnavailable):
 
 
 class SearchWindowExceeded(InvalidRequest):
-    code: ClassVar[str] = "search_window_exceeded"
-    detail: ClassVar[str] = "The page is beyond the last result that can be returned; narrow the query instead."
+    code = "search_window_exceeded"
+    detail = "The page is beyond the last result that can be returned; narrow the query instead."
 
 
 class FilterTooExpensive(InvalidRequest):
-    status: ClassVar[int] = 422
-    code: ClassVar[str] = "filter_too_expensive"
-    detail: ClassVar[str] = (
-        "The filter has too many conditions for a project of this size; use fewer, especially fewer ranges."
-    )
+    status = 422
+    code = "filter_too_expensive"
+    detail = "The filter has too many conditions for a project of this size; use fewer, especially fewer ranges."
 
 
 class InvalidPoint(ValueError):

@@ -11,7 +11,7 @@ from services.indexing.agents.steps.select import select
 
 EXTRACT: Final = Agent(
     name="extract",
-    version=1,
+    version=2,
     description="Fills in the fields of a schema with what the documents say; each value has a quote, or is null.",
     input=ExtractInput,
     output=Extraction,

@@ -17,9 +17,6 @@ from sqlalchemy.orm import aliased
 from services.indexing.agents.runs.models import RunTurn
 from shared.work_queue import Retry, WorkQueue
 
-CLAIM_SECONDS: Final = 8.0
-"""A run of a worker that died is taken over after this long."""
-
 _OTHER: Final = aliased(RunTurn)
 _UNDER_WAY: Final = (
     select(func.count())
@@ -33,7 +30,7 @@ _UNDER_WAY: Final = (
 QUEUE: Final = WorkQueue(
     RunTurn,
     due_at=RunTurn.due_at,
-    claim=timedelta(seconds=CLAIM_SECONDS),
+    claim=timedelta(seconds=8),
     attempts=RunTurn.attempts,
     retry=Retry(timedelta(seconds=1), timedelta(seconds=20)),
     due=and_(
@@ -44,10 +41,10 @@ QUEUE: Final = WorkQueue(
 )
 
 
-async def claim(session: AsyncSession, *, full: Collection[uuid.UUID]) -> RunTurn | None:
-    """Claim the next turn that is due.
+async def claim(session: AsyncSession, *, full: Collection[uuid.UUID], seconds: float) -> RunTurn | None:
+    """Claim the next turn that is due, for so long.
 
     Args:
         full: tenants whose runs are left out.
     """
-    return await QUEUE.claim(session, full=list(full))
+    return await QUEUE.claim(session, full=list(full), lasting=timedelta(seconds=seconds))

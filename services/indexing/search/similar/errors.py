@@ -4,11 +4,9 @@ NotIndexed 409    the document has no version yet that search finds
 (those of a search reach the client as well: see `services.indexing.search.errors`)
 """
 
-from typing import ClassVar
-
 from shared.errors import Conflict
 
 
 class NotIndexed(Conflict):
-    code: ClassVar[str] = "not_indexed"
-    detail: ClassVar[str] = "The document is not indexed yet, so nothing can be compared with it."
+    code = "not_indexed"
+    detail = "The document is not indexed yet, so nothing can be compared with it."

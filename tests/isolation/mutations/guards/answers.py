@@ -5,6 +5,8 @@ from tests.isolation.mutations.model import Mutation, replace
 _HERE = "services/indexing/agents"
 _TESTS = "tests/services/indexing/agents"
 _VERIFICATION = f"{_TESTS}/test_verification.py"
+_FORMS = "tests/services/indexing/agents/test_forms.py"
+_MODEL = "tests/services/indexing/agents/runs/test_model.py"
 _CHAT = f"{_TESTS}/test_chat.py"
 
 MUTATIONS = (
@@ -45,6 +47,36 @@ MUTATIONS = (
         "only so many quotes of an answer are looked for",
         replace(f"{_HERE}/quotes/verification.py", "if number < MAX_QUOTES else None", "if number >= 0 else None"),
         [f"{_VERIFICATION}::test_only_so_many_quotes_are_looked_for"],
+    ),
+    Mutation(
+        "answers-form-keywords",
+        "a schema to be filled in has only keywords whose cost is bounded",
+        replace(f"{_HERE}/forms.py", "if unknown := sorted(schema.keys() - keywords - _NOTES):", "if unknown := []:"),
+        [f"{_FORMS}::test_what_is_no_form_is_refused_by_name"],
+    ),
+    Mutation(
+        "answers-form-endless",
+        "a schema to be filled in does not refer to itself",
+        replace(f"{_HERE}/forms.py", "        if name in seen:\n", "        if False:\n"),
+        [f"{_FORMS}::test_what_is_no_form_is_refused_by_name"],
+    ),
+    Mutation(
+        "answers-form-fields",
+        "a schema to be filled in has only so many fields, all references written out",
+        replace(f"{_HERE}/forms.py", "if self._fields > MOST_FIELDS or depth", "if depth"),
+        [f"{_FORMS}::test_a_schema_that_is_long_once_written_out_costs_little"],
+    ),
+    Mutation(
+        "answers-form-size",
+        "a schema to be filled in is bounded in size",
+        replace(f"{_HERE}/forms.py", "if len(text) > LONGEST or ", "if "),
+        [f"{_FORMS}::test_what_is_no_form_is_refused_by_name"],
+    ),
+    Mutation(
+        "answers-values-counted",
+        "only so many values of a form are filled in",
+        replace(f"{_HERE}/answerers/extraction.py", " or len(self.citations) >= MOST_VALUES", ""),
+        [f"{_MODEL}::test_only_so_many_values_are_filled_in"],
     ),
     Mutation(
         "answers-quote-bounded",

@@ -89,9 +89,9 @@ MUTATIONS = (
         "run-caller-now",
         "while a run lasts, identity is asked what its caller may do",
         replace(
-            f"{_HERE}/agents/execution.py",
-            "principal = await tools.authority.now(began.principal)",
-            "principal = began.principal",
+            f"{_HERE}/agents/caller.py",
+            "principal = await self._authority.now(self.principal)",
+            "principal = self.principal",
         ),
         [f"{_RUNS}::test_access_removed_ends_the_run_within_five_seconds"],
     ),

@@ -166,6 +166,77 @@ async def test_fields_are_filled_in_with_what_is_quoted_and_nothing_else(
     assert run["input"]["schema"]["properties"]["year"] == {"type": "integer"}
 
 
+def quoted(value: Any, quote: str) -> dict[str, Any]:
+    return {"value": value, "passage": 1, "quote": quote}
+
+
+STONE, YEAR = "The harbour wall is made of granite.", "It was built in 1871 by Ann Rowe."
+INVENTED = "Straw was carried here in nine carts by night."
+
+
+async def extracted(caller: Caller, schema: dict[str, Any]) -> dict[str, Any]:
+    started = await caller.post("runs", json={"agent": "extract", "input": {"schema": schema}})
+    assert started.status_code == 201, started.text
+    return await caller.ended(started.json()["id"])
+
+
+async def test_a_nested_form_keeps_what_is_quoted_where_it_stands(
+    caller: Caller, index: Index, chat: ChatDouble
+) -> None:
+    await index(f"{STONE} {YEAR}")
+    mason = {"properties": {"name": {"type": "string"}, "born": {"type": "integer"}}, "required": ["name"]}
+    schema = {
+        "properties": {
+            "wall": {"properties": {"stone": {"enum": ["granite", "slate"]}, "height": {"type": "number"}}},
+            "masons": {"type": "array", "items": {"$ref": "#/$defs/mason"}},
+            "years": {"type": "array", "items": {"type": "integer"}},
+            "a/b": {"properties": {"c": {"type": "string"}}},
+        },
+        "$defs": {"mason": mason},
+    }
+    filled = {
+        "wall": {"stone": quoted("granite", STONE), "height": quoted("tall", STONE)},
+        "masons": [
+            {"name": quoted("Joe Straw", INVENTED), "born": quoted(1871, YEAR)},
+            {"name": quoted("Ann Rowe", YEAR), "born": None},
+            "nobody",
+        ],
+        "years": [quoted(1999, INVENTED), quoted(1871, YEAR)],
+        "a/b": {"c": quoted("granite", STONE)},
+    }
+    chat.replies = [say(orjson.dumps(filled).decode())]
+    run = await extracted(caller, schema)
+    output = run["output"]
+    assert output["values"] == {
+        "wall": {"stone": "granite", "height": None},
+        "masons": [{"name": "Ann Rowe", "born": None}],
+        "years": [1871],
+        "a/b": {"c": "granite"},
+    }
+    quotes = {citation["id"]: citation["quote"] for citation in output["citations"]}
+    assert {pointer: [quotes[each] for each in ids] for pointer, ids in output["fields"].items()} == {
+        "/wall/stone": [STONE],
+        "/masons/0/name": [YEAR],
+        "/years/0": [YEAR],
+        "/a~1b/c": [STONE],
+    }
+    assert output["grounding"] == "partial"
+
+
+async def test_only_so_many_values_are_filled_in(caller: Caller, index: Index, chat: ChatDouble) -> None:
+    await index(f"{STONE} {YEAR}")
+    chat.replies = [say(orjson.dumps({"all": [quoted(number, YEAR) for number in range(80)]}).decode())]
+    run = await extracted(caller, {"properties": {"all": {"type": "array", "items": {"type": "integer"}}}})
+    assert run["output"]["values"] == {"all": list(range(64))}
+
+
+async def test_a_schema_that_is_no_form_is_refused(caller: Caller) -> None:
+    schema = {"properties": {"a": {"type": "string", "pattern": "(a+)+$"}}}
+    refused = await caller.post("runs", json={"agent": "extract", "input": {"schema": schema}})
+    assert (refused.status_code, refused.json()["code"]) == (422, "validation_failed")
+    assert refused.json()["errors"][0]["field"] == "input.schema"
+
+
 @pytest.mark.parametrize("said", ["", "null", "[]", "{", '{"material": 3}', "I would rather not."])
 async def test_a_model_that_fills_in_nothing_gives_a_refusal(
     caller: Caller, index: Index, chat: ChatDouble, said: str

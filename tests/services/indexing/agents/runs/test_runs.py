@@ -2,8 +2,10 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import func, select, update
 
@@ -15,9 +17,10 @@ from shared.events.identity import TenantDeleted
 from shared.events.projects import ProjectDeleted
 from shared.outbox import OutboxEvent
 from shared.tenancy import Database
-from tests.services.indexing.agents.runs.conftest import Caller, CallerOf, Index, Script
+from tests.services.indexing.agents.runs.conftest import Caller, CallerOf, Index, Running, Script
 from tests.services.indexing.uploads import Library
 from tests.support.polling import eventually
+from tests.support.serving import serve
 
 STEPS = ["plan", "retrieve", "select", "answer", "verify"]
 
@@ -124,6 +127,30 @@ async def test_cancelling_stops_the_answerer_within_two_seconds(caller: Caller, 
     again = await caller.post(f"runs/{run_id}/cancel")
     assert again.json()["finished_at"] == cancelled.json()["finished_at"]
     assert (await caller.run(run_id))["error"]["code"] == "cancelled"
+
+
+@pytest.mark.parametrize(
+    ("on_disconnect", "status", "code"), [("cancel", "cancelled", "disconnected"), ("continue", "completed", None)]
+)
+async def test_a_run_goes_on_without_whoever_asked_unless_it_is_to_end_with_them(
+    running: Running, caller: Caller, index: Index, script: Script, on_disconnect: str, status: str, code: str | None
+) -> None:
+    await index()
+    script.gate = asyncio.Event()
+    async with serve(running[0]) as url, httpx.AsyncClient(base_url=url, timeout=30) as leaving:
+        asking = asyncio.create_task(replace(caller, client=leaving).ask(on_disconnect=on_disconnect))
+
+        async def began() -> bool:
+            return script.began == 1
+
+        await eventually(began)
+        asking.cancel()
+        await asyncio.wait([asking])
+        (listed,) = (await caller.get("runs")).json()["items"]
+        if on_disconnect == "continue":
+            script.gate.set()
+        run = await caller.ended(listed["id"])
+    assert (run["status"], run["error"] and run["error"]["code"]) == (status, code)
 
 
 async def test_a_call_beyond_the_budget_is_not_made(caller: Caller, index: Index, script: Script) -> None:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, text, update
+from sqlalchemy import func, select, text, update
 
 from services.indexing.agents.runs import repository, turns
 from services.indexing.agents.runs.models import Run, RunTurn
@@ -46,7 +46,7 @@ async def waiting(database: Database, tenant_id: uuid.UUID, *, seconds: int = 0)
 
 async def claimed(database: Database, *full: uuid.UUID) -> uuid.UUID | None:
     async with database.system() as session:
-        turn = await turns.claim(session, full=full)
+        turn = await turns.claim(session, full=full, seconds=8)
         return None if turn is None else turn.run_id
 
 
@@ -73,11 +73,24 @@ async def test_two_workers_never_have_the_same_run(database: Database) -> None:
     assert [await claimed(database), await claimed(database)] == [run_id, None]
 
 
+async def test_a_turn_is_held_for_as_long_as_was_said(database: Database) -> None:
+    await waiting(database, uuid.uuid4())
+    lasts = select(RunTurn.due_at - func.now())
+    async with database.system() as session:
+        turn = await turns.claim(session, full=(), seconds=30)
+        assert turn is not None
+        mine = lasts.where(RunTurn.run_id == turn.run_id)
+        assert await session.scalar(mine) == timedelta(seconds=30)
+    async with database.system() as session:
+        await QUEUE.renew(session, turn, lasting=timedelta(seconds=90))
+        assert await session.scalar(mine) == timedelta(seconds=90)
+
+
 async def test_a_worker_that_was_frozen_past_its_claim_writes_nothing(database: Database) -> None:
     tenant_id = uuid.uuid4()
     await waiting(database, tenant_id)
     async with database.system() as session:
-        frozen = await turns.claim(session, full=())
+        frozen = await turns.claim(session, full=(), seconds=8)
     assert frozen is not None
     async with database.system() as session:
         await session.execute(update(RunTurn).where(RunTurn.run_id == frozen.run_id).values(due_at=func.now()))
