@@ -25,7 +25,7 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The results of a search. `explained` is given if the client wants to know; `reranked`: a reranker has ordered them."""
+    """The results of a search. `explained`: if the client wants to know; `reranked`: a reranker has ordered them."""
 
     page: Page
     facets: Facets

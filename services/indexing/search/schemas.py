@@ -153,8 +153,8 @@ class SearchResponse(BaseModel):
     own counts are exact, `all` when there was no time.
     `partial`: the answer lacks what `partial_reasons` says. `upload_awaited`: the upload of `read_after` was not
     searchable in time; `upload_failed`: it was not indexed, and will not be by itself; `meaning_skipped`: passages were
-    ranked by words alone, since the query was not embedded in time; `rerank_skipped`: the items are as ranked, since the
-    reranker did not respond in time; `facets_skipped`: facets were not counted in time.
+    ranked by words alone, since the query was not embedded in time; `rerank_skipped`: the reranker did not respond in
+    time, and the items are as ranked; `facets_skipped`: facets were not counted in time.
     """
 
     items: list[SearchItem]
