@@ -6,7 +6,6 @@ _HERE = "services/indexing/agents"
 _TESTS = "tests/services/indexing/agents"
 _VERIFICATION = f"{_TESTS}/test_verification.py"
 _FORMS = "tests/services/indexing/agents/test_forms.py"
-_MODEL = "tests/services/indexing/agents/runs/test_model.py"
 _CHAT = f"{_TESTS}/test_chat.py"
 
 MUTATIONS = (
@@ -71,12 +70,6 @@ MUTATIONS = (
         "a schema to be filled in is bounded in size",
         replace(f"{_HERE}/forms.py", "if len(text) > LONGEST or ", "if "),
         [f"{_FORMS}::test_what_is_no_form_is_refused_by_name"],
-    ),
-    Mutation(
-        "answers-values-counted",
-        "only so many values of a form are filled in",
-        replace(f"{_HERE}/answerers/extraction.py", " or len(self.citations) >= MOST_VALUES", ""),
-        [f"{_MODEL}::test_only_so_many_values_are_filled_in"],
     ),
     Mutation(
         "answers-quote-bounded",

@@ -182,7 +182,7 @@ def made(*content: object) -> str:
         made(str(DOCUMENT), 2**31, 1),
         made(str(DOCUMENT), "1", 1),
         Position(uuid.UUID(int=8), 1, 1).encode(),
-        encode_cursor(datetime.now(UTC), DOCUMENT),
+        encode_cursor(datetime(2026, 1, 1, tzinfo=UTC), DOCUMENT),
     ],
 )
 async def test_a_cursor_of_something_else_is_refused(listed: Listed, cursor: str) -> None:
