@@ -71,7 +71,7 @@ def test_all_runs_every_kind_and_tells_of_each(
     monkeypatch.setattr(sys, "argv", ["test", "--all", "--containers"])
     with pytest.raises(SystemExit) as ended:
         commands.test()
-    usual = ["not long and not containers []"] * 2
+    usual = ["not long and not containers and not installs []"] * 2
     long, measuring = "long and not containers []", f"long and not containers {list(commands._MEASURING)}"
     others = {"": ["containers []", long, measuring], "containers": ["containers []"]}
     assert capfd.readouterr().out.splitlines() == [*usual, *others.get(failing, ["containers []", long])]

@@ -19,7 +19,7 @@ _CPU_SECONDS_PER_MEBIBYTE = 5
 class Limits:
     """What one document may cost.
 
-    `memory_bytes` is address space, including interpreter and parsers (about 80 MB), excluding the document itself.
+    `memory_bytes` is address space, including interpreter and parsers (about 120 MB), excluding the document itself.
     `deadline_seconds` is wall-clock time from when a process takes the document, `cpu_seconds` the most processor time,
     `max_characters` and `max_chunks` the most text it may yield. A document that has taken `short_seconds` of processor
     time takes long: from then on all other work of the machine goes first.

@@ -78,9 +78,10 @@ async def test_search_goes_over_to_another_embedder_and_back(
             await project.becomes({4: "active", 2: "kept"})
         # Without the endpoint there are no vectors for queries; words are still found.
         async with opened() as (project, _):
-            refused = await project.call("POST", "search", json={"query": "lighthouse"})
+            refused = await project.call("POST", "search", json={"query": "lighthouse", "mode": "semantic"})
             assert (refused.status_code, refused.json()["code"]) == (503, "embedder_unavailable")
-            assert len(await project.search("lighthouse", "keyword")) == 1
+            found = await project.call("POST", "search", json={"query": "lighthouse"})
+            assert (len(found.json()["items"]), found.json()["partial_reasons"]) == (1, ["meaning_skipped"])
 
 
 @pytest.mark.parametrize(

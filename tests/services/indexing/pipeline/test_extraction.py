@@ -83,7 +83,7 @@ from tests.services.indexing.pipeline.samples import (
 from tests.support.polling import eventually
 
 TENANT, NEIGHBOUR = uuid4(), uuid4()
-LIMITS = Limits(memory_bytes=512 * 1024 * 1024, deadline_seconds=30.0, short_seconds=60.0)
+LIMITS = Limits(memory_bytes=640 * 1024 * 1024, deadline_seconds=30.0, short_seconds=60.0)
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ async def test_a_query_that_is_not_embedded_is_answered_by_its_words(
     whole = (await search(granite, "granite harbour", limit=1)).json()
     assert (whole["partial"], whole["partial_reasons"]) == (False, [])
     monkeypatch.setattr(MiniLM, "embed_query", embed_query)
-    monkeypatch.setattr(progress, "_EMBEDDING", 0.01)
+    monkeypatch.setattr(progress, "_OPTIONAL", 0.01)
     answer = (await search(granite, "granite harbour", timeout_ms=10_000, explain=True)).json()
     assert (answer["partial"], answer["partial_reasons"]) == (True, ["meaning_skipped"])
     assert [item["document_name"] for item in answer["items"]] == ["granite.txt"]
