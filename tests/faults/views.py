@@ -144,7 +144,8 @@ HAVING feed.feed_id IS NULL
 JOBS_AND_DOCUMENTS: Final = """
 SELECT coalesce(document.id, job.document_id) AS document_id, document.version, document.status, document.job_id,
     document.job_sequence, document.chunk_count, job.id AS job, job.state, job.revision, job.chunk_count AS job_chunks,
-    indexed.live_version, document.live_version AS known_as_live, (
+    indexed.live_version,
+    coalesce(document.live_version, CASE WHEN document.indexed_at IS NOT NULL THEN 1 END) AS known_as_live, (
         SELECT count(*) FROM indexing.chunks
         WHERE chunks.tenant_id = document.tenant_id AND chunks.document_id = document.id
     ) AS chunks
@@ -160,7 +161,8 @@ WHERE document.id IS NULL OR (document.deleted_at IS NULL AND NOT document.linke
     OR document.job_id IS DISTINCT FROM job.id
     OR document.job_sequence <> job.revision
     OR (document.status = 'indexed' AND indexed.live_version IS NULL)
-    OR indexed.live_version IS DISTINCT FROM document.live_version
+    OR indexed.live_version IS DISTINCT FROM
+        coalesce(document.live_version, CASE WHEN document.indexed_at IS NOT NULL THEN 1 END)
     OR (document.status = 'indexed' AND (
         indexed.live_version <> document.version OR document.chunk_count IS DISTINCT FROM (
             SELECT count(*) FROM indexing.chunks

@@ -122,8 +122,9 @@ async def _aggregates(postgres: asyncpg.Connection, world: World) -> None:
     ):
         await postgres.execute(
             "INSERT INTO projects.documents (tenant_id, id, project_id, name, metadata, content_type, size, sha256, "
-            "version, revision, status, job_id, job_sequence, chunk_count, deleted_at) "
+            "version, revision, status, job_id, job_sequence, chunk_count, live_version, deleted_at) "
             "VALUES ($1, $2, $3, $4::text, '{}', 'text/plain', 7, $5, 1, 3, $6, $7, $8, $9, "
+            "CASE WHEN $4::text <> '' THEN 1 END, "
             "CASE WHEN $4::text = '' THEN now() END)",
             *(world.tenant, document, world.project, name, sha256, status, job, job_sequence, chunks),
         )

@@ -264,6 +264,16 @@ MEMORY: Final = (
         "test_another_tenants_or_projects_document_is_as_one_that_does_not_exist",
     ),
     Store(
+        r"services\.indexing\.agents\.forms\._validator",
+        "what checks a value of a form, which comes with a request and goes with it",
+        "tests/services/indexing/agents/test_forms.py",
+    ),
+    Store(
+        r"services\.indexing\.pipeline\.extraction_template\._Template\._processes",
+        "numbers of processes that read documents, in a process that has none",
+        "tests/services/indexing/pipeline/test_extraction.py::test_processes_share_the_memory_of_what_they_have_loaded",
+    ),
+    Store(
         r"services\.indexing\.pipeline\.formats\..+",
         "names, characters and a font, the same for everybody; all else is of one document, whose process ends with it",
         "tests/services/indexing/pipeline/test_extraction_child.py",

@@ -73,6 +73,8 @@ EVENT: Mapping[str, Any] = {
     **{"project_id": PROJECT, "document_id": DOCUMENT, "job_id": JOB, "user_id": USER, "owner_id": USER},
     **{"actor_id": USER, "version": 1, "api_key_id": DOCUMENT, "session_id": DOCUMENT},
     **{"membership_number": 2, "run_id": RUN},
+    # A document that is linked to another is not indexed.
+    **{"linked_to": None},
 }
 # A user who left has no role.
 ROLES: Mapping[type[Event], str | None] = {ProjectMemberChanged: "editor", MembershipChanged: None}

@@ -356,7 +356,7 @@ MUTATIONS = (
         "a search that has compared sentences checks again what may be shown",
         replace(
             f"{_HERE}/search/service.py",
-            "        found = replace(found, hits=await ranking.still_live(found.hits))\n",
+            "        found = replace(found, page=await ranking.still_live(found.page))\n",
             "",
         ),
         [f"{_SENTENCES}::test_what_is_deleted_while_sentences_are_compared_is_not_shown"],

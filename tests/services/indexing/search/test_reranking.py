@@ -146,7 +146,7 @@ async def test_a_tenant_that_asks_much_leaves_others_their_turn(double: Reranker
     double.go.clear()
     async with reranker(double, timeout_seconds=4) as remote:
         flood = [asyncio.create_task(remote.scores("busy", ["a"], caller="busy")) for _ in range(9)]
-        await eventually(lambda: double.asked(5), within=10)
+        await eventually(lambda: double.asked(4), within=10)
         one = asyncio.create_task(remote.scores("other", ["a"], caller="other"))
         await eventually(lambda: double.asked(5), within=10)
         assert double.requests[-1]["query"] == "other"
