@@ -80,8 +80,8 @@ async def test_search_goes_over_to_another_embedder_and_back(
         async with opened() as (project, _):
             refused = await project.call("POST", "search", json={"query": "lighthouse", "mode": "semantic"})
             assert (refused.status_code, refused.json()["code"]) == (503, "embedder_unavailable")
-            found = await project.call("POST", "search", json={"query": "lighthouse"})
-            assert (len(found.json()["items"]), found.json()["partial_reasons"]) == (1, ["meaning_skipped"])
+            answered = await project.call("POST", "search", json={"query": "lighthouse"})
+            assert (len(answered.json()["items"]), answered.json()["partial_reasons"]) == (1, ["meaning_skipped"])
 
 
 @pytest.mark.parametrize(
