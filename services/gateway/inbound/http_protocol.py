@@ -30,7 +30,9 @@ from shared.errors import InvalidRequest, QuarryError, Unavailable
 from shared.problems import problem_response
 
 HEADER_SECONDS: Final = 10.0
-IDLE_SECONDS: Final = 5.0
+# Longer than HTTP clients keep an unused connection, most of them 5 to 60 s: one that takes it up again while it is being
+# closed loses its request. How many wait is bounded anyway.
+IDLE_SECONDS: Final = 75.0
 DRAIN_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 30.0
 # A little more than the application allows, so that the application refuses where it can.
@@ -184,6 +186,8 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        # uvicorn's own deadline for the next request.
+        self._unset_keepalive_if_required()
         if self.transport.is_closing():
             return
         if self._in_body:

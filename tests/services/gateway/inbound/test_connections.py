@@ -8,6 +8,7 @@ from starlette.types import Receive, Send
 
 from services.gateway.inbound import connections, http_protocol
 from services.gateway.inbound.connections import Connections
+from services.gateway.inbound.http_protocol import GuardedProtocol
 from tests.services.gateway.conftest import Gateway, StartGateway
 from tests.services.gateway.doubles import Seen, Services
 from tests.services.gateway.wire import Wire
@@ -52,6 +53,24 @@ async def test_line_ends_do_not_keep_a_connection(gateway: Gateway, trickle: byt
     assert (await wire.answer()).status == 200
     await _ended_although(wire, trickle)
     await _ended_although(await gateway.wire(), trickle)
+
+
+async def test_an_unused_connection_is_kept_longer_than_clients_keep_theirs(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert http_protocol.IDLE_SECONDS > 60
+    accept = GuardedProtocol.connection_made
+
+    def with_a_short_deadline_of_uvicorns(self: GuardedProtocol, transport: asyncio.Transport) -> None:
+        self.timeout_keep_alive = 0
+        accept(self, transport)
+
+    monkeypatch.setattr(GuardedProtocol, "connection_made", with_a_short_deadline_of_uvicorns)
+    wire = await gateway.wire()
+    for _ in range(2):
+        await wire.send(_HEALTH)
+        assert (await wire.answer()).status == 200
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.usefixtures("short_waits")
