@@ -12,7 +12,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 import aiohttp
 from pydantic import BaseModel
@@ -48,6 +48,8 @@ from shared.fair_semaphore import FairSemaphore
 from shared.handlers import Handler
 from shared.invalidations.projected_copies import Projection
 from shared.tenancy import Database, TenantOwned, tenant_of
+
+T = TypeVar("T")
 
 # Limits of requests to the owner: of this process, of one tenant, and those of a tenant that wait.
 ASKED_AT_ONCE: Final = 16
@@ -258,15 +260,35 @@ class ProjectDirectory:
         Raises:
             NotFound, Forbidden, Unavailable: as those.
         """
+        admission, _ = await self.admit_and_read(
+            database, principal, tenant_id=tenant_id, project_id=project_id, scope=scope, read=_nothing
+        )
+        return admission
+
+    async def admit_and_read(
+        self,
+        database: Database,
+        principal: Principal,
+        *,
+        tenant_id: uuid.UUID,
+        project_id: uuid.UUID,
+        scope: Scope,
+        read: Callable[[AsyncSession], Awaitable[T]],
+    ) -> tuple[Admission, T]:
+        """`admit`, and what `read` finds in the same transaction, which only who is admitted is given.
+
+        Raises:
+            NotFound, Forbidden, Unavailable: as `admit`.
+        """
         await self._wait(principal, tenant_id, project_id)
         async with database.tenant(tenant_id) as session:
-            heard = await _heard(session, project_id, principal)
+            heard, found = await _heard(session, project_id, principal), await read(session)
         if not heard.suffices(principal):
             await self._learn(database, principal, tenant_id, project_id, tenant_id)
             async with database.tenant(tenant_id) as session:
-                heard = await _heard(session, project_id, principal)
+                heard, found = await _heard(session, project_id, principal), await read(session)
         heard.require(principal, project_id, scope)
-        return Admission(self, principal, project_id, scope)
+        return Admission(self, principal, project_id, scope), found
 
     async def _wait(self, principal: Principal, tenant_id: uuid.UUID, project_id: uuid.UUID) -> None:
         """For callers outside transactions: waiting inside one would keep a connection from others."""
@@ -307,6 +329,10 @@ class ProjectDirectory:
         if status != 200:
             raise Unavailable("The projects service cannot respond now.", retry_after=1)
         return _Access.model_validate_json(body)
+
+
+async def _nothing(_: AsyncSession) -> None:
+    return
 
 
 def _require_own(principal: Principal, project_id: uuid.UUID) -> None:

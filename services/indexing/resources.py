@@ -51,10 +51,10 @@ from services.indexing.jobs.worker_places import Places
 from services.indexing.pipeline.extraction import ExtractionPool
 from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
+from services.indexing.search.engine import SearchEngine
 from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.read_after import Waiting
 from services.indexing.search.reranking.endpoint import EndpointReranker
-from services.indexing.search.service import SearchEngine
 from services.indexing.settings import BUNDLED, IndexingSettings
 from services.indexing.tenant_turns import TenantTurns
 from services.indexing.vectors.factory import store_of

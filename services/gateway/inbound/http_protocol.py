@@ -30,8 +30,8 @@ from shared.errors import InvalidRequest, QuarryError, Unavailable
 from shared.problems import problem_response
 
 HEADER_SECONDS: Final = 10.0
-# Longer than HTTP clients keep an unused connection, most of them 5 to 60 s: one that takes it up again while it is being
-# closed loses its request. How many wait is bounded anyway.
+# Longer than HTTP clients keep an unused connection, most of them 5 to 60 s: one that takes it up again while it is
+# being closed loses its request. How many wait is bounded anyway.
 IDLE_SECONDS: Final = 75.0
 DRAIN_SECONDS: Final = 5.0
 LINGER_SECONDS: Final = 30.0

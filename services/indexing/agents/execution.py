@@ -32,7 +32,7 @@ from services.indexing.agents.runs import service
 from services.indexing.agents.runs.models import Run, RunTurn
 from services.indexing.agents.text_stream import TextStream
 from services.indexing.agents.writing import Writing
-from services.indexing.search.service import SearchEngine
+from services.indexing.search.engine import SearchEngine
 from shared.auth import principal_from
 from shared.authority_client import Authority
 from shared.errors import Forbidden, NotFound, QuarryError, RateLimited, Unavailable

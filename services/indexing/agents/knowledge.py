@@ -12,8 +12,8 @@ from services.indexing.agents import repository
 from services.indexing.agents.contracts import Passage, StoredText, Value
 from services.indexing.agents.repository import PlacedChunk
 from services.indexing.search import service as search
+from services.indexing.search.engine import SearchEngine
 from services.indexing.search.schemas import SearchRequest
-from services.indexing.search.service import SearchEngine
 from shared.auth import Principal, Scope
 from shared.project_access import Admission
 from shared.telemetry import span

@@ -15,7 +15,7 @@ from services.indexing.agents.chat.client import ChatModel
 from services.indexing.agents.contracts import Answer, ModelBudget, Passage, Texts
 from services.indexing.agents.forms import Object
 from services.indexing.agents.quotes import verification
-from services.indexing.search.service import SearchEngine
+from services.indexing.search.engine import SearchEngine
 
 
 class Verify(Protocol):

@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from services.indexing.generations.dependencies import GenerationResources
-from services.indexing.search.service import SearchEngine
+from services.indexing.search.engine import SearchEngine
 from shared.lifespan_state import resources_of
 
 

@@ -17,57 +17,33 @@ its use of shared resources by `shares`.
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import chain
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from services.indexing.analysis.analyzer import Span
 from services.indexing.documents.repository import Passage
-from services.indexing.embedders import Embedder, Vectors
-from services.indexing.embedders.errors import EmbedderUnavailable
-from services.indexing.embedders.installed import Embedders
+from services.indexing.embedders import Vectors
 from services.indexing.generations import repository as generations
 from services.indexing.generations.identity import Current, Identity
-from services.indexing.search import best_sentences, cursors, facets, grouping, query_syntax
+from services.indexing.search import cursors, grouping, optional_stages, query_syntax
+from services.indexing.search.engine import SearchEngine
 from services.indexing.search.errors import RerankUnsupported, SearchTooSlow
 from services.indexing.search.explanations import Explained
-from services.indexing.search.facets import Facets
-from services.indexing.search.fair_share import SearchShares
 from services.indexing.search.highlights import Highlighter
-from services.indexing.search.live_hits import Page, Ranking
+from services.indexing.search.live_hits import Ranking
 from services.indexing.search.progress import SECONDS, Progress
 from services.indexing.search.query_syntax import ParsedQuery
-from services.indexing.search.read_after import Waiting
 from services.indexing.search.reranking import order
-from services.indexing.search.reranking.endpoint import EndpointReranker
 from services.indexing.search.responses import Found, writing
 from services.indexing.search.schemas import SearchRequest, UploadedVersion
-from services.indexing.vectors.points import Hit, Vector, VectorQuery
-from services.indexing.vectors.store import VectorStore
+from services.indexing.vectors.points import Hit, VectorQuery
 from shared.auth import Principal, Scope
 from shared.deferred_parsing import Unparsed
 from shared.errors import Forbidden
-from shared.project_access import Admission, ProjectDirectory
-from shared.telemetry import span
-from shared.tenancy import Database
+from shared.project_access import Admission
 
 # A caller without a tenant is refused, but errors of the request come first: parsing it takes a turn as well.
 _NO_TENANT: Final = uuid.UUID(int=0)
-
-
-@dataclass(frozen=True, slots=True)
-class SearchEngine:
-    """What a search needs."""
-
-    database: Database
-    directory: ProjectDirectory
-    embedders: Embedders
-    store: VectorStore
-    shares: SearchShares
-    waiting: Waiting
-    reranker: EndpointReranker | None = None
 
 
 async def search(
@@ -110,12 +86,9 @@ async def hits(
     try:
         async with asyncio.timeout(SECONDS) as limit, engine.shares.search(tenant_id):
             async with engine.shares.turn(tenant_id):
-                admission = await engine.directory.admit(
-                    engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
-                )
-                generation = await _generation(engine, tenant_id, project_id)
+                admission, generation = await _admitted(engine, principal, tenant_id, project_id)
             parsed = query_syntax.parsed(request.query) if has_operators else ParsedQuery(request.query)
-            vector = await _vector(engine, tenant_id, request, parsed.text, generation)
+            vector = await optional_stages.vector(engine, tenant_id, request, parsed.text, generation)
             query = _query(request, parsed.text, generation, vector)
             async with engine.shares.turn(tenant_id):
                 ranking = Ranking(
@@ -142,20 +115,17 @@ async def _answer(
                 raise RerankUnsupported
             if principal.tenant_id is None:
                 raise Forbidden("Choose an active tenant first.")
-            admission = await engine.directory.admit(
-                engine.database, principal, tenant_id=tenant_id, project_id=project_id, scope=Scope.SEARCH
-            )
-            generation = await _generation(engine, tenant_id, project_id)
+            admission, generation = await _admitted(engine, principal, tenant_id, project_id)
     if request.read_after is not None:
         await _await_upload(engine, tenant_id, project_id, request.read_after, progress)
         async with engine.shares.turn(tenant_id):
             generation = await _generation(engine, tenant_id, project_id)
     # The model may be remote: another search of the tenant has the turn meanwhile.
     parsed = query_syntax.parsed(request.query)
-    vector = await _vector_in_time(engine, tenant_id, request, parsed.text, generation, progress)
+    vector = await optional_stages.vector_in_time(engine, tenant_id, request, parsed.text, generation, progress)
     query = _query(request, parsed.text, generation, vector)
     ranking = Ranking(engine.database, engine.store, engine.shares, tenant_id, admission, query, parsed, progress)
-    scores = await _scores(engine, tenant_id, request, ranking, parsed.text, progress)
+    scores = await optional_stages.rerank_scores(engine, tenant_id, request, ranking, parsed.text, progress)
     explained = Explained(parsed, query.mode, generation, progress) if request.explain else None
     highlighter = Highlighter(parsed.text, generation.identity.analyzer)
     async with engine.shares.turn(tenant_id):
@@ -163,7 +133,7 @@ async def _answer(
         if request.highlight == "keyword" or vector is None:
             return await engine.shares.compute(tenant_id, writing(found, highlighter))
     embedder = engine.embedders.named(generation.identity.embedder)
-    sentences = await _sentences(engine, tenant_id, embedder, vector, found.page, highlighter, progress)
+    sentences = await optional_stages.sentences(engine, tenant_id, embedder, vector, found.page, highlighter, progress)
     async with engine.shares.turn(tenant_id):
         found = replace(found, page=await ranking.still_live(found.page))
         return await engine.shares.compute(tenant_id, writing(found, highlighter, sentences))
@@ -181,46 +151,6 @@ async def _await_upload(
         state = await engine.waiting.until_searchable(tenant_id, project_id, document_id, version, until=until)
     if state != "searchable":
         progress.missing.append("upload_failed" if state == "failed" else "upload_awaited")
-
-
-async def _scores(
-    engine: SearchEngine,
-    tenant_id: uuid.UUID,
-    request: SearchRequest,
-    ranking: Ranking,
-    text: str,
-    progress: Progress,
-) -> order.Scores | None:
-    """None where no reranker is asked, or it does not respond in time."""
-    if not request.rerank or engine.reranker is None:
-        return None
-    scores = None
-    with progress.stage("reranking"), suppress(TimeoutError):
-        async with asyncio.timeout_at(progress.optional_ends):
-            scores = await order.scores(engine.shares, engine.reranker, ranking, text, tenant_id=tenant_id)
-    if scores is None:
-        progress.missing.append("rerank_skipped")
-    return scores
-
-
-async def _sentences(
-    engine: SearchEngine,
-    tenant_id: uuid.UUID,
-    embedder: Embedder,
-    vector: Vector,
-    page: Page,
-    highlighter: Highlighter,
-    progress: Progress,
-) -> Mapping[uuid.UUID, Span]:
-    """The sentences to be marked in passages without any of the query's words; none when there is no time for it."""
-    passages = [*page.hits, *chain.from_iterable(page.others.values())]
-    texts = {hit.point_id: passage.text for hit, passage in passages}
-    with progress.stage("sentences"), suppress(TimeoutError):
-        async with asyncio.timeout_at(progress.optional_ends):
-            return await best_sentences.of_page(
-                engine.shares, embedder, vector, texts, highlighter, tenant_id=tenant_id
-            )
-    return {}
 
 
 async def _found(
@@ -250,64 +180,41 @@ async def _found(
     else:
         page = await order.page(ranking, scores, shown, request.limit)
         after = shown.union(cursors.mark(hit) for hit, _ in page.hits)
-    counted = await _facets(engine, tenant_id, request, ranking, progress)
+    counted = await optional_stages.counted_facets(engine, tenant_id, request, ranking, progress)
     return Found(
         page, counted, cursors.encode(after, identity) if page.more else None, progress, explained, scores is not None
     )
 
 
-async def _facets(
-    engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest, ranking: Ranking, progress: Progress
-) -> Facets:
-    if not request.facets:
-        return Facets({})
-    try:
-        with progress.stage("facets"):
-            async with asyncio.timeout_at(progress.facets_end):
-                described = any(field != facets.CONTENT_TYPE for field in request.facets)
-                documents = await ranking.documents(described=described)
-                counted = await engine.shares.compute(tenant_id, facets.counting(documents, request.facets))
-    except TimeoutError:
-        progress.missing.append("facets_skipped")
-        return Facets({field: [] for field in request.facets}, ("all",))
-    return Facets(counted.counts, ("passages", *counted.omitted)) if ranking.is_cut else counted
+async def _admitted(
+    engine: SearchEngine, principal: Principal, tenant_id: uuid.UUID, project_id: uuid.UUID
+) -> tuple[Admission, Current]:
+    """The permission of a search, and the generation that it reads.
+
+    Raises:
+        NotFound, Forbidden, Unavailable: as `ProjectDirectory.admit`.
+    """
+    admission, found = await engine.directory.admit_and_read(
+        engine.database,
+        principal,
+        tenant_id=tenant_id,
+        project_id=project_id,
+        scope=Scope.SEARCH,
+        read=lambda session: generations.current(session, project_id),
+    )
+    return admission, found or _of_earlier_versions(engine)
 
 
 async def _generation(engine: SearchEngine, tenant_id: uuid.UUID, project_id: uuid.UUID) -> Current:
-    """What the search reads. Without one, nothing was indexed, or by an older version of Quarry beside this one."""
+    """The one that is read by a search that begins now."""
     async with engine.database.tenant(tenant_id) as session:
         found = await generations.current(session, project_id)
-    return found or Current(1, Identity.of(engine.embedders.target))
+    return found or _of_earlier_versions(engine)
 
 
-async def _vector_in_time(
-    engine: SearchEngine,
-    tenant_id: uuid.UUID,
-    request: SearchRequest,
-    text: str,
-    generation: Current,
-    progress: Progress,
-) -> Vectors | None:
-    """None where a search needs no vector, or can do without one that is not to be had in time."""
-    with progress.stage("embedding"):
-        try:
-            async with asyncio.timeout_at(progress.optional_ends if request.mode == "hybrid" else None):
-                return await _vector(engine, tenant_id, request, text, generation)
-        except (TimeoutError, EmbedderUnavailable):
-            if request.mode != "hybrid":
-                raise
-            progress.missing.append("meaning_skipped")
-            return None
-
-
-async def _vector(
-    engine: SearchEngine, tenant_id: uuid.UUID, request: SearchRequest, text: str, generation: Current
-) -> Vectors | None:
-    if request.mode == "keyword":
-        return None
-    with span("embed query"):
-        embedder = engine.embedders.named(generation.identity.embedder)
-        return await embedder.embed_query(text, caller=tenant_id)
+def _of_earlier_versions(engine: SearchEngine) -> Current:
+    """Without a generation, nothing was indexed, or by an older version of Quarry beside this one."""
+    return Current(1, Identity.of(engine.embedders.target))
 
 
 def _query(request: SearchRequest, text: str, generation: Current, vector: Vectors | None) -> VectorQuery:

@@ -42,8 +42,8 @@ from services.indexing.agents.runs.schemas import AskRequest
 from services.indexing.documents import stored_text
 from services.indexing.documents.errors import VersionReplaced
 from services.indexing.search import service as searches
+from services.indexing.search.engine import SearchEngine
 from services.indexing.search.schemas import SearchRequest
-from services.indexing.search.service import SearchEngine
 from shared.auth import Scope
 from shared.deferred_parsing import Unparsed
 from shared.errors import Forbidden, NotFound

@@ -23,10 +23,10 @@ from services.indexing.documents.owner import DocumentOwner
 from services.indexing.documents.repository import Passage
 from services.indexing.generations import repository as generations
 from services.indexing.generations.identity import Current
+from services.indexing.search.engine import SearchEngine
 from services.indexing.search.errors import SearchTooSlow
 from services.indexing.search.highlights import MAX_TEXT
 from services.indexing.search.live_hits import MAX_PAGE_BYTES
-from services.indexing.search.service import SearchEngine
 from services.indexing.search.similar import repository
 from services.indexing.search.similar.errors import NotIndexed
 from services.indexing.search.similar.repository import Source

@@ -22,7 +22,7 @@ from services.indexing.agents.chat.client import ChatModel
 from services.indexing.agents.contracts import Answer, Citation, Claim, ModelBudget, Passage, Texts, Usage
 from services.indexing.agents.writing import Writing, writing_of
 from services.indexing.main import create_app
-from services.indexing.search.service import SearchEngine
+from services.indexing.search.engine import SearchEngine
 from shared.auth import ALL_SCOPES
 from tests.services.indexing.uploads import Library
 from tests.support.identity import IdentityDouble
