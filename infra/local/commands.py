@@ -2,14 +2,9 @@
 
 import asyncio
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO
 
 from infra.local import dev as dev_command
 from infra.local.environment import role_passwords
@@ -47,13 +42,13 @@ _MEASURING = (
 # By file, since a file's tests share expensive setup, and in the order given.
 _SIDE_BY_SIDE = ("--dist", "loadfile", "--no-loadscope-reorder")
 _USUAL = "not long and not containers and not installs"
+_LONG_ONES = "long and not containers"
 _Command = tuple[str, ...]
 
 
 def test() -> None:
     """Run tests in parallel, first of each part, then of the whole system; or pytest with the arguments given.
 
-    `--all` runs every test, as CI does, with `--containers` after it those that need a Docker engine, too.
     `--coverage` runs those of each part and holds branch coverage to its floor, which takes half as long again.
     `--isolation` runs the attacks on the isolation of tenants, and prints the matrix of endpoints and attackers;
     `--long` the faults that take long, and `--containers` those that need a Docker engine; both are left out otherwise.
@@ -72,13 +67,11 @@ def test() -> None:
     if option == "--isolation":
         # In one process: the matrix is counted in memory.
         sys.exit(_call(*_pytest("isolation", "tests/isolation", *more)))
-    if option == "--all":
-        in_containers = [_pytest("containers", *_IN_CONTAINERS)] if more == ["--containers"] else []
-        # Containers and long ones mostly wait, and leave the processors to the others.
-        usual = [_parts(cores + 1), _whole_system(cores)]
-        sys.exit(_beside(usual, [*in_containers, _long(_LONG)]) or _call(*_measuring()))
     if option == "--long":
-        sys.exit(_call(*_long(_chosen(_LONG, more))) or _call(*_measuring(*more)))
+        # Two at a time, for they mostly wait for frozen or stopped processes; what measures time comes after, alone.
+        others = [f"--ignore={path}" for path in _MEASURING]
+        long = ("-n2", *_SIDE_BY_SIDE, *others, *_chosen(_LONG, more))
+        sys.exit(_call(*_pytest(_LONG_ONES, *long)) or _call(*_pytest(_LONG_ONES, *_MEASURING, *more)))
     if option == "--containers":
         sys.exit(_call(*_pytest("containers", *_chosen(_IN_CONTAINERS, more))))
     if option == "--coverage":
@@ -86,7 +79,7 @@ def test() -> None:
     if option:
         sys.exit(_call(sys.executable, "-m", "pytest", option, *more))
     # Twice as many as there are cores, for these tests wait half of their time; whole systems do not.
-    sys.exit(_in_turn([_parts(2 * cores), _whole_system(cores)]))
+    sys.exit(_call(*_parts(2 * cores)) or _call(*_pytest(_USUAL, _number(cores), *_SIDE_BY_SIDE, *_WHOLE_SYSTEM)))
 
 
 def _pytest(marks: str, *arguments: str) -> _Command:
@@ -99,24 +92,9 @@ def _parts(processes: int) -> _Command:
     return _pytest(_USUAL, _number(processes), *_SIDE_BY_SIDE, *others)
 
 
-def _whole_system(processes: int) -> _Command:
-    return _pytest(_USUAL, _number(processes), *_SIDE_BY_SIDE, *_WHOLE_SYSTEM)
-
-
 def _number(processes: int) -> str:
     alone = os.environ.get("QUARRY_TEST_SERVERS") == "external"
     return "-n1" if alone else f"-n{processes}"
-
-
-def _long(chosen: Iterable[str]) -> _Command:
-    """Two at a time, for they mostly wait for frozen or stopped processes; without what measures time."""
-    others = [f"--ignore={path}" for path in _MEASURING]
-    return _pytest("long and not containers", "-n2", *_SIDE_BY_SIDE, *others, *chosen)
-
-
-def _measuring(*arguments: str) -> _Command:
-    """What measures time, which it has to do alone."""
-    return _pytest("long and not containers", *_MEASURING, *arguments)
 
 
 def _chosen(folders: tuple[str, ...], arguments: list[str]) -> list[str]:
@@ -213,26 +191,8 @@ def _tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def _beside(first: Iterable[_Command], second: Iterable[_Command]) -> int:
-    """Run both lists at once, each to its end or its first failure; what the second says is shown after the first."""
-    with tempfile.TemporaryFile() as output, ThreadPoolExecutor(1) as thread:
-        other = thread.submit(_in_turn, second, output)
-        status = _in_turn(first)
-        other_status = other.result()
-        output.seek(0)
-        sys.stdout.flush()
-        shutil.copyfileobj(output, sys.stdout.buffer)
-        sys.stdout.flush()
-    return status or other_status
-
-
-def _in_turn(commands: Iterable[_Command], output: IO[bytes] | None = None) -> int:
-    """The status of the first that fails, after which none is run."""
-    return next((status for command in commands if (status := _call(*command, output=output))), 0)
-
-
-def _call(*command: str, output: IO[bytes] | None = None) -> int:
-    process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output and subprocess.STDOUT)
+def _call(*command: str) -> int:
+    process = subprocess.Popen(command, cwd=ROOT)
     while True:
         try:
             return process.wait()

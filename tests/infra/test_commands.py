@@ -59,25 +59,6 @@ def test_isolation_is_a_marked_part_of_the_tests(monkeypatch: pytest.MonkeyPatch
     assert called == [(sys.executable, "-m", "pytest", "-m", "isolation", "tests/isolation", "-x")]
 
 
-@pytest.mark.parametrize("failing", ["", "long and not containers", "containers"])
-def test_all_runs_every_kind_and_tells_of_each(
-    failing: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def command(marks: str, *arguments: str) -> tuple[str, ...]:
-        said = f"print({marks!r}, {[item for item in arguments if item in commands._MEASURING]})"
-        return (sys.executable, "-c", f"{said}; raise SystemExit({int(marks == failing)})")
-
-    monkeypatch.setattr(commands, "_pytest", command)
-    monkeypatch.setattr(sys, "argv", ["test", "--all", "--containers"])
-    with pytest.raises(SystemExit) as ended:
-        commands.test()
-    usual = ["not long and not containers and not installs []"] * 2
-    long, measuring = "long and not containers []", f"long and not containers {list(commands._MEASURING)}"
-    others = {"": ["containers []", long, measuring], "containers": ["containers []"]}
-    assert capfd.readouterr().out.splitlines() == [*usual, *others.get(failing, ["containers []", long])]
-    assert ended.value.code == int(bool(failing))
-
-
 @pytest.mark.parametrize(("mark", "folders"), [("long", commands._LONG), ("containers", commands._IN_CONTAINERS)])
 def test_what_has_a_mark_is_where_its_command_looks(mark: str, folders: tuple[str, ...]) -> None:
     marked = {path for path in (ROOT / "tests").rglob("*.py") if f"pytest.mark.{mark}" in path.read_text("utf-8")}
