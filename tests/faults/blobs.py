@@ -10,6 +10,7 @@ import asyncpg
 from tests.faults import views
 from tests.faults.ledger import Ledger
 from tests.faults.report import Violation
+from tests.support.files import files_below
 
 
 async def check(postgres: asyncpg.Connection, root: Path, ledger: Ledger | None) -> list[Violation]:
@@ -38,7 +39,7 @@ def _compare(root: Path, rows: list[asyncpg.Record], contents: dict[uuid.UUID, s
         ):
             wrong.append(relative)
     # What a crash cut off is judged an hour later, in `incoming`; outside of it everything belongs to a document.
-    outside = [place for place in root.rglob("*") if place.is_file() and place.parent.name != "incoming"]
+    outside = [place for place in files_below(root) if place.parent.name != "incoming"]
     foreign = [str(place.relative_to(root)) for place in outside if place not in claimed]
     problems = (
         ("I1", "document without its content", missing),

@@ -21,6 +21,7 @@ from services.projects.tenants.service import Quotas, forget_tenant, note_depart
 from shared.events.identity import MembershipChanged, TenantDeleted
 from shared.tenancy import Database
 from shared.work_queue import ClaimLost
+from tests.services.projects.blobs import blobs_of
 from tests.services.projects.callers import Caller, code, events
 from tests.support.letters import envelope_of
 from tests.support.polling import eventually
@@ -175,7 +176,7 @@ async def test_nothing_is_made_for_a_deleted_tenant(
         return await rows(database, tenant_id) == [0, 0, 0, 0]
 
     await eventually(gone, within=10)
-    assert [path for path in blob_root.rglob(f"*{tenant_id}*") if path.is_file()] == []
+    assert blobs_of(blob_root, tenant_id) == []
 
 
 async def test_a_tenant_is_not_deleted_by_anothers_event(database: Database, tenant_id: uuid.UUID) -> None:

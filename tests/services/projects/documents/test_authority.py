@@ -13,6 +13,7 @@ from services.projects.documents.authority_watch import while_allowed
 from shared.auth import Principal
 from shared.errors import Forbidden, Unavailable
 from shared.tenancy import Database
+from tests.services.projects.blobs import blobs_of
 from tests.services.projects.callers import Caller, announced, code
 from tests.support.identity import IdentityDouble
 
@@ -62,7 +63,7 @@ async def test_an_upload_does_not_outlive_its_authority(
 
     assert code(await upload_until(caller, project_id, changed)) == refused
     assert len(await announced(database, tenant_id)) == 1
-    assert [path for path in blob_root.rglob(f"*{tenant_id}*") if path.is_file()] == []
+    assert blobs_of(blob_root, tenant_id) == []
 
 
 async def test_an_editor_made_viewer_does_not_finish_its_upload(admin: Caller, project_id: uuid.UUID) -> None:
@@ -110,7 +111,7 @@ async def test_nothing_is_stored_while_identity_is_away(
         tokens.away = False
     assert code(answer) == (503, "unavailable")
     assert len(await announced(database, tenant_id)) == 1
-    assert [path for path in blob_root.rglob(f"*{tenant_id}*") if path.is_file()] == []
+    assert blobs_of(blob_root, tenant_id) == []
 
 
 async def test_a_document_that_is_being_read_ends_with_the_right_to_read_it() -> None:

@@ -14,9 +14,9 @@ from services.projects.documents import cleaning, repository, storing
 from services.projects.documents.models import BlobDeletion
 from shared.events.indexing import JobCompleted, JobFailed, JobStarted
 from shared.tenancy import Database, tenant_of
+from tests.services.projects.blobs import blobs_of
 from tests.services.projects.callers import Caller, announced, code, events
 from tests.services.projects.documents.test_status import Job, shown
-from tests.services.projects.documents.test_upload import blobs_of
 from tests.support.polling import eventually
 
 AT_ONCE = 40

@@ -17,6 +17,7 @@ from services.projects.documents.upload import FORM_OVERHEAD_BYTES, MAX_FIELD_BY
 from services.projects.main import create_app
 from shared.auth import Scope
 from shared.tenancy import Database
+from tests.services.projects.blobs import blobs_of
 from tests.services.projects.callers import Caller, announced, code, events
 from tests.support.polling import eventually
 from tests.support.serving import make_app, serve
@@ -46,11 +47,6 @@ async def post_form(caller: Caller, project_id: uuid.UUID, body: bytes, **option
 async def rows(database: Database, tenant_id: uuid.UUID) -> int:
     async with database.tenant(tenant_id) as session:
         return await session.scalar(select(func.count(Document.id))) or 0
-
-
-def blobs_of(blob_root: Path, tenant_id: uuid.UUID) -> list[Path]:
-    """Every file of a tenant, kept or incoming."""
-    return [path for path in blob_root.rglob("*") if path.is_file() and str(tenant_id) in str(path)]
 
 
 async def test_a_form_is_stored_and_answered_in_full(

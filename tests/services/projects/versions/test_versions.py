@@ -14,10 +14,10 @@ from services.projects.documents import cleaning, storing
 from services.projects.versions.models import DocumentVersion
 from shared.events.indexing import JobCancelled, JobCompleted, JobFailed
 from shared.tenancy import Database
+from tests.services.projects.blobs import blobs_of
 from tests.services.projects.callers import Caller, announced, code, events
 from tests.services.projects.documents.test_cleaning import NOW
 from tests.services.projects.documents.test_status import Job, shown
-from tests.services.projects.documents.test_upload import blobs_of
 from tests.services.projects.test_quotas import delete_tenant, usage
 from tests.support.polling import eventually
 
