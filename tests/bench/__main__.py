@@ -19,13 +19,14 @@ import httpx
 import psutil
 import uvloop
 
-from tests.bench import answers, cancelling, events, made_chunks, measurements, quality
+from tests.bench import answers, cancelling, events, large_search, made_chunks, measurements, quality
 from tests.support.system import System, running_system
 
 MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] = {
     "upload": measurements.upload_to_searchable,
     "crud": measurements.crud,
     "search": measurements.search,
+    "large-search": large_search.large_search,
     "indexing": measurements.indexing,
     "ask": answers.asked,
     "ask-judged": answers.asked_judged,

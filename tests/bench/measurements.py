@@ -23,14 +23,14 @@ async def upload_to_searchable(system: System, client: httpx.AsyncClient) -> Non
     project = await create_project(client, "upload to searchable")
     async with listening(client, f"/v1/projects/{project}/events") as live:
         times = []
-        before = _processor_time(system)
+        before = processor_time(system)
         for number in range(NOTES + 5):
             began = time.perf_counter()
             document_id = await upload(client, project, f"note-{number}.txt", note(number))
             await live.until(_has_indexed(document_id))
             times.append(time.perf_counter() - began)
     tell(f"upload of a 2 KB note to document.indexed over {NOTES}", times[5:])
-    _tell_processor_time(system, before, NOTES + 5)
+    tell_processor_time(system, before, NOTES + 5)
 
 
 async def crud(system: System, client: httpx.AsyncClient) -> None:
@@ -44,9 +44,9 @@ async def crud(system: System, client: httpx.AsyncClient) -> None:
     async def write() -> httpx.Response:
         return await client.post("/v1/projects", json={"name": "another"})
 
-    before = _processor_time(system)
+    before = processor_time(system)
     tell(f"GET a project over {REQUESTS}", await _timed(read, REQUESTS))
-    _tell_processor_time(system, before, REQUESTS)
+    tell_processor_time(system, before, REQUESTS)
     tell(f"POST a project over {REQUESTS // 5}", await _timed(write, REQUESTS // 5))
     began = time.perf_counter()
     batches = await asyncio.gather(*(_timed(read, REQUESTS // 4) for _ in range(8)))
@@ -92,7 +92,7 @@ def _families(system: System) -> dict[str, list[psutil.Process]]:
     return {name: [process, *process.children(recursive=True)] for name, process in running.items()}
 
 
-def _processor_time(system: System) -> dict[str, float]:
+def processor_time(system: System) -> dict[str, float]:
     """Seconds each service has computed so far: unlike the clock on the wall, not stretched by other work."""
     return {
         name: sum(times.user + times.system for times in (member.cpu_times() for member in family))
@@ -100,8 +100,8 @@ def _processor_time(system: System) -> dict[str, float]:
     }
 
 
-def _tell_processor_time(system: System, before: dict[str, float], count: int) -> None:
-    spent = {name: (after - before[name]) / count * 1000 for name, after in _processor_time(system).items()}
+def tell_processor_time(system: System, before: dict[str, float], count: int) -> None:
+    spent = {name: (after - before[name]) / count * 1000 for name, after in processor_time(system).items()}
     print("  processor time each: " + ", ".join(f"{name} {took:.1f}" for name, took in spent.items()))
 
 
