@@ -88,7 +88,7 @@ def create_app(
             resources(settings, runtime) as (own, handlers),
             _background(runtime, handlers),
         ):
-            _log.info("service_started", roles=sorted(settings.roles))
+            _log.info("service_started", roles=", ".join(sorted(settings.roles)))
             yield {
                 "checks": runtime.checks,
                 "database": runtime.database,

@@ -98,7 +98,10 @@ class Holder:
                     self._calm = False
                     delay = backoff.next()
                     if backoff.worth_telling:
-                        _log.warning("lease_not_renewed", owner=self._ownership.owner, reason=str(error)[:200])
+                        # Services start side by side: that the owner is not up yet is no trouble so far.
+                        starting = self._acknowledged is None and backoff.attempts == 1
+                        tell = _log.info if starting else _log.warning
+                        tell("lease_not_renewed", owner=self._ownership.owner, reason=str(error)[:200])
                     await asyncio.sleep(delay)
                 else:
                     self._calm = True
