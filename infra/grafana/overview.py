@@ -250,6 +250,48 @@ _INDEXING = Row(
     ],
 )
 
+_SEARCH = Row(
+    "Search and agents",
+    [
+        Panel(
+            "Time in a stage of a search, p95",
+            [Query(_quantile(0.95, "quarry_search_stage_seconds", "stage"), "{{stage}}")],
+            "Of searches that were answered; `waiting` is for an upload that the client wants to find.",
+            unit="s",
+            warn=0.5,
+        ),
+        Panel(
+            "Partial",
+            [Query(_rate("quarry_search_partial_total", "reason"), "{{reason}}")],
+            "Searches that left something out, because its time was over or what gives it did not respond.",
+            unit="cps",
+        ),
+        Panel(
+            "Time of a run, p95",
+            [Query(_quantile(0.95, "quarry_run_seconds", "agent"), "{{agent}}")],
+            "From its creation to its end.",
+            unit="s",
+        ),
+        Panel(
+            "Time in a step of a run, p95",
+            [Query(_quantile(0.95, "quarry_run_step_seconds", "step"), "{{step}}")],
+            "Of steps that ended.",
+            unit="s",
+        ),
+        Panel(
+            "Runs ended",
+            [Query(_rate("quarry_runs_ended_total", "agent, status"), "{{agent}} {{status}}")],
+            "By the workers; a client that cancels a run ends it as well, and is not counted.",
+            unit="cps",
+        ),
+        Panel(
+            "Run slots",
+            [Query("sum(quarry_run_slots_busy)", "busy"), Query("sum(quarry_run_slots)", "all")],
+            "Runs that all workers are executing, and the most they can execute.",
+        ),
+    ],
+)
+
 _STREAMS = Row(
     "Event streams",
     [
@@ -289,7 +331,7 @@ _SOURCES = Row(
     ],
 )
 
-ROWS: Final = (_SERVED, _GATEWAY, _EVENTS, _INDEXING, _STREAMS, _SOURCES)
+ROWS: Final = (_SERVED, _GATEWAY, _EVENTS, _INDEXING, _SEARCH, _STREAMS, _SOURCES)
 
 
 def rendered() -> str:

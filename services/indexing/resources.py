@@ -23,6 +23,7 @@ from services.indexing.agents.mcp.dependencies import McpResources
 from services.indexing.agents.mcp.door import Door
 from services.indexing.agents.mcp.projects_client import ProjectsClient
 from services.indexing.agents.mcp.service import Services
+from services.indexing.agents.metrics import RunMetrics
 from services.indexing.agents.orchestrator import Orchestrator
 from services.indexing.agents.runs.endings import Endings
 from services.indexing.agents.runs.handlers import handlers as run_handlers
@@ -53,6 +54,7 @@ from services.indexing.pipeline.stages import Pipeline
 from services.indexing.progress import ProgressPublisher
 from services.indexing.search.engine import SearchEngine
 from services.indexing.search.fair_share import SearchShares
+from services.indexing.search.metrics import SearchMetrics
 from services.indexing.search.read_after import Waiting
 from services.indexing.search.reranking.endpoint import EndpointReranker
 from services.indexing.settings import BUNDLED, IndexingSettings
@@ -97,8 +99,10 @@ async def resources(settings: IndexingSettings, runtime: Runtime) -> AsyncIterat
                 for signal in signals:
                     signal()
 
-            tools = Tools(runtime.database, runtime.authority, search, writing, settings.run_claim_seconds)
+            metrics = RunMetrics(runtime.metrics)
+            tools = Tools(runtime.database, runtime.authority, search, writing, metrics, settings.run_claim_seconds)
             orchestrator = Orchestrator(tools, endings, concurrency=settings.run_concurrency)
+            metrics.watch(settings.run_concurrency, lambda: orchestrator.busy)
             wake_runs, interrupt_runs = orchestrator.wake, orchestrator.interrupt
             task = await stack.enter_async_context(run_in_background(orchestrator.run, name="runs"))
             runtime.checks["runs"] = _alive(task)
@@ -144,7 +148,8 @@ async def _open_search(
     waiting = Waiting(runtime.database)
     task = await stack.enter_async_context(run_in_background(waiting.run, name="arrivals"))
     runtime.checks["arrivals"] = _alive(task)
-    return SearchEngine(runtime.database, directory, embedders, store, shares, waiting, reranker)
+    metrics = SearchMetrics(runtime.metrics)
+    return SearchEngine(runtime.database, directory, embedders, store, shares, waiting, metrics, reranker)
 
 
 async def _open_reranker(stack: AsyncExitStack, settings: IndexingSettings) -> EndpointReranker | None:

@@ -14,8 +14,10 @@ from services.gateway.admission.token_cache import TokenCache
 from services.gateway.dependencies import Resources
 from services.gateway.inbound.connections import Connections as ClientConnections
 from services.gateway.metrics import GatewayMetrics, ResourceReadings
+from services.indexing.agents.metrics import RunMetrics
 from services.indexing.generations.metrics import GenerationMetrics, generations_source
 from services.indexing.jobs.metrics import JobMetrics, queue_source
+from services.indexing.search.metrics import SearchMetrics
 from services.notifier.settings import NotifierSettings
 from services.notifier.streams.connections import Connections
 from services.notifier.streams.metrics import StreamReadings
@@ -31,6 +33,8 @@ def exported() -> set[str]:
     indexing, notifier, gateway = Metrics("indexing"), Metrics("notifier"), GatewayMetrics()
     JobMetrics(indexing)
     GenerationMetrics(indexing)
+    SearchMetrics(indexing)
+    RunMetrics(indexing)
     # Asked for nothing but the names of what they would read.
     engine, redis = cast(AsyncEngine, None), cast(Redis, None)
     sources = (queue_source(engine), generations_source(engine))

@@ -28,6 +28,7 @@ from services.indexing.agents.graph import RunFacts, StepContext, StepResult
 from services.indexing.agents.held_turn import HeldTurn
 from services.indexing.agents.journal import Place
 from services.indexing.agents.knowledge import Knowledge
+from services.indexing.agents.metrics import RunMetrics
 from services.indexing.agents.runs import service
 from services.indexing.agents.runs.models import Run, RunTurn
 from services.indexing.agents.text_stream import TextStream
@@ -67,6 +68,7 @@ class Tools:
     authority: Authority
     engine: SearchEngine
     writing: Writing
+    metrics: RunMetrics
     claim_seconds: float
 
 
@@ -147,7 +149,11 @@ class Execution:
     async def _end(self, began: _Began, *, status: RunStatus, **facts: Any) -> None:
         async with self._turn.transaction() as (session, run):
             await service.end(session, run.id, status=status, **facts)
-        _log.info("run_ended", agent=began.agent.name, status=status, **_loggable(facts))
+        self._tell_end(began, status, **_loggable(facts))
+
+    def _tell_end(self, began: _Began, status: RunStatus, **facts: Any) -> None:
+        self._tools.metrics.ended(began.agent.name, status, began.run.created_at)
+        _log.info("run_ended", agent=began.agent.name, status=status, **facts)
 
     # --- steps -------------------------------------------------------------------------------------------------------
 
@@ -196,7 +202,7 @@ class Execution:
             began.place = following
             if caller.is_stale:
                 await caller.check()
-            with span(f"step {following.step}"):
+            with span(f"step {following.step}"), self._tools.metrics.step(following.step):
                 async with TextStream(self._sending(following)) as text:
                     context = StepContext(
                         run=facts,
@@ -210,7 +216,7 @@ class Execution:
                 await IN_STEP.reach()
                 following = await self._complete(began, result, text.rest())
             await AFTER_STEP.reach()
-        _log.info("run_ended", agent=began.agent.name, status="completed")
+        self._tell_end(began, "completed")
 
     async def _complete(self, began: _Began, result: StepResult, text: str) -> Place | None:
         """Store what the step has given, with the last of its text, and begin the next one; None once the run ended."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from services.indexing.embedders.installed import Embedders
 from services.indexing.search.fair_share import SearchShares
+from services.indexing.search.metrics import SearchMetrics
 from services.indexing.search.read_after import Waiting
 from services.indexing.search.reranking.endpoint import EndpointReranker
 from services.indexing.vectors.store import VectorStore
@@ -21,4 +22,5 @@ class SearchEngine:
     store: VectorStore
     shares: SearchShares
     waiting: Waiting
+    metrics: SearchMetrics
     reranker: EndpointReranker | None = None

@@ -61,7 +61,10 @@ async def search(
     tenant_id = principal.tenant_id or _NO_TENANT
     try:
         async with asyncio.timeout(SECONDS) as limit, engine.shares.search(tenant_id):
-            return await _answer(engine, principal, tenant_id, project_id, request, Progress(limit))
+            progress = Progress(limit)
+            answer = await _answer(engine, principal, tenant_id, project_id, request, progress)
+            engine.metrics.answered(progress)
+            return answer
     except TimeoutError as error:
         raise SearchTooSlow(retry_after=1) from error
 

@@ -14,6 +14,7 @@ from services.indexing.vectors.store import ProjectVectors
 from tests.services.indexing.jobs.test_worker import ends
 from tests.services.indexing.search.conftest import Search
 from tests.services.indexing.uploads import Library
+from tests.shared.test_metrics import value
 from tests.support.serving import StartedApp
 
 Running = tuple[StartedApp, httpx.AsyncClient]
@@ -46,6 +47,21 @@ async def test_a_query_that_is_not_embedded_is_answered_by_its_words(
     assert (answer["partial"], answer["partial_reasons"]) == (True, ["meaning_skipped"])
     assert [item["document_name"] for item in answer["items"]] == ["granite.txt"]
     assert answer["explanation"]["mode"] == "keyword"
+
+
+async def test_what_answers_lack_and_where_their_time_goes_is_counted(
+    search: Search, granite: Library, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def counted() -> tuple[float, float, float]:
+        text = (await running[1].get("/metrics")).text
+        stages = [value(text, "quarry_search_stage_seconds_count", stage=stage) or 0 for stage in ("ranking", "facets")]
+        return value(text, "quarry_search_partial_total", reason="meaning_skipped") or 0, stages[0], stages[1]
+
+    before = await counted()
+    await search(granite, "granite")
+    monkeypatch.setattr(MiniLM, "embed_query", unavailable)
+    await search(granite, "granite", facets=["content_type"])
+    assert [now - earlier for earlier, now in zip(before, await counted(), strict=True)] == [1, 2, 1]
 
 
 async def test_pages_go_on_whatever_each_lacked(

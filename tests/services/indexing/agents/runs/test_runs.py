@@ -19,6 +19,7 @@ from shared.outbox import OutboxEvent
 from shared.tenancy import Database
 from tests.services.indexing.agents.runs.conftest import Caller, CallerOf, Index, Running, Script
 from tests.services.indexing.uploads import Library
+from tests.shared.test_metrics import value
 from tests.support.polling import eventually
 from tests.support.serving import serve
 
@@ -51,6 +52,24 @@ async def test_a_question_is_answered_with_a_citation_that_stands_in_the_text(ca
     assert run["output"]["text"] == "Granite built the wall."
     assert [step["step"] for step in run["steps"]] == STEPS
     assert all(step["attempts"] == 1 and step["ended_at"] for step in run["steps"])
+
+
+async def test_a_run_is_measured_step_by_step(caller: Caller, index: Index, client: httpx.AsyncClient) -> None:
+    await index()
+
+    async def counted() -> list[float]:
+        text = (await client.get("/metrics")).text
+        steps = [value(text, "quarry_run_step_seconds_count", step=step) or 0 for step in STEPS]
+        ended = value(text, "quarry_runs_ended_total", agent="answer", status="completed") or 0
+        return [*steps, ended, value(text, "quarry_run_seconds_count", agent="answer") or 0]
+
+    before = await counted()
+    assert (await caller.ask()).json()["status"] == "completed"
+
+    async def one_more() -> bool:
+        return [after - earlier for earlier, after in zip(before, await counted(), strict=True)] == [1] * len(before)
+
+    await eventually(one_more)
 
 
 async def test_the_events_of_a_run_are_numbered_without_gaps_and_say_what_happened(
