@@ -23,7 +23,7 @@ COLLECTOR = "http://otel-collector:4318"
 # Labels that metrics carry, and what Prometheus and a histogram add.
 LABELS = {
     *{"service", "handler", "outcome", "stream", "source", "method", "route", "status", "upstream", "state", "limit"},
-    *{"reason", "stage", "kind"},
+    *{"reason", "stage", "kind", "agent", "step"},
     *{"job", "instance", "container", "le"},
 }
 
