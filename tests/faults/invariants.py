@@ -124,6 +124,7 @@ class Checker:
             ("I3", "feed numbered with a gap", await self._rows(views.FEEDS_WITH_GAPS)),
             ("I3", "document and job disagree", await self._rows(views.JOBS_AND_DOCUMENTS)),
             ("I3", "left of a deleted document", await self._rows(views.LEFT_OF_THE_DELETED)),
+            ("I3", "documents of a project miscounted", await self._rows(views.MISCOUNTED)),
             ("I4", "versions not contiguous", await self._rows(views.VERSIONS_WITH_GAPS)),
             ("I6", "job runs without a lease", await self._rows(views.RUNNING_WITHOUT_A_LEASE)),
             ("I9", "foreign tenant", await self._rows(views.FOREIGN_TENANTS)),

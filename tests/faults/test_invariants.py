@@ -158,6 +158,11 @@ PLANTED: dict[str, tuple[str, str, str]] = {
         "left of a deleted document",
         "UPDATE indexing.documents SET deleted = false WHERE deleted AND project_id = $1",
     ),
+    "a project has lost count of its documents": (
+        "I3",
+        "documents of a project miscounted",
+        "UPDATE projects.project_contents SET indexed = indexed - 1 WHERE project_id = $1",
+    ),
     "a version is missing": (
         "I4",
         "versions not contiguous",

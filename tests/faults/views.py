@@ -45,7 +45,9 @@ CREATE OR REPLACE TEMP VIEW accesses AS
     UNION ALL
     SELECT 'projects.project_members', tenant_id, project_id FROM projects.project_members
     UNION ALL
-    SELECT 'projects.documents', tenant_id, project_id FROM projects.documents;
+    SELECT 'projects.documents', tenant_id, project_id FROM projects.documents
+    UNION ALL
+    SELECT 'projects.project_contents', tenant_id, project_id FROM projects.project_contents;
 CREATE OR REPLACE TEMP VIEW holdings AS
     SELECT 'indexing.documents' AS place, tenant_id, document_id FROM indexing.documents
     UNION ALL
@@ -300,6 +302,19 @@ SELECT tenant_id, project_id, id, coalesce(blob_id, id) AS blob, true AS newest,
 FROM projects.documents
 UNION ALL
 SELECT tenant_id, project_id, document_id, blob_id, false, false FROM projects.document_versions
+"""
+MISCOUNTED: Final = """
+SELECT counted.project_id, counted.documents, counted.bytes, kept.documents AS kept, kept.bytes AS kept_bytes
+FROM (
+    SELECT project_id, count(*) AS documents, sum(size) AS bytes, count(*) FILTER (WHERE status = 'indexed') AS indexed
+    FROM projects.documents WHERE deleted_at IS NULL GROUP BY project_id
+) AS counted
+FULL JOIN (
+    SELECT project_id, queued + indexing + indexed + failed + cancelled AS documents, bytes, indexed
+    FROM projects.project_contents
+) AS kept USING (project_id)
+WHERE (coalesce(counted.documents, 0), coalesce(counted.bytes, 0), coalesce(counted.indexed, 0))
+    IS DISTINCT FROM (coalesce(kept.documents, 0), coalesce(kept.bytes, 0), coalesce(kept.indexed, 0))
 """
 HEADS: Final = "SELECT feed_id, last_sequence FROM notifier.feeds WHERE feed_id = ANY ($1::uuid[])"
 TENANTS_OF_EVENTS: Final = "SELECT id, tenant_id FROM events WHERE id = ANY ($1::uuid[])"

@@ -80,6 +80,7 @@ TABLES: Final[Mapping[str, Rights]] = {
     "projects.invalidations": Rights("SELECT INSERT", "SELECT INSERT DELETE"),
     "projects.outbox": Rights("SELECT INSERT", "SELECT UPDATE DELETE"),
     "projects.project_members": Rights(_ALL, ""),
+    "projects.project_contents": Rights(_ALL, ""),
     "projects.projects": Rights(_ALL, ""),
     "projects.relay_state": Rights("", "SELECT INSERT UPDATE"),
     "projects.tenant_erasures": Rights(_ALL, "SELECT UPDATE"),

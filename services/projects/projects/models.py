@@ -31,6 +31,25 @@ class Project(TenantOwned, Timestamped, Base):
     deleted_at: Mapped[datetime | None]
 
 
+class ProjectContents(TenantOwned, Base):
+    """How many visible documents of each status a project has, and the bytes of their newest versions. A trigger on
+    `documents` keeps it; there is no row before the first document."""
+
+    __tablename__ = "project_contents"
+    __table_args__ = (
+        PrimaryKeyConstraint("tenant_id", "project_id"),
+        ForeignKeyConstraint(["tenant_id", "project_id"], ["projects.tenant_id", "projects.id"]),
+    )
+
+    project_id: Mapped[uuid.UUID]
+    queued: Mapped[int] = mapped_column(BigInteger)
+    indexing: Mapped[int] = mapped_column(BigInteger)
+    indexed: Mapped[int] = mapped_column(BigInteger)
+    failed: Mapped[int] = mapped_column(BigInteger)
+    cancelled: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
 class ProjectMember(TenantOwned, Timestamped, Base):
     """A user's role in a project. It counts in the membership of the tenant it was granted in, not in a later one."""
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, ScalarSelect, Select, Uuid, bindparam, func, select, tuple_
+from sqlalchemy import BigInteger, Select, Uuid, bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.documents.models import Document
-from services.projects.projects.models import Project, ProjectMember
+from services.projects.projects.models import Project, ProjectContents, ProjectMember
 from shared.events.projects import ProjectRole
 
 Position = tuple[datetime, uuid.UUID]
@@ -33,22 +32,14 @@ def _with_role(*, only_members: bool) -> Select[Project, ProjectRole | None]:
     )
 
 
-def _document_count() -> ScalarSelect[int]:
-    return (
-        select(func.count(Document.id))
-        .where(
-            Document.tenant_id == Project.tenant_id,
-            Document.project_id == Project.id,
-            Document.deleted_at.is_(None),
-        )
-        .correlate(Project)
-        .scalar_subquery()
-    )
+def _with_contents(*, only_members: bool) -> Select[Project, ProjectRole | None, ProjectContents | None]:
+    of_project = (ProjectContents.tenant_id == Project.tenant_id) & (ProjectContents.project_id == Project.id)
+    return _with_role(only_members=only_members).add_columns(ProjectContents).outerjoin(ProjectContents, of_project)
 
 
 _LOCK: Final = select(Project.id).where(Project.id == bindparam("project_id")).with_for_update(key_share=True)
 _BY_ID: Final = _with_role(only_members=False).where(Project.id == bindparam("project_id"))
-_WITH_COUNT: Final = _BY_ID.add_columns(_document_count())
+_WITH_CONTENTS: Final = _with_contents(only_members=False).where(Project.id == bindparam("project_id"))
 
 
 async def by_id(
@@ -63,11 +54,11 @@ async def by_id(
     return None if row is None else (row[0], row[1])
 
 
-async def with_count(
+async def with_contents(
     session: AsyncSession, *, project_id: uuid.UUID, holder: Holder
-) -> tuple[Project, ProjectRole | None, int] | None:
-    """As `by_id`, with the number of visible documents."""
-    row = (await session.execute(_WITH_COUNT, {"project_id": project_id, **holder._asdict()})).one_or_none()
+) -> tuple[Project, ProjectRole | None, ProjectContents | None] | None:
+    """As `by_id`, with what the project holds."""
+    row = (await session.execute(_WITH_CONTENTS, {"project_id": project_id, **holder._asdict()})).one_or_none()
     return None if row is None else (row[0], row[1], row[2])
 
 
@@ -80,16 +71,14 @@ async def page(
     deleted: bool,
     after: Position | None,
     count: int,
-) -> list[tuple[Project, ProjectRole | None, int]]:
-    """Projects, the holder's role and the number of documents in each, newest first.
+) -> list[tuple[Project, ProjectRole | None, ProjectContents | None]]:
+    """Projects, the holder's role in each and what each holds, newest first.
 
     Args:
         only_members: leave out those without a role.
     """
-    statement = (
-        _with_role(only_members=only_members)
-        .add_columns(_document_count())
-        .where(Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None))
+    statement = _with_contents(only_members=only_members).where(
+        Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None)
     )
     if only_project is not None:
         statement = statement.where(Project.id == only_project)
@@ -99,12 +88,9 @@ async def page(
     return [(row[0], row[1], row[2]) for row in await session.execute(statement, holder._asdict())]
 
 
-async def document_count(session: AsyncSession, *, project_id: uuid.UUID) -> int:
-    """Number of visible documents of a project."""
-    count = await session.scalar(
-        select(func.count(Document.id)).where(Document.project_id == project_id, Document.deleted_at.is_(None))
-    )
-    return count or 0
+async def contents(session: AsyncSession, *, project_id: uuid.UUID) -> ProjectContents | None:
+    """What a project holds; None before its first document."""
+    return await session.scalar(select(ProjectContents).where(ProjectContents.project_id == project_id))
 
 
 async def member(session: AsyncSession, *, project_id: uuid.UUID, user_id: uuid.UUID) -> ProjectMember | None:

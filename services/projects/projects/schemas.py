@@ -40,8 +40,19 @@ class ProjectPatch(Input):
     metadata: Metadata = Field(default_factory=dict)
 
 
+class DocumentCounts(BaseModel):
+    """Documents by status."""
+
+    queued: int
+    indexing: int
+    indexed: int
+    failed: int
+    cancelled: int
+
+
 class ProjectOut(BaseModel):
-    """`role` is the caller's own; owners and admins of the tenant are owners of every project."""
+    """`role` is the caller's own; owners and admins of the tenant are owners of every project. `document_bytes` are
+    those of the newest version of each document."""
 
     id: uuid.UUID
     name: str
@@ -50,12 +61,15 @@ class ProjectOut(BaseModel):
     role: ProjectRole
     status: Literal["active", "deleted"]
     document_count: int
+    document_counts: DocumentCounts
+    document_bytes: int
     created_at: datetime
     updated_at: datetime
 
     @classmethod
     def of(cls, view: ProjectView) -> Self:
-        project = view.project
+        project, contents = view.project, view.contents
+        counts = {name: 0 if contents is None else getattr(contents, name) for name in DocumentCounts.model_fields}
         return cls(
             id=project.id,
             name=project.name,
@@ -63,7 +77,9 @@ class ProjectOut(BaseModel):
             metadata=project.custom_metadata,
             role=view.role,
             status="active" if project.deleted_at is None else "deleted",
-            document_count=view.document_count,
+            document_count=sum(counts.values()),
+            document_counts=DocumentCounts(**counts),
+            document_bytes=0 if contents is None else contents.bytes,
             created_at=project.created_at,
             updated_at=project.updated_at,
         )

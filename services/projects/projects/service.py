@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.projects import repository
-from services.projects.projects.models import Project, ProjectMember
+from services.projects.projects.models import Project, ProjectContents, ProjectMember
 from services.projects.projects.repository import Holder
 from services.projects.tenants import service as tenants
 from services.projects.tenants.service import Quotas
@@ -34,11 +34,11 @@ from shared.pagination import cut_page, decode_cursor
 
 @dataclass(frozen=True, slots=True)
 class ProjectView:
-    """A project as one caller sees it."""
+    """A project as one caller sees it. `contents`: None before its first document."""
 
     project: Project
     role: ProjectRole
-    document_count: int
+    contents: ProjectContents | None
 
 
 async def authorize(
@@ -95,16 +95,16 @@ async def create(
     outbox.publish(session, event, sequence=project.revision)
     await session.flush()
     await tenants.take(session, quotas, projects=1)
-    return ProjectView(project, "owner", 0)
+    return ProjectView(project, "owner", None)
 
 
 async def get(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
-    found = await repository.with_count(session, project_id=project_id, holder=_holder(principal))
+    found = await repository.with_contents(session, project_id=project_id, holder=_holder(principal))
     if found is None or found[0].deleted_at is not None:
         raise NotFound
-    project, role, count = found
+    project, role, contents = found
     principal.require_in_project(Scope.PROJECTS_READ, project_id, role)
-    return ProjectView(project, _shown(role), count)
+    return ProjectView(project, _shown(role), contents)
 
 
 async def page(
@@ -126,7 +126,7 @@ async def page(
         limit,
         lambda row: (row[0].created_at, row[0].id),
     )
-    return [ProjectView(project, _shown(role), count) for project, role, count in rows], next_cursor
+    return [ProjectView(project, _shown(role), contents) for project, role, contents in rows], next_cursor
 
 
 async def update(
@@ -203,7 +203,7 @@ def _holder(principal: Principal) -> Holder:
 
 
 async def _view(session: AsyncSession, project: Project, role: ProjectRole) -> ProjectView:
-    return ProjectView(project, role, await repository.document_count(session, project_id=project.id))
+    return ProjectView(project, role, await repository.contents(session, project_id=project.id))
 
 
 def _shown(role: ProjectRole | None) -> ProjectRole:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import Document
-from services.projects.projects.models import Project, ProjectMember
+from services.projects.projects.models import Project, ProjectContents, ProjectMember
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
 from services.projects.versions.models import DocumentVersion
 from shared.work_queue import WorkQueue
@@ -127,6 +127,9 @@ async def erase_some(session: AsyncSession, *, count: int) -> int:
             )
         )
         .returning(ProjectMember.user_id),
+        delete(ProjectContents)
+        .where(ProjectContents.project_id.in_(select(ProjectContents.project_id).limit(count)))
+        .returning(ProjectContents.project_id),
         delete(Project).where(Project.id.in_(select(Project.id).limit(count))).returning(Project.id),
     ):
         removed = await session.scalars(statement.execution_options(synchronize_session=False))

@@ -61,8 +61,9 @@ async def _project(actors: Actors, owner: Credential, project: Project) -> None:
         return
     answer = await actors.ask(owner, "GET", path, {200})
     shown = answer.json()
-    expected = (project.name, "active", len(project.there), project.etag)
-    same((shown["name"], shown["status"], shown["document_count"], answer.headers["etag"]), expected, path)
+    expected = (project.name, "active", len(project.there), len(project.there), project.etag)
+    counted = sum(shown["document_counts"].values())
+    same((shown["name"], shown["status"], shown["document_count"], counted, answer.headers["etag"]), expected, path)
     members = await _listed(actors, owner, f"{path}/members", None)
     roles = {actors.people[user].id: role for user, role in project.roles.items()}
     same({item["user_id"]: item["role"] for item in members}, roles, f"members of {path}")

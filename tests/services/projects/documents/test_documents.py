@@ -22,8 +22,12 @@ async def test_documents_are_listed_newest_first_page_by_page(admin: Caller, pro
     second = (await admin("GET", path, params={"limit": 3, "cursor": first["next_cursor"]})).json()
     assert first["items"] + second["items"] == documents[::-1]
     assert second["next_cursor"] is None
-    assert (await admin("GET", f"/v1/projects/{project_id}")).json()["document_count"] == 5
-    assert (await admin("GET", "/v1/projects")).json()["items"][0]["document_count"] == 5
+    project = (await admin("GET", f"/v1/projects/{project_id}")).json()
+    assert project["document_count"] == 5
+    assert project["document_counts"] == {"queued": 5, "indexing": 0, "indexed": 0, "failed": 0, "cancelled": 0}
+    assert project["document_bytes"] == sum(document["size"] for document in documents)
+    (listed,) = [one for one in (await admin("GET", "/v1/projects")).json()["items"] if one["id"] == str(project_id)]
+    assert listed == project
 
 
 async def test_documents_are_filtered_by_exact_values(admin: Caller, project_id: uuid.UUID) -> None:
@@ -94,7 +98,8 @@ async def test_a_deleted_document_is_gone_at_once_and_its_bytes_soon(
         assert code(await admin("GET", at(document, suffix))) == (404, "not_found")
     assert code(await admin("DELETE", at(document))) == (404, "not_found")
     assert (await admin("GET", f"/v1/projects/{project_id}/documents")).json()["items"] == []
-    assert (await admin("GET", f"/v1/projects/{project_id}")).json()["document_count"] == 0
+    project = (await admin("GET", f"/v1/projects/{project_id}")).json()
+    assert (project["document_count"], project["document_bytes"]) == (0, 0)
     assert (await announced(database, tenant_id))[-1] == ("document.deleted", 2)
     place = blob_root / str(tenant_id) / str(project_id) / document["id"]
 

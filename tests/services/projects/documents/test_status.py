@@ -66,12 +66,19 @@ async def shown(admin: Caller, document: dict[str, Any]) -> dict[str, Any]:
 async def test_a_document_is_indexing_and_then_indexed(
     admin: Caller, database: Database, tenant_id: uuid.UUID, document: dict[str, Any], job: Job
 ) -> None:
+    async def counts() -> dict[str, int]:
+        project = (await admin("GET", f"/v1/projects/{document['project_id']}")).json()
+        return {status: count for status, count in project["document_counts"].items() if count}
+
+    assert await counts() == {"queued": 1}
     await job.tells(JobStarted, 2)
     assert (await shown(admin, document))["status"] == "indexing"
+    assert await counts() == {"indexing": 1}
     completed = await job.tells(JobCompleted, 5, chunk_count=7)
     now = await shown(admin, document)
     assert (now["status"], now["chunk_count"], now["error"]) == ("indexed", 7, None)
     assert datetime.fromisoformat(now["indexed_at"]) == completed.time
+    assert await counts() == {"indexed": 1}
     assert (await announced(database, tenant_id))[1:] == [
         ("document.uploaded", 1), ("document.indexing", 2), ("document.indexed", 3),
     ]  # fmt: skip

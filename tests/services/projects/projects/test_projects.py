@@ -26,7 +26,8 @@ async def test_a_created_project_is_answered_in_full(admin: Caller) -> None:
     assert answer.headers["etag"] == '"1"'
     assert answer.headers["location"] == f"/v1/projects/{project['id']}"
     assert set(project) == {
-        "id", "name", "description", "metadata", "role", "status", "document_count", "created_at", "updated_at",
+        "id", "name", "description", "metadata", "role", "status", "document_count", "document_counts",
+        "document_bytes", "created_at", "updated_at",
     }  # fmt: skip
     assert project["name"] == "Papers"
     assert project["metadata"] == {"team": "search"}
