@@ -3,14 +3,16 @@
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from functools import cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, ScalarSelect, Select, Uuid, bindparam, func, select, tuple_
+from sqlalchemy import BigInteger, DateTime, Integer, Row, Select, Uuid, bindparam, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
 from shared.events.projects import ProjectRole
+from shared.prepared_reads import PreparedRead, TenantReads
 
 Position = tuple[datetime, uuid.UUID]
 
@@ -22,33 +24,57 @@ class Holder(NamedTuple):
     membership_number: int
 
 
-def _with_role(*, only_members: bool) -> Select[Project, ProjectRole | None]:
-    return select(Project, ProjectMember.role).join(
-        ProjectMember,
-        (ProjectMember.tenant_id == Project.tenant_id)
-        & (ProjectMember.project_id == Project.id)
-        & (ProjectMember.user_id == bindparam("user_id", type_=Uuid()))
-        & (ProjectMember.membership_number == bindparam("membership_number", type_=BigInteger())),
-        isouter=not only_members,
+_ROLE: Final = (
+    (ProjectMember.tenant_id == Project.tenant_id)
+    & (ProjectMember.project_id == Project.id)
+    & (ProjectMember.user_id == bindparam("user_id", type_=Uuid()))
+    & (ProjectMember.membership_number == bindparam("membership_number", type_=BigInteger()))
+)
+_DOCUMENT_COUNT: Final = (
+    select(func.count(Document.id))
+    .where(
+        Document.tenant_id == Project.tenant_id,
+        Document.project_id == Project.id,
+        Document.deleted_at.is_(None),
     )
+    .correlate(Project)
+    .scalar_subquery()
+    .label("document_count")
+)
 
 
-def _document_count() -> ScalarSelect[int]:
-    return (
-        select(func.count(Document.id))
-        .where(
-            Document.tenant_id == Project.tenant_id,
-            Document.project_id == Project.id,
-            Document.deleted_at.is_(None),
-        )
-        .correlate(Project)
-        .scalar_subquery()
+def _as_seen(*, only_members: bool) -> Select[Any]:
+    """What a holder sees of projects, and the number of visible documents in each."""
+    columns = (
+        *(Project.id, Project.name, Project.description, Project.custom_metadata, Project.revision),
+        *(Project.created_at, Project.updated_at, Project.deleted_at, ProjectMember.role, _DOCUMENT_COUNT),
     )
+    return select(*columns).select_from(Project).join(ProjectMember, _ROLE, isouter=not only_members)
+
+
+@cache
+def _page(*, only_members: bool, tied: bool, deleted: bool, further: bool) -> PreparedRead:
+    statement = _as_seen(only_members=only_members).where(
+        Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None)
+    )
+    if tied:
+        statement = statement.where(Project.id == bindparam("project_id", type_=Uuid()))
+    if further:
+        position = tuple_(bindparam("created_at", type_=DateTime(timezone=True)), bindparam("id", type_=Uuid()))
+        statement = statement.where(tuple_(Project.created_at, Project.id) < position)
+    newest = statement.order_by(Project.created_at.desc(), Project.id.desc())
+    return PreparedRead(newest.limit(bindparam("count", type_=Integer())))
 
 
 _LOCK: Final = select(Project.id).where(Project.id == bindparam("project_id")).with_for_update(key_share=True)
-_BY_ID: Final = _with_role(only_members=False).where(Project.id == bindparam("project_id"))
-_WITH_COUNT: Final = _BY_ID.add_columns(_document_count())
+_BY_ID: Final = (
+    select(Project, ProjectMember.role)
+    .join(ProjectMember, _ROLE, isouter=True)
+    .where(Project.id == bindparam("project_id"))
+)
+_WITH_COUNT: Final = PreparedRead(
+    _as_seen(only_members=False).where(Project.id == bindparam("project_id", type_=Uuid()))
+)
 
 
 async def by_id(
@@ -63,16 +89,13 @@ async def by_id(
     return None if row is None else (row[0], row[1])
 
 
-async def with_count(
-    session: AsyncSession, *, project_id: uuid.UUID, holder: Holder
-) -> tuple[Project, ProjectRole | None, int] | None:
-    """As `by_id`, with the number of visible documents."""
-    row = (await session.execute(_WITH_COUNT, {"project_id": project_id, **holder._asdict()})).one_or_none()
-    return None if row is None else (row[0], row[1], row[2])
+async def with_count(reads: TenantReads, *, project_id: uuid.UUID, holder: Holder) -> Row[Any] | None:
+    """A project, deleted or not, as `_as_seen`."""
+    return await reads.row(_WITH_COUNT, project_id=project_id, **holder._asdict())
 
 
 async def page(
-    session: AsyncSession,
+    reads: TenantReads,
     *,
     holder: Holder,
     only_members: bool,
@@ -80,23 +103,15 @@ async def page(
     deleted: bool,
     after: Position | None,
     count: int,
-) -> list[tuple[Project, ProjectRole | None, int]]:
-    """Projects, the holder's role and the number of documents in each, newest first.
+) -> Sequence[Row[Any]]:
+    """Projects as `_as_seen`, newest first.
 
     Args:
         only_members: leave out those without a role.
     """
-    statement = (
-        _with_role(only_members=only_members)
-        .add_columns(_document_count())
-        .where(Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None))
-    )
-    if only_project is not None:
-        statement = statement.where(Project.id == only_project)
-    if after is not None:
-        statement = statement.where(tuple_(Project.created_at, Project.id) < after)
-    statement = statement.order_by(Project.created_at.desc(), Project.id.desc()).limit(count)
-    return [(row[0], row[1], row[2]) for row in await session.execute(statement, holder._asdict())]
+    read = _page(only_members=only_members, tied=only_project is not None, deleted=deleted, further=after is not None)
+    position = {} if after is None else {"created_at": after[0], "id": after[1]}
+    return await reads.rows(read, **holder._asdict(), **position, project_id=only_project, count=count)
 
 
 async def document_count(session: AsyncSession, *, project_id: uuid.UUID) -> int:

@@ -55,17 +55,16 @@ class ProjectOut(BaseModel):
 
     @classmethod
     def of(cls, view: ProjectView) -> Self:
-        project = view.project
         return cls(
-            id=project.id,
-            name=project.name,
-            description=project.description,
-            metadata=project.custom_metadata,
+            id=view.id,
+            name=view.name,
+            description=view.description,
+            metadata=view.metadata,
             role=view.role,
-            status="active" if project.deleted_at is None else "deleted",
+            status="active" if view.deleted_at is None else "deleted",
             document_count=view.document_count,
-            created_at=project.created_at,
-            updated_at=project.updated_at,
+            created_at=view.created_at,
+            updated_at=view.updated_at,
         )
 
 

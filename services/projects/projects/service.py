@@ -8,8 +8,9 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.projects import repository
@@ -30,15 +31,38 @@ from shared.events.projects import (
 )
 from shared.invalidations.recording import confirm
 from shared.pagination import cut_page, decode_cursor
+from shared.prepared_reads import TenantReads
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectView:
     """A project as one caller sees it."""
 
-    project: Project
+    id: uuid.UUID
+    name: str
+    description: str
+    metadata: dict[str, Any]
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
     role: ProjectRole
     document_count: int
+
+    @classmethod
+    def of(cls, project: Project, role: ProjectRole, document_count: int) -> Self:
+        return cls(
+            id=project.id,
+            name=project.name,
+            description=project.description,
+            metadata=project.custom_metadata,
+            revision=project.revision,
+            created_at=project.created_at,
+            updated_at=project.updated_at,
+            deleted_at=project.deleted_at,
+            role=role,
+            document_count=document_count,
+        )
 
 
 async def authorize(
@@ -95,27 +119,26 @@ async def create(
     outbox.publish(session, event, sequence=project.revision)
     await session.flush()
     await tenants.take(session, quotas, projects=1)
-    return ProjectView(project, "owner", 0)
+    return ProjectView.of(project, "owner", 0)
 
 
-async def get(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
-    found = await repository.with_count(session, project_id=project_id, holder=_holder(principal))
-    if found is None or found[0].deleted_at is not None:
+async def get(reads: TenantReads, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
+    row = await repository.with_count(reads, project_id=project_id, holder=_holder(principal))
+    if row is None or row.deleted_at is not None:
         raise NotFound
-    project, role, count = found
-    principal.require_in_project(Scope.PROJECTS_READ, project_id, role)
-    return ProjectView(project, _shown(role), count)
+    principal.require_in_project(Scope.PROJECTS_READ, project_id, row.role)
+    return _seen(row)
 
 
 async def page(
-    session: AsyncSession, principal: Principal, *, deleted: bool, limit: int, cursor: str | None
+    reads: TenantReads, principal: Principal, *, deleted: bool, limit: int, cursor: str | None
 ) -> tuple[list[ProjectView], str | None]:
     """Projects the caller has a role in, or all of the tenant for its owners and admins, newest first."""
     if Scope.PROJECTS_READ not in principal.limit:
         raise Forbidden
     rows, next_cursor = cut_page(
         await repository.page(
-            session,
+            reads,
             holder=_holder(principal),
             only_members=not principal.is_tenant_admin,
             only_project=principal.project_id,
@@ -124,9 +147,9 @@ async def page(
             count=limit + 1,
         ),
         limit,
-        lambda row: (row[0].created_at, row[0].id),
+        lambda row: (row.created_at, row.id),
     )
-    return [ProjectView(project, _shown(role), count) for project, role, count in rows], next_cursor
+    return [_seen(row) for row in rows], next_cursor
 
 
 async def update(
@@ -203,7 +226,12 @@ def _holder(principal: Principal) -> Holder:
 
 
 async def _view(session: AsyncSession, project: Project, role: ProjectRole) -> ProjectView:
-    return ProjectView(project, role, await repository.document_count(session, project_id=project.id))
+    return ProjectView.of(project, role, await repository.document_count(session, project_id=project.id))
+
+
+def _seen(row: Row[Any]) -> ProjectView:
+    found = row._asdict()
+    return ProjectView(**{**found, "role": _shown(found["role"])})
 
 
 def _shown(role: ProjectRole | None) -> ProjectRole:
