@@ -3,6 +3,7 @@
 A transaction is committed before its response is sent: the dependencies have function scope.
 """
 
+import uuid
 from collections.abc import AsyncIterator
 from typing import Annotated
 
@@ -12,10 +13,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.responses import Response
 
+from shared.auth import Principal
 from shared.current_principal import CurrentPrincipal
 from shared.db import is_outage
 from shared.errors import Forbidden, QuarryError, Unavailable
 from shared.lifespan_state import from_lifespan
+from shared.prepared_reads import TenantReads
 from shared.problems import problem_of
 from shared.request_context import loggable_path, request_id_of
 from shared.telemetry import get_logger
@@ -38,9 +41,17 @@ def _transactions_of(request: Request) -> Transactions:
 
 
 async def _caller_transactions(request: Request, principal: CurrentPrincipal) -> TenantTransactions:
+    return TenantTransactions(_database(request), _active_tenant(principal), principal.user_id, request_id_of(request))
+
+
+def _active_tenant(principal: Principal) -> uuid.UUID:
     if principal.tenant_id is None:
         raise Forbidden("Choose an active tenant first.")
-    return TenantTransactions(_database(request), principal.tenant_id, principal.user_id, request_id_of(request))
+    return principal.tenant_id
+
+
+async def _tenant_reads(request: Request, principal: CurrentPrincipal) -> TenantReads:
+    return TenantReads(_database(request), _active_tenant(principal))
 
 
 async def _tenant_session(request: Request, principal: CurrentPrincipal) -> AsyncIterator[AsyncSession]:
@@ -58,6 +69,7 @@ async def _system_session(request: Request) -> AsyncIterator[AsyncSession]:
 
 AnyTransactions = Annotated[Transactions, Depends(_transactions)]
 CallerTransactions = Annotated[TenantTransactions, Depends(_caller_transactions)]
+CallerReads = Annotated[TenantReads, Depends(_tenant_reads)]
 TenantSession = Annotated[AsyncSession, Depends(_tenant_session, scope="function")]
 SystemSession = Annotated[AsyncSession, Depends(_system_session, scope="function")]
 

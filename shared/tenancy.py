@@ -119,7 +119,12 @@ class TenantScopedSession(Session):
 def _bind_tenant(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     tenant_id = session.info.get("tenant_id")
     if isinstance(tenant_id, uuid.UUID) and not transaction.nested:
-        begin_with(connection, f"SELECT set_config('{TENANT_SETTING}', '{tenant_id}', true)")
+        begin_bound(connection, tenant_id)
+
+
+def begin_bound(connection: Connection, tenant_id: uuid.UUID) -> None:
+    """Bind the next transaction of `connection` to a tenant, until it ends."""
+    begin_with(connection, f"SELECT set_config('{TENANT_SETTING}', '{tenant_id}', true)")
 
 
 @event.listens_for(TenantScopedSession, "do_orm_execute")

@@ -8,8 +8,8 @@ from typing import Final
 
 import httpx
 
-from tests.bench import made_chunks
-from tests.bench.measurements import processor_time, tell, tell_processor_time
+from tests.bench import made_chunks, processor_time
+from tests.bench.measurements import tell
 from tests.support.documents import note
 from tests.support.system import System, create_project, search, settled, upload
 
@@ -64,7 +64,7 @@ async def _measured(system: System, what: str, action: Callable[[], Awaitable[ob
         return times
 
     await timed(TENANTS)
-    before = processor_time(system)
-    batches = await asyncio.gather(*(timed(SEARCHES // at_once) for _ in range(at_once)))
+    with processor_time.measured(system) as seconds:
+        batches = await asyncio.gather(*(timed(SEARCHES // at_once) for _ in range(at_once)))
     tell(f"{what} over {SEARCHES}", [took for batch in batches for took in batch])
-    tell_processor_time(system, before, SEARCHES)
+    print(f"  processor time each: {processor_time.each(seconds, SEARCHES)}")

@@ -1,20 +1,18 @@
 """What is measured, each with what a user would notice of it."""
 
-import asyncio
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
 import httpx
-import psutil
 
+from tests.bench import processor_time
 from tests.support.documents import note
 from tests.support.sse import Transcript, listening
 from tests.support.system import System, create_project, settled, upload
 from tests.support.system import search as search_for
 
 NOTES = 100
-REQUESTS = 500
 DOCUMENTS = 120
 
 
@@ -23,35 +21,14 @@ async def upload_to_searchable(system: System, client: httpx.AsyncClient) -> Non
     project = await create_project(client, "upload to searchable")
     async with listening(client, f"/v1/projects/{project}/events") as live:
         times = []
-        before = processor_time(system)
-        for number in range(NOTES + 5):
-            began = time.perf_counter()
-            document_id = await upload(client, project, f"note-{number}.txt", note(number))
-            await live.until(_has_indexed(document_id))
-            times.append(time.perf_counter() - began)
+        with processor_time.measured(system) as seconds:
+            for number in range(NOTES + 5):
+                began = time.perf_counter()
+                document_id = await upload(client, project, f"note-{number}.txt", note(number))
+                await live.until(_has_indexed(document_id))
+                times.append(time.perf_counter() - began)
     tell(f"upload of a 2 KB note to document.indexed over {NOTES}", times[5:])
-    tell_processor_time(system, before, NOTES + 5)
-
-
-async def crud(system: System, client: httpx.AsyncClient) -> None:
-    """Reading and writing one project, one request after the other, and then with eight clients at once."""
-    project = await create_project(client, "crud")
-    path = f"/v1/projects/{project}"
-
-    async def read() -> httpx.Response:
-        return await client.get(path)
-
-    async def write() -> httpx.Response:
-        return await client.post("/v1/projects", json={"name": "another"})
-
-    before = processor_time(system)
-    tell(f"GET a project over {REQUESTS}", await _timed(read, REQUESTS))
-    tell_processor_time(system, before, REQUESTS)
-    tell(f"POST a project over {REQUESTS // 5}", await _timed(write, REQUESTS // 5))
-    began = time.perf_counter()
-    batches = await asyncio.gather(*(_timed(read, REQUESTS // 4) for _ in range(8)))
-    rate = 8 * (REQUESTS // 4) / (time.perf_counter() - began)
-    tell(f"GET a project, 8 clients at once, {rate:.0f} requests/s", [took for batch in batches for took in batch])
+    print(f"  processor time each: {processor_time.each(seconds, NOTES + 5)}")
 
 
 async def search(_: System, client: httpx.AsyncClient) -> None:
@@ -81,28 +58,9 @@ async def indexing(_: System, client: httpx.AsyncClient) -> None:
 
 
 def memory(system: System) -> None:
-    """Resident memory of each service with its children."""
-    for name, family in _families(system).items():
+    """Resident memory of each service and server with its children."""
+    for name, family in processor_time.families(system).items():
         print(f"memory of {name}: {sum(member.memory_info().rss for member in family) / 2**20:.0f} MiB")
-
-
-def _families(system: System) -> dict[str, list[psutil.Process]]:
-    """The processes of each service: itself and its children."""
-    running = {name: psutil.Process(service.pid) for name, service in system.services.items() if service.pid}
-    return {name: [process, *process.children(recursive=True)] for name, process in running.items()}
-
-
-def processor_time(system: System) -> dict[str, float]:
-    """Seconds each service has computed so far: unlike the clock on the wall, not stretched by other work."""
-    return {
-        name: sum(times.user + times.system for times in (member.cpu_times() for member in family))
-        for name, family in _families(system).items()
-    }
-
-
-def tell_processor_time(system: System, before: dict[str, float], count: int) -> None:
-    spent = {name: (after - before[name]) / count * 1000 for name, after in processor_time(system).items()}
-    print("  processor time each: " + ", ".join(f"{name} {took:.1f}" for name, took in spent.items()))
 
 
 def _has_indexed(document_id: str) -> Callable[[Transcript], bool]:

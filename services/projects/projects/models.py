@@ -2,7 +2,7 @@
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, PrimaryKeyConstraint, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
@@ -29,6 +29,10 @@ class Project(TenantOwned, Timestamped, Base):
     custom_metadata: Mapped[dict[str, Any]] = mapped_column("metadata")
     revision: Mapped[int] = mapped_column(BigInteger)
     deleted_at: Mapped[datetime | None]
+
+
+COUNTED: Final = ("queued", "indexing", "indexed", "failed", "cancelled", "bytes")
+"""What `ProjectContents` counts."""
 
 
 class ProjectContents(TenantOwned, Base):

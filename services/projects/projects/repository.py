@@ -3,13 +3,15 @@
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from functools import cache
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Select, Uuid, bindparam, select, tuple_
+from sqlalchemy import BigInteger, DateTime, Integer, Row, Select, Uuid, bindparam, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.projects.models import Project, ProjectContents, ProjectMember
+from services.projects.projects.models import COUNTED, Project, ProjectContents, ProjectMember
 from shared.events.projects import ProjectRole
+from shared.prepared_reads import PreparedRead, TenantReads
 
 Position = tuple[datetime, uuid.UUID]
 
@@ -21,25 +23,48 @@ class Holder(NamedTuple):
     membership_number: int
 
 
-def _with_role(*, only_members: bool) -> Select[Project, ProjectRole | None]:
-    return select(Project, ProjectMember.role).join(
-        ProjectMember,
-        (ProjectMember.tenant_id == Project.tenant_id)
-        & (ProjectMember.project_id == Project.id)
-        & (ProjectMember.user_id == bindparam("user_id", type_=Uuid()))
-        & (ProjectMember.membership_number == bindparam("membership_number", type_=BigInteger())),
-        isouter=not only_members,
+_ROLE: Final = (
+    (ProjectMember.tenant_id == Project.tenant_id)
+    & (ProjectMember.project_id == Project.id)
+    & (ProjectMember.user_id == bindparam("user_id", type_=Uuid()))
+    & (ProjectMember.membership_number == bindparam("membership_number", type_=BigInteger()))
+)
+_CONTENTS: Final = (ProjectContents.tenant_id == Project.tenant_id) & (ProjectContents.project_id == Project.id)
+_COUNTED: Final = tuple(getattr(ProjectContents, name) for name in COUNTED)
+
+
+def _as_seen(*, only_members: bool) -> Select[Any]:
+    """What a holder sees of projects, and what each holds; null before its first document."""
+    columns = (
+        *(Project.id, Project.name, Project.description, Project.custom_metadata, Project.revision),
+        *(Project.created_at, Project.updated_at, Project.deleted_at, ProjectMember.role),
+        *_COUNTED,
     )
+    seen = select(*columns).select_from(Project).join(ProjectMember, _ROLE, isouter=not only_members)
+    return seen.outerjoin(ProjectContents, _CONTENTS)
 
 
-def _with_contents(*, only_members: bool) -> Select[Project, ProjectRole | None, ProjectContents | None]:
-    of_project = (ProjectContents.tenant_id == Project.tenant_id) & (ProjectContents.project_id == Project.id)
-    return _with_role(only_members=only_members).add_columns(ProjectContents).outerjoin(ProjectContents, of_project)
+@cache
+def _page(*, only_members: bool, tied: bool, deleted: bool, further: bool) -> PreparedRead:
+    statement = _as_seen(only_members=only_members).where(
+        Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None)
+    )
+    if tied:
+        statement = statement.where(Project.id == bindparam("project_id", type_=Uuid()))
+    if further:
+        position = tuple_(bindparam("created_at", type_=DateTime(timezone=True)), bindparam("id", type_=Uuid()))
+        statement = statement.where(tuple_(Project.created_at, Project.id) < position)
+    newest = statement.order_by(Project.created_at.desc(), Project.id.desc())
+    return PreparedRead(newest.limit(bindparam("count", type_=Integer())))
 
 
 _LOCK: Final = select(Project.id).where(Project.id == bindparam("project_id")).with_for_update(key_share=True)
-_BY_ID: Final = _with_role(only_members=False).where(Project.id == bindparam("project_id"))
-_WITH_CONTENTS: Final = _with_contents(only_members=False).where(Project.id == bindparam("project_id"))
+_BY_ID: Final = (
+    select(Project, ProjectMember.role)
+    .join(ProjectMember, _ROLE, isouter=True)
+    .where(Project.id == bindparam("project_id"))
+)
+_SEEN: Final = PreparedRead(_as_seen(only_members=False).where(Project.id == bindparam("project_id", type_=Uuid())))
 
 
 async def by_id(
@@ -54,16 +79,13 @@ async def by_id(
     return None if row is None else (row[0], row[1])
 
 
-async def with_contents(
-    session: AsyncSession, *, project_id: uuid.UUID, holder: Holder
-) -> tuple[Project, ProjectRole | None, ProjectContents | None] | None:
-    """As `by_id`, with what the project holds."""
-    row = (await session.execute(_WITH_CONTENTS, {"project_id": project_id, **holder._asdict()})).one_or_none()
-    return None if row is None else (row[0], row[1], row[2])
+async def seen(reads: TenantReads, *, project_id: uuid.UUID, holder: Holder) -> Row[Any] | None:
+    """A project, deleted or not, as `_as_seen`."""
+    return await reads.row(_SEEN, project_id=project_id, **holder._asdict())
 
 
 async def page(
-    session: AsyncSession,
+    reads: TenantReads,
     *,
     holder: Holder,
     only_members: bool,
@@ -71,21 +93,15 @@ async def page(
     deleted: bool,
     after: Position | None,
     count: int,
-) -> list[tuple[Project, ProjectRole | None, ProjectContents | None]]:
-    """Projects, the holder's role in each and what each holds, newest first.
+) -> Sequence[Row[Any]]:
+    """Projects as `_as_seen`, newest first.
 
     Args:
         only_members: leave out those without a role.
     """
-    statement = _with_contents(only_members=only_members).where(
-        Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None)
-    )
-    if only_project is not None:
-        statement = statement.where(Project.id == only_project)
-    if after is not None:
-        statement = statement.where(tuple_(Project.created_at, Project.id) < after)
-    statement = statement.order_by(Project.created_at.desc(), Project.id.desc()).limit(count)
-    return [(row[0], row[1], row[2]) for row in await session.execute(statement, holder._asdict())]
+    read = _page(only_members=only_members, tied=only_project is not None, deleted=deleted, further=after is not None)
+    position = {} if after is None else {"created_at": after[0], "id": after[1]}
+    return await reads.rows(read, **holder._asdict(), **position, project_id=only_project, count=count)
 
 
 async def contents(session: AsyncSession, *, project_id: uuid.UUID) -> ProjectContents | None:

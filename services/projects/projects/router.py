@@ -20,7 +20,7 @@ from services.projects.projects.service import ProjectView
 from shared.current_principal import CurrentPrincipal
 from shared.etags import IfMatch, etag
 from shared.pagination import Cursor, Limit, Page
-from shared.session_dependencies import CallerTransactions, TenantSession
+from shared.session_dependencies import CallerReads, CallerTransactions, TenantSession
 
 router = APIRouter(prefix="/v1/projects", tags=["Projects"])
 internal_router = APIRouter(prefix="/internal/projects", include_in_schema=False)
@@ -40,29 +40,29 @@ async def create_project(
     view = await service.create(
         session, principal, quotas, name=body.name, description=body.description, metadata=body.metadata
     )
-    response.headers["Location"] = f"/v1/projects/{view.project.id}"
+    response.headers["Location"] = f"/v1/projects/{view.id}"
     return _answer(response, view)
 
 
 @router.get("")
 async def list_projects(
-    session: TenantSession,
+    reads: CallerReads,
     principal: CurrentPrincipal,
     status: Status = "active",
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Page[ProjectOut]:
     """Projects the caller may see, newest first; `status=deleted` lists those that can be restored."""
-    views, next_cursor = await service.page(session, principal, deleted=status == "deleted", limit=limit, cursor=cursor)
+    views, next_cursor = await service.page(reads, principal, deleted=status == "deleted", limit=limit, cursor=cursor)
     return Page(items=[ProjectOut.of(view) for view in views], next_cursor=next_cursor)
 
 
 @router.get("/{project_id}")
 async def get_project(
-    session: TenantSession, principal: CurrentPrincipal, project_id: uuid.UUID, response: Response
+    reads: CallerReads, principal: CurrentPrincipal, project_id: uuid.UUID, response: Response
 ) -> ProjectOut:
     """One project, with the `ETag` required to change or delete it."""
-    return _answer(response, await service.get(session, principal, project_id=project_id))
+    return _answer(response, await service.get(reads, principal, project_id=project_id))
 
 
 @router.patch("/{project_id}")
@@ -165,5 +165,5 @@ async def project_access(
 
 
 def _answer(response: Response, view: ProjectView) -> ProjectOut:
-    response.headers["ETag"] = etag(view.project.revision)
+    response.headers["ETag"] = etag(view.revision)
     return ProjectOut.of(view)

@@ -68,20 +68,19 @@ class ProjectOut(BaseModel):
 
     @classmethod
     def of(cls, view: ProjectView) -> Self:
-        project, contents = view.project, view.contents
-        counts = {name: 0 if contents is None else getattr(contents, name) for name in DocumentCounts.model_fields}
+        counts = {name: getattr(view, name) for name in DocumentCounts.model_fields}
         return cls(
-            id=project.id,
-            name=project.name,
-            description=project.description,
-            metadata=project.custom_metadata,
+            id=view.id,
+            name=view.name,
+            description=view.description,
+            metadata=view.metadata,
             role=view.role,
-            status="active" if project.deleted_at is None else "deleted",
+            status="active" if view.deleted_at is None else "deleted",
             document_count=sum(counts.values()),
             document_counts=DocumentCounts(**counts),
-            document_bytes=0 if contents is None else contents.bytes,
-            created_at=project.created_at,
-            updated_at=project.updated_at,
+            document_bytes=view.bytes,
+            created_at=view.created_at,
+            updated_at=view.updated_at,
         )
 
 

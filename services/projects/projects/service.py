@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.projects import repository
-from services.projects.projects.models import Project, ProjectContents, ProjectMember
+from services.projects.projects.models import COUNTED, Project, ProjectContents, ProjectMember
 from services.projects.projects.repository import Holder
 from services.projects.tenants import service as tenants
 from services.projects.tenants.service import Quotas
@@ -30,15 +31,43 @@ from shared.events.projects import (
 )
 from shared.invalidations.recording import confirm
 from shared.pagination import cut_page, decode_cursor
+from shared.prepared_reads import TenantReads
 
 
 @dataclass(frozen=True, slots=True)
 class ProjectView:
-    """A project as one caller sees it. `contents`: None before its first document."""
+    """A project as one caller sees it, with its documents by status and their bytes."""
 
-    project: Project
+    id: uuid.UUID
+    name: str
+    description: str
+    metadata: dict[str, Any]
+    revision: int
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
     role: ProjectRole
-    contents: ProjectContents | None
+    queued: int
+    indexing: int
+    indexed: int
+    failed: int
+    cancelled: int
+    bytes: int
+
+    @classmethod
+    def of(cls, project: Project, role: ProjectRole, contents: ProjectContents | None) -> Self:
+        return cls(
+            id=project.id,
+            name=project.name,
+            description=project.description,
+            metadata=project.custom_metadata,
+            revision=project.revision,
+            created_at=project.created_at,
+            updated_at=project.updated_at,
+            deleted_at=project.deleted_at,
+            role=role,
+            **{name: 0 if contents is None else getattr(contents, name) for name in COUNTED},
+        )
 
 
 async def authorize(
@@ -95,27 +124,26 @@ async def create(
     outbox.publish(session, event, sequence=project.revision)
     await session.flush()
     await tenants.take(session, quotas, projects=1)
-    return ProjectView(project, "owner", None)
+    return ProjectView.of(project, "owner", None)
 
 
-async def get(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
-    found = await repository.with_contents(session, project_id=project_id, holder=_holder(principal))
-    if found is None or found[0].deleted_at is not None:
+async def get(reads: TenantReads, principal: Principal, *, project_id: uuid.UUID) -> ProjectView:
+    row = await repository.seen(reads, project_id=project_id, holder=_holder(principal))
+    if row is None or row.deleted_at is not None:
         raise NotFound
-    project, role, contents = found
-    principal.require_in_project(Scope.PROJECTS_READ, project_id, role)
-    return ProjectView(project, _shown(role), contents)
+    principal.require_in_project(Scope.PROJECTS_READ, project_id, row.role)
+    return _seen(row)
 
 
 async def page(
-    session: AsyncSession, principal: Principal, *, deleted: bool, limit: int, cursor: str | None
+    reads: TenantReads, principal: Principal, *, deleted: bool, limit: int, cursor: str | None
 ) -> tuple[list[ProjectView], str | None]:
     """Projects the caller has a role in, or all of the tenant for its owners and admins, newest first."""
     if Scope.PROJECTS_READ not in principal.limit:
         raise Forbidden
     rows, next_cursor = cut_page(
         await repository.page(
-            session,
+            reads,
             holder=_holder(principal),
             only_members=not principal.is_tenant_admin,
             only_project=principal.project_id,
@@ -124,9 +152,9 @@ async def page(
             count=limit + 1,
         ),
         limit,
-        lambda row: (row[0].created_at, row[0].id),
+        lambda row: (row.created_at, row.id),
     )
-    return [ProjectView(project, _shown(role), contents) for project, role, contents in rows], next_cursor
+    return [_seen(row) for row in rows], next_cursor
 
 
 async def update(
@@ -203,7 +231,13 @@ def _holder(principal: Principal) -> Holder:
 
 
 async def _view(session: AsyncSession, project: Project, role: ProjectRole) -> ProjectView:
-    return ProjectView(project, role, await repository.contents(session, project_id=project.id))
+    return ProjectView.of(project, role, await repository.contents(session, project_id=project.id))
+
+
+def _seen(row: Row[Any]) -> ProjectView:
+    found = row._asdict()
+    counted = {name: found[name] or 0 for name in COUNTED}
+    return ProjectView(**{**found, **counted, "role": _shown(found["role"])})
 
 
 def _shown(role: ProjectRole | None) -> ProjectRole:

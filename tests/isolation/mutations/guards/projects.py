@@ -22,7 +22,7 @@ MUTATIONS = (
         "reading a project requires a role in it",
         replace(
             f"{_HERE}/projects/service.py",
-            "    principal.require_in_project(Scope.PROJECTS_READ, project_id, role)\n",
+            "    principal.require_in_project(Scope.PROJECTS_READ, project_id, row.role)\n",
             "",
         ),
         [f"{_ISOLATION}::test_another_tenant_and_a_stranger_get_the_answer_for_what_does_not_exist"],
@@ -50,7 +50,7 @@ MUTATIONS = (
         "the role that counts is the caller's own",
         replace(
             f"{_HERE}/projects/repository.py",
-            '        & (ProjectMember.user_id == bindparam("user_id", type_=Uuid()))\n',
+            '    & (ProjectMember.user_id == bindparam("user_id", type_=Uuid()))\n',
             "",
         ),
         [f"{_ISOLATION}::test_another_tenant_and_a_stranger_get_the_answer_for_what_does_not_exist"],
@@ -78,8 +78,8 @@ MUTATIONS = (
         "a role of an earlier membership of the tenant does not count",
         replace(
             f"{_HERE}/projects/repository.py",
-            '        & (ProjectMember.membership_number == bindparam("membership_number", type_=BigInteger())),\n',
-            ",\n",
+            '    & (ProjectMember.membership_number == bindparam("membership_number", type_=BigInteger()))\n',
+            "",
         ),
         [f"{_TESTS}/projects/test_members.py::test_a_role_does_not_come_back_with_its_holder"],
     ),
