@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.projects.blobs import BlobStore
+from services.projects.blobs.store import BlobStore
 from services.projects.tenants.service import Quotas
 from shared.auth import Principal
 from shared.authority_client import Authority

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from services.projects import erasure
-from services.projects.blobs import open_store
+from services.projects.blobs import filesystem
 from services.projects.dependencies import Resources
 from services.projects.documents import cleaning, handlers
 from services.projects.settings import ProjectsSettings
@@ -18,7 +18,7 @@ from shared.settings import Role
 @asynccontextmanager
 async def resources(settings: ProjectsSettings, runtime: Runtime) -> AsyncIterator[Started[Resources]]:
     async with AsyncExitStack() as stack:
-        blobs = await stack.enter_async_context(open_store(settings.blob_root, settings.blob_threads))
+        blobs = await stack.enter_async_context(filesystem.open_store(settings.blob_root, settings.blob_threads))
         runtime.checks["blobs"] = blobs.check
         if Role.JOBS in settings.roles:
             for name, run in (("blob-cleaning", cleaning.run), ("erasure", erasure.run)):

@@ -12,7 +12,7 @@ import pytest
 from infra.local.home import ROOT
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
-from services.projects.blobs import BlobKey
+from services.projects.blobs.store import BlobKey
 from shared.migrations import SERVICES_WITH_SCHEMA
 from shared.redis_clients import command_client
 from tests.isolation import registry

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from services.projects.blobs import BlobKey, BlobStore
+from services.projects.blobs.store import BlobKey, BlobStore
 from services.projects.documents import repository
 from services.projects.documents.models import BlobDeletion
 from services.projects.documents.repository import BLOB_DELETIONS
