@@ -1,16 +1,21 @@
 """One file of the filesystem store, being written or being read."""
 
 import asyncio
+import errno
+import fcntl
 import hashlib
 import os
 import threading
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from services.projects.blobs.store import BlobKey, StorageUnavailable, Watch, as_they_are
+from services.projects.blobs import resumable_sha256
+from services.projects.blobs.resumable_sha256 import ResumableSha256
+from services.projects.blobs.store import BlobBusy, BlobKey, StorageUnavailable, Watch, as_they_are
 from shared.telemetry import get_logger
 
 if TYPE_CHECKING:
@@ -20,6 +25,9 @@ BATCH_BYTES: Final = 1024 * 1024
 READ_BYTES: Final = 256 * 1024
 PART: Final = ".part"
 SUSPENDED: Final = ".upload"
+# How long to wait for who writes the blob to notice that it has lost it.
+BUSY_SECONDS: Final = 8.0
+_LOOK_SECONDS: Final = 0.05
 
 _log = get_logger(__name__)
 
@@ -37,7 +45,7 @@ class IncomingFile:
         self._path = path
         self._part = path.with_name(path.name + PART)
         self._buffer = bytearray()
-        self._digest = hashlib.sha256()
+        self._digest: hashlib._Hash | ResumableSha256 = hashlib.sha256()
         self._descriptor: int | None = None
         # A cancelled task leaves its thread running; the clean-up after it waits here.
         self._lock = threading.Lock()
@@ -53,13 +61,18 @@ class IncomingFile:
         batch, self._buffer = self._buffer, bytearray()
         await self._store.run(self.key.tenant_id, self._suspend, batch)
         self.suspended = True
-        return orjson.dumps({"size": self.size})
+        digest = self._digest.state() if isinstance(self._digest, ResumableSha256) else None
+        return orjson.dumps({"size": self.size, "sha256": digest})
 
     async def resume(self, state: bytes) -> None:
-        size = orjson.loads(state)["size"]
-        await self._store.run(self.key.tenant_id, self._resume, size)
-        self.size = size
-        self.suspended = True
+        """Raises BlobBusy: another process writes to it."""
+        known = orjson.loads(state)
+        self.size, self.suspended = known["size"], True
+        deadline = time.monotonic() + BUSY_SECONDS
+        while not await self._store.run(self.key.tenant_id, self._resume, known["size"], known.get("sha256")):
+            if time.monotonic() > deadline:
+                raise BlobBusy(retry_after=2)
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def seal(self) -> str:
         batch, self._buffer = self._buffer, bytearray()
@@ -108,18 +121,43 @@ class IncomingFile:
         descriptor = self._append_locked(batch)
         os.utime(descriptor)
         os.fsync(descriptor)
-        self._close()
         self._part.rename(path)
         self._part = path
+        # Not before: this lets go of the lock on a resumed file.
+        self._close()
         sync_folder(path.parent)
 
-    def _resume(self, size: int) -> None:
+    def _resume(self, size: int, state: str | None) -> bool:
+        """Whether nobody else writes to the file; locks die with their process."""
         with self._lock:
             self._part = self._path.with_name(self._path.name + SUSPENDED)
-            self._descriptor = os.open(self._part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                self._descriptor = os.open(self._part, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                # Sealed, by a process that did not live to have that recorded.
+                self._path.rename(self._part)
+                return False
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self._close()
+                return False
+            if os.fstat(self._descriptor).st_size < size:
+                raise OSError(errno.EIO, "fewer bytes than were made durable")
             os.truncate(self._descriptor, size)
-            while batch := os.read(self._descriptor, BATCH_BYTES):
-                self._digest.update(batch)
+            self._take_up_digest(size, state)
+            return True
+
+    def _take_up_digest(self, size: int, state: str | None) -> None:
+        assert self._descriptor is not None  # noqa: S101  # opened
+        if resumable_sha256.available():
+            if state is not None:
+                self._digest = ResumableSha256.resume(state, size)
+                os.lseek(self._descriptor, 0, os.SEEK_END)
+                return
+            self._digest = ResumableSha256()
+        while batch := os.read(self._descriptor, BATCH_BYTES):
+            self._digest.update(bytearray(batch))
 
     def _remove(self) -> None:
         with self._lock:

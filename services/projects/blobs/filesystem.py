@@ -2,9 +2,10 @@
 
 A blob is written to `incoming/<key>.part`, sealed (fsync, renamed to `incoming/<key>`, fsync of the folder) before the
 transaction that records it, and moved to its own place after that transaction has committed; readers look in both
-places. A suspended one is `incoming/<key>.upload`. Only files untouched for an hour are judged, and sealing and
-suspending renew that time. Removing a part from an even slower upload makes its sealing fail; a recorded document never
-loses its bytes. `incoming/` is on the same filesystem: every move is one atomic rename.
+places. A suspended one is `incoming/<key>.upload`, locked (flock) by the process that goes on with it. Only files
+untouched for an hour are judged, and sealing and suspending renew that time. Removing a part from an even slower upload
+makes its sealing fail; a recorded document never loses its bytes. `incoming/` is on the same filesystem: every move is
+one atomic rename.
 
 Does not guarantee: room for two stores, or a root that is not shared by all processes of the service.
 

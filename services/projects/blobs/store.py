@@ -35,6 +35,12 @@ class StorageUnavailable(Unavailable):
     detail = "The document store is unavailable right now; try again shortly."
 
 
+class BlobBusy(QuarryError):
+    status = 423
+    code = "upload_locked"
+    detail = "Another request is still writing to this upload; try again shortly."
+
+
 @dataclass(frozen=True, slots=True)
 class BlobKey:
     tenant_id: uuid.UUID
@@ -128,10 +134,12 @@ class BlobStore(Protocol):
 
     def resume(self, key: BlobKey, state: bytes) -> AbstractAsyncContextManager[IncomingBlob]:
         """The blob as it was when `suspend` returned `state`; bytes written since then are dropped. Nothing is removed
-        when the block fails: a suspended blob stays until `discard` or `seal`.
+        when the block fails: a suspended blob stays until `discard` or `seal`. One that was sealed meanwhile is
+        suspended again: only to be used for a blob that no document has.
 
         Raises:
             StorageUnavailable: there is no such suspended blob.
+            BlobBusy: a process that resumed it before goes on writing.
         """
         ...
 

@@ -17,6 +17,7 @@ from services.projects.projects.models import Project, ProjectMember
 from services.projects.projects.repository import Holder
 from services.projects.tenants import service as tenants
 from services.projects.tenants.service import Quotas
+from services.projects.uploads import repository as uploads
 from shared import outbox
 from shared.auth import Principal, Scope
 from shared.errors import Forbidden, NotFound
@@ -152,7 +153,7 @@ async def update(
 
 
 async def delete(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, if_match: str | None) -> None:
-    """Hide a project and all in it until it is restored."""
+    """Hide a project and all in it until it is restored. Uploads that are not finished end."""
     project, _ = await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, lock=True)
     require_match(if_match, project.revision)
     project.deleted_at = datetime.now(UTC)
@@ -160,6 +161,7 @@ async def delete(session: AsyncSession, principal: Principal, *, project_id: uui
     event = ProjectDeleted(project_id=project.id, actor_id=principal.user_id)
     outbox.publish(session, event, sequence=project.revision)
     await session.flush()
+    await uploads.expire_all_of(session, project_id=project.id)
     await tenants.give_back(session, projects=1)
 
 
