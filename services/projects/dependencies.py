@@ -9,8 +9,7 @@ from fastapi import Depends, Request
 
 from services.projects.blobs.store import BlobStore
 from services.projects.tenants.service import Quotas
-from services.projects.uploads.arrivals import Turns
-from services.projects.uploads.receiving import Service
+from services.projects.upload_turns import Turns
 from shared.auth import Principal
 from shared.authority_client import Authority
 from shared.current_principal import operation
@@ -52,24 +51,10 @@ async def _authority(request: Request) -> Authority:
     return resources_of(request, Resources).authority
 
 
-async def _uploads(request: Request) -> Service:
-    own = resources_of(request, Resources)
-    return Service(
-        authority=own.authority,
-        blobs=own.blobs,
-        quotas=own.quotas,
-        content_turns=own.content_turns,
-        turns=own.upload_turns,
-        limit=own.max_document_bytes,
-        lasting=own.upload_expiry,
-    )
-
-
 Blobs = Annotated[BlobStore, Depends(_blob_store)]
 TenantQuotas = Annotated[Quotas, Depends(_quotas)]
 ContentTurns = Annotated[FairSemaphore, Depends(_content_turns)]
 CurrentAuthority = Annotated[Authority, Depends(_authority)]
 MaxDocumentBytes = Annotated[int, Depends(_max_document_bytes)]
-Uploads = Annotated[Service, Depends(_uploads)]
 AccessReader = Annotated[Principal, operation(Operation.READ_PROJECT_ACCESS)]
 ContentReader = Annotated[Principal, operation(Operation.READ_DOCUMENT_CONTENT)]

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, ScalarSelect, Select, Uuid, bindparam, func, select, tuple_
+from sqlalchemy import BigInteger, ScalarSelect, Select, Uuid, bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
+from services.projects.uploads.models import Upload, UploadExpiry
 from shared.events.projects import ProjectRole
 
 Position = tuple[datetime, uuid.UUID]
@@ -128,3 +129,10 @@ async def owners(session: AsyncSession, *, project_id: uuid.UUID, count: int) ->
     """Owners of a project, of this and earlier memberships of the tenant, the newest first."""
     statement = select(ProjectMember).where(ProjectMember.project_id == project_id, ProjectMember.role == "owner")
     return (await session.scalars(statement.order_by(ProjectMember.updated_at.desc()).limit(count))).all()
+
+
+async def end_uploads(session: AsyncSession, *, project_id: uuid.UUID) -> None:
+    """Let the unfinished uploads of a project, of which a tenant has a bounded number, be removed soon."""
+    of_project = select(Upload.id).where(Upload.project_id == project_id, Upload.document_id.is_(None))
+    statement = update(UploadExpiry).where(UploadExpiry.upload_id.in_(of_project)).values(due_at=func.now())
+    await session.execute(statement.execution_options(synchronize_session=False))

@@ -17,7 +17,6 @@ from services.projects.projects.models import Project, ProjectMember
 from services.projects.projects.repository import Holder
 from services.projects.tenants import service as tenants
 from services.projects.tenants.service import Quotas
-from services.projects.uploads import repository as uploads
 from shared import outbox
 from shared.auth import Principal, Scope
 from shared.errors import Forbidden, NotFound
@@ -161,7 +160,7 @@ async def delete(session: AsyncSession, principal: Principal, *, project_id: uui
     event = ProjectDeleted(project_id=project.id, actor_id=principal.user_id)
     outbox.publish(session, event, sequence=project.revision)
     await session.flush()
-    await uploads.expire_all_of(session, project_id=project.id)
+    await repository.end_uploads(session, project_id=project.id)
     await tenants.give_back(session, projects=1)
 
 

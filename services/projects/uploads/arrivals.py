@@ -1,63 +1,12 @@
-"""The bytes of one request, taken as they arrive, and who else wants to go on with the same upload.
-
-One request at a time writes to an upload. Whoever comes next ends the one before it, whose connection is dead more
-often than not, and the bytes that have come until then count. In one process that is immediate; a request in another
-process finds that its token has been replaced when it is about to record what it has received, which is every few
-seconds.
-"""
+"""The bytes of one request, taken as they arrive."""
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import Final
+from collections.abc import AsyncIterator
 
 from services.projects.documents.errors import UploadAborted
+from services.projects.upload_turns import Turn
 from services.projects.uploads.errors import UploadTakenOver
-
-# How long a request that is ended may take to record what it has received.
-ENDING_SECONDS: Final = 10.0
-
-
-class Turn:
-    """The turn of one request at an upload."""
-
-    def __init__(self) -> None:
-        self.wanted = asyncio.Event()
-        self.over = asyncio.Event()
-
-
-class Turns:
-    """Whose turn it is at each upload that this process receives. Made in the lifespan."""
-
-    def __init__(self) -> None:
-        self._turns: dict[tuple[uuid.UUID, uuid.UUID], Turn] = {}
-
-    async def end(self, tenant_id: uuid.UUID, upload_id: uuid.UUID) -> None:
-        """Have the request that writes to the upload, if there is one, record what has come, and end."""
-        turn = self._turns.get((tenant_id, upload_id))
-        if turn is None:
-            return
-        turn.wanted.set()
-        try:
-            async with asyncio.timeout(ENDING_SECONDS):
-                await turn.over.wait()
-        except TimeoutError as error:
-            raise UploadTakenOver(retry_after=2) from error
-
-    @contextmanager
-    def take(self, tenant_id: uuid.UUID, upload_id: uuid.UUID) -> Iterator[Turn]:
-        """Raises UploadTakenOver: another request was faster."""
-        key = (tenant_id, upload_id)
-        if key in self._turns:
-            raise UploadTakenOver(retry_after=1)
-        turn = self._turns[key] = Turn()
-        try:
-            yield turn
-        finally:
-            del self._turns[key]
-            turn.over.set()
 
 
 class Arrivals:

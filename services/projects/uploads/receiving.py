@@ -12,8 +12,9 @@ from services.projects.documents.errors import DocumentTooLarge, EmptyDocument
 from services.projects.projects.service import authorize
 from services.projects.tenants import service as tenants
 from services.projects.tenants.service import Quotas
+from services.projects.upload_turns import Turn, Turns
 from services.projects.uploads import repository
-from services.projects.uploads.arrivals import Arrivals, Turn, Turns
+from services.projects.uploads.arrivals import Arrivals
 from services.projects.uploads.errors import ExceedsLength
 from services.projects.uploads.models import Upload
 from services.projects.uploads.protocol import Checksum

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.uploads.errors import UploadTakenOver
@@ -59,13 +59,6 @@ async def remove(session: AsyncSession, upload: Upload) -> None:
     await session.delete(upload)
     await session.flush()
     statement = delete(UploadExpiry).where(UploadExpiry.upload_id == upload.id)
-    await session.execute(statement, execution_options=_UNSYNCHRONIZED)
-
-
-async def expire_all_of(session: AsyncSession, *, project_id: uuid.UUID) -> None:
-    """Let the unfinished uploads of a project, of which a tenant has a bounded number, be removed soon."""
-    of_project = select(Upload.id).where(Upload.project_id == project_id, Upload.document_id.is_(None))
-    statement = update(UploadExpiry).where(UploadExpiry.upload_id.in_(of_project)).values(due_at=func.now())
     await session.execute(statement, execution_options=_UNSYNCHRONIZED)
 
 

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
-from services.projects.dependencies import Uploads
 from services.projects.documents.upload_bodies import BINARY, chunks_of
 from services.projects.uploads import service
+from services.projects.uploads.dependencies import Uploads
 from services.projects.uploads.errors import InvalidUploadHeader, NotAPiece, UnsupportedProtocol
 from services.projects.uploads.models import Upload
 from services.projects.uploads.protocol import PIECE, VERSION, Checksum, Declared

@@ -23,7 +23,7 @@ from services.projects.uploads.models import Upload
 from services.projects.uploads.protocol import Declared
 from services.projects.uploads.receiving import Piece, Service, receive, require_acceptable, require_room
 from shared.auth import Principal, Scope
-from shared.errors import NotFound
+from shared.errors import NotFound, QuarryError
 from shared.failpoints import failpoint
 from shared.transactions import TenantTransactions
 
@@ -54,26 +54,30 @@ async def create(
         await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
         await tenants.expect_room(session, service.quotas, size=length or 1)
     key = BlobKey.of_upload(transactions.tenant_id, project_id, uuid7())
+    upload = Upload(
+        id=key.document_id,
+        project_id=project_id,
+        name=declared.name,
+        declared_type=declared.content_type,
+        custom_metadata=declared.metadata,
+        duplicates=declared.duplicates,
+        sent_metadata=sent_metadata,
+        length=length,
+        received=0,
+        created_by=principal.user_id,
+    )
     async with service.blobs.receive(key) as blob:
-        state = await blob.suspend()
-    await BEFORE_CREATE.reach()
-    async with transactions.begin() as session:
-        await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
-        upload = Upload(
-            id=key.document_id,
-            project_id=project_id,
-            name=declared.name,
-            declared_type=declared.content_type,
-            custom_metadata=declared.metadata,
-            duplicates=declared.duplicates,
-            sent_metadata=sent_metadata,
-            length=length,
-            received=0,
-            state=state,
-            created_by=principal.user_id,
-        )
-        await repository.add(session, upload, lasting=service.lasting)
-        await tenants.take(session, service.quotas, size=upload.reserved, uploads=1)
+        upload.state = await blob.suspend()
+        await BEFORE_CREATE.reach()
+        try:
+            async with transactions.begin() as session:
+                await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
+                await repository.add(session, upload, lasting=service.lasting)
+                await tenants.take(session, service.quotas, size=upload.reserved, uploads=1)
+        except QuarryError:
+            # Raised before the commit.
+            await blob.discard()
+            raise
     if piece is None:
         return upload
     try:

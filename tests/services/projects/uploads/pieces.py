@@ -35,7 +35,7 @@ async def begin(
 
 async def begun(caller: Caller, project_id: uuid.UUID, length: int | None, **pairs: str) -> str:
     """The path of a new upload."""
-    answer = await begin(caller, project_id, length, **pairs)
+    answer = await begin(caller, project_id, length, None, **pairs)
     assert answer.status_code == 201, answer.text
     return answer.headers["location"]
 
@@ -53,9 +53,11 @@ async def offset_of(caller: Caller, path: str) -> int:
     return int(answer.headers["upload-offset"])
 
 
-async def cut_off(app: StartedApp, caller: Caller, path: str, offset: int, chunks: Sequence[bytes]) -> None:
+async def cut_off(
+    app: StartedApp, caller: Caller, path: str, offset: int, chunks: Sequence[bytes], **more: str
+) -> None:
     """A piece whose connection ends after some chunks."""
-    headers = {**caller.headers, **PIECE, "Upload-Offset": str(offset)}
+    headers = {**caller.headers, **PIECE, "Upload-Offset": str(offset), **more}
     scope: dict[str, Any] = {
         "type": "http",
         "method": "PATCH",

@@ -26,9 +26,7 @@ async def test_an_upload_in_pieces_becomes_a_document(admin: Caller, project_id:
     assert len(await announced(database, admin.tenant_id or uuid.uuid4())) == 1
     last = await add(admin, path, 10, CONTENT[10:])
     assert (last.status_code, last.headers["upload-offset"]) == (204, str(len(CONTENT)))
-    document = (
-        await admin("GET", f"/v1/projects/{project_id}/documents/{last.headers['quarry-document-id']}")
-    ).json()
+    document = (await admin("GET", f"/v1/projects/{project_id}/documents/{last.headers['quarry-document-id']}")).json()
     assert document["sha256"] == hashlib.sha256(CONTENT).hexdigest()
     assert [document[key] for key in ("name", "content_type", "metadata", "size", "status")] == [
         *("yes.md", "text/markdown", {"a": 1}, len(CONTENT), "queued"),
