@@ -31,6 +31,9 @@ class Turns:
     def __init__(self) -> None:
         self._turns: dict[tuple[uuid.UUID, uuid.UUID], Turn] = {}
 
+    def taken(self, tenant_id: uuid.UUID, upload_id: uuid.UUID) -> bool:
+        return (tenant_id, upload_id) in self._turns
+
     async def end(self, tenant_id: uuid.UUID, upload_id: uuid.UUID) -> None:
         """Have the request that writes to the upload, if there is one, record what has come, and end.
 

@@ -118,7 +118,7 @@ async def resume(
     Raises:
         As `append`.
     """
-    await service.turns.end(transactions.tenant_id, upload_id)
+    await _end_other(service, transactions, principal, project_id, upload_id)
     with service.turns.take(transactions.tenant_id, upload_id):
         upload = await _taken(service, transactions, principal, project_id, upload_id)
         if upload.unrecorded:
@@ -145,7 +145,7 @@ async def append(
             have been added; with a checksum, nothing.
         RefusedDuplicate, RefusedVersion: it is complete and was removed, since its project does not take it.
     """
-    await service.turns.end(transactions.tenant_id, upload_id)
+    await _end_other(service, transactions, principal, project_id, upload_id)
     with service.turns.take(transactions.tenant_id, upload_id) as turn:
         upload = await _taken(service, transactions, principal, project_id, upload_id, piece)
         if not upload.complete:
@@ -164,10 +164,23 @@ async def terminate(
     upload_id: uuid.UUID,
 ) -> None:
     """Remove an upload; the document that it has become stays."""
-    await service.turns.end(transactions.tenant_id, upload_id)
+    await _end_other(service, transactions, principal, project_id, upload_id)
     async with transactions.begin() as session:
         await remove(session, await _locked(session, principal, project_id, upload_id))
     await AFTER_REMOVE.reach()
+
+
+async def _end_other(
+    service: Service,
+    transactions: TenantTransactions,
+    principal: Principal,
+    project_id: uuid.UUID,
+    upload_id: uuid.UUID,
+) -> None:
+    """End the request that writes to the upload in this process, if the caller may write to it."""
+    if service.turns.taken(transactions.tenant_id, upload_id):
+        await look_at(transactions, principal, project_id=project_id, upload_id=upload_id)
+        await service.turns.end(transactions.tenant_id, upload_id)
 
 
 async def _locked(session: AsyncSession, principal: Principal, project_id: uuid.UUID, upload_id: uuid.UUID) -> Upload:

@@ -10,8 +10,9 @@ from fastapi.routing import APIRoute
 from services.projects.main import ROUTERS
 from shared.auth import PrincipalKind
 from tests.services.projects.callers import Caller, code
-from tests.services.projects.uploads.pieces import PIECE, TUS, begun, metadata
+from tests.services.projects.uploads.pieces import begun
 from tests.support.identity import IdentityDouble
+from tests.support.resumable import PIECE, TUS, metadata
 from tests.support.serving import StartedApp
 
 PROJECT = "/v1/projects/{project_id}"

@@ -10,14 +10,8 @@ import httpx
 from starlette.types import Message
 
 from tests.services.projects.callers import Caller
+from tests.support.resumable import PIECE, TUS, metadata
 from tests.support.serving import StartedApp
-
-TUS = {"Tus-Resumable": "1.0.0"}
-PIECE = {**TUS, "Content-Type": "application/offset+octet-stream"}
-
-
-def metadata(**pairs: str) -> str:
-    return ",".join(f"{key} {b64encode(value.encode()).decode()}" for key, value in pairs.items())
 
 
 def checksum(content: bytes, algorithm: str = "sha1") -> dict[str, str]:

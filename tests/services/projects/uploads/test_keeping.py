@@ -26,9 +26,10 @@ from shared.tenancy import Database
 from shared.work_queue import ClaimLost
 from tests.services.projects.blobs.files import blobs_of
 from tests.services.projects.callers import Caller, code
-from tests.services.projects.uploads.pieces import TUS, add, begin, begun, offset_of
+from tests.services.projects.uploads.pieces import add, begin, begun, offset_of
 from tests.support.letters import envelope_of
 from tests.support.polling import eventually
+from tests.support.resumable import TUS
 from tests.support.serving import StartedApp
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from shared.tenancy import Database
 from tests.services.projects.callers import Caller, announced, code
-from tests.services.projects.uploads.pieces import TUS, add, begin, begun, checksum, metadata, offset_of
+from tests.services.projects.uploads.pieces import add, begin, begun, checksum, offset_of
+from tests.support.resumable import TUS, metadata
 from tests.support.serving import StartedApp
 
 CONTENT = b"first half, second half"

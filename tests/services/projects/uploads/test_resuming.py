@@ -18,9 +18,10 @@ from services.projects.uploads import completion, receiving, repository
 from shared.tenancy import Database
 from tests.services.projects.blobs.files import blobs_of
 from tests.services.projects.callers import Caller, announced, code
-from tests.services.projects.uploads.pieces import TUS, add, begun, checksum, cut_off, offset_of
+from tests.services.projects.uploads.pieces import add, begun, checksum, cut_off, offset_of
 from tests.support.identity import IdentityDouble
 from tests.support.polling import eventually
+from tests.support.resumable import TUS
 from tests.support.serving import StartedApp
 
 CONTENT = b"0123456789" * 50
@@ -158,6 +159,24 @@ async def test_one_that_does_not_end_keeps_the_upload(
     assert admin.tenant_id is not None
     with app.resources(Resources).upload_turns.take(admin.tenant_id, uuid.UUID(path.rpartition("/")[2])):
         assert (await admin("HEAD", path, headers=TUS)).status_code == 423
+
+
+async def test_nobody_ends_the_request_of_another_tenant(
+    admin: Caller, outsider: Caller, project_id: uuid.UUID
+) -> None:
+    path = await begun(admin, project_id, len(CONTENT))
+    body = Held(CONTENT[:100], CONTENT[100:])
+    sending = asyncio.create_task(add(admin, path, 0, body()))
+    await body.sent.wait()
+    upload_id = path.rpartition("/")[2]
+    for where in (path, f"/v1/projects/{await outsider.create_project()}/uploads/{upload_id}"):
+        assert (await outsider("HEAD", where, headers=TUS)).status_code == 404
+        assert (await add(outsider, where, 0, b"x")).status_code == 404
+        assert (await outsider("DELETE", where, headers=TUS)).status_code == 404
+    viewer = await admin.member(project_id, "viewer")
+    assert (await viewer("HEAD", path, headers=TUS)).status_code == 403
+    body.go_on.set()
+    assert (await sending).status_code == 204
 
 
 @pytest.mark.parametrize(
