@@ -80,7 +80,6 @@ class ResumableSha256:
         return digest
 
 
-@cache
 def available() -> bool:
     return _library() is not None
 

@@ -22,10 +22,11 @@ from shared.session_dependencies import CallerTransactions
 router = APIRouter(prefix="/v1/projects/{project_id}/uploads", tags=["Uploads"])
 
 _MOST: Final = 2**62
-_Count = Annotated[int | None, Header(ge=0, le=_MOST)]
-TusResumable = Annotated[str | None, Header(max_length=64)]
-UploadMetadata = Annotated[str, Header(max_length=16 * 1024)]
-UploadChecksum = Annotated[str | None, Header(max_length=256)]
+TusResumable = Annotated[str | None, Header(alias="Tus-Resumable", max_length=64)]
+UploadLength = Annotated[int | None, Header(alias="Upload-Length", ge=0, le=_MOST)]
+UploadOffset = Annotated[int, Header(alias="Upload-Offset", ge=0, le=_MOST)]
+UploadMetadata = Annotated[str, Header(alias="Upload-Metadata", max_length=16 * 1024)]
+UploadChecksum = Annotated[str | None, Header(alias="Upload-Checksum", max_length=256)]
 DeferLength = Annotated[str | None, Header(alias="Upload-Defer-Length", max_length=8)]
 _BODY: Final[dict[str, Any]] = {"requestBody": {"content": {PIECE: BINARY}}}
 _DONE: Final = {"description": "The new `Upload-Offset`; with the last byte, `Quarry-Document-Id` names the document."}
@@ -54,7 +55,7 @@ async def create_upload(
     project_id: uuid.UUID,
     request: Request,
     upload_metadata: UploadMetadata = "",
-    upload_length: _Count = None,
+    upload_length: UploadLength = None,
     upload_defer_length: DeferLength = None,
     upload_checksum: UploadChecksum = None,
 ) -> Response:
@@ -127,8 +128,8 @@ async def append_to_upload(
     project_id: uuid.UUID,
     upload_id: uuid.UUID,
     request: Request,
-    upload_offset: Annotated[int, Header(ge=0, le=_MOST)],
-    upload_length: _Count = None,
+    upload_offset: UploadOffset,
+    upload_length: UploadLength = None,
     upload_checksum: UploadChecksum = None,
 ) -> Response:
     """Add bytes where the upload ends. With the last one it becomes a document, as `duplicates` says; content that is

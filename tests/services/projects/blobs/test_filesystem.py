@@ -3,6 +3,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from services.projects.blobs import files, resumable_sha256
 from services.projects.blobs.files import BATCH_BYTES, PART, SUSPENDED, OpenFile
 from services.projects.blobs.filesystem import FilesystemStore, open_store
-from services.projects.blobs.store import BlobKey, BlobStore, StorageFull, StorageUnavailable
+from services.projects.blobs.store import BlobBusy, BlobKey, BlobStore, StorageFull, StorageUnavailable
 from shared.errors import NotFound
 from tests.support.polling import eventually
 
@@ -146,6 +148,78 @@ async def test_a_suspended_blob_goes_on_where_it_was(store: FilesystemStore, key
         await blob.keep()
     assert names(incoming) == []
     assert await read(store, key) == content
+
+
+async def test_a_resumed_blob_is_written_by_one_at_a_time(
+    store: FilesystemStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BUSY_SECONDS", 0.1)
+    async with store.receive(key) as blob:
+        state = await blob.suspend()
+    async with store.resume(key, state) as first:
+        await first.write(b"first")
+        with pytest.raises(BlobBusy):
+            async with store.resume(key, state):
+                pass
+        waiting = asyncio.create_task(resumed_and_sealed(store, key, state, b"second"))
+    assert await waiting == hashlib.sha256(b"second").hexdigest()
+
+
+async def resumed_and_sealed(store: FilesystemStore, key: BlobKey, state: bytes, content: bytes) -> str:
+    async with store.resume(key, state) as blob:
+        await blob.write(content)
+        return await blob.seal()
+
+
+async def test_a_lock_dies_with_its_process(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
+    async with store.receive(key) as blob:
+        await blob.write(b"x")
+        state = await blob.suspend()
+    program = (
+        "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX); "
+        "print(flush=True); time.sleep(60)"
+    )
+    path = incoming / f"{key.incoming_name}{SUSPENDED}"
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(path), stdout=asyncio.subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    await holder.stdout.readline()
+    waiting = asyncio.create_task(resumed_and_sealed(store, key, state, b"y"))
+    holder.kill()
+    assert await waiting == hashlib.sha256(b"xy").hexdigest()
+    await holder.wait()
+
+
+async def test_what_was_sealed_and_not_recorded_is_resumed(store: FilesystemStore, key: BlobKey) -> None:
+    async with store.receive(key) as blob:
+        await blob.write(b"x" * 100)
+        state = await blob.suspend()
+    for _ in range(2):
+        assert await resumed_and_sealed(store, key, state, b"") == hashlib.sha256(b"x" * 100).hexdigest()
+    assert await read(store, key) == b"x" * 100
+
+
+async def test_what_has_been_hashed_is_not_read_again(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
+    async with store.receive(key) as blob:
+        state = await blob.suspend()
+    async with store.resume(key, state) as blob:
+        await blob.write(b"x" * 100)
+        state = await blob.suspend()
+    (incoming / f"{key.incoming_name}{SUSPENDED}").write_bytes(b"y" * 100)
+    hashed_again = hashlib.sha256(b"y" * 100 + b"z").hexdigest()
+    kept_on = hashlib.sha256(b"x" * 100 + b"z").hexdigest()
+    expected = kept_on if resumable_sha256.available() else hashed_again
+    assert await resumed_and_sealed(store, key, state, b"z") == expected
+
+
+async def test_fewer_bytes_than_were_durable_are_no_blob(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
+    async with store.receive(key) as blob:
+        await blob.write(b"x" * 100)
+        state = await blob.suspend()
+    (incoming / f"{key.incoming_name}{SUSPENDED}").write_bytes(b"x" * 99)
+    with pytest.raises(StorageUnavailable):
+        await resumed_and_sealed(store, key, state, b"y")
 
 
 async def test_a_suspended_blob_is_removed(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
