@@ -81,6 +81,7 @@ SYSTEM_ACCESS: Final[dict[str, str]] = {
     "projects.blob_deletions": "blobs of deleted documents are removed for all tenants; ids only",
     "projects.tenant_erasures": "deleted tenants are erased for all tenants; ids only",
     "projects.departures": "roles of who left are removed for all tenants; ids only",
+    "projects.upload_expiries": "unfinished uploads of all tenants expire; ids only",
     "notifier.deleted_tenants": "deleted tenants are erased for all tenants; ids only",
     "indexing.generations": "generations of all tenants are built, compared and dropped; no content",
     "indexing.generation_documents": "what generations lack is made for all tenants; ids only",

@@ -28,13 +28,15 @@ _ALLOWED_HEADERS: Final = (
     b"Authorization, Content-Type, X-CSRF-Token, X-Request-ID, Idempotency-Key, If-Match, If-None-Match, "
     b"If-Range, If-Modified-Since, If-Unmodified-Since, Content-Encoding, Prefer, "
     b"Range, Last-Event-ID, Cache-Control, Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, "
-    b"Upload-Checksum, Upload-Defer-Length, MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id"
+    b"Upload-Checksum, Upload-Defer-Length, X-HTTP-Method-Override, "
+    b"MCP-Protocol-Version, Mcp-Method, Mcp-Name, Mcp-Session-Id"
 )
 _EXPOSED_HEADERS: Final = (
     b"X-Request-ID, ETag, Location, Allow, Accept-Ranges, Last-Modified, "
     b"Content-Disposition, Content-Range, RateLimit, RateLimit-Policy, Retry-After, "
     b"Server-Timing, Idempotency-Replayed, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, "
-    b"Upload-Offset, Upload-Length, Upload-Expires"
+    b"Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Defer-Length, Upload-Metadata, Upload-Expires, "
+    b"Quarry-Document-Id"
 )
 _PREFLIGHT_SECONDS: Final = b"600"
 # Where a response has none of its own: an API response is no page, and holds data of one user.

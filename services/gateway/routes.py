@@ -65,13 +65,17 @@ def _route(
 _PROJECT: Final = r"/v1/projects/[^/]+"
 _DOCUMENTS: Final = _PROJECT + r"/documents"
 
+# A resumable upload, at whose path another method may stand in a header.
+UPLOAD: Final = re.compile(_PROJECT + r"/uploads/[^/]+")
+
 # The first match counts: longer before shorter.
 ROUTES: Final = (
     _route(_DOCUMENTS + r"/?", "projects", flow=Flow.TRANSFER, methods="POST"),
     _route(_DOCUMENTS + r"/[^/]+/versions/?", "projects", flow=Flow.TRANSFER, methods="POST"),
     _route(_DOCUMENTS + r"/[^/]+/content/?", "projects", flow=Flow.TRANSFER),
     _route(_DOCUMENTS + r"/[^/]+/(?P<noun>chunks|similar)/?", "indexing"),
-    _route(_PROJECT + r"/uploads(/.*)?", "projects", flow=Flow.TRANSFER),
+    _route(_PROJECT + r"/uploads(/.*)?", "projects", flow=Flow.TRANSFER, methods="POST PATCH"),
+    _route(_PROJECT + r"/uploads(/.*)?", "projects"),
     _route(_PROJECT + r"/ask/?", "indexing", flow=Flow.EVENTS),
     _route(_PROJECT + r"/runs/?", "indexing", flow=Flow.EVENTS, methods="POST"),
     _route(_PROJECT + r"/runs/[^/]+/events/?", "notifier", flow=Flow.EVENTS),

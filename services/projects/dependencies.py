@@ -2,12 +2,14 @@
 
 import sys
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from services.projects.blobs import BlobStore
+from services.projects.blobs.store import BlobStore
 from services.projects.tenants.service import Quotas
+from services.projects.upload_turns import Turns
 from shared.auth import Principal
 from shared.authority_client import Authority
 from shared.current_principal import operation
@@ -25,6 +27,8 @@ class Resources:
     max_document_bytes: int
     authority: Authority
     content_turns: FairSemaphore = field(default_factory=lambda: FairSemaphore(sys.maxsize, each=1))
+    upload_turns: Turns = field(default_factory=Turns)
+    upload_expiry: timedelta = timedelta(days=1)
 
 
 async def _blob_store(request: Request) -> BlobStore:

@@ -8,7 +8,7 @@ Fails by: retrying (`shared.work_queue`).
 from functools import partial
 from typing import Final
 
-from services.projects.blobs import BlobStore
+from services.projects.blobs.store import BlobStore
 from services.projects.projects import members
 from services.projects.tenants import repository
 from services.projects.tenants.models import Departure, TenantErasure

@@ -6,6 +6,8 @@ from services.projects.documents import router as documents
 from services.projects.projects import router as projects
 from services.projects.resources import resources
 from services.projects.settings import ProjectsSettings
+from services.projects.uploads import router as uploads
+from services.projects.uploads.headers import TusHeaders
 from services.projects.versions import router as versions
 from shared import service
 
@@ -13,10 +15,14 @@ ROUTERS = (
     projects.router,
     documents.router,
     versions.router,
+    uploads.router,
     projects.internal_router,
     documents.internal_router,
 )
 
 
 def create_app() -> FastAPI:
-    return service.create_app(ProjectsSettings.load(), routers=ROUTERS, resources=resources)
+    settings = ProjectsSettings.load()
+    app = service.create_app(settings, routers=ROUTERS, resources=resources)
+    app.add_middleware(TusHeaders, most_bytes=settings.max_document_bytes)
+    return app

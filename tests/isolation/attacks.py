@@ -58,7 +58,16 @@ ATTACKS: Final = (
             f"{_ROUTES}::test_ids_of_events_lead_only_through_the_callers_own_feed",
         ),
     ),
-    Attack("routes", "upload ids", not_tried="there are no resumable uploads yet, so no id of one"),
+    Attack(
+        "routes",
+        "upload ids: of others, of another project, with one bit changed, under each method",
+        (
+            f"{_ROUTES}::test_nobody_is_told_more_than_of_what_never_existed",
+            f"{_ROUTES}::test_an_id_with_one_bit_changed_is_nobodys",
+            f"{_ROUTES}::test_what_is_in_one_project_is_not_found_under_another",
+            "tests/services/projects/uploads/test_protocol.py::test_who_may_not_write_learns_and_changes_nothing",
+        ),
+    ),
     Attack(
         "routes",
         "a route that is not registered",

@@ -17,6 +17,7 @@ from tests.isolation.endpoints import Document
 from tests.isolation.people import Browser, make_key, sign_in
 from tests.support.one_process import one_process_system, tenant
 from tests.support.polling import eventually
+from tests.support.resumable import begin_upload
 from tests.support.sse import listening
 from tests.support.system import create_project, upload
 
@@ -88,6 +89,7 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
         asked = {"question": f"Who sings of {canary('question')}?", "stream": False}
         run = await client.post(f"/v1/projects/{project}/ask", json=asked)
         assert run.status_code == 200, run.text
+        resumable = await begin_upload(client, project, f"{canary('document')}.md", 64, b"# Not finished")
         await _plant_in_failures(whole, failed)
         me = (await client.get("/v1/me")).json()
         key = await make_key(client, canary("key"), frozenset({"search"}))
@@ -109,6 +111,7 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
                 # Nobody's; as long as any other id, so that refusals are.
                 "agent": "answer".ljust(36, "-"),
                 "run_id": run.json()["id"],
+                "upload_id": resumable.rpartition("/")[2],
                 "version": "1",
                 "generation": "2",
             },

@@ -48,14 +48,15 @@ class Carries(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is known of an operation. `json`, `content` and `params` make a request that would be accepted from
-    somebody who may; `free` are path parameters that take any id and look nothing up."""
+    """What is known of an operation. `json`, `content`, `params` and `headers` make a request that would be accepted
+    from somebody who may; `free` are path parameters that take any id and look nothing up."""
 
     who: Who
     scope: str | None = None
     json: Mapping[str, Any] | None = None
     content: bytes | None = None
     params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
     stream: bool = False
     free: frozenset[str] = frozenset()
 
@@ -87,6 +88,10 @@ class Operation:
 _P = "/v1/projects/{project_id}"
 _D = _P + "/documents/{document_id}"
 _R = _P + "/runs/{run_id}"
+_U = _P + "/uploads/{upload_id}"
+_TUS = {"Tus-Resumable": "1.0.0"}
+_PIECE = {**_TUS, "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
+_CREATION = {**_TUS, "Upload-Length": "7", "Upload-Metadata": "filename cGxhbnRlZC50eHQ="}
 _NAME = {"name": "stolen"}
 
 ROUTES: dict[str, Route] = {
@@ -129,6 +134,10 @@ ROUTES: dict[str, Route] = {
     f"GET {_D}/versions": Route(Who.PROJECT, "documents:read"),
     f"POST {_D}/versions": Route(Who.PROJECT, "documents:write", content=b"planted"),
     f"POST {_D}/versions/{{version}}/restore": Route(Who.PROJECT, "documents:write"),
+    f"POST {_P}/uploads": Route(Who.PROJECT, "documents:write", headers=_CREATION),
+    f"GET {_U}": Route(Who.PROJECT, "documents:write", headers=_TUS),
+    f"PATCH {_U}": Route(Who.PROJECT, "documents:write", content=b"planted", headers=_PIECE),
+    f"DELETE {_U}": Route(Who.PROJECT, "documents:write", headers=_TUS),
     f"POST {_D}/similar": Route(Who.PROJECT, "search", json={"limit": 5}),
     f"GET {_D}/chunks": Route(Who.PROJECT, "documents:read"),
     f"GET {_P}/jobs": Route(Who.PROJECT, "documents:read"),
@@ -165,6 +174,7 @@ ROUTES: dict[str, Route] = {
 PARAMETERS: dict[str, Carries] = {
     **{f"path:{name}": Carries.ID for name in ("project_id", "document_id", "user_id", "key_id", "job_id")},
     "path:run_id": Carries.ID,
+    "path:upload_id": Carries.ID,
     "path:agent": Carries.NOTHING,  # an agent of the installation, the same for everybody
     **{f"path:{name}": Carries.ID for name in ("invitation_id", "session_id", "tenant_id")},
     "path:token": Carries.SECRET,
@@ -181,6 +191,11 @@ PARAMETERS: dict[str, Carries] = {
     # Of a sign-in, which tests/services/identity/test_sign_in.py and tests/flows/test_sign_in.py attack.
     **{f"query:{name}": Carries.NOTHING for name in ("state", "code", "error", "iss", "return_to")},
     **{f"query:{name}": Carries.NOTHING for name in ("limit", "status", "metadata")},
+    # It says `duplicates`, and so asks what is there.
+    "header:Upload-Metadata": Carries.CONTENT,
+    # Of the protocol and of the bytes in this request.
+    **{f"header:Upload-{name}": Carries.NOTHING for name in ("Length", "Defer-Length", "Offset", "Checksum")},
+    "header:Tus-Resumable": Carries.NOTHING,
     "header:Last-Event-ID": Carries.EVENT_ID,
     "header:If-Match": Carries.ETAG,
     # Of the caller's own session; test_browsers.py of the gateway and test_sessions.py of identity attack it.

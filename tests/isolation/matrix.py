@@ -101,7 +101,11 @@ async def send(
         body = {"content": route.content}
     path = path_of(operation, values)
     request = client.build_request(
-        operation.method, path, params={**route.params, **(params or {})} or None, headers=list(headers), **body
+        operation.method,
+        path,
+        params={**route.params, **(params or {})} or None,
+        headers=[*route.headers.items(), *headers],
+        **body,
     )
     answer = await client.send(request, stream=True)
     try:

@@ -13,6 +13,7 @@ from tests.isolation import report
 from tests.isolation.attackers import Attacker
 from tests.isolation.canaries import canary, found_in, whole_text
 from tests.isolation.matrix import code_of
+from tests.support.resumable import begin_upload
 
 # A client that shows a credential of a kind.
 Connect = Callable[[str, str], httpx.AsyncClient]
@@ -44,10 +45,19 @@ async def content(victims_content: bytes, attacker: Attacker, own_project: str) 
             )
             gone = await attacker.client.delete(own)
             assert gone.status_code == 204, gone.text
+        pieces = {"duplicates": duplicates, "metadata": "{}"}
+        upload = await begin_upload(
+            attacker.client, own_project, "mine.txt", len(victims_content), victims_content, **pieces
+        )
+        became = (await attacker.client.get(upload)).json()["document_id"]
+        assert became == upload.rpartition("/")[2]
+        assert (await attacker.client.get(f"{path}/{became}")).json()["duplicate_of"] is None
+        assert (await attacker.client.delete(f"{path}/{became}")).status_code == 204
     for name in ("query:sha256", "query:name"):
         report.count("parameter", f"GET {_DOCUMENTS} {name}", attacker.name)
     for name in ("query:duplicates", "query:name", "body:form.file", "body:form.duplicates"):
         report.count("parameter", f"POST {_DOCUMENTS} {name}", attacker.name, 2)
+    report.count("parameter", "POST /v1/projects/{project_id}/uploads header:Upload-Metadata", attacker.name, 3)
     report.count("parameter", f"POST {_DOCUMENTS}/{{document_id}}/versions body:form.file", attacker.name, 2)
 
 

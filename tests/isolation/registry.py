@@ -85,6 +85,8 @@ TABLES: Final[Mapping[str, Rights]] = {
     "projects.relay_state": Rights("", "SELECT INSERT UPDATE"),
     "projects.tenant_erasures": Rights(_ALL, "SELECT UPDATE"),
     "projects.tenant_usage": Rights("SELECT INSERT UPDATE", ""),
+    "projects.upload_expiries": Rights(_ALL, "SELECT UPDATE"),
+    "projects.uploads": Rights(_ALL, ""),
 }
 """Tables by `schema.name`. What the runtime role may use is held to the bound tenant; the rest is closed to it."""
 
@@ -324,6 +326,16 @@ MEMORY: Final = (
         r"services\.notifier\.streams\.snapshots\.Snapshots\._not_begun",
         "by tenant and project; each asked with a token of the tenant",
         "tests/services/notifier/test_streams.py::test_the_snapshot_holds_the_running_jobs",
+    ),
+    Store(
+        r"services\.projects\.upload_turns\.Turns\._turns",
+        "by tenant and upload, asked for with the caller's tenant; says only that a request writes to the upload",
+        "tests/services/projects/uploads/test_resuming.py::test_nobody_ends_the_request_of_another_tenant",
+    ),
+    Store(
+        r"services\.projects\.blobs\.resumable_sha256\._library",
+        "a library; nothing of a tenant",
+        "tests/services/projects/blobs/test_resumable_sha256.py",
     ),
     Store(
         r"services\.projects\.documents\.upload\._Form\._headers",

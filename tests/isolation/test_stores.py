@@ -12,7 +12,7 @@ import pytest
 from infra.local.home import ROOT
 from infra.local.stack import Stack
 from infra.postgres.roles import DATABASE
-from services.projects.blobs import BlobKey
+from services.projects.blobs.store import BlobKey
 from shared.migrations import SERVICES_WITH_SCHEMA
 from shared.redis_clients import command_client
 from tests.isolation import registry
@@ -144,7 +144,7 @@ async def test_the_blobs_of_a_tenant_lie_below_its_id(whole: Stack, victim: Vict
     assert kept
     for parts in kept:
         if parts[0] == "incoming":
-            assert BlobKey.from_incoming_name(parts[1].removesuffix(".part")) is not None
+            assert BlobKey.from_incoming_name(parts[1].removesuffix(".part").removesuffix(".upload")) is not None
         else:
             assert len(parts) == 4
             assert [str(uuid.UUID(part)) for part in parts[:3]] == list(parts[:3])

@@ -22,6 +22,7 @@ from services.gateway.admission.token_cache import Exchange
 from services.gateway.dependencies import Resources
 from services.gateway.errors import ClientGone, ResponseCutOff, UpstreamTimeout
 from services.gateway.inbound import headers
+from services.gateway.inbound.method_override import overridden
 from services.gateway.inbound.request_validation import ClientRequest, limit_key
 from services.gateway.inbound.request_validation import read as read_request
 from services.gateway.proxy.body import RequestBody
@@ -81,7 +82,7 @@ class _ProxiedRequest:
         self._going_on: Continuation | None = None
 
     async def run(self) -> None:
-        request = read_request(self._scope, self._resources.settings.trusted_proxies)
+        request = overridden(read_request(self._scope, self._resources.settings.trusted_proxies))
         self.state["client"] = limit_key(request.address)
         self._resources.untrusted_proxies.note(self._scope, request)
         route = routes.match(request.method, request.path)

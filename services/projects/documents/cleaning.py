@@ -2,7 +2,7 @@
 
 Guarantees: the bytes of a deleted document are removed once the deletion is committed, however often that fails at
 first or the process dies, unless a version of another document shares them: then they go with the last that does. What
-an upload cut off by a crash leaves is removed unless a version refers to it.
+an upload cut off by a crash leaves is removed unless a version refers to it, or the upload may be resumed.
 Fails by: trying again later, each blob with its own backoff (`shared.work_queue`).
 """
 
@@ -12,10 +12,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from services.projects.blobs import BlobKey, BlobStore
+from services.projects.blobs.store import BlobKey, BlobStore
 from services.projects.documents import repository
 from services.projects.documents.models import BlobDeletion
 from services.projects.documents.repository import BLOB_DELETIONS
+from services.projects.uploads import repository as uploads
 from shared.failpoints import failpoint
 from shared.telemetry import get_logger
 from shared.tenancy import Database
@@ -59,7 +60,8 @@ async def remove(database: Database, blobs: BlobStore, deletion: BlobDeletion) -
 
 
 async def settle_leftovers(database: Database, blobs: BlobStore, *, older_than: timedelta) -> int:
-    """Keep the sealed blobs that a version refers to, remove the others; returns how many were looked at."""
+    """Keep the sealed blobs that a version refers to, leave those of unfinished uploads, remove the others; returns how
+    many were looked at."""
     leftovers = await blobs.leftovers(older_than)
     by_tenant: defaultdict[object, list[BlobKey]] = defaultdict(list)
     for key in leftovers:
@@ -67,10 +69,11 @@ async def settle_leftovers(database: Database, blobs: BlobStore, *, older_than: 
     for keys in by_tenant.values():
         async with database.tenant(keys[0].tenant_id) as session:
             needed = await repository.still_referred_to(session, {key.document_id for key in keys})
+            going_on = await uploads.unfinished(session, {key.document_id for key in keys})
         for key in keys:
             if key.document_id in needed:
                 await blobs.keep(key)
-            else:
+            elif key.document_id not in going_on:
                 await blobs.remove(key)
     if leftovers:
         _log.info("leftover_blobs_settled", count=len(leftovers))

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from services.projects.blobs import OpenBlob
+from services.projects.blobs.store import OpenBlob
 from services.projects.documents.content_disposition import attachment
 from services.projects.documents.errors import RangeNotSatisfiable
 from services.projects.documents.names import UNKNOWN_TYPE

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, Primary
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.projects.blobs import BlobKey
+from services.projects.blobs.store import BlobKey
 from services.projects.orm_base import Base
 from services.projects.versions.models import DocumentVersion
 from shared.db import Timestamped

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.blobs import BlobKey, BlobStore
+from services.projects.blobs.store import BlobKey, BlobStore
 from services.projects.documents.authority_watch import while_allowed
 from services.projects.documents.storing import Received, Stored
 from services.projects.documents.upload import UploadRequest, receive

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.blobs import BlobStore, OpenBlob
+from services.projects.blobs.store import BlobStore, OpenBlob
 from services.projects.documents import repository, storing
 from services.projects.documents.authority_watch import while_allowed
 from services.projects.documents.errors import LinkedDocument, NotCancellable, NotRetryable

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.blobs import BlobKey
+from services.projects.blobs.store import BlobKey
 from services.projects.documents import repository
 from services.projects.documents.errors import DuplicateDocument
 from services.projects.documents.models import Document

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, cast, get_args
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from services.projects.blobs import IncomingBlob
+from services.projects.blobs.store import IncomingBlob
 from services.projects.documents import content_disposition
 from services.projects.documents.errors import (
     DocumentTooLarge,

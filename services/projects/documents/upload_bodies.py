@@ -47,12 +47,13 @@ async def _version_request(request: Request, metadata: _Metadata = None) -> Uplo
         content_length=int(length) if length.isdecimal() else None,
         content_encoding=request.headers.get("content-encoding"),
         user_agent=request.headers.get("user-agent", ""),
-        chunks=_chunks(request),
+        chunks=chunks_of(request),
         metadata=None if metadata is None else parse_metadata(metadata),
     )
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
+async def chunks_of(request: Request) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises UploadAborted."""
     try:
         async for chunk in request.stream():
             yield chunk

@@ -6,10 +6,11 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, DateTime, Integer, Row, Select, Uuid, bindparam, select, tuple_
+from sqlalchemy import BigInteger, DateTime, Integer, Row, Select, Uuid, bindparam, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.projects.models import COUNTED, Project, ProjectContents, ProjectMember
+from services.projects.uploads.models import Upload, UploadExpiry
 from shared.events.projects import ProjectRole
 from shared.prepared_reads import PreparedRead, TenantReads
 
@@ -130,3 +131,10 @@ async def owners(session: AsyncSession, *, project_id: uuid.UUID, count: int) ->
     """Owners of a project, of this and earlier memberships of the tenant, the newest first."""
     statement = select(ProjectMember).where(ProjectMember.project_id == project_id, ProjectMember.role == "owner")
     return (await session.scalars(statement.order_by(ProjectMember.updated_at.desc()).limit(count))).all()
+
+
+async def end_uploads(session: AsyncSession, *, project_id: uuid.UUID) -> None:
+    """Let the unfinished uploads of a project, of which a tenant has a bounded number, be removed soon."""
+    of_project = select(Upload.id).where(Upload.project_id == project_id, Upload.document_id.is_(None))
+    statement = update(UploadExpiry).where(UploadExpiry.upload_id.in_(of_project)).values(due_at=func.now())
+    await session.execute(statement.execution_options(synchronize_session=False))

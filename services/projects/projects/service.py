@@ -180,7 +180,7 @@ async def update(
 
 
 async def delete(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, if_match: str | None) -> None:
-    """Hide a project and all in it until it is restored."""
+    """Hide a project and all in it until it is restored. Uploads that are not finished end."""
     project, _ = await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, lock=True)
     require_match(if_match, project.revision)
     project.deleted_at = datetime.now(UTC)
@@ -188,6 +188,7 @@ async def delete(session: AsyncSession, principal: Principal, *, project_id: uui
     event = ProjectDeleted(project_id=project.id, actor_id=principal.user_id)
     outbox.publish(session, event, sequence=project.revision)
     await session.flush()
+    await repository.end_uploads(session, project_id=project.id)
     await tenants.give_back(session, projects=1)
 
 

@@ -20,6 +20,8 @@ class TenantUsage(TenantOwned, Base):
     projects: Mapped[int] = mapped_column(BigInteger)
     documents: Mapped[int] = mapped_column(BigInteger)
     bytes: Mapped[int] = mapped_column(BigInteger)
+    # Unfinished ones; their bytes are among `bytes`.
+    uploads: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     deleted_at: Mapped[datetime | None]
 
 

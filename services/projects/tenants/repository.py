@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectContents, ProjectMember
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
+from services.projects.uploads.models import Upload, UploadExpiry
 from services.projects.versions.models import DocumentVersion
 from shared.work_queue import WorkQueue
 
@@ -26,15 +27,17 @@ _ADD: Final = (
         projects=func.greatest(0, TenantUsage.projects + bindparam("more_projects")),
         documents=func.greatest(0, TenantUsage.documents + bindparam("more_documents")),
         bytes=func.greatest(0, TenantUsage.bytes + bindparam("more_bytes")),
+        uploads=func.greatest(0, TenantUsage.uploads + bindparam("more_uploads")),
     )
     .returning(TenantUsage)
     .execution_options(synchronize_session=False, populate_existing=True)
 )
 
 
-async def add(session: AsyncSession, *, projects: int, documents: int, size: int) -> TenantUsage | None:
+async def add(session: AsyncSession, *, projects: int, documents: int, size: int, uploads: int) -> TenantUsage | None:
     """Add to the counters and lock the row until the transaction ends; None without a row, or for a deleted tenant."""
-    return await session.scalar(_ADD, {"more_projects": projects, "more_documents": documents, "more_bytes": size})
+    more = {"more_projects": projects, "more_documents": documents, "more_bytes": size, "more_uploads": uploads}
+    return await session.scalar(_ADD, more)
 
 
 async def begin(session: AsyncSession) -> TenantUsage | None:
@@ -44,9 +47,11 @@ async def begin(session: AsyncSession) -> TenantUsage | None:
     count, size = (await session.execute(documents.where(Document.deleted_at.is_(None)))).one()
     replaced = select(func.count(DocumentVersion.number), func.coalesce(func.sum(DocumentVersion.size), 0))
     more, more_bytes = (await session.execute(replaced)).one()
+    unfinished = select(func.count(Upload.id), func.coalesce(func.sum(Upload.reserved), 0))
+    uploads, arriving = (await session.execute(unfinished.where(Upload.document_id.is_(None)))).one()
     return await session.scalar(
         insert(TenantUsage)
-        .values(projects=projects or 0, documents=count + more, bytes=size + more_bytes)
+        .values(projects=projects or 0, documents=count + more, bytes=size + more_bytes + arriving, uploads=uploads)
         .on_conflict_do_nothing(index_elements=["tenant_id"])
         .returning(TenantUsage)
     )
@@ -120,6 +125,10 @@ async def erase_some(session: AsyncSession, *, count: int) -> int:
         .where(tuple_(*version).in_(select(*version).limit(count)))
         .returning(DocumentVersion.number),
         delete(Document).where(Document.id.in_(documents)).returning(Document.id),
+        delete(UploadExpiry)
+        .where(UploadExpiry.upload_id.in_(select(UploadExpiry.upload_id).limit(count)))
+        .returning(UploadExpiry.upload_id),
+        delete(Upload).where(Upload.id.in_(select(Upload.id).limit(count))).returning(Upload.id),
         delete(ProjectMember)
         .where(
             tuple_(ProjectMember.project_id, ProjectMember.user_id).in_(

@@ -4,7 +4,8 @@ Counters are updated in the transaction of each change, under a lock on the tena
 edge of a quota cannot both pass. That row is locked after every other one. Every version of a document counts as one
 document with its size, also where bytes are shared: what a tenant has left never depends on what others share. Content
 of deleted projects still counts: its bytes are kept until the project is restored; the project itself does not, and
-needs room to be restored.
+needs room to be restored. An unfinished upload counts with the bytes it will have, or those that have arrived where
+that is not known.
 """
 
 from dataclasses import dataclass
@@ -24,16 +25,19 @@ class Quotas:
     projects: int
     documents: int
     bytes: int
+    uploads: int
 
 
-async def take(session: AsyncSession, quotas: Quotas, *, projects: int = 0, documents: int = 0, size: int = 0) -> None:
+async def take(
+    session: AsyncSession, quotas: Quotas, *, projects: int = 0, documents: int = 0, size: int = 0, uploads: int = 0
+) -> None:
     """Count what this transaction has written.
 
     Raises:
         QuotaExceeded: there is no room for it.
         NotFound: the tenant is deleted, and nothing can be added to it.
     """
-    taken = {"projects": projects, "documents": documents, "size": size}
+    taken = {"projects": projects, "documents": documents, "size": size, "uploads": uploads}
     usage = await repository.add(session, **taken)
     if usage is None:
         # The tenant's first change counts existing rows; else another request was faster, or the tenant is deleted.
@@ -43,10 +47,13 @@ async def take(session: AsyncSession, quotas: Quotas, *, projects: int = 0, docu
     _require_room("projects", quotas.projects, usage.projects, projects)
     _require_room("documents", quotas.documents, usage.documents, documents)
     _require_room("bytes", quotas.bytes, usage.bytes, size)
+    _require_room("uploads", quotas.uploads, usage.uploads, uploads)
 
 
-async def give_back(session: AsyncSession, *, projects: int = 0, documents: int = 0, size: int = 0) -> None:
-    await repository.add(session, projects=-projects, documents=-documents, size=-size)
+async def give_back(
+    session: AsyncSession, *, projects: int = 0, documents: int = 0, size: int = 0, uploads: int = 0
+) -> None:
+    await repository.add(session, projects=-projects, documents=-documents, size=-size, uploads=-uploads)
 
 
 async def expect_room(session: AsyncSession, quotas: Quotas, *, size: int) -> None:

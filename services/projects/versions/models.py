@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, PrimaryKeyConstraint, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from services.projects.blobs import BlobKey
+from services.projects.blobs.store import BlobKey
 from services.projects.orm_base import Base
 from shared.tenancy import TenantOwned
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.blobs import BlobStore
+from services.projects.blobs.store import BlobStore
 from services.projects.documents import service as documents
 from services.projects.documents import storing
 from services.projects.documents.models import Document

@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from services.projects.blobs import BlobStore
+from services.projects.blobs.store import BlobStore
 from services.projects.dependencies import Resources
 from services.projects.main import create_app
 from shared.auth import PrincipalKind

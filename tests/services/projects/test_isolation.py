@@ -10,13 +10,18 @@ from fastapi.routing import APIRoute
 from services.projects.main import ROUTERS
 from shared.auth import PrincipalKind
 from tests.services.projects.callers import Caller, code
+from tests.services.projects.uploads.pieces import begun
 from tests.support.identity import IdentityDouble
+from tests.support.resumable import PIECE, TUS, metadata
 from tests.support.serving import StartedApp
 
 PROJECT = "/v1/projects/{project_id}"
 DOCUMENT = PROJECT + "/documents/{document_id}"
 JSON: dict[str, Any] = {"json": {"name": "x"}}
 MATCH: dict[str, Any] = {"headers": {"If-Match": "*"}}
+UPLOAD = PROJECT + "/uploads/{upload_id}"
+CREATION: dict[str, Any] = {"headers": {**TUS, "Upload-Length": "9", "Upload-Metadata": metadata(filename="a.txt")}}
+APPENDING: dict[str, Any] = {"content": b"text", "headers": {**PIECE, "Upload-Offset": "0"}}
 RAW: dict[str, Any] = {"content": b"text", "params": {"name": "a.txt"}}
 
 # Every route that names a project or a document, and a request that would succeed for its owner.
@@ -40,6 +45,11 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", DOCUMENT + "/versions"): {},
     ("POST", DOCUMENT + "/versions"): {"content": b"newer"},
     ("POST", DOCUMENT + "/versions/{version}/restore"): {},
+    ("POST", PROJECT + "/uploads"): CREATION,
+    ("GET", UPLOAD): {},
+    ("HEAD", UPLOAD): {"headers": TUS},
+    ("PATCH", UPLOAD): APPENDING,
+    ("DELETE", UPLOAD): {"headers": TUS},
 }
 INTERNAL: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/internal/projects/{project_id}/access"): {},
@@ -54,7 +64,9 @@ async def path_values(admin: Caller, project_id: uuid.UUID) -> dict[str, Any]:
     document = await admin.uploaded(project_id)
     path = f"/v1/projects/{project_id}/documents/{document['id']}/versions"
     assert (await admin("POST", path, content=b"newer")).status_code == 201
-    return {"project_id": project_id, "document_id": document["id"], "user_id": admin.user_id, "version": 1}
+    upload = (await begun(admin, project_id, 9)).rpartition("/")[2]
+    ids = {"project_id": project_id, "document_id": document["id"], "user_id": admin.user_id, "upload_id": upload}
+    return {**ids, "version": 1}
 
 
 def test_every_route_is_tried_here() -> None:

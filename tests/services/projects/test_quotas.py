@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select
 
 from services.projects import erasure
-from services.projects.blobs import BlobStore
+from services.projects.blobs.store import BlobStore
 from services.projects.dependencies import Resources
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
@@ -21,7 +21,7 @@ from services.projects.tenants.service import Quotas, forget_tenant, note_depart
 from shared.events.identity import MembershipChanged, TenantDeleted
 from shared.tenancy import Database
 from shared.work_queue import ClaimLost
-from tests.services.projects.blobs import blobs_of
+from tests.services.projects.blobs.files import blobs_of
 from tests.services.projects.callers import Caller, code, events
 from tests.support.letters import envelope_of
 from tests.support.polling import eventually
@@ -33,7 +33,7 @@ async def small(running: tuple[StartedApp, httpx.AsyncClient]) -> AsyncIterator[
     """Room for little."""
     app, _ = running
     before = app.resources(Resources)
-    app.state["resources"] = replace(before, quotas=Quotas(projects=3, documents=4, bytes=100))
+    app.state["resources"] = replace(before, quotas=Quotas(projects=3, documents=4, bytes=100, uploads=2))
     yield
     app.state["resources"] = before
 

@@ -244,7 +244,7 @@ MUTATIONS = (
         "a blob's key begins with its tenant",
         (
             Change(
-                f"{_HERE}/blobs.py",
+                f"{_HERE}/blobs/store.py",
                 'return f"{self.tenant_id}/{self.project_id}/{self.document_id}/{self.version}"',
                 'return f"{self.project_id}/{self.document_id}/{self.version}"',
             ),
@@ -254,8 +254,10 @@ MUTATIONS = (
     Mutation(
         "projects-blob-links",
         "a link in the store is not followed",
-        replace(f"{_HERE}/blobs.py", "os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_CLOEXEC"),
-        [f"{_TESTS}/test_blobs.py::test_a_link_in_the_store_is_not_followed"],
+        replace(
+            f"{_HERE}/blobs/filesystem.py", "os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW", "os.O_RDONLY | os.O_CLOEXEC"
+        ),
+        [f"{_TESTS}/blobs/test_filesystem.py::test_a_link_in_the_store_is_not_followed"],
     ),
     Mutation(
         "projects-attachment",
@@ -294,7 +296,9 @@ MUTATIONS = (
     Mutation(
         "projects-blob-threads",
         "a tenant leaves threads of the document store to others",
-        replace(f"{_HERE}/blobs.py", "each=max(1, threads // 2)", "each=threads"),
-        [f"{_TESTS}/test_blobs.py::test_a_tenant_whose_files_take_long_leaves_half_of_the_threads_to_others"],
+        replace(f"{_HERE}/blobs/filesystem.py", "each=max(1, threads // 2)", "each=threads"),
+        [
+            f"{_TESTS}/blobs/test_filesystem.py::test_a_tenant_whose_files_take_long_leaves_half_of_the_threads_to_others"
+        ],
     ),
 )

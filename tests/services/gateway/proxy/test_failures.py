@@ -213,6 +213,23 @@ async def test_a_safe_request_is_repeated_once_and_an_unsafe_one_never(gateway: 
             assert arrived == [method]
 
 
+async def test_a_piece_of_an_upload_is_never_sent_twice(gateway: Gateway, services: Services) -> None:
+    headers, _ = services.identity.new_key()
+    arrived: list[bytes] = []
+
+    async def take_and_die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append(await reader.readuntil(b"piece"))
+        writer.close()
+
+    server = await asyncio.start_server(take_and_die, "127.0.0.1", 0)
+    async with server:
+        gateway.move("projects", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        path = "/v1/projects/x/uploads/y"
+        async with gateway.client.patch(path, data=b"piece", headers=headers) as answer:
+            assert answer.status == 503
+    assert len(arrived) == 1
+
+
 async def test_a_request_that_never_left_is_repeated_whatever_its_method(
     start_gateway: StartGateway, services: Services, dead_url: str
 ) -> None:

@@ -13,7 +13,7 @@ from services.projects.documents.authority_watch import while_allowed
 from shared.auth import Principal
 from shared.errors import Forbidden, Unavailable
 from shared.tenancy import Database
-from tests.services.projects.blobs import blobs_of
+from tests.services.projects.blobs.files import blobs_of
 from tests.services.projects.callers import Caller, announced, code
 from tests.support.identity import IdentityDouble
 

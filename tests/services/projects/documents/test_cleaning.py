@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.projects.blobs import BlobKey, BlobStore, StorageUnavailable, open_store
+from services.projects.blobs import filesystem
+from services.projects.blobs.store import BlobKey, BlobStore, StorageUnavailable
 from services.projects.documents import cleaning
 from services.projects.documents.models import BlobDeletion, Document
 from services.projects.documents.repository import BLOB_DELETIONS
@@ -24,7 +25,7 @@ NOW = timedelta(0)
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[BlobStore]:
-    async with open_store(tmp_path, 2) as made:
+    async with filesystem.open_store(tmp_path, 2) as made:
         yield made
 
 

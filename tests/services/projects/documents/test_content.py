@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.projects.blobs import OpenBlob
+from services.projects.blobs.files import OpenFile
 from services.projects.main import create_app
 from tests.services.projects.callers import Caller, code
 from tests.support.serving import make_app, serve
@@ -145,20 +145,20 @@ async def test_a_reader_that_goes_away_is_left_alone(
     large = await admin.uploaded(project_id, bytes(LIMIT))
     closed = asyncio.Event()
     read = 0
-    real_chunks, real_close = OpenBlob.chunks, OpenBlob.close
+    real_chunks, real_close = OpenFile.chunks, OpenFile.close
 
-    async def counted(blob: OpenBlob, start: int, end: int) -> AsyncIterator[bytes]:
+    async def counted(blob: OpenFile, start: int, end: int) -> AsyncIterator[bytes]:
         nonlocal read
         async for chunk in real_chunks(blob, start, end):
             read += len(chunk)
             yield chunk
 
-    async def close(blob: OpenBlob) -> None:
+    async def close(blob: OpenFile) -> None:
         await real_close(blob)
         closed.set()
 
-    monkeypatch.setattr(OpenBlob, "chunks", counted)
-    monkeypatch.setattr(OpenBlob, "close", close)
+    monkeypatch.setattr(OpenFile, "chunks", counted)
+    monkeypatch.setattr(OpenFile, "close", close)
     async with serve(make_app(create_app, environment)) as url, httpx.AsyncClient(base_url=url) as direct:
         path = f"/v1/projects/{project_id}/documents/{large['id']}/content"
         assert (await direct.head(path, headers=admin.headers)).headers["content-length"] == str(LIMIT)

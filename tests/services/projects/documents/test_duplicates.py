@@ -9,12 +9,13 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.blobs import BlobKey, BlobStore, IncomingBlob
+from services.projects.blobs.files import IncomingFile
+from services.projects.blobs.store import BlobKey, BlobStore
 from services.projects.documents import cleaning, repository, storing
 from services.projects.documents.models import BlobDeletion
 from shared.events.indexing import JobCompleted, JobFailed, JobStarted
 from shared.tenancy import Database, tenant_of
-from tests.services.projects.blobs import blobs_of
+from tests.services.projects.blobs.files import blobs_of
 from tests.services.projects.callers import Caller, announced, code, events
 from tests.services.projects.documents.test_status import Job, shown
 from tests.support.polling import eventually
@@ -209,12 +210,12 @@ async def test_bytes_that_a_link_did_not_need_are_removed_after_a_crash(
     blob_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def crash(_: IncomingBlob) -> None:
+    async def crash(_: IncomingFile) -> None:
         return
 
     await admin.uploaded(project_id, b"same")
     with monkeypatch.context() as patch:
-        patch.setattr(IncomingBlob, "discard", crash)
+        patch.setattr(IncomingFile, "discard", crash)
         await admin.uploaded(project_id, b"same", duplicates="link")
     assert len(blobs_of(blob_root, tenant_id)) == 2
     await cleaning.settle_leftovers(database, blobs, older_than=timedelta(0))

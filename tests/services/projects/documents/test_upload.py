@@ -11,13 +11,13 @@ import httpx
 import pytest
 from sqlalchemy import func, select
 
-from services.projects.blobs import BlobStore, StorageFull, StorageUnavailable
+from services.projects.blobs.store import BlobStore, StorageFull, StorageUnavailable
 from services.projects.documents.models import Document
 from services.projects.documents.upload import FORM_OVERHEAD_BYTES, MAX_FIELD_BYTES
 from services.projects.main import create_app
 from shared.auth import Scope
 from shared.tenancy import Database
-from tests.services.projects.blobs import blobs_of
+from tests.services.projects.blobs.files import blobs_of
 from tests.services.projects.callers import Caller, announced, code, events
 from tests.support.polling import eventually
 from tests.support.serving import make_app, serve

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import ProgrammingError
 
-from services.projects.blobs import BlobKey, BlobStore
+from services.projects.blobs.store import BlobKey, BlobStore
 from services.projects.documents import cleaning, storing
 from services.projects.versions.models import DocumentVersion
 from shared.events.indexing import JobCancelled, JobCompleted, JobFailed
 from shared.tenancy import Database
-from tests.services.projects.blobs import blobs_of
+from tests.services.projects.blobs.files import blobs_of
 from tests.services.projects.callers import Caller, announced, code, events
 from tests.services.projects.documents.test_cleaning import NOW
 from tests.services.projects.documents.test_status import Job, shown

@@ -3,6 +3,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 import threading
 import uuid
 from collections.abc import AsyncIterator
@@ -11,16 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from services.projects import blobs
-from services.projects.blobs import (
-    BATCH_BYTES,
-    BlobKey,
-    BlobStore,
-    OpenBlob,
-    StorageFull,
-    StorageUnavailable,
-    open_store,
-)
+from services.projects.blobs import files, resumable_sha256
+from services.projects.blobs.files import BATCH_BYTES, PART, SUSPENDED, OpenFile
+from services.projects.blobs.filesystem import FilesystemStore, open_store
+from services.projects.blobs.store import BlobBusy, BlobKey, BlobStore, StorageFull, StorageUnavailable
 from shared.errors import NotFound
 from tests.support.polling import eventually
 
@@ -28,7 +23,7 @@ NOW = timedelta(0)
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[BlobStore]:
+async def store(tmp_path: Path) -> AsyncIterator[FilesystemStore]:
     async with open_store(tmp_path / "blobs", 4) as made:
         yield made
 
@@ -55,7 +50,7 @@ async def read(store: BlobStore, key: BlobKey) -> bytes:
         await blob.close()
 
 
-async def kept(store: BlobStore, key: BlobKey, content: bytes = b"content") -> None:
+async def kept(store: FilesystemStore, key: BlobKey, content: bytes = b"content") -> None:
     async with store.receive(key) as blob:
         await blob.write(content)
         await blob.seal()
@@ -63,7 +58,7 @@ async def kept(store: BlobStore, key: BlobKey, content: bytes = b"content") -> N
 
 
 @pytest.mark.parametrize("size", [1, BATCH_BYTES - 1, BATCH_BYTES, 3 * BATCH_BYTES + 17])
-async def test_what_is_written_is_read_again(store: BlobStore, key: BlobKey, incoming: Path, size: int) -> None:
+async def test_what_is_written_is_read_again(store: FilesystemStore, key: BlobKey, incoming: Path, size: int) -> None:
     content = os.urandom(size)
     async with store.receive(key) as blob:
         for start in range(0, size, 70_001):
@@ -78,7 +73,7 @@ async def test_what_is_written_is_read_again(store: BlobStore, key: BlobKey, inc
 
 
 async def test_sealing_makes_the_bytes_and_then_their_name_durable(
-    store: BlobStore, key: BlobKey, incoming: Path, monkeypatch: pytest.MonkeyPatch
+    store: FilesystemStore, key: BlobKey, incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[tuple[str, list[str]]] = []
     real = os.fsync
@@ -96,7 +91,7 @@ async def test_sealing_makes_the_bytes_and_then_their_name_durable(
 
 
 async def test_a_block_that_is_left_before_sealing_leaves_nothing(
-    store: BlobStore, key: BlobKey, incoming: Path
+    store: FilesystemStore, key: BlobKey, incoming: Path
 ) -> None:
     with pytest.raises(ZeroDivisionError):
         async with store.receive(key) as blob:
@@ -106,7 +101,9 @@ async def test_a_block_that_is_left_before_sealing_leaves_nothing(
     assert names(incoming) == []
 
 
-async def test_a_public_error_after_sealing_leaves_nothing(store: BlobStore, key: BlobKey, incoming: Path) -> None:
+async def test_a_public_error_after_sealing_leaves_nothing(
+    store: FilesystemStore, key: BlobKey, incoming: Path
+) -> None:
     with pytest.raises(NotFound):
         async with store.receive(key) as blob:
             await blob.write(b"x")
@@ -115,7 +112,9 @@ async def test_a_public_error_after_sealing_leaves_nothing(store: BlobStore, key
     assert names(incoming) == []
 
 
-async def test_when_nobody_knows_whether_the_commit_happened_the_bytes_stay(store: BlobStore, key: BlobKey) -> None:
+async def test_when_nobody_knows_whether_the_commit_happened_the_bytes_stay(
+    store: FilesystemStore, key: BlobKey
+) -> None:
     with pytest.raises(ConnectionError):
         async with store.receive(key) as blob:
             await blob.write(b"x")
@@ -125,8 +124,121 @@ async def test_when_nobody_knows_whether_the_commit_happened_the_bytes_stay(stor
     assert await store.leftovers(NOW) == [key]
 
 
+async def test_a_suspended_blob_goes_on_where_it_was(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
+    content = os.urandom(2 * BATCH_BYTES)
+    with pytest.raises(NotFound):
+        async with store.receive(key) as blob:
+            await blob.write(content[:1000])
+            state = await blob.suspend()
+            raise NotFound
+    with pytest.raises(ZeroDivisionError):
+        async with store.resume(key, state) as blob:
+            assert blob.size == 1000
+            await blob.write(bytes(BATCH_BYTES))
+            raise ZeroDivisionError
+    assert names(incoming) == [key.incoming_name + SUSPENDED]
+    assert await store.leftovers(NOW) == [key]
+    async with store.resume(key, state) as blob:
+        await blob.write(content[1000:5000])
+        state = await blob.suspend()
+    async with store.resume(key, state) as blob:
+        await blob.write(content[5000:])
+        assert blob.size == len(content)
+        assert await blob.seal() == hashlib.sha256(content).hexdigest()
+        await blob.keep()
+    assert names(incoming) == []
+    assert await read(store, key) == content
+
+
+async def test_a_resumed_blob_is_written_by_one_at_a_time(
+    store: FilesystemStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "BUSY_SECONDS", 0.1)
+    async with store.receive(key) as blob:
+        state = await blob.suspend()
+    async with store.resume(key, state) as first:
+        await first.write(b"first")
+        with pytest.raises(BlobBusy):
+            async with store.resume(key, state):
+                pass
+        waiting = asyncio.create_task(resumed_and_sealed(store, key, state, b"second"))
+    assert await waiting == hashlib.sha256(b"second").hexdigest()
+
+
+async def resumed_and_sealed(store: FilesystemStore, key: BlobKey, state: bytes, content: bytes) -> str:
+    async with store.resume(key, state) as blob:
+        await blob.write(content)
+        return await blob.seal()
+
+
+async def test_a_lock_dies_with_its_process(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
+    async with store.receive(key) as blob:
+        await blob.write(b"x")
+        state = await blob.suspend()
+    program = (
+        "import fcntl, os, sys, time; fcntl.flock(os.open(sys.argv[1], os.O_RDWR), fcntl.LOCK_EX); "
+        "print(flush=True); time.sleep(60)"
+    )
+    path = incoming / f"{key.incoming_name}{SUSPENDED}"
+    holder = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, str(path), stdout=asyncio.subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    await holder.stdout.readline()
+    waiting = asyncio.create_task(resumed_and_sealed(store, key, state, b"y"))
+    holder.kill()
+    assert await waiting == hashlib.sha256(b"xy").hexdigest()
+    await holder.wait()
+
+
+async def test_what_was_sealed_and_not_recorded_is_resumed(store: FilesystemStore, key: BlobKey) -> None:
+    async with store.receive(key) as blob:
+        await blob.write(b"x" * 100)
+        state = await blob.suspend()
+    for _ in range(2):
+        assert await resumed_and_sealed(store, key, state, b"") == hashlib.sha256(b"x" * 100).hexdigest()
+    assert await read(store, key) == b"x" * 100
+
+
+async def test_what_has_been_hashed_is_not_read_again(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
+    async with store.receive(key) as blob:
+        state = await blob.suspend()
+    async with store.resume(key, state) as blob:
+        await blob.write(b"x" * 100)
+        state = await blob.suspend()
+    (incoming / f"{key.incoming_name}{SUSPENDED}").write_bytes(b"y" * 100)
+    hashed_again = hashlib.sha256(b"y" * 100 + b"z").hexdigest()
+    kept_on = hashlib.sha256(b"x" * 100 + b"z").hexdigest()
+    expected = kept_on if resumable_sha256.available() else hashed_again
+    assert await resumed_and_sealed(store, key, state, b"z") == expected
+
+
+async def test_fewer_bytes_than_were_durable_are_no_blob(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
+    async with store.receive(key) as blob:
+        await blob.write(b"x" * 100)
+        state = await blob.suspend()
+    (incoming / f"{key.incoming_name}{SUSPENDED}").write_bytes(b"x" * 99)
+    with pytest.raises(StorageUnavailable):
+        await resumed_and_sealed(store, key, state, b"y")
+
+
+async def test_a_suspended_blob_is_removed(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
+    other = BlobKey(key.tenant_id, key.project_id, uuid.uuid4(), 1)
+    for each in (key, other):
+        async with store.receive(each) as blob:
+            await blob.write(b"x")
+            state = await blob.suspend()
+    await store.remove(key)
+    async with store.resume(other, state) as blob:
+        await blob.discard()
+    assert names(incoming) == []
+    with pytest.raises(StorageUnavailable):
+        async with store.resume(key, state):
+            pass
+
+
 async def test_a_cancelled_upload_leaves_nothing_even_while_it_writes(
-    store: BlobStore, key: BlobKey, incoming: Path, monkeypatch: pytest.MonkeyPatch
+    store: FilesystemStore, key: BlobKey, incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, go_on = threading.Event(), threading.Event()
     real = os.write
@@ -156,27 +268,27 @@ async def test_a_cancelled_upload_leaves_nothing_even_while_it_writes(
 
 
 async def test_a_blob_whose_reader_left_while_it_was_opened_is_closed(
-    store: BlobStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
+    store: FilesystemStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with store.receive(key) as blob:
         await blob.write(b"x")
         await blob.seal()
     go_on = threading.Event()
-    opened: list[OpenBlob] = []
-    closed: list[OpenBlob] = []
-    real_open, real_close = BlobStore._open, OpenBlob.close_now
+    opened: list[OpenFile] = []
+    closed: list[OpenFile] = []
+    real_open, real_close = FilesystemStore._open, OpenFile.close_now
 
-    def slow_open(store: BlobStore, key: BlobKey) -> OpenBlob:
+    def slow_open(store: FilesystemStore, key: BlobKey) -> OpenFile:
         go_on.wait(10)
         opened.append(real_open(store, key))
         return opened[-1]
 
-    def noted_close(blob: OpenBlob) -> None:
+    def noted_close(blob: OpenFile) -> None:
         closed.append(blob)
         real_close(blob)
 
-    monkeypatch.setattr(BlobStore, "_open", slow_open)
-    monkeypatch.setattr(OpenBlob, "close_now", noted_close)
+    monkeypatch.setattr(FilesystemStore, "_open", slow_open)
+    monkeypatch.setattr(OpenFile, "close_now", noted_close)
     task = asyncio.create_task(store.open(key))
     await asyncio.sleep(0)
     task.cancel()
@@ -190,7 +302,7 @@ async def test_a_blob_whose_reader_left_while_it_was_opened_is_closed(
     await eventually(all_closed)
 
 
-async def test_readers_are_not_disturbed_by_moving_and_removing(store: BlobStore, key: BlobKey) -> None:
+async def test_readers_are_not_disturbed_by_moving_and_removing(store: FilesystemStore, key: BlobKey) -> None:
     content = os.urandom(1000)
     async with store.receive(key) as blob:
         await blob.write(content)
@@ -205,7 +317,7 @@ async def test_readers_are_not_disturbed_by_moving_and_removing(store: BlobStore
 
 
 async def test_a_file_that_shrank_is_an_error_not_a_short_answer(
-    store: BlobStore, key: BlobKey, tmp_path: Path
+    store: FilesystemStore, key: BlobKey, tmp_path: Path
 ) -> None:
     await kept(store, key)
     reader = await store.open(key)
@@ -215,7 +327,9 @@ async def test_a_file_that_shrank_is_an_error_not_a_short_answer(
     await reader.close()
 
 
-async def test_removing_leaves_no_folder_and_may_be_repeated(store: BlobStore, key: BlobKey, tmp_path: Path) -> None:
+async def test_removing_leaves_no_folder_and_may_be_repeated(
+    store: FilesystemStore, key: BlobKey, tmp_path: Path
+) -> None:
     await kept(store, key)
     second = BlobKey(key.tenant_id, key.project_id, key.document_id, 2)
     await kept(store, second, b"two")
@@ -227,7 +341,9 @@ async def test_removing_leaves_no_folder_and_may_be_repeated(store: BlobStore, k
     await store.remove(BlobKey(uuid.uuid4(), uuid.uuid4(), uuid.uuid4(), 1))
 
 
-async def test_a_sealed_blob_is_removed_before_it_is_moved(store: BlobStore, key: BlobKey, incoming: Path) -> None:
+async def test_a_sealed_blob_is_removed_before_it_is_moved(
+    store: FilesystemStore, key: BlobKey, incoming: Path
+) -> None:
     async with store.receive(key) as blob:
         await blob.write(b"x")
         await blob.seal()
@@ -238,7 +354,7 @@ async def test_a_sealed_blob_is_removed_before_it_is_moved(store: BlobStore, key
         await store.open(key)
 
 
-async def test_leftovers_are_judged_by_their_age(store: BlobStore, key: BlobKey, incoming: Path) -> None:
+async def test_leftovers_are_judged_by_their_age(store: FilesystemStore, key: BlobKey, incoming: Path) -> None:
     sealed, young = key.incoming_name, BlobKey(key.tenant_id, key.project_id, uuid.uuid4(), 1).incoming_name
     for name in (sealed, f"{sealed}.part", young, f"{young}.part", "stranger", f"{sealed}.9", "a.b.c.d"):
         (incoming / name).write_bytes(b"x")
@@ -248,7 +364,7 @@ async def test_leftovers_are_judged_by_their_age(store: BlobStore, key: BlobKey,
 
 
 async def test_an_upload_whose_part_was_taken_away_fails_instead_of_losing_bytes(
-    store: BlobStore, key: BlobKey, incoming: Path
+    store: FilesystemStore, key: BlobKey, incoming: Path
 ) -> None:
     with pytest.raises(StorageUnavailable):
         async with store.receive(key) as blob:
@@ -268,7 +384,7 @@ async def test_an_upload_whose_part_was_taken_away_fails_instead_of_losing_bytes
     ],
 )
 async def test_errors_of_the_filesystem_are_told_apart_and_leave_nothing(
-    store: BlobStore,
+    store: FilesystemStore,
     key: BlobKey,
     incoming: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -287,7 +403,9 @@ async def test_errors_of_the_filesystem_are_told_apart_and_leave_nothing(
     assert names(incoming) == []
 
 
-async def test_a_move_that_fails_is_made_later(store: BlobStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_move_that_fails_is_made_later(
+    store: FilesystemStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.EIO, "broken")
 
@@ -305,7 +423,7 @@ async def test_a_move_that_fails_is_made_later(store: BlobStore, key: BlobKey, m
 
 
 async def test_a_discard_that_fails_is_left_to_the_cleaner(
-    store: BlobStore, key: BlobKey, incoming: Path, monkeypatch: pytest.MonkeyPatch
+    store: FilesystemStore, key: BlobKey, incoming: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "broken")
@@ -319,7 +437,7 @@ async def test_a_discard_that_fails_is_left_to_the_cleaner(
     assert names(incoming) == [key.incoming_name + ".part"]
 
 
-async def test_a_link_in_the_store_is_not_followed(store: BlobStore, key: BlobKey, tmp_path: Path) -> None:
+async def test_a_link_in_the_store_is_not_followed(store: FilesystemStore, key: BlobKey, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("secret")
     place = tmp_path / "blobs" / key.path
@@ -330,7 +448,7 @@ async def test_a_link_in_the_store_is_not_followed(store: BlobStore, key: BlobKe
 
 
 async def test_readiness_tells_when_the_store_cannot_be_written(
-    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+    store: FilesystemStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store.check()
     monkeypatch.setattr(os, "access", lambda *_: False)
@@ -342,12 +460,12 @@ def test_keys_are_told_from_other_names(key: BlobKey) -> None:
     assert BlobKey.from_incoming_name(key.incoming_name) == key
     for name in ("", "x", "../../etc/passwd", key.incoming_name + ".part", key.incoming_name.upper(), "1.2.3.4"):
         assert BlobKey.from_incoming_name(name) is None
-    assert blobs.PART not in key.incoming_name
+    assert PART not in key.incoming_name
 
 
 @pytest.mark.parametrize("leaves", [False, True])
 async def test_a_tenant_whose_files_take_long_leaves_half_of_the_threads_to_others(
-    store: BlobStore, key: BlobKey, leaves: bool
+    store: FilesystemStore, key: BlobKey, leaves: bool
 ) -> None:
     other = BlobKey(uuid.uuid4(), uuid.uuid4(), uuid.uuid4(), 1)
     await kept(store, other)
@@ -377,7 +495,7 @@ async def test_a_tenant_whose_files_take_long_leaves_half_of_the_threads_to_othe
 
 
 async def test_erasing_takes_no_thread_that_tenants_need(
-    store: BlobStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
+    store: FilesystemStore, key: BlobKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await kept(store, key)
     disk, started = threading.Event(), list[uuid.UUID]()
@@ -385,12 +503,12 @@ async def test_erasing_takes_no_thread_that_tenants_need(
     async def full() -> bool:
         return len(started) == 2
 
-    def slow(_store: BlobStore, tenant_id: uuid.UUID, _count: int) -> int:
+    def slow(_store: FilesystemStore, tenant_id: uuid.UUID, _count: int) -> int:
         started.append(tenant_id)
         disk.wait(20)
         return 0
 
-    monkeypatch.setattr(BlobStore, "_remove_some_of", slow)
+    monkeypatch.setattr(FilesystemStore, "_remove_some_of", slow)
     erasing = [asyncio.create_task(store.remove_some_of(uuid.uuid4(), count=1)) for _ in range(8)]
     try:
         await eventually(full)
