@@ -15,12 +15,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 import tenacity
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
+from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
 ATTEMPTS: Final = 4
+FIRST_PAUSE: Final = 0.1
 _PAGE: Final = 1000
 _MISSING: Final = frozenset({"404", "NoSuchKey", "NoSuchUpload"})
 _FULL: Final = frozenset({"507", "InsufficientStorage", "QuotaExceeded", "StorageFull", "XMinioStorageFull"})
@@ -248,7 +250,7 @@ class Bucket:
 
         try:
             again = tenacity.retry_if_exception_type(_Passing)
-            return await retried(attempt, ATTEMPTS, again=again, first=0.1, most=2.0)
+            return await retried(attempt, ATTEMPTS, again=again, first=FIRST_PAUSE, most=2.0)
         except _Passing as error:
             raise StorageUnavailable(retry_after=2) from error
 
@@ -271,6 +273,12 @@ async def md5_of(content: bytes) -> str:
     return base64.b64encode(digest.digest()).decode()
 
 
+@cache
+def _session() -> AioSession:
+    """Holds what is known of the service, which takes time to read."""
+    return get_session()
+
+
 @asynccontextmanager
 async def client_of(access: Access, *, connections: int, seconds: float) -> AsyncIterator["S3Client"]:
     """A client whose requests are sent once: `Bucket` repeats them."""
@@ -285,7 +293,7 @@ async def client_of(access: Access, *, connections: int, seconds: float) -> Asyn
         connect_timeout=min(5.0, seconds),
         read_timeout=seconds,
     )
-    async with get_session().create_client(
+    async with _session().create_client(
         "s3",
         endpoint_url=access.url,
         region_name=access.region,

@@ -1,15 +1,21 @@
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from moto.s3 import models as moto_models
 from moto.server import ThreadedMotoServer
 
-from services.projects.blobs import filesystem
+from services.projects.blobs import files, filesystem
+from services.projects.blobs.s3 import bucket, incoming
 from services.projects.blobs.s3 import store as s3
-from services.projects.blobs.store import BlobStore
+from services.projects.blobs.store import BlobKey, BlobStore
 from tests.services.projects.blobs.s3_server import S3Server, server_of
 from tests.support.files import files_below
+
+PART_BYTES = 64 * 1024
+"""What tests are told is the size of a part, with the server's consent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +24,20 @@ class Held:
 
     store: BlobStore
     names: Callable[[], Awaitable[list[str]]]
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BATCH_BYTES", PART_BYTES)
+    monkeypatch.setattr(incoming, "PART_BYTES", PART_BYTES)
+    monkeypatch.setattr(s3, "READ_BYTES", PART_BYTES // 2)
+    monkeypatch.setattr(bucket, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(moto_models, "S3_UPLOAD_PART_MIN_SIZE", PART_BYTES)
+
+
+@pytest.fixture
+def key() -> BlobKey:
+    return BlobKey(uuid.uuid4(), uuid.uuid4(), uuid.uuid4(), 1)
 
 
 @pytest.fixture(scope="package")
@@ -31,7 +51,7 @@ async def s3_running() -> AsyncIterator[S3Server]:
 
 
 @pytest.fixture
-async def s3_server(s3_running: S3Server) -> S3Server:
+async def s3_server(s3_running: S3Server, small_parts: None) -> S3Server:
     """With an empty bucket of the test's own."""
     await s3_running.renew()
     return s3_running

@@ -81,10 +81,10 @@ class S3Server:
                 return plan.fault
         return None
 
-    async def names(self) -> list[str]:
+    async def names(self, bucket: str | None = None) -> list[str]:
         """Every object, and every unfinished upload with a `?` behind its name."""
-        objects = await self.client.list_objects_v2(Bucket=self.access.bucket)
-        uploads = await self.client.list_multipart_uploads(Bucket=self.access.bucket)
+        objects = await self.client.list_objects_v2(Bucket=bucket or self.access.bucket)
+        uploads = await self.client.list_multipart_uploads(Bucket=bucket or self.access.bucket)
         found = [item["Key"] for item in objects.get("Contents", ())]
         return sorted([*found, *(f"{item['Key']}?" for item in uploads.get("Uploads", ()))])
 

@@ -8,18 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from services.projects.blobs.s3.incoming import PART_BYTES
 from services.projects.blobs.store import BlobKey, BlobStore, StorageUnavailable
 from shared.errors import NotFound
-from tests.services.projects.blobs.conftest import Held
+from tests.services.projects.blobs.conftest import PART_BYTES, Held
 
 NOW = timedelta(0)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def key() -> BlobKey:
-    return BlobKey(uuid.uuid4(), uuid.uuid4(), uuid.uuid4(), 1)
 
 
 def another(key: BlobKey) -> BlobKey:
@@ -55,8 +49,8 @@ async def suspended(store: BlobStore, key: BlobKey, content: bytes = b"content")
 async def test_what_is_written_is_read_again(held: Held, key: BlobKey, size: int) -> None:
     content = os.urandom(size)
     async with held.store.receive(key) as blob:
-        for start in range(0, size, 700_001):
-            await blob.write(memoryview(content)[start : start + 700_001])
+        for start in range(0, size, 7001):
+            await blob.write(memoryview(content)[start : start + 7001])
         assert blob.size == size
         assert await blob.seal() == hashlib.sha256(content).hexdigest()
         assert await read(held.store, key) == content
@@ -69,7 +63,7 @@ async def test_what_is_written_is_read_again(held: Held, key: BlobKey, size: int
 async def test_a_part_of_a_blob_is_read(held: Held, key: BlobKey) -> None:
     content = os.urandom(PART_BYTES)
     await kept(held.store, key, content)
-    for start, end in ((0, 1), (5, 4_000_000), (PART_BYTES - 3, PART_BYTES), (7, 7)):
+    for start, end in ((0, 1), (5, PART_BYTES // 2 + 9), (PART_BYTES - 3, PART_BYTES), (7, 7)):
         assert await read(held.store, key, start, end) == content[start:end]
 
 
