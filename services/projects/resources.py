@@ -33,12 +33,12 @@ def _open_store(settings: ProjectsSettings) -> AbstractAsyncContextManager[BlobS
     if settings.blob_root is not None:
         return filesystem.open_store(settings.blob_root, settings.blob_threads)
     # Its client takes a third of a second to import: only when it is used.
-    from services.projects.blobs.s3 import bucket, store  # noqa: PLC0415
+    from services.projects.blobs.s3 import client, store  # noqa: PLC0415
 
     # The settings see to it.
     assert settings.s3_url and settings.s3_bucket  # noqa: S101
     assert settings.s3_access_key_id and settings.s3_secret_access_key  # noqa: S101
-    access = bucket.Access(
+    access = client.Access(
         settings.s3_url,
         settings.s3_bucket,
         settings.s3_region,

@@ -11,17 +11,13 @@ After the last one it is unknown whether the request had its effect, and it may 
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import aiohttp
 import tenacity
-from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
@@ -50,17 +46,6 @@ class ObjectMissing(Exception):
 
 class _Passing(Exception):
     """A failure that may be over when the request is repeated."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Where a bucket is and how to sign requests. `url` is the server's; buckets are the first part of paths."""
-
-    url: str
-    bucket: str
-    region: str
-    access_key_id: str
-    secret_access_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,13 +198,13 @@ class Bucket:
             # So it is when an attempt without a response had its effect.
             await self.size_of(holder, name)
 
-    async def abort(self, holder: Hashable, name: str, *, but: str | None = None) -> None:
-        """Remove the parts of every unfinished upload of this object, except of `but`."""
+    async def abort(self, holder: Hashable, name: str) -> None:
+        """Remove the parts of every unfinished upload of this object."""
         page = await self._request(
             holder, lambda: self._client.list_multipart_uploads(Bucket=self._name, Prefix=name, MaxUploads=_PAGE)
         )
         for upload in page.get("Uploads", ()):
-            if upload["Key"] == name and upload["UploadId"] != but:
+            if upload["Key"] == name:
                 await self._abort(holder, name, upload["UploadId"])
 
     async def _abort(self, holder: Hashable, name: str, upload: str) -> None:
@@ -271,34 +256,3 @@ async def md5_of(content: bytes) -> str:
     """As the header Content-MD5 has it (RFC 1864)."""
     digest = await asyncio.to_thread(hashlib.md5, content, usedforsecurity=False)
     return base64.b64encode(digest.digest()).decode()
-
-
-@cache
-def _session() -> AioSession:
-    """Holds what is known of the service, which takes time to read."""
-    return get_session()
-
-
-@asynccontextmanager
-async def client_of(access: Access, *, connections: int, seconds: float) -> AsyncIterator["S3Client"]:
-    """A client whose requests are sent once: `Bucket` repeats them."""
-    config = AioConfig(
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        # Only what every server knows: newer kinds of checksums are sent if asked for, and none are.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        retries={"total_max_attempts": 1},
-        max_pool_connections=connections,
-        connect_timeout=min(5.0, seconds),
-        read_timeout=seconds,
-    )
-    async with _session().create_client(
-        "s3",
-        endpoint_url=access.url,
-        region_name=access.region,
-        aws_access_key_id=access.access_key_id,
-        aws_secret_access_key=access.secret_access_key,
-        config=config,
-    ) as client:
-        yield client

@@ -7,7 +7,8 @@ sent in parts of `PART_BYTES` while it arrives, one at a time.
 
 A suspended upload is its parts, and `incoming/<key>.<size>.upload` with the bytes after the last part: no part but the
 last may be smaller than 5 MiB. That object is written anew each time, so that the state recorded last has its own, and
-the one before is removed when the upload goes on.
+those before it are removed when the upload goes on. Nothing keeps two processes from going on with one upload at once:
+each finds what the recorded state names, and what only the other one made is removed at the end.
 """
 
 import asyncio
@@ -44,6 +45,10 @@ def key_of(name: str) -> BlobKey | None:
     return BlobKey.from_incoming_name(name)
 
 
+def _size_in(name: str) -> int:
+    return int(name.removesuffix(SUSPENDED).rpartition(".")[2])
+
+
 class IncomingObject:
     """An upload to one object."""
 
@@ -59,11 +64,15 @@ class IncomingObject:
         self._upload: str | None = None
         self._tags: list[str] = []
         self._marked: float | None = None
+        # Whether the object is there already.
+        self._whole = False
         # Whether every request that could make the object or an upload got a response.
         self._certain = True
         self._working: asyncio.Task[Any] | None = None
 
     async def write(self, data: bytes | memoryview) -> None:
+        if self._whole and data:
+            raise StorageUnavailable(retry_after=2)
         self._buffer += data
         self.size += len(data)
         while len(self._buffer) >= PART_BYTES:
@@ -87,24 +96,32 @@ class IncomingObject:
         known = orjson.loads(state)
         self.size, self._upload, parts = known["size"], known["upload"], known["parts"]
         self.suspended = True
-        tail = self._tail_at(self.size)
-        holder = self.key.tenant_id
-        try:
-            entries = await self._bucket.entries(holder, f"{mark_of(self.key)}.")
-            if tail not in [entry.name for entry in entries]:
-                raise ObjectMissing
-            if rest := self.size - parts * PART_BYTES:
-                self._buffer += await self._bucket.read(holder, tail, 0, rest)
-            if self._upload is not None:
-                self._tags = await self._bucket.tags(holder, self.key.path, self._upload, parts)
-        except ObjectMissing as error:
-            raise StorageUnavailable(retry_after=2) from error
         if parts:
             self._digest = None
+        try:
+            entries = await self._bucket.entries(self.key.tenant_id, f"{mark_of(self.key)}.")
+            if self._tail_at(self.size) not in [entry.name for entry in entries]:
+                raise ObjectMissing
+            await self._take_up(parts)
+        except ObjectMissing as error:
+            raise StorageUnavailable(retry_after=2) from error
         for entry in entries:
-            if entry.name != tail:
-                await self._bucket.delete(holder, entry.name)
-        await self._bucket.abort(holder, self.key.path, but=self._upload)
+            if _size_in(entry.name) < self.size:
+                await self._bucket.delete(self.key.tenant_id, entry.name)
+
+    async def _take_up(self, parts: int) -> None:
+        holder = self.key.tenant_id
+        if rest := self.size - parts * PART_BYTES:
+            self._buffer += await self._bucket.read(holder, self._tail_at(self.size), 0, rest)
+        if self._upload is None:
+            return
+        try:
+            self._tags = await self._bucket.tags(holder, self.key.path, self._upload, parts)
+        except ObjectMissing:
+            # Sealed, by a process that did not live to have that recorded.
+            self._whole = await self._bucket.size_of(holder, self.key.path) == self.size
+            if not self._whole:
+                raise
 
     async def seal(self) -> str:
         digest = await self._do(self._finish())
@@ -152,15 +169,19 @@ class IncomingObject:
         rest, self._buffer = bytes(self._buffer), bytearray()
         holder, name = self.key.tenant_id, self.key.path
         await self._mark()
+        if self._whole:
+            return str((await self._read_back()).hexdigest())
         if self._upload is None:
             self._digest.update(rest)
             await self._bucket.put(holder, name, rest, lost=self._doubt)
+            if self.suspended:
+                await self._bucket.abort(holder, name)
             return str(self._digest.hexdigest())
         if rest:
             await self._send(rest)
         try:
             await self._bucket.complete(holder, name, self._upload, self._tags, lost=self._doubt)
-            if not self._certain:
+            if self.suspended or not self._certain:
                 # Another upload may have begun without our knowing.
                 await self._bucket.abort(holder, name)
             digest = self._digest if self._digest is not None else await self._read_back()

@@ -19,7 +19,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from services.projects.blobs.s3.bucket import Access, Bucket, Entry, ObjectMissing, client_of
+from services.projects.blobs.s3.bucket import Bucket, Entry, ObjectMissing
+from services.projects.blobs.s3.client import Access, client_of
 from services.projects.blobs.s3.incoming import (
     INCOMING,
     READ_BYTES,

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from aiohttp import web
 
-from services.projects.blobs.s3.bucket import Access, client_of
+from services.projects.blobs.s3.client import Access, client_of
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client

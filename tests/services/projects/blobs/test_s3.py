@@ -173,6 +173,43 @@ async def test_a_suspended_upload_survives_failures(store: S3Store, s3_server: S
     assert await s3_server.names() == [key.path]
 
 
+@pytest.mark.parametrize("size", [17, SIZE])
+async def test_an_upload_that_was_sealed_without_a_record_is_sealed_again(
+    store: S3Store, s3_server: S3Server, key: BlobKey, size: int
+) -> None:
+    content = os.urandom(size)
+    state = await suspended(store, key, content)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            async with store.resume(key, state) as blob:
+                assert blob.size == size
+                assert await blob.seal() == hashlib.sha256(content).hexdigest()
+                raise ZeroDivisionError
+    async with store.resume(key, state) as blob:
+        await blob.seal()
+        await blob.keep()
+    assert await read(store, key) == content
+    assert await s3_server.names() == [key.path]
+
+
+async def test_a_process_that_lost_an_upload_does_not_disturb_who_goes_on(
+    store: S3Store, s3_server: S3Server, key: BlobKey
+) -> None:
+    content = os.urandom(SIZE)
+    state = await suspended(store, key, content[:100])
+    async with store.resume(key, state) as blob:
+        await blob.write(content[100:])
+        newest = await blob.suspend()
+    async with store.resume(key, state) as late:
+        await late.write(content[100 : PART_BYTES + 9])
+        await late.suspend()
+    async with store.resume(key, newest) as blob:
+        assert await blob.seal() == hashlib.sha256(content).hexdigest()
+        await blob.keep()
+    assert await read(store, key) == content
+    assert await s3_server.names() == [key.path]
+
+
 async def test_a_blob_that_is_sealed_while_the_cleaner_looks_is_left_alone(
     store: S3Store, s3_server: S3Server, key: BlobKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
