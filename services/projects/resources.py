@@ -1,12 +1,13 @@
 """The resources of the running projects service: the bytes of documents, and the tasks that erase what is gone."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 
 from services.projects import erasure
 from services.projects.blobs import filesystem
+from services.projects.blobs.store import BlobStore
 from services.projects.dependencies import Resources
 from services.projects.documents import cleaning, handlers
 from services.projects.settings import ProjectsSettings
@@ -20,7 +21,7 @@ from shared.settings import Role
 @asynccontextmanager
 async def resources(settings: ProjectsSettings, runtime: Runtime) -> AsyncIterator[Started[Resources]]:
     async with AsyncExitStack() as stack:
-        blobs = await stack.enter_async_context(filesystem.open_store(settings.blob_root, settings.blob_threads))
+        blobs = await stack.enter_async_context(_open_store(settings))
         runtime.checks["blobs"] = blobs.check
         if Role.JOBS in settings.roles:
             every = settings.cleaning_seconds
@@ -38,3 +39,22 @@ async def resources(settings: ProjectsSettings, runtime: Runtime) -> AsyncIterat
             upload_expiry=timedelta(seconds=settings.upload_expiry_seconds),
         )
         yield own, (*handlers.HANDLERS, *tenants.HANDLERS)
+
+
+def _open_store(settings: ProjectsSettings) -> AbstractAsyncContextManager[BlobStore]:
+    if settings.blob_root is not None:
+        return filesystem.open_store(settings.blob_root, settings.blob_threads)
+    # Its client takes a third of a second to import: only when it is used.
+    from services.projects.blobs.s3 import client, store  # noqa: PLC0415
+
+    # The settings see to it.
+    assert settings.s3_url and settings.s3_bucket  # noqa: S101
+    assert settings.s3_access_key_id and settings.s3_secret_access_key  # noqa: S101
+    access = client.Access(
+        settings.s3_url,
+        settings.s3_bucket,
+        settings.s3_region,
+        settings.s3_access_key_id.get_secret_value(),
+        settings.s3_secret_access_key.get_secret_value(),
+    )
+    return store.open_store(access, connections=settings.s3_connections, public_url=settings.s3_public_url)

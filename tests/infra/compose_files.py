@@ -19,6 +19,7 @@ from infra.local.home import ROOT
 
 COMPOSE_FILE: Final = ROOT / "docker-compose.yml"
 EMBEDDED_VECTORS: Final = ROOT / "infra" / "docker" / "compose.embedded-vectors.yml"
+BLOBS_IN_S3: Final = ROOT / "infra" / "docker" / "compose.s3.yml"
 # ${NAME:-default}, whose default may hold one more of its kind.
 _VARIABLE: Final = re.compile(r"(?<!\$)\$\{(\w+):-((?:[^{}]|\$\{[^{}]*\})*)\}")
 

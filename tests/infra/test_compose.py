@@ -4,6 +4,7 @@ Asserted of docker-compose.yml as it is written, and, where there is an engine, 
 """
 
 import json
+import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,9 +14,18 @@ import pytest
 
 from infra.docker import secrets
 from infra.local.home import ROOT
+from services.projects.settings import ProjectsSettings
 from shared.migrations import SERVICES_WITH_SCHEMA
 from shared.topology import SERVICES
-from tests.infra.compose_files import COMPOSE_FILE, EMBEDDED_VECTORS, Configuration, as_resolved, as_written, compose
+from tests.infra.compose_files import (
+    BLOBS_IN_S3,
+    COMPOSE_FILE,
+    EMBEDDED_VECTORS,
+    Configuration,
+    as_resolved,
+    as_written,
+    compose,
+)
 
 SERVERS = {"postgres", "redis", "qdrant"}
 QUARRY = {"identity", "projects", "indexing", "indexing-worker", "notifier", "gateway"}
@@ -228,6 +238,28 @@ def test_with_the_embedded_engine_nothing_asks_for_qdrant(environ: dict[str, str
     assert found.services["indexing-worker"]["environment"]["QUARRY_INDEXING_VECTORS_SOCKET"] == listens
     shared_by = [name for name, service in found.services.items() if "sockets" in str(service.get("volumes"))]
     assert sorted(shared_by) == ["indexing", "indexing-worker"]
+
+
+def test_a_bucket_takes_the_place_of_the_volume() -> None:
+    text = BLOBS_IN_S3.read_text(encoding="utf-8")
+    assert "QUARRY_PROJECTS_BLOB_ROOT: !reset null" in text
+    assert "volumes: !reset []" in text
+    assert "blobs: !reset null" in text
+    named = set(re.findall(r"QUARRY_PROJECTS_([A-Z0-9_]+?)(?:_FILE)?:", text))
+    assert {name.lower() for name in named} <= set(ProjectsSettings.model_fields)
+
+
+@pytest.mark.containers
+def test_with_a_bucket_nothing_needs_the_volume(environ: dict[str, str]) -> None:
+    found = as_resolved({**environ, "QUARRY_S3_URL": "https://s3.example.com"}, COMPOSE_FILE, BLOBS_IN_S3)
+    assert found.warnings == ""
+    assert "blobs" not in found.volumes
+    projects = found.services["projects"]
+    assert not projects.get("volumes")
+    assert "QUARRY_PROJECTS_BLOB_ROOT" not in projects["environment"]
+    assert projects["environment"]["QUARRY_PROJECTS_S3_URL"] == "https://s3.example.com"
+    assert set(projects["networks"]) == {"backend", "data", "egress"}
+    assert {"s3_access_key_id", "s3_secret_access_key"} <= {secret["source"] for secret in projects["secrets"]}
 
 
 @pytest.mark.containers

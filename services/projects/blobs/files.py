@@ -199,6 +199,9 @@ class OpenFile:
             start += len(chunk)
             yield chunk
 
+    async def address(self, *, disposition: str, content_type: str) -> None:
+        return None
+
     async def close(self) -> None:
         await asyncio.shield(self._store.run(self._holder, self.close_now))
 

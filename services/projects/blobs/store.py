@@ -119,6 +119,11 @@ class OpenBlob(Protocol):
         """
         ...
 
+    async def address(self, *, disposition: str, content_type: str) -> str | None:
+        """A URL from which a client without credentials may fetch the blob during the next minute, and gets it with
+        these headers; None if all content is sent by the service."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -78,13 +78,20 @@ class ContentResponse(StreamingResponse):
 
 
 async def content_response(
-    request: Request, version: DocumentVersion, blob: OpenBlob, *, name: str, content_type: str | None = None
+    request: Request,
+    version: DocumentVersion,
+    blob: OpenBlob,
+    *,
+    name: str,
+    content_type: str | None = None,
+    elsewhere: bool = False,
 ) -> Response:
     """The response to a request for the bytes of a version; takes ownership of `blob`.
 
     Args:
         name: of the document.
         content_type: what to call them, if not what is safe in a browser.
+        elsewhere: whether the caller may be sent to where the bytes are stored.
     """
     content_type = content_type or _safe_type(version.content_type)
     tag = f'"{version.sha256}"'
@@ -109,10 +116,20 @@ async def content_response(
         if isinstance(error, RangeNotSatisfiable):
             error.headers["Content-Range"] = f"bytes */{blob.size}"
         return problem_response(request_id_of(request), request.scope["path"], error)
+    if elsewhere and _asks_for_bytes_alone(request):
+        address = await blob.address(disposition=headers["Content-Disposition"], content_type=content_type)
+        if address is not None:
+            await blob.close()
+            return Response(status_code=307, headers={"Location": address, "Cache-Control": "no-store"})
     if part is None:
         return ContentResponse(blob, _Extent(0, blob.size), 200, headers, content_type)
     headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{blob.size}"
     return ContentResponse(blob, part, 206, headers, content_type)
+
+
+def _asks_for_bytes_alone(request: Request) -> bool:
+    """Conditions name our `ETag`, which the store does not know; an address is for `GET`."""
+    return wants_body(request.scope) and not any(name.startswith("if-") for name in request.headers)
 
 
 def _is_wanted(headers: Headers, tag: str, modified: datetime) -> bool:

@@ -35,6 +35,7 @@ _UNCHANGED: dict[int | str, dict[str, Any]] = {
 _CONTENT: dict[int | str, dict[str, Any]] = {
     200: {"content": _ANY_TYPE, "description": "The bytes."},
     206: {"content": _ANY_TYPE, "description": "The requested range of the bytes."},
+    307: {"description": "Where to get the bytes within a minute, if the installation says so."},
 }
 
 
@@ -199,7 +200,7 @@ async def document_content(
     document, wanted, blob = await service.content(
         transactions, principal, authority, blobs, project_id=project_id, document_id=document_id, version=version
     )
-    return await content_response(request, wanted, blob, name=document.name)
+    return await content_response(request, wanted, blob, name=document.name, elsewhere=True)
 
 
 @internal_router.get("/{document_id}/versions/{version}/content", response_class=Response)

@@ -6,7 +6,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, DateTime, Integer, Row, Select, Uuid, bindparam, select, tuple_, update
+from sqlalchemy import BigInteger, DateTime, Integer, Row, Select, Uuid, bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.projects.models import COUNTED, Project, ProjectContents, ProjectMember

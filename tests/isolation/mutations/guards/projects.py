@@ -301,4 +301,22 @@ MUTATIONS = (
             f"{_TESTS}/blobs/test_filesystem.py::test_a_tenant_whose_files_take_long_leaves_half_of_the_threads_to_others"
         ],
     ),
+    Mutation(
+        "projects-blob-connections",
+        "a tenant leaves connections to the document store to others",
+        replace(f"{_HERE}/blobs/s3/store.py", "each=max(1, connections // 2)", "each=connections"),
+        [f"{_TESTS}/blobs/test_s3.py::test_a_tenant_whose_requests_hang_leaves_half_of_the_connections_to_others"],
+    ),
+    Mutation(
+        "projects-blob-address",
+        "an address of content is of use for a minute",
+        replace(f"{_HERE}/blobs/s3/store.py", "ExpiresIn=ADDRESS_SECONDS", "ExpiresIn=7 * 86_400"),
+        [f"{_TESTS}/blobs/test_s3.py::test_an_address_gives_the_bytes_under_their_name"],
+    ),
+    Mutation(
+        "projects-blob-address-attachment",
+        "content that a bucket sends is an attachment too",
+        replace(f"{_HERE}/blobs/s3/store.py", '            "ResponseContentDisposition": disposition,\n', ""),
+        [f"{_TESTS}/blobs/test_s3.py::test_an_address_gives_the_bytes_under_their_name"],
+    ),
 )
