@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from functools import partial
 
 from services.projects import erasure
 from services.projects.blobs import open_store
 from services.projects.dependencies import Resources
 from services.projects.documents import cleaning, handlers
+from services.projects.exports import making
 from services.projects.settings import ProjectsSettings
 from services.projects.tenants import handlers as tenants
 from shared.background import run_in_background
@@ -21,7 +23,13 @@ async def resources(settings: ProjectsSettings, runtime: Runtime) -> AsyncIterat
         blobs = await stack.enter_async_context(open_store(settings.blob_root, settings.blob_threads))
         runtime.checks["blobs"] = blobs.check
         if Role.JOBS in settings.roles:
-            for name, run in (("blob-cleaning", cleaning.run), ("erasure", erasure.run)):
+            lifetime = timedelta(hours=settings.export_hours)
+            make_exports = partial(making.run, workers=settings.export_workers, lifetime=lifetime)
+            for name, run in (
+                ("blob-cleaning", cleaning.run),
+                ("erasure", erasure.run),
+                ("exports", make_exports),
+            ):
                 work = partial(run, runtime.database, blobs, every_seconds=settings.cleaning_seconds)
                 await stack.enter_async_context(run_in_background(work, name=name))
         own = Resources(blobs, settings.quotas, settings.max_document_bytes, runtime.authority)

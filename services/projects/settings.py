@@ -13,7 +13,7 @@ _MIB = 1024 * 1024
 
 class ProjectsSettings(DatabaseSettings):
     """`blob_root`: folder of the documents' bytes, shared by all processes of the service. `tenant_*`: quotas per
-    tenant."""
+    tenant. `export_*`: how many exports one process makes at a time, and how long each is kept."""
 
     service: ClassVar[str] = "projects"
 
@@ -22,9 +22,19 @@ class ProjectsSettings(DatabaseSettings):
     tenant_projects: int = Field(default=10_000, ge=1)
     tenant_documents: int = Field(default=100_000, ge=1)
     tenant_bytes: int = Field(default=100 * 1024 * _MIB, ge=1)
+    tenant_exports: int = Field(default=5, ge=1)
+    tenant_exports_under_way: int = Field(default=1, ge=1)
+    export_workers: int = Field(default=2, ge=1, le=16)
+    export_hours: float = Field(default=24.0, gt=0)
     blob_threads: int = Field(default=8, ge=1, le=64)
     cleaning_seconds: float = Field(default=2.0, gt=0)
 
     @property
     def quotas(self) -> Quotas:
-        return Quotas(self.tenant_projects, self.tenant_documents, self.tenant_bytes)
+        return Quotas(
+            projects=self.tenant_projects,
+            documents=self.tenant_documents,
+            bytes=self.tenant_bytes,
+            exports=self.tenant_exports,
+            exports_under_way=self.tenant_exports_under_way,
+        )

@@ -301,5 +301,10 @@ FROM projects.documents
 UNION ALL
 SELECT tenant_id, project_id, document_id, blob_id, false, false FROM projects.document_versions
 """
+EXPORTED: Final = """
+SELECT tenant_id, coalesce(project_id, tenant_id) AS project_id, id AS blob, attempts AS version,
+       status = 'ready' AS ready
+FROM projects.exports
+"""
 HEADS: Final = "SELECT feed_id, last_sequence FROM notifier.feeds WHERE feed_id = ANY ($1::uuid[])"
 TENANTS_OF_EVENTS: Final = "SELECT id, tenant_id FROM events WHERE id = ANY ($1::uuid[])"

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, ScalarSelect, Select, Uuid, bindparam, func, select, tuple_
+from sqlalchemy import BigInteger, ScalarSelect, Select, Uuid, bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import Document
+from services.projects.exports.models import Export
 from services.projects.projects.models import Project, ProjectMember
 from shared.events.projects import ProjectRole
 
@@ -128,3 +129,13 @@ async def owners(session: AsyncSession, *, project_id: uuid.UUID, count: int) ->
     """Owners of a project, of this and earlier memberships of the tenant, the newest first."""
     statement = select(ProjectMember).where(ProjectMember.project_id == project_id, ProjectMember.role == "owner")
     return (await session.scalars(statement.order_by(ProjectMember.updated_at.desc()).limit(count))).all()
+
+
+async def end_exports(session: AsyncSession, *, project_id: uuid.UUID) -> None:
+    """Exports of a project that is deleted are gone, and removed soon (`exports.making`)."""
+    await session.execute(
+        update(Export)
+        .where(Export.project_id == project_id)
+        .values(status="deleted", due_at=func.now())
+        .execution_options(synchronize_session=False)
+    )

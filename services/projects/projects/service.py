@@ -159,7 +159,7 @@ async def delete(session: AsyncSession, principal: Principal, *, project_id: uui
     project.revision += 1
     event = ProjectDeleted(project_id=project.id, actor_id=principal.user_id)
     outbox.publish(session, event, sequence=project.revision)
-    await session.flush()
+    await repository.end_exports(session, project_id=project_id)
     await tenants.give_back(session, projects=1)
 
 

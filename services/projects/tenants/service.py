@@ -24,6 +24,8 @@ class Quotas:
     projects: int
     documents: int
     bytes: int
+    exports: int
+    exports_under_way: int
 
 
 async def take(session: AsyncSession, quotas: Quotas, *, projects: int = 0, documents: int = 0, size: int = 0) -> None:
