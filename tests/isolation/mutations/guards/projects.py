@@ -380,7 +380,7 @@ MUTATIONS = (
     ),
     Mutation(
         "projects-export-scope",
-        "an export of a project has documents of no other",
+        "an export has each document in its own project",
         replace(
             f"{_HERE}/exports/repository.py",
             "    statement = _documents(export).where(Document.project_id == project_id)\n",

@@ -85,6 +85,7 @@ async def test_an_export_of_the_tenant_has_all_its_projects(
     assert {project["id"]: len(project["documents"]) for project in manifest["projects"]} == {
         str(project_id): 1, str(elsewhere): 1, str(empty): 0,
     }  # fmt: skip
+    assert [project["skipped"] for project in manifest["projects"]] == [[], [], []]
 
 
 async def test_exports_of_one_project_have_no_other(admin: Caller, project_id: uuid.UUID) -> None:
