@@ -71,7 +71,7 @@ async def export(system: System, _service: str) -> None:
     made = await client.post("/v1/exports", json={"project_id": project})
 
     async def ready() -> bool:
-        return (await client.get(made.headers["Location"])).json().get("status") == "ready"
+        return bool((await client.get(made.headers["Location"])).json().get("status") == "ready")
 
     with suppress(httpx.HTTPError, AssertionError):
         await eventually(ready, within=10, every=0.1)

@@ -174,7 +174,7 @@ async def _exported(client: httpx.AsyncClient, project: str) -> str:
     assert answer.status_code == 202, answer.text
 
     async def ready() -> bool:
-        return (await client.get(answer.headers["Location"])).json()["status"] == "ready"
+        return bool((await client.get(answer.headers["Location"])).json()["status"] == "ready")
 
     await eventually(ready, within=60)
     return str(answer.json()["id"])
