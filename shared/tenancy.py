@@ -79,6 +79,7 @@ SYSTEM_ACCESS: Final[dict[str, str]] = {
     "identity.invitations": "an invitation is found by its token before its tenant is known",
     "identity.signing_keys": "keys that sign internal tokens belong to the installation",
     "projects.blob_deletions": "blobs of deleted documents are removed for all tenants; ids only",
+    "projects.exports": "exports of all tenants are made and removed when they expire; ids and counts only",
     "projects.tenant_erasures": "deleted tenants are erased for all tenants; ids only",
     "projects.departures": "roles of who left are removed for all tenants; ids only",
     "projects.upload_expiries": "unfinished uploads of all tenants expire; ids only",

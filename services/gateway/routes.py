@@ -83,6 +83,8 @@ ROUTES: Final = (
     _route(r"/v1/agents(/.*)?", "indexing"),
     _route(_PROJECT + r"/events/?", "notifier", flow=Flow.EVENTS),
     _route(r"/v1/projects(/.*)?", "projects"),
+    _route(r"/v1/exports/[^/]+/content/?", "projects", flow=Flow.TRANSFER),
+    _route(r"/v1/exports(/.*)?", "projects"),
     _route(r"/v1/events/?", "notifier", flow=Flow.EVENTS),
     _route(r"/mcp/?", "indexing", sessions=False),
     _route(r"/v1/(?P<noun>notifications|webhooks)(/.*)?", "notifier"),

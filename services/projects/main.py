@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from services.projects.documents import router as documents
+from services.projects.exports import router as exports
 from services.projects.projects import router as projects
 from services.projects.resources import resources
 from services.projects.settings import ProjectsSettings
@@ -16,6 +17,7 @@ ROUTERS = (
     documents.router,
     versions.router,
     uploads.router,
+    exports.router,
     projects.internal_router,
     documents.internal_router,
 )

@@ -10,6 +10,7 @@ from services.projects.blobs import filesystem
 from services.projects.blobs.store import BlobStore
 from services.projects.dependencies import Resources
 from services.projects.documents import cleaning, handlers
+from services.projects.exports import making
 from services.projects.settings import ProjectsSettings
 from services.projects.tenants import handlers as tenants
 from services.projects.uploads import expiry
@@ -25,10 +26,13 @@ async def resources(settings: ProjectsSettings, runtime: Runtime) -> AsyncIterat
         runtime.checks["blobs"] = blobs.check
         if Role.JOBS in settings.roles:
             every = settings.cleaning_seconds
+            lifetime = timedelta(hours=settings.export_hours)
+            make_exports = partial(making.run, workers=settings.export_workers, lifetime=lifetime)
             for name, work in (
                 ("blob-cleaning", partial(cleaning.run, runtime.database, blobs, every_seconds=every)),
                 ("erasure", partial(erasure.run, runtime.database, blobs, every_seconds=every)),
                 ("upload-expiry", partial(expiry.run, runtime.database, every_seconds=every)),
+                ("exports", partial(make_exports, runtime.database, blobs, every_seconds=every)),
             ):
                 await stack.enter_async_context(run_in_background(work, name=name))
         own = Resources(

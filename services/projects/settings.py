@@ -17,7 +17,8 @@ _NEEDED_WITH_S3: Final = ("s3_bucket", "s3_access_key_id", "s3_secret_access_key
 
 class ProjectsSettings(DatabaseSettings):
     """`tenant_*`: quotas per tenant; `tenant_uploads` of unfinished resumable uploads, which expire
-    `upload_expiry_seconds` after their last progress. Where the bytes of documents are, one of two:
+    `upload_expiry_seconds` after their last progress. `export_*`: how many exports one process makes at
+    a time, and how long each is kept. Where the bytes of documents are, one of two:
 
     - `blob_root`: a folder, shared by all processes of the service.
     - `s3_url`: an S3-compatible server, and `s3_bucket` there. A process has `s3_connections` to it at most, half of
@@ -40,6 +41,10 @@ class ProjectsSettings(DatabaseSettings):
     tenant_bytes: int = Field(default=100 * 1024 * _MIB, ge=1)
     tenant_uploads: int = Field(default=1000, ge=1)
     upload_expiry_seconds: float = Field(default=24 * 3600.0, gt=0)
+    tenant_exports: int = Field(default=5, ge=1)
+    tenant_exports_under_way: int = Field(default=1, ge=1)
+    export_workers: int = Field(default=2, ge=1, le=16)
+    export_hours: float = Field(default=24.0, gt=0)
     blob_threads: int = Field(default=8, ge=1, le=64)
     cleaning_seconds: float = Field(default=2.0, gt=0)
 
@@ -71,4 +76,11 @@ class ProjectsSettings(DatabaseSettings):
 
     @property
     def quotas(self) -> Quotas:
-        return Quotas(self.tenant_projects, self.tenant_documents, self.tenant_bytes, self.tenant_uploads)
+        return Quotas(
+            projects=self.tenant_projects,
+            documents=self.tenant_documents,
+            bytes=self.tenant_bytes,
+            uploads=self.tenant_uploads,
+            exports=self.tenant_exports,
+            exports_under_way=self.tenant_exports_under_way,
+        )

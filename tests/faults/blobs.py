@@ -1,4 +1,5 @@
-"""I1 and I9 for bytes: every document that was not deleted has its content, in its own tenant's folder."""
+"""I1 and I9 for bytes: every document that was not deleted has its content, and every export that is ready its archive,
+in the folder of their tenant."""
 
 import asyncio
 import hashlib
@@ -15,18 +16,18 @@ from tests.support.files import files_below
 
 async def check(postgres: asyncpg.Connection, root: Path, ledger: Ledger | None) -> list[Violation]:
     rows = await postgres.fetch(views.STORED)
+    exports = await postgres.fetch(views.EXPORTED)
     contents = {} if ledger is None else {entry.id: entry.sha256 for entry in ledger.documents.values()}
-    return await asyncio.to_thread(_compare, root, rows, contents)
+    return await asyncio.to_thread(_compare, root, rows, exports, contents)
 
 
-def _compare(root: Path, rows: list[asyncpg.Record], contents: dict[uuid.UUID, str]) -> list[Violation]:
+def _compare(
+    root: Path, rows: list[asyncpg.Record], exports: list[asyncpg.Record], contents: dict[uuid.UUID, str]
+) -> list[Violation]:
     missing, wrong, left, claimed = [], [], [], set()
     shared = {row["blob"] for row in rows if not row["deleted"]}
     for row in rows:
-        relative = f"{row['tenant_id']}/{row['project_id']}/{row['blob']}/1"
-        # Sealed blobs wait in `incoming` until somebody moves them.
-        places = [root / relative, root / "incoming" / relative.replace("/", ".")]
-        found = [place for place in places if place.is_file()]
+        relative, found = _found(root, row, 1)
         claimed |= set(found)
         if row["deleted"]:
             left += [str(place.relative_to(root)) for place in found if row["blob"] not in shared]
@@ -38,13 +39,26 @@ def _compare(root: Path, rows: list[asyncpg.Record], contents: dict[uuid.UUID, s
             and hashlib.sha256(found[0].read_bytes()).hexdigest() != contents[row["id"]]
         ):
             wrong.append(relative)
-    # What a crash cut off is judged an hour later, in `incoming`; outside of it everything belongs to a document.
+    without_archive = []
+    for row in exports:
+        relative, found = _found(root, row, row["version"])
+        claimed |= set(found)
+        without_archive += [relative] if row["ready"] and not found else []
+    # What a crash cut off is judged an hour later, in `incoming`; outside of it everything belongs to something.
     outside = [place for place in files_below(root) if place.parent.name != "incoming"]
     foreign = [str(place.relative_to(root)) for place in outside if place not in claimed]
     problems = (
         ("I1", "document without its content", missing),
         ("I1", "document with other content", wrong),
+        ("I1", "export without its archive", without_archive),
         ("I3", "content of a deleted document", left),
         ("I9", "content that belongs to no document", foreign),
     )
     return [Violation(invariant, what, evidence) for invariant, what, evidence in problems if evidence]
+
+
+def _found(root: Path, row: asyncpg.Record, version: int) -> tuple[str, list[Path]]:
+    """A blob's path, and where it is: sealed ones wait in `incoming` until somebody moves them."""
+    relative = f"{row['tenant_id']}/{row['project_id']}/{row['blob']}/{version}"
+    places = [root / relative, root / "incoming" / relative.replace("/", ".")]
+    return relative, [place for place in places if place.is_file()]

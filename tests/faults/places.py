@@ -15,6 +15,7 @@ from shared.failpoints import declared
 from shared.redis_clients import stream_of
 from shared.topology import SERVICES
 from tests.faults.fault_injection import admin_of, redis_of
+from tests.support.polling import eventually
 from tests.support.system import System, create_project, settled, upload
 
 Provocation = Callable[[System, str], Awaitable[None]]
@@ -60,6 +61,21 @@ async def run_an_agent(system: System, _service: str) -> None:
         await client.post(
             f"/v1/projects/{project}/ask", json={"question": "What is the wall made of?", "stream": False}
         )
+
+
+async def export(system: System, _service: str) -> None:
+    """An export of a document, deleted once it is ready; either may end the service."""
+    _, client = await system.tenant(f"exports-{uuid.uuid4().hex[:8]}")
+    project = await create_project(client)
+    await upload(client, project, "wall.txt", b"The harbour wall is made of granite from the eastern quarry.")
+    made = await client.post("/v1/exports", json={"project_id": project})
+
+    async def ready() -> bool:
+        return bool((await client.get(made.headers["Location"])).json().get("status") == "ready")
+
+    with suppress(httpx.HTTPError, AssertionError):
+        await eventually(ready, within=10, every=0.1)
+        await client.delete(made.headers["Location"])
 
 
 async def redrive(system: System, service: str) -> None:
@@ -112,6 +128,7 @@ _FAMILIES: Final[dict[str, Place]] = {
     # Of one service.
     "upload": Place(("projects",), visits=10),
     "blobs": Place(("projects",), visits=3),
+    "exports": Place(("projects",), visits=1, provoke=export, within=15),
     "jobs": Place(("indexing",), visits=10),
     "indexing": Place(("indexing",), visits=10),
     "vectors": Place(("indexing",), visits=3),

@@ -301,6 +301,26 @@ async def test_content_that_is_not_where_it_belongs_is_found(
             other.unlink()
 
 
+async def test_an_export_without_its_archive_is_found(watched: Watched) -> None:
+    export, postgres = uuid.uuid4(), watched.postgres
+    counts = "documents_total, documents_done, documents_skipped, bytes_total, bytes_done"
+    await postgres.execute(
+        f"INSERT INTO projects.exports (tenant_id, id, status, revision, attempts, {counts}) "  # noqa: S608  # constants
+        "VALUES ($1, $2, 'ready', 1, 2, 0, 0, 0, 0, 0)",
+        watched.world.tenant,
+        export,
+    )
+    place = watched.blobs / str(watched.world.tenant) / str(watched.world.tenant) / str(export) / "2"
+    try:
+        assert named(await watched.found()) == {("I1", "export without its archive")}
+        place.parent.mkdir(parents=True)
+        place.write_bytes(b"PK")
+        assert named(await watched.found()) == set()
+    finally:
+        place.unlink(missing_ok=True)
+        await postgres.execute("DELETE FROM projects.exports WHERE id = $1", export)
+
+
 def test_a_transcript_with_a_gap_a_repetition_or_a_stranger_is_found() -> None:
     listener = World(told=["document.uploaded", "document.indexing", "document.indexed"]).listener()
     feed = {1: "document.uploaded", 2: "document.indexing", 3: "document.indexed"}

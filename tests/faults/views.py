@@ -316,5 +316,10 @@ FULL JOIN (
 WHERE (coalesce(counted.documents, 0), coalesce(counted.bytes, 0), coalesce(counted.indexed, 0))
     IS DISTINCT FROM (coalesce(kept.documents, 0), coalesce(kept.bytes, 0), coalesce(kept.indexed, 0))
 """
+EXPORTED: Final = """
+SELECT tenant_id, coalesce(project_id, tenant_id) AS project_id, id AS blob, attempts AS version,
+       status = 'ready' AS ready
+FROM projects.exports
+"""
 HEADS: Final = "SELECT feed_id, last_sequence FROM notifier.feeds WHERE feed_id = ANY ($1::uuid[])"
 TENANTS_OF_EVENTS: Final = "SELECT id, tenant_id FROM events WHERE id = ANY ($1::uuid[])"

@@ -86,6 +86,25 @@ ATTACKS: Final = (
             "tests/isolation/test_mutations.py",
         ),
     ),
+    Attack(
+        "routes",
+        "an export requested, polled, downloaded, resumed or deleted without the right to all that is in it, or after",
+        (
+            f"{_PROJECTS}/exports/test_exports.py::test_exports_are_for_who_may_administer_and_read_all_of_it",
+            f"{_PROJECTS}/exports/test_exports.py::test_who_may_not_export_is_refused",
+            f"{_PROJECTS}/exports/test_exports.py::test_who_has_lost_the_project_cannot_download",
+            f"{_PROJECTS}/exports/test_exports.py::test_a_long_download_ends_with_the_right_to_it",
+            f"{_PROJECTS}/exports/test_making.py::test_exports_end_with_their_tenant",
+        ),
+    ),
+    Attack(
+        "routes",
+        "names of documents that lead out of an archive, or over another entry of it",
+        (
+            f"{_PROJECTS}/exports/test_names.py::test_a_name_is_one_that_every_file_system_takes",
+            f"{_PROJECTS}/exports/test_names.py::test_equal_names_are_in_different_places",
+        ),
+    ),
     Attack("routes", "how long an answer takes", ("tests/isolation/test_timing.py",)),
     # --- SQL --------------------------------------------------------------------------------------------------------
     Attack(

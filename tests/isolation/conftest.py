@@ -97,6 +97,7 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
         letters = (await client.get(f"/v1/projects/{project}/dead-letters")).json()["items"]
         browser = await sign_in(whole, me["user"]["email"])
         await _until_indexed(client, other_project, other_document)
+        export = await _exported(client, project)
         yield Victim(
             client,
             {
@@ -112,6 +113,7 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
                 "agent": "answer".ljust(36, "-"),
                 "run_id": run.json()["id"],
                 "upload_id": resumable.rpartition("/")[2],
+                "export_id": export,
                 "version": "1",
                 "generation": "2",
             },
@@ -168,6 +170,17 @@ async def _plant_in_failures(stack: Stack, document_id: str) -> None:
             await admin.execute(statement, canary("failure"), document_id)
     finally:
         await admin.close()
+
+
+async def _exported(client: httpx.AsyncClient, project: str) -> str:
+    answer = await client.post("/v1/exports", json={"project_id": project})
+    assert answer.status_code == 202, answer.text
+
+    async def ready() -> bool:
+        return bool((await client.get(answer.headers["Location"])).json()["status"] == "ready")
+
+    await eventually(ready, within=60)
+    return str(answer.json()["id"])
 
 
 async def _until_indexed(client: httpx.AsyncClient, project: str, document: str) -> None:

@@ -30,6 +30,7 @@ class Who(StrEnum):
     READER = "reader"  # any credential with the scope; is shown what it may see
     TENANT = "tenant"  # owner or admin of the active tenant, with the scope
     OWNER = "owner"  # owner of the active tenant
+    EXPORT = "export"  # the scope in the project that was exported; for others there is no export
     PROJECT = "project"  # the scope in the project of the path, by role or as owner or admin of the tenant
 
 
@@ -92,6 +93,7 @@ _U = _P + "/uploads/{upload_id}"
 _TUS = {"Tus-Resumable": "1.0.0"}
 _PIECE = {**_TUS, "Content-Type": "application/offset+octet-stream", "Upload-Offset": "0"}
 _CREATION = {**_TUS, "Upload-Length": "7", "Upload-Metadata": "filename cGxhbnRlZC50eHQ="}
+_E = "/v1/exports/{export_id}"
 _NAME = {"name": "stolen"}
 
 ROUTES: dict[str, Route] = {
@@ -104,6 +106,11 @@ ROUTES: dict[str, Route] = {
     "POST /v1/api-keys": Route(Who.TENANT, "keys:admin", json={"name": "planted", "scopes": ["search"]}),
     "DELETE /v1/api-keys/{key_id}": Route(Who.TENANT, "keys:admin"),
     "GET /v1/events": Route(Who.READER, "events:read", stream=True),
+    "GET /v1/exports": Route(Who.READER, "documents:read"),
+    "POST /v1/exports": Route(Who.TENANT, "tenant:admin", json={"project_id": None}),
+    f"GET {_E}": Route(Who.EXPORT, "projects:write"),
+    f"GET {_E}/content": Route(Who.EXPORT, "projects:write"),
+    f"DELETE {_E}": Route(Who.EXPORT, "projects:write"),
     "GET /v1/invitations": Route(Who.TENANT, "members:admin"),
     "POST /v1/invitations": Route(Who.TENANT, "members:admin", json={"email": "planted@example.test"}),
     "DELETE /v1/invitations/{invitation_id}": Route(Who.TENANT, "members:admin"),
@@ -173,8 +180,7 @@ ROUTES: dict[str, Route] = {
 # By place and name, so that the same parameter is the same thing at every route; fields of bodies by their schema.
 PARAMETERS: dict[str, Carries] = {
     **{f"path:{name}": Carries.ID for name in ("project_id", "document_id", "user_id", "key_id", "job_id")},
-    "path:run_id": Carries.ID,
-    "path:upload_id": Carries.ID,
+    **{f"path:{name}": Carries.ID for name in ("run_id", "upload_id", "export_id")},
     "path:agent": Carries.NOTHING,  # an agent of the installation, the same for everybody
     **{f"path:{name}": Carries.ID for name in ("invitation_id", "session_id", "tenant_id")},
     "path:token": Carries.SECRET,
@@ -200,7 +206,7 @@ PARAMETERS: dict[str, Carries] = {
     "header:If-Match": Carries.ETAG,
     # Of the caller's own session; test_browsers.py of the gateway and test_sessions.py of identity attack it.
     "header:X-CSRF-Token": Carries.NOTHING,
-    "body:ApiKeyCreate.project_id": Carries.ID,
+    **{f"body:{name}.project_id": Carries.ID for name in ("ApiKeyCreate", "ExportCreate")},
     **{f"body:ApiKeyCreate.{name}": Carries.NOTHING for name in ("name", "scopes", "expires_at")},
     "body:InvitationCreate.email": Carries.ADDRESS,
     "body:InvitationCreate.role": Carries.NOTHING,

@@ -82,6 +82,8 @@ def refusal(standing: Standing, operation: Operation, route: Route) -> Refusal |
             found = FORBIDDEN
         case Who.PROJECT:
             found = _in_project(standing, route)
+        case Who.EXPORT:
+            found = None if route.scope in standing.in_victims_project else NOT_FOUND
         case Who.READER:
             found = None if route.scope in standing.limit else FORBIDDEN
         case Who.MEMBERS:

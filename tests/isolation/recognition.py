@@ -174,6 +174,17 @@ async def keys_for_foreign_projects(ids: Mapping[str, str], attacker: Attacker) 
     report.count("parameter", "POST /v1/api-keys body:ApiKeyCreate.project_id", attacker.name)
 
 
+async def exports_of_foreign_projects(ids: Mapping[str, str], attacker: Attacker) -> None:
+    """Who asks for an export of a foreign project is told nothing of whether there is such."""
+    told = []
+    for project in (ids["project_id"], str(uuid.uuid4())):
+        answer = await attacker.client.post("/v1/exports", json={"project_id": project})
+        assert (answer.status_code, code_of(answer)) == (404, "not_found"), answer.text
+        told.append({**answer.json(), "request_id": None})
+    assert told[0] == told[1]
+    report.count("parameter", "POST /v1/exports body:ExportCreate.project_id", attacker.name)
+
+
 async def foreign_members(ids: Mapping[str, str], attacker: Attacker, own_project: str) -> None:
     """Only members of the tenant are given a role, and nothing is told of who else is a user."""
     told = []

@@ -2,7 +2,8 @@
 
 Guarantees: the bytes of a deleted document are removed once the deletion is committed, however often that fails at
 first or the process dies, unless a version of another document shares them: then they go with the last that does. What
-an upload cut off by a crash leaves is removed unless a version refers to it, or the upload may be resumed.
+an upload or an export cut off by a crash leaves is removed unless a version or an export refers to it, or the upload
+may be resumed.
 Fails by: trying again later, each blob with its own backoff (`shared.work_queue`).
 """
 
@@ -60,16 +61,17 @@ async def remove(database: Database, blobs: BlobStore, deletion: BlobDeletion) -
 
 
 async def settle_leftovers(database: Database, blobs: BlobStore, *, older_than: timedelta) -> int:
-    """Keep the sealed blobs that a version refers to, leave those of unfinished uploads, remove the others; returns how
-    many were looked at."""
+    """Keep the sealed blobs that a version or an export refers to, leave those of unfinished uploads and remove the
+    others; returns how many were looked at."""
     leftovers = await blobs.leftovers(older_than)
     by_tenant: defaultdict[object, list[BlobKey]] = defaultdict(list)
     for key in leftovers:
         by_tenant[key.tenant_id].append(key)
     for keys in by_tenant.values():
         async with database.tenant(keys[0].tenant_id) as session:
-            needed = await repository.still_referred_to(session, {key.document_id for key in keys})
-            going_on = await uploads.unfinished(session, {key.document_id for key in keys})
+            ids = {key.document_id for key in keys}
+            needed = await repository.still_referred_to(session, ids) | await repository.ready_exports(session, ids)
+            going_on = await uploads.unfinished(session, ids)
         for key in keys:
             if key.document_id in needed:
                 await blobs.keep(key)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from typing import Any, Final
 
 from fastapi import Request
 from starlette.datastructures import Headers
@@ -20,12 +21,21 @@ from services.projects.blobs.store import OpenBlob
 from services.projects.documents.content_disposition import attachment
 from services.projects.documents.errors import RangeNotSatisfiable
 from services.projects.documents.names import UNKNOWN_TYPE
+from services.projects.documents.upload_bodies import BINARY
 from services.projects.versions.models import DocumentVersion
 from shared.errors import PreconditionFailed
 from shared.etags import names, names_strongly
 from shared.http_semantics import wants_body
 from shared.problems import problem_response
 from shared.request_context import request_id_of
+
+# The document's own type unless browsers run it.
+_ANY_TYPE: Final = {"application/octet-stream": BINARY, "*/*": BINARY}
+CONTENT_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"content": _ANY_TYPE, "description": "The bytes."},
+    206: {"content": _ANY_TYPE, "description": "The requested range of the bytes."},
+    307: {"description": "Where to get the bytes within a minute, if the installation says so."},
+}
 
 _RANGE = re.compile(r"bytes\s*=\s*(?P<first>[0-9]{0,99})\s*-\s*(?P<last>[0-9]{0,99})\s*", re.IGNORECASE)
 _INERT_TYPES = frozenset(
@@ -93,11 +103,36 @@ async def content_response(
         content_type: what to call them, if not what is safe in a browser.
         elsewhere: whether the caller may be sent to where the bytes are stored.
     """
-    content_type = content_type or _safe_type(version.content_type)
-    tag = f'"{version.sha256}"'
+    return await download(
+        request,
+        blob,
+        name=name,
+        content_type=content_type or _safe_type(version.content_type),
+        sha256=version.sha256,
+        modified=version.created_at,
+        elsewhere=elsewhere,
+    )
+
+
+async def download(
+    request: Request,
+    blob: OpenBlob,
+    *,
+    name: str,
+    content_type: str,
+    sha256: str,
+    modified: datetime,
+    elsewhere: bool = False,
+) -> Response:
+    """The response to a request for a blob that never changes; takes ownership of it.
+
+    Args:
+        elsewhere: whether the caller may be sent to where the bytes are stored.
+    """
+    tag = f'"{sha256}"'
     headers = {
         "ETag": tag,
-        "Last-Modified": format_datetime(version.created_at.astimezone(UTC), usegmt=True),
+        "Last-Modified": format_datetime(modified.astimezone(UTC), usegmt=True),
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
         "Content-Disposition": attachment(name),
@@ -105,7 +140,7 @@ async def content_response(
         "X-Content-Type-Options": "nosniff",
     }
     # Headers carry whole seconds.
-    modified = version.created_at.replace(microsecond=0)
+    modified = modified.replace(microsecond=0)
     try:
         if not _is_wanted(request.headers, tag, modified):
             await blob.close()

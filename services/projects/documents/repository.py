@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from services.projects.documents.models import BlobDeletion, Document, DocumentStatus
+from services.projects.exports.models import Export
 from services.projects.versions.models import DocumentVersion
 from shared.tenancy import tenant_of
 from shared.work_queue import Retry, WorkQueue
@@ -155,6 +156,12 @@ async def still_referred_to(session: AsyncSession, blob_ids: Collection[uuid.UUI
     )
     replaced = select(DocumentVersion.blob_id).where(DocumentVersion.blob_id.in_(blob_ids))
     return {blob_id for each in (visible, own, replaced) for blob_id in await session.scalars(each) if blob_id}
+
+
+async def ready_exports(session: AsyncSession, export_ids: Collection[uuid.UUID]) -> set[uuid.UUID]:
+    """Those of the ids that are of exports with an archive."""
+    ready = select(Export.id).where(Export.id.in_(export_ids), Export.status == "ready")
+    return set(await session.scalars(ready))
 
 
 async def remember_blob_deletions(

@@ -14,11 +14,11 @@ from services.projects.dependencies import (
     TenantQuotas,
 )
 from services.projects.documents import service
-from services.projects.documents.content import content_response
+from services.projects.documents.content import CONTENT_RESPONSES, content_response
 from services.projects.documents.models import Document, DocumentStatus
 from services.projects.documents.names import MAX_SENT_NAME
 from services.projects.documents.schemas import DocumentOut, DocumentPatch
-from services.projects.documents.upload_bodies import BINARY, UPLOAD_BODY, Upload
+from services.projects.documents.upload_bodies import UPLOAD_BODY, Upload
 from shared.current_principal import CurrentPrincipal
 from shared.etags import IfMatch, etag
 from shared.pagination import Cursor, Limit, Page
@@ -27,15 +27,8 @@ from shared.session_dependencies import CallerTransactions, TenantSession
 router = APIRouter(prefix="/v1/projects/{project_id}/documents", tags=["Documents"])
 internal_router = APIRouter(prefix="/internal/projects/{project_id}/documents", include_in_schema=False)
 
-# The document's own type unless browsers run it.
-_ANY_TYPE = {"application/octet-stream": BINARY, "*/*": BINARY}
 _UNCHANGED: dict[int | str, dict[str, Any]] = {
     200: {"model": DocumentOut, "description": "With `duplicates=new_version`: the document that has the content."}
-}
-_CONTENT: dict[int | str, dict[str, Any]] = {
-    200: {"content": _ANY_TYPE, "description": "The bytes."},
-    206: {"content": _ANY_TYPE, "description": "The requested range of the bytes."},
-    307: {"description": "Where to get the bytes within a minute, if the installation says so."},
 }
 
 
@@ -184,7 +177,7 @@ async def retry_document(
     return _answer(response, document)
 
 
-@router.get("/{document_id}/content", response_class=Response, responses=_CONTENT)
+@router.get("/{document_id}/content", response_class=Response, responses=CONTENT_RESPONSES)
 async def document_content(
     transactions: CallerTransactions,
     principal: CurrentPrincipal,

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import BigInteger, DateTime, Integer, Row, Select, Uuid, bindparam, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.projects.exports.models import Export
 from services.projects.projects.models import COUNTED, Project, ProjectContents, ProjectMember
 from services.projects.uploads.models import Upload, UploadExpiry
 from shared.events.projects import ProjectRole
@@ -138,3 +139,13 @@ async def end_uploads(session: AsyncSession, *, project_id: uuid.UUID) -> None:
     of_project = select(Upload.id).where(Upload.project_id == project_id, Upload.document_id.is_(None))
     statement = update(UploadExpiry).where(UploadExpiry.upload_id.in_(of_project)).values(due_at=func.now())
     await session.execute(statement.execution_options(synchronize_session=False))
+
+
+async def end_exports(session: AsyncSession, *, project_id: uuid.UUID) -> None:
+    """Exports of a project that is deleted are gone, and removed soon (`exports.making`)."""
+    await session.execute(
+        update(Export)
+        .where(Export.project_id == project_id)
+        .values(status="deleted", due_at=func.now())
+        .execution_options(synchronize_session=False)
+    )

@@ -189,6 +189,7 @@ async def delete(session: AsyncSession, principal: Principal, *, project_id: uui
     outbox.publish(session, event, sequence=project.revision)
     await session.flush()
     await repository.end_uploads(session, project_id=project.id)
+    await repository.end_exports(session, project_id=project.id)
     await tenants.give_back(session, projects=1)
 
 

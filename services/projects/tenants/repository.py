@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import Document
+from services.projects.exports.models import Export
 from services.projects.projects.models import Project, ProjectContents, ProjectMember
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
 from services.projects.uploads.models import Upload, UploadExpiry
@@ -121,6 +122,8 @@ async def erase_some(session: AsyncSession, *, count: int) -> int:
     documents = select(Document.id).limit(count)
     version = (DocumentVersion.document_id, DocumentVersion.number)
     for statement in (
+        # First: whoever makes one finds that it is gone, before blobs are removed.
+        delete(Export).where(Export.id.in_(select(Export.id).limit(count))).returning(Export.id),
         delete(DocumentVersion)
         .where(tuple_(*version).in_(select(*version).limit(count)))
         .returning(DocumentVersion.number),

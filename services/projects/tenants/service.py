@@ -26,6 +26,8 @@ class Quotas:
     documents: int
     bytes: int
     uploads: int
+    exports: int
+    exports_under_way: int
 
 
 async def take(

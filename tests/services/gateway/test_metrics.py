@@ -175,6 +175,7 @@ def test_a_route_is_told_by_words_of_the_table_alone() -> None:
         f"{PROJECT}/events",
         f"{PROJECT}/canary/canary",
         "/v1/events",
+        "/v1/exports/canary/content",
         "/v1/webhooks/canary",
         "/v1/api-keys/canary",
         "/auth/callback/canary",

@@ -55,7 +55,18 @@ INTERNAL: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/internal/projects/{project_id}/access"): {},
     ("GET", "/internal/projects/{project_id}/documents/{document_id}/versions/{version}/content"): {},
 }
-LISTS: dict[tuple[str, str], dict[str, Any]] = {("GET", "/v1/projects"): {}, ("POST", "/v1/projects"): JSON}
+LISTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("GET", "/v1/projects"): {},
+    ("POST", "/v1/projects"): JSON,
+    ("GET", "/v1/exports"): {},
+    ("POST", "/v1/exports"): {"json": {}},
+}
+# Who may use them is tried in exports/test_exports.py.
+EXPORTS: dict[tuple[str, str], dict[str, Any]] = {
+    ("GET", "/v1/exports/{export_id}"): {},
+    ("GET", "/v1/exports/{export_id}/content"): {},
+    ("DELETE", "/v1/exports/{export_id}"): {},
+}
 WRITES = [route for route in ROUTES if route[0] not in ("GET", "HEAD")]
 
 
@@ -66,7 +77,7 @@ async def path_values(admin: Caller, project_id: uuid.UUID) -> dict[str, Any]:
     assert (await admin("POST", path, content=b"newer")).status_code == 201
     upload = (await begun(admin, project_id, 9)).rpartition("/")[2]
     ids = {"project_id": project_id, "document_id": document["id"], "user_id": admin.user_id, "upload_id": upload}
-    return {**ids, "version": 1}
+    return {**ids, "version": 1, "export_id": uuid.uuid4()}
 
 
 def test_every_route_is_tried_here() -> None:
@@ -78,10 +89,10 @@ def test_every_route_is_tried_here() -> None:
         for method in route.methods or ()
     }
     # HEAD is answered wherever GET is, by `shared.http_semantics`.
-    assert declared == {route for route in (*ROUTES, *INTERNAL, *LISTS) if route[0] != "HEAD"}
+    assert declared == {route for route in (*ROUTES, *INTERNAL, *LISTS, *EXPORTS) if route[0] != "HEAD"}
 
 
-@pytest.mark.parametrize("route", [*ROUTES, *INTERNAL, *LISTS])
+@pytest.mark.parametrize("route", [*ROUTES, *INTERNAL, *LISTS, *EXPORTS])
 async def test_nobody_gets_in_without_a_token_for_this_service(
     client: httpx.AsyncClient,
     tokens: IdentityDouble,
@@ -90,7 +101,7 @@ async def test_nobody_gets_in_without_a_token_for_this_service(
     route: tuple[str, str],
 ) -> None:
     method, template = route
-    options = {**ROUTES, **INTERNAL, **LISTS}[route]
+    options = {**ROUTES, **INTERNAL, **LISTS, **EXPORTS}[route]
     path = template.format(**path_values)
     foreign = tokens.bearer("indexing", tenant_id=tenant_id)
     expired = tokens.bearer("projects", tenant_id=tenant_id, exp=1)
@@ -154,6 +165,6 @@ async def test_internal_routes_are_closed_to_clients_and_empty_for_other_tenants
 def test_the_interface_is_described_in_full(running: tuple[StartedApp, httpx.AsyncClient]) -> None:
     document = running[0].app.openapi()
     described = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
-    assert described == {route for route in {**ROUTES, **LISTS} if route[0] != "HEAD"}
+    assert described == {route for route in {**ROUTES, **LISTS, **EXPORTS} if route[0] != "HEAD"}
     upload = document["paths"][PROJECT + "/documents"]["post"]["requestBody"]["content"]
     assert set(upload) == {"multipart/form-data", "*/*"}

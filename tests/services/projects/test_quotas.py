@@ -33,7 +33,9 @@ async def small(running: tuple[StartedApp, httpx.AsyncClient]) -> AsyncIterator[
     """Room for little."""
     app, _ = running
     before = app.resources(Resources)
-    app.state["resources"] = replace(before, quotas=Quotas(projects=3, documents=4, bytes=100, uploads=2))
+    app.state["resources"] = replace(
+        before, quotas=Quotas(projects=3, documents=4, bytes=100, uploads=2, exports=5, exports_under_way=1)
+    )
     yield
     app.state["resources"] = before
 

@@ -5,6 +5,7 @@ from tests.isolation.mutations.model import Change, Mutation, replace
 _HERE = "services/projects"
 _TESTS = "tests/services/projects"
 _ISOLATION = f"{_TESTS}/test_isolation.py"
+_EXPORTS = f"{_TESTS}/exports/test_exports.py"
 
 MUTATIONS = (
     Mutation(
@@ -318,5 +319,147 @@ MUTATIONS = (
         "content that a bucket sends is an attachment too",
         replace(f"{_HERE}/blobs/s3/store.py", '            "ResponseContentDisposition": disposition,\n', ""),
         [f"{_TESTS}/blobs/test_s3.py::test_an_address_gives_the_bytes_under_their_name"],
+    ),
+    Mutation(
+        "projects-export-project",
+        "exporting a project requires the right to administer it",
+        replace(
+            f"{_HERE}/exports/service.py",
+            "        scope = Scope.PROJECTS_WRITE\n",
+            "        scope = Scope.DOCUMENTS_READ\n",
+        ),
+        [f"{_EXPORTS}::test_who_may_not_export_is_refused"],
+    ),
+    Mutation(
+        "projects-export-tenant",
+        "exporting a tenant requires the right to administer it",
+        replace(f"{_HERE}/exports/service.py", "        principal.require(Scope.TENANT_ADMIN)\n", ""),
+        [f"{_EXPORTS}::test_who_may_not_export_is_refused"],
+    ),
+    Mutation(
+        "projects-export-read",
+        "a credential that reads no documents exports no project",
+        replace(
+            f"{_HERE}/exports/service.py",
+            "        principal.require_in_project(Scope.DOCUMENTS_READ, project_id, role)\n",
+            "",
+        ),
+        [f"{_EXPORTS}::test_who_may_not_export_is_refused"],
+    ),
+    Mutation(
+        "projects-export-read-tenant",
+        "a credential that reads no documents does not export the tenant",
+        replace(f"{_HERE}/exports/service.py", "        principal.require(Scope.DOCUMENTS_READ)\n", ""),
+        [f"{_EXPORTS}::test_who_may_not_export_is_refused"],
+    ),
+    Mutation(
+        "projects-export-again",
+        "who has lost the right to an export can neither see nor download it",
+        replace(
+            f"{_HERE}/exports/service.py",
+            "        await _authorize(session, principal, export.project_id)\n",
+            "        pass\n",
+        ),
+        [f"{_EXPORTS}::test_who_has_lost_the_project_cannot_download"],
+    ),
+    Mutation(
+        "projects-export-hidden",
+        "an export does not exist for who may not have it",
+        replace(f"{_HERE}/exports/service.py", "        raise NotFound from error\n", "        raise\n"),
+        [f"{_EXPORTS}::test_exports_are_for_who_may_administer_and_read_all_of_it"],
+    ),
+    Mutation(
+        "projects-export-watch",
+        "a long download of an export ends with the right to it",
+        replace(
+            f"{_HERE}/exports/service.py",
+            "    blob.watched_by(lambda chunks: while_allowed(chunks, check))\n    return export, blob",
+            "    return export, blob",
+        ),
+        [f"{_EXPORTS}::test_a_long_download_ends_with_the_right_to_it"],
+    ),
+    Mutation(
+        "projects-export-list-tied",
+        "a credential limited to one project lists exports of no other",
+        replace(
+            f"{_HERE}/exports/service.py",
+            "        only_project=principal.project_id,\n",
+            "        only_project=None,\n",
+        ),
+        [f"{_EXPORTS}::test_exports_are_for_who_may_administer_and_read_all_of_it"],
+    ),
+    Mutation(
+        "projects-export-list-owner",
+        "members list exports only of projects they own",
+        replace(f"{_HERE}/exports/repository.py", '            ProjectMember.role == "owner",\n', ""),
+        [f"{_EXPORTS}::test_exports_are_for_who_may_administer_and_read_all_of_it"],
+    ),
+    Mutation(
+        "projects-export-list-tenant",
+        "only owners and admins of the tenant list its exports",
+        replace(f"{_HERE}/exports/service.py", "    of_tenant = principal.is_tenant_admin and ", "    of_tenant = "),
+        [f"{_EXPORTS}::test_exports_are_for_who_may_administer_and_read_all_of_it"],
+    ),
+    Mutation(
+        "projects-export-scope",
+        "an export has each document in its own project",
+        replace(
+            f"{_HERE}/exports/repository.py",
+            "    statement = _documents(export).where(Document.project_id == project_id)\n",
+            "    statement = _documents(export)\n",
+        ),
+        [f"{_EXPORTS}::test_an_export_of_the_tenant_has_all_its_projects"],
+    ),
+    Mutation(
+        "projects-export-only-project",
+        "an export of a project has no other project",
+        replace(
+            f"{_HERE}/exports/repository.py",
+            "        statement = statement.where(Project.id == export.project_id)\n",
+            "        pass\n",
+        ),
+        [f"{_EXPORTS}::test_exports_of_one_project_have_no_other"],
+    ),
+    Mutation(
+        "projects-export-quota",
+        "a tenant has only so many exports, and makes only so many at a time",
+        replace(f"{_HERE}/exports/service.py", "        if used >= limit:\n", "        if False:\n"),
+        [f"{_EXPORTS}::test_so_many_exports_of_a_tenant"],
+    ),
+    Mutation(
+        "projects-export-project-deleted",
+        "the exports of a project end with it",
+        replace(
+            f"{_HERE}/projects/service.py",
+            "    await repository.end_exports(session, project_id=project_id)\n",
+            "",
+        ),
+        [f"{_TESTS}/exports/test_making.py::test_a_deleted_export_is_gone_with_its_bytes"],
+    ),
+    Mutation(
+        "projects-export-tenant-deleted",
+        "an export ends with its tenant",
+        replace(
+            f"{_HERE}/tenants/repository.py",
+            "        delete(Export).where(Export.id.in_(select(Export.id).limit(count))).returning(Export.id),\n",
+            "",
+        ),
+        [f"{_TESTS}/exports/test_making.py::test_exports_end_with_their_tenant"],
+    ),
+    Mutation(
+        "projects-export-expired",
+        "an export that has expired is gone, whether or not it was removed yet",
+        replace(
+            f"{_HERE}/exports/repository.py",
+            '_SHOWN: Final = and_(Export.status != "deleted", or_(Export.expires_at.is_(None), Export.expires_at > func.now()))',
+            '_SHOWN: Final = Export.status != "deleted"',
+        ),
+        [f"{_TESTS}/exports/test_making.py::test_an_export_expires"],
+    ),
+    Mutation(
+        "projects-export-names",
+        "no name of a document leads out of an archive",
+        replace(f"{_HERE}/exports/archive.py", '_UNSAFE.sub("_", name)', "name"),
+        [f"{_TESTS}/exports/test_names.py::test_a_name_is_one_that_every_file_system_takes"],
     ),
 )

@@ -26,6 +26,8 @@ PROJECT = "/v1/projects/0198c0de-0000-7000-8000-000000000001"
         (f"{PROJECT}/progress", "indexing"),
         (f"{PROJECT}/dead-letters/1/redrive", "indexing"),
         (f"{PROJECT}/events", "notifier"),
+        ("/v1/exports", "projects"),
+        ("/v1/exports/x/content", "projects"),
         ("/v1/events", "notifier"),
         ("/v1/notifications", "notifier"),
         ("/v1/webhooks/1", "notifier"),

@@ -17,7 +17,7 @@ from services.projects.documents import cleaning
 from services.projects.projects import repository as projects
 from services.projects.projects.models import Project
 from services.projects.tenants.models import TenantUsage
-from services.projects.tenants.service import Quotas, forget_tenant
+from services.projects.tenants.service import forget_tenant
 from services.projects.uploads import expiry, repository
 from services.projects.uploads.models import Upload, UploadExpiry
 from services.projects.uploads.repository import EXPIRIES
@@ -37,7 +37,9 @@ from tests.support.serving import StartedApp
 async def small(app: StartedApp) -> AsyncIterator[None]:
     """Room for little."""
     before = app.resources(Resources)
-    app.state["resources"] = replace(before, quotas=Quotas(projects=3, documents=4, bytes=100, uploads=2))
+    app.state["resources"] = replace(
+        before, quotas=replace(before.quotas, projects=3, documents=4, bytes=100, uploads=2)
+    )
     yield
     app.state["resources"] = before
 
@@ -258,7 +260,7 @@ async def test_nothing_of_a_creation_without_room_is_left(
         pass
 
     before = app.resources(Resources)
-    app.state["resources"] = replace(before, quotas=Quotas(projects=3, documents=4, bytes=5, uploads=2))
+    app.state["resources"] = replace(before, quotas=replace(before.quotas, projects=3, documents=4, bytes=5, uploads=2))
     monkeypatch.setattr("services.projects.tenants.service.expect_room", enough)
     try:
         assert code(await begin(admin, project_id, 10)) == (403, "quota_exceeded")
