@@ -61,4 +61,9 @@ def _open_store(settings: ProjectsSettings) -> AbstractAsyncContextManager[BlobS
         settings.s3_access_key_id.get_secret_value(),
         settings.s3_secret_access_key.get_secret_value(),
     )
-    return store.open_store(access, connections=settings.s3_connections, public_url=settings.s3_public_url)
+    return store.open_store(
+        access,
+        connections=settings.s3_connections,
+        buffers=settings.s3_buffers,
+        public_url=settings.s3_public_url,
+    )

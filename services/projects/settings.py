@@ -21,8 +21,9 @@ class ProjectsSettings(DatabaseSettings):
     a time, and how long each is kept. Where the bytes of documents are, one of two:
 
     - `blob_root`: a folder, shared by all processes of the service.
-    - `s3_url`: an S3-compatible server, and `s3_bucket` there. A process has `s3_connections` to it at most, half of
-      them for one tenant. With `s3_public_url`, the server as clients reach it, they are sent there for content.
+    - `s3_url`: an S3-compatible server, and `s3_bucket` there. A process has `s3_connections` to it at most, and 16 MiB
+      of memory for `s3_buffers` uploads of more than 1 MiB, half of each for one tenant. With `s3_public_url`, the
+      server as clients reach it, they are sent there for content.
     """
 
     service: ClassVar[str] = "projects"
@@ -34,6 +35,7 @@ class ProjectsSettings(DatabaseSettings):
     s3_access_key_id: SecretStr | None = Field(default=None, validate_default=True)
     s3_secret_access_key: SecretStr | None = Field(default=None, validate_default=True)
     s3_connections: int = Field(default=16, ge=2, le=256)
+    s3_buffers: int = Field(default=16, ge=2, le=4096)
     blob_root: Path | None = Field(default=None, validate_default=True)
     max_document_bytes: int = Field(default=512 * _MIB, ge=1)
     tenant_projects: int = Field(default=10_000, ge=1)

@@ -1,20 +1,19 @@
-"""What a large upload costs in memory: `uv run python -m tests.bench.upload_memory [--store s3] [--mib 2048]`.
+"""What a large upload costs in memory: `uv run python -m tests.bench.upload_memory [--mib 2048] [--read] [--s3 ...]`.
 
-One multipart form through the gateway and the projects service, as processes, into the store on the filesystem or into
-a bucket of moto's server. Prints by how much each process grew at most while the document arrived and while it was read
-again, beyond what it had after a small one. Needs twice the size on the disk, for parts and for the object.
+One multipart form through the gateway and the projects service, as processes, into the store on the filesystem, or into
+a new bucket of the S3-compatible server that is named by its URL, an access key id and its secret. Prints by how much
+each process grew at most while the document arrived, and was read again if wanted, beyond what a small one took.
 """
 
 import argparse
 import asyncio
 import os
 import shutil
-import socket
-import sys
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -27,31 +26,31 @@ from tests.support.system import System, create_project, running_system
 _MIB: Final = 1024 * 1024
 _CHUNK: Final = os.urandom(_MIB)
 _WATCHED: Final = ("gateway", "projects")
-_MOTO: Final = "import sys; from moto.server import main; main(sys.argv[1:])"
 
 
 async def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--store", choices=["filesystem", "s3"], default="filesystem")
+    parser.add_argument("--s3", nargs=3, metavar=("URL", "ID", "SECRET"))
     parser.add_argument("--mib", type=int, default=2048)
+    parser.add_argument("--read", action="store_true", help="read the document again")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="quarry-"))
     try:
         async with AsyncExitStack() as stack:
             extra = {"QUARRY_PROJECTS_MAX_DOCUMENT_BYTES": str((given.mib + 1) * _MIB)}
-            if given.store == "s3":
-                extra |= await stack.enter_async_context(_bucket(folder))
+            if given.s3:
+                extra |= await _bucket(*given.s3)
             home = folder / "home"
             home.mkdir()
             system = await stack.enter_async_context(running_system(home, extra={"projects": extra}))
             # It would fetch the document, and take processor time and disk space from what is measured.
             await system.services["indexing"].stop()
-            await _measure(system, given.store, given.mib)
+            await _measure(system, given.mib, read=given.read)
     finally:
         shutil.rmtree(folder)
 
 
-async def _measure(system: System, store: str, mib: int) -> None:
+async def _measure(system: System, mib: int, *, read: bool) -> None:
     _, client = await system.tenant("large")
     project = await create_project(client)
     async with aiohttp.ClientSession(system.url, headers=dict(client.headers)) as session:
@@ -62,11 +61,12 @@ async def _measure(system: System, store: str, mib: int) -> None:
         started = time.perf_counter()
         document = await _upload(session, project, mib)
         uploaded = time.perf_counter()
-        await _read(session, project, document)
-        read = time.perf_counter()
+        if read:
+            await _read(session, project, document)
+        finished = time.perf_counter()
         watching.cancel()
         most = await watching
-    print(f"{store}: {mib} MiB sent in {uploaded - started:.0f} s, read in {read - uploaded:.0f} s")
+    print(f"{mib} MiB sent in {uploaded - started:.0f} s, read in {finished - uploaded:.0f} s")
     for name in _WATCHED:
         print(f"  {name}: {before[name] / _MIB:.0f} MiB, at most {(most[name] - before[name]) / _MIB:+.1f} MiB")
 
@@ -110,38 +110,18 @@ async def _most(system: System) -> dict[str, int]:
         return most
 
 
-@asynccontextmanager
-async def _bucket(folder: Path) -> AsyncIterator[dict[str, str]]:
-    """Settings of a bucket in a process of moto's server, whose files are in `folder`."""
-    files = folder / "moto"
-    files.mkdir()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    server = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _MOTO, "-H", "127.0.0.1", "-p", str(port)),
-        env={**os.environ, "TMPDIR": str(files)},
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    access = Access(f"http://127.0.0.1:{port}", "documents", "us-east-1", "test", "test")
-    try:
-        async with client_of(access, connections=1, seconds=5) as client:
-            while True:
-                try:
-                    await client.create_bucket(Bucket=access.bucket)
-                    break
-                except Exception:  # noqa: BLE001  # not listening yet
-                    await asyncio.sleep(0.1)
-        yield {
-            "QUARRY_PROJECTS_BLOB_ROOT": "",
-            "QUARRY_PROJECTS_S3_URL": access.url,
-            "QUARRY_PROJECTS_S3_BUCKET": access.bucket,
-            "QUARRY_PROJECTS_S3_ACCESS_KEY_ID": access.access_key_id,
-            "QUARRY_PROJECTS_S3_SECRET_ACCESS_KEY": access.secret_access_key,
-        }
-    finally:
-        server.terminate()
-        await server.wait()
+async def _bucket(url: str, key_id: str, secret: str) -> dict[str, str]:
+    """Settings of a new bucket."""
+    access = Access(url, f"quarry-{uuid.uuid4()}", "us-east-1", key_id, secret)
+    async with client_of(access, connections=1, seconds=5) as client:
+        await client.create_bucket(Bucket=access.bucket)
+    return {
+        "QUARRY_PROJECTS_BLOB_ROOT": "",
+        "QUARRY_PROJECTS_S3_URL": access.url,
+        "QUARRY_PROJECTS_S3_BUCKET": access.bucket,
+        "QUARRY_PROJECTS_S3_ACCESS_KEY_ID": access.access_key_id,
+        "QUARRY_PROJECTS_S3_SECRET_ACCESS_KEY": access.secret_access_key,
+    }
 
 
 if __name__ == "__main__":

@@ -44,6 +44,35 @@ async def test_the_service_does_not_start_without_a_place_for_blobs(environment:
         make_settings(ProjectsSettings, variables)
 
 
+_BUCKET = {
+    "QUARRY_PROJECTS_S3_URL": "http://127.0.0.1:9000",
+    "QUARRY_PROJECTS_S3_BUCKET": "documents",
+    "QUARRY_PROJECTS_S3_ACCESS_KEY_ID": "id",
+    "QUARRY_PROJECTS_S3_SECRET_ACCESS_KEY": "secret",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({}, "BLOB_ROOT: .*set one of"),
+        ({"QUARRY_PROJECTS_BLOB_ROOT": "", "QUARRY_PROJECTS_S3_URL": "documents"}, "S3_URL: .*url"),
+        ({"QUARRY_PROJECTS_BLOB_ROOT": "", "QUARRY_PROJECTS_S3_BUCKET": ""}, "S3_BUCKET: .*required"),
+        ({"QUARRY_PROJECTS_BLOB_ROOT": "", "QUARRY_PROJECTS_S3_ACCESS_KEY_ID": ""}, "S3_ACCESS_KEY_ID: .*required"),
+    ],
+)
+async def test_the_service_does_not_start_with_half_a_bucket(
+    environment: Environment, changed: Environment, named: str
+) -> None:
+    with pytest.raises(SettingsError, match=named):
+        make_settings(ProjectsSettings, {**environment, **_BUCKET, **changed})
+
+
+async def test_a_bucket_takes_the_place_of_the_folder(environment: Environment) -> None:
+    settings = make_settings(ProjectsSettings, {**environment, **_BUCKET, "QUARRY_PROJECTS_BLOB_ROOT": ""})
+    assert (settings.blob_root, settings.s3_bucket, settings.s3_public_url) == (None, "documents", None)
+
+
 async def test_documents_may_have_512_mib_unless_told_otherwise(environment: Environment) -> None:
     variables = {name: value for name, value in environment.items() if "MAX_DOCUMENT" not in name}
     assert make_settings(ProjectsSettings, variables).max_document_bytes == 512 * 1024 * 1024

@@ -247,7 +247,7 @@ def _meaning(error: ClientError) -> Exception:
         return StorageFull()
     if code in _MISSING:
         return ObjectMissing()
-    if code in _PASSING or status >= 500 or status in (408, 429):
+    if code in _PASSING or (status >= 500 and status != 501) or status in (408, 429):
         return _Passing()
     return StorageUnavailable(retry_after=2)
 

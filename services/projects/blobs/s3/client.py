@@ -3,14 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession, get_session
+from aiobotocore.session import get_session
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
+
+# Holds what is known of the service, which takes time to read.
+_SESSION: Final = get_session()
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +24,6 @@ class Access:
     region: str
     access_key_id: str
     secret_access_key: str
-
-
-@cache
-def _session() -> AioSession:
-    """Holds what is known of the service, which takes time to read."""
-    return get_session()
 
 
 @asynccontextmanager
@@ -44,7 +40,7 @@ async def client_of(access: Access, *, connections: int, seconds: float) -> Asyn
         connect_timeout=min(5.0, seconds),
         read_timeout=seconds,
     )
-    async with _session().create_client(
+    async with _SESSION.create_client(
         "s3",
         endpoint_url=access.url,
         region_name=access.region,

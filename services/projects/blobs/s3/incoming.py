@@ -3,7 +3,8 @@
 Before anything of a blob reaches the server an empty object `incoming/<key>` marks it, and the mark is removed when
 the blob is kept: whatever is not kept is found by listing `incoming/`. The mark is renewed while bytes arrive and
 before the blob is sealed, so its age tells when the blob was touched last. A small blob is one request; a larger one is
-sent in parts of `PART_BYTES` while it arrives, one at a time.
+sent in parts of `PART_BYTES` while it arrives, one at a time. What waits for its part to be full takes memory: beyond
+`FREE_BYTES` an upload needs one of a bounded number of buffers, and reads no more until it has one.
 
 A suspended upload is its parts, and `incoming/<key>.<size>.upload` with the bytes after the last part: no part but the
 last may be smaller than 5 MiB. That object is written anew each time, so that the state recorded last has its own, and
@@ -21,9 +22,11 @@ import orjson
 
 from services.projects.blobs.s3.bucket import Bucket, ObjectMissing
 from services.projects.blobs.store import BlobKey, StorageFull, StorageUnavailable
+from shared.fair_semaphore import FairSemaphore
 from shared.telemetry import get_logger
 
 PART_BYTES: Final = 8 * 1024 * 1024
+FREE_BYTES: Final = 1024 * 1024
 READ_BYTES: Final = 2 * 1024 * 1024
 INCOMING: Final = "incoming/"
 SUSPENDED: Final = ".upload"
@@ -52,12 +55,14 @@ def _size_in(name: str) -> int:
 class IncomingObject:
     """An upload to one object."""
 
-    def __init__(self, bucket: Bucket, key: BlobKey) -> None:
+    def __init__(self, bucket: Bucket, buffers: FairSemaphore, key: BlobKey) -> None:
         self.key = key
         self.size = 0
         self.sealed = False
         self.suspended = False
         self._bucket = bucket
+        self._buffers = buffers
+        self._has_buffer = False
         self._buffer = bytearray()
         # Of what was sent; unknown when that was somebody else.
         self._digest: Any = hashlib.sha256()
@@ -73,12 +78,15 @@ class IncomingObject:
     async def write(self, data: bytes | memoryview) -> None:
         if self._whole and data:
             raise StorageUnavailable(retry_after=2)
+        await self._make_room(len(data))
         self._buffer += data
         self.size += len(data)
         while len(self._buffer) >= PART_BYTES:
             part = bytes(memoryview(self._buffer)[:PART_BYTES])
             del self._buffer[:PART_BYTES]
             await self._do(self._send(part))
+        if len(self._buffer) <= FREE_BYTES:
+            self.give_back()
         if self._marked is not None and time.monotonic() - self._marked > _RENEW_SECONDS:
             await self._do(self._mark())
 
@@ -112,6 +120,7 @@ class IncomingObject:
     async def _take_up(self, parts: int) -> None:
         holder = self.key.tenant_id
         if rest := self.size - parts * PART_BYTES:
+            await self._make_room(rest)
             self._buffer += await self._bucket.read(holder, self._tail_at(self.size), 0, rest)
         if self._upload is None:
             return
@@ -126,6 +135,7 @@ class IncomingObject:
     async def seal(self) -> str:
         digest = await self._do(self._finish())
         self.sealed = True
+        self.give_back()
         return digest
 
     async def keep(self) -> None:
@@ -141,6 +151,17 @@ class IncomingObject:
         """Until no request is under way: a task that was cancelled leaves its last one running."""
         if self._working is not None:
             await asyncio.gather(self._working, return_exceptions=True)
+
+    def give_back(self) -> None:
+        """To be called when the upload is over, however it ended."""
+        if self._has_buffer:
+            self._has_buffer = False
+            self._buffers.leave(self.key.tenant_id)
+
+    async def _make_room(self, size: int) -> None:
+        if not self._has_buffer and len(self._buffer) + size > FREE_BYTES:
+            await self._buffers.enter(self.key.tenant_id)
+            self._has_buffer = True
 
     async def _do(self, work: Coroutine[Any, Any, T]) -> T:
         self._working = asyncio.create_task(work)

@@ -46,8 +46,9 @@ _CLEANING: Final = "cleaning"
 class S3Store:
     """A store in one bucket. Made by `open_store`."""
 
-    def __init__(self, bucket: Bucket, addresses: "Addresses | None" = None) -> None:
+    def __init__(self, bucket: Bucket, buffers: FairSemaphore, addresses: "Addresses | None" = None) -> None:
         self._bucket = bucket
+        self._buffers = buffers
         self._addresses = addresses
 
     async def check(self) -> None:
@@ -55,7 +56,7 @@ class S3Store:
 
     @asynccontextmanager
     async def receive(self, key: BlobKey) -> AsyncIterator[IncomingObject]:
-        blob = IncomingObject(self._bucket, key)
+        blob = IncomingObject(self._bucket, self._buffers, key)
         try:
             yield blob
         except BaseException as error:
@@ -63,15 +64,20 @@ class S3Store:
             if not blob.suspended and (isinstance(error, QuarryError) or not blob.sealed):
                 await blob.discard()
             raise
+        finally:
+            blob.give_back()
 
     @asynccontextmanager
     async def resume(self, key: BlobKey, state: bytes) -> AsyncIterator[IncomingObject]:
-        blob = IncomingObject(self._bucket, key)
-        await blob.resume(state)
+        blob = IncomingObject(self._bucket, self._buffers, key)
         try:
+            await blob.resume(state)
             yield blob
         finally:
-            await asyncio.shield(blob.wait())
+            try:
+                await asyncio.shield(blob.wait())
+            finally:
+                blob.give_back()
 
     async def keep(self, key: BlobKey) -> None:
         # What is suspended needs what marks it.
@@ -175,10 +181,17 @@ class OpenObject:
 
 @asynccontextmanager
 async def open_store(
-    access: Access, *, connections: int, public_url: str | None = None, seconds: float = REQUEST_SECONDS
+    access: Access,
+    *,
+    connections: int,
+    buffers: int,
+    public_url: str | None = None,
+    seconds: float = REQUEST_SECONDS,
 ) -> AsyncIterator[S3Store]:
     """Args:
     connections: to the server at once; half of them for one tenant.
+    buffers: uploads that may have more than `FREE_BYTES` in memory at once, up to two parts each; half of them of one
+        tenant.
     public_url: the server as clients reach it, if they may be sent there for content.
     """
     async with AsyncExitStack() as stack:
@@ -188,10 +201,11 @@ async def open_store(
             connections, each=max(1, connections // 2), waiting=sys.maxsize, waiting_in_all=sys.maxsize
         )
         bucket = Bucket(client, access.bucket, turns, seconds=seconds)
+        places = FairSemaphore(buffers, each=max(1, buffers // 2))
         if public_url is None:
-            yield S3Store(bucket)
+            yield S3Store(bucket, places)
             return
         public = await stack.enter_async_context(
             client_of(replace(access, url=public_url), connections=connections, seconds=seconds)
         )
-        yield S3Store(bucket, Addresses(public, access.bucket))
+        yield S3Store(bucket, places, Addresses(public, access.bucket))

@@ -309,6 +309,12 @@ MUTATIONS = (
         [f"{_TESTS}/blobs/test_s3.py::test_a_tenant_whose_requests_hang_leaves_half_of_the_connections_to_others"],
     ),
     Mutation(
+        "projects-blob-buffers",
+        "a tenant leaves memory for uploads to a bucket to others",
+        replace(f"{_HERE}/blobs/s3/store.py", "each=max(1, buffers // 2)", "each=buffers"),
+        [f"{_TESTS}/blobs/test_s3.py::test_a_tenant_whose_uploads_are_slow_leaves_half_of_the_buffers_to_others"],
+    ),
+    Mutation(
         "projects-blob-address",
         "an address of content is of use for a minute",
         replace(f"{_HERE}/blobs/s3/store.py", "ExpiresIn=ADDRESS_SECONDS", "ExpiresIn=7 * 86_400"),

@@ -30,6 +30,7 @@ class Held:
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BATCH_BYTES", PART_BYTES)
     monkeypatch.setattr(incoming, "PART_BYTES", PART_BYTES)
+    monkeypatch.setattr(incoming, "FREE_BYTES", PART_BYTES // 8)
     monkeypatch.setattr(s3, "READ_BYTES", PART_BYTES // 2)
     monkeypatch.setattr(bucket, "FIRST_PAUSE", 0.001)
     monkeypatch.setattr(moto_models, "S3_UPLOAD_PART_MIN_SIZE", PART_BYTES)
@@ -60,7 +61,7 @@ async def s3_server(s3_running: S3Server, small_parts: None) -> S3Server:
 @pytest.fixture(params=["filesystem", "s3"])
 async def held(request: pytest.FixtureRequest, s3_server: S3Server, tmp_path: Path) -> AsyncIterator[Held]:
     if request.param == "s3":
-        async with s3.open_store(s3_server.access, connections=4) as store:
+        async with s3.open_store(s3_server.access, connections=4, buffers=4) as store:
             yield Held(store, s3_server.names)
         return
 

@@ -14,6 +14,7 @@ from services.projects.blobs.s3 import incoming
 from services.projects.blobs.s3.incoming import INCOMING
 from services.projects.blobs.s3.store import S3Store, open_store
 from services.projects.blobs.store import BlobKey, StorageFull, StorageUnavailable
+from shared.errors import NotFound
 from tests.services.projects.blobs.conftest import PART_BYTES
 from tests.services.projects.blobs.s3_server import Fault, S3Server
 from tests.services.projects.blobs.test_conformance import another, kept, read, sealed, suspended
@@ -29,7 +30,7 @@ REAL_PART_BYTES = incoming.PART_BYTES
 
 @pytest.fixture
 async def store(s3_server: S3Server) -> AsyncIterator[S3Store]:
-    async with open_store(s3_server.access, connections=4) as made:
+    async with open_store(s3_server.access, connections=4, buffers=4) as made:
         yield made
 
 
@@ -130,7 +131,7 @@ async def test_what_will_not_pass_is_not_repeated(
 
 async def test_a_response_that_does_not_come_is_not_waited_for(s3_server: S3Server, key: BlobKey) -> None:
     s3_server.fail("PUT", OBJECT, Fault.SILENT, times=1)
-    async with open_store(s3_server.access, connections=4, seconds=1) as store:
+    async with open_store(s3_server.access, connections=4, buffers=4, seconds=1) as store:
         await kept(store, key)
         assert await read(store, key) == b"content"
 
@@ -262,6 +263,39 @@ async def test_a_tenant_whose_requests_hang_leaves_half_of_the_connections_to_ot
         await asyncio.gather(*flood, return_exceptions=True)
 
 
+@pytest.mark.parametrize("ends", ["sealed", "refused", "suspended"])
+async def test_a_tenant_whose_uploads_are_slow_leaves_half_of_the_buffers_to_others(
+    store: S3Store, s3_server: S3Server, key: BlobKey, ends: str
+) -> None:
+    go_on, holding = asyncio.Event(), list[BlobKey]()
+
+    async def upload(key: BlobKey) -> None:
+        async with store.receive(key) as blob:
+            await blob.write(bytes(PART_BYTES - 1))
+            holding.append(key)
+            await go_on.wait()
+            if ends == "refused":
+                raise NotFound
+            await (blob.suspend() if ends == "suspended" else blob.seal())
+
+    async def half() -> bool:
+        return len(holding) == 2
+
+    slow = [asyncio.create_task(upload(another(key))) for _ in range(8)]
+    try:
+        await eventually(half)
+        # Small ones of the tenant need none, and others have theirs.
+        await asyncio.wait_for(kept(store, another(key)), 20)
+        other = BlobKey(uuid.uuid4(), uuid.uuid4(), uuid.uuid4(), 1)
+        await asyncio.wait_for(kept(store, other, bytes(SIZE)), 20)
+        assert len(holding) == 2
+    finally:
+        go_on.set()
+        done = await asyncio.gather(*slow, return_exceptions=True)
+    assert len(holding) == 8
+    assert [type(error) for error in done if error is not None] == ([NotFound] * 8 if ends == "refused" else [])
+
+
 async def test_parts_are_as_large_as_servers_demand(
     store: S3Store, s3_server: S3Server, key: BlobKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +307,7 @@ async def test_parts_are_as_large_as_servers_demand(
 
 
 async def test_an_address_gives_the_bytes_under_their_name(s3_server: S3Server, key: BlobKey) -> None:
-    async with open_store(s3_server.access, connections=4, public_url=s3_server.access.url) as store:
+    async with open_store(s3_server.access, connections=4, buffers=4, public_url=s3_server.access.url) as store:
         await kept(store, key)
         blob = await store.open(key)
         address = await blob.address(disposition='attachment; filename="a.txt"', content_type="text/plain")
