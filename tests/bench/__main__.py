@@ -19,7 +19,7 @@ import httpx
 import psutil
 import uvloop
 
-from tests.bench import answers, cancelling, events, made_chunks, measurements, quality
+from tests.bench import answers, cancelling, events, made_chunks, measurements, quality, uploads
 from tests.support.system import System, running_system
 
 MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] = {
@@ -36,7 +36,14 @@ MEASUREMENTS: dict[str, Callable[[System, httpx.AsyncClient], Awaitable[None]]] 
 BACKBONE = "events"
 ANSWERS = "answers"
 CANCEL = "cancel"
-WITHOUT_A_SYSTEM = {BACKBONE: events.backbone, ANSWERS: answers.quoted, CANCEL: cancelling.cancelling}
+UPLOADS = "uploads"
+# They need none, or one of their own.
+WITHOUT_A_SYSTEM = {
+    BACKBONE: events.backbone,
+    ANSWERS: answers.quoted,
+    CANCEL: cancelling.cancelling,
+    UPLOADS: uploads.large,
+}
 
 
 async def main(names: list[str]) -> None:
