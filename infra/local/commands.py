@@ -29,6 +29,7 @@ _LONG = (
     "tests/faults/test_soak.py",
     "tests/faults",
     "tests/flows/test_mcp_npm.py",
+    "tests/flows/test_resumable_npm.py",
     "tests/infra/test_redis_acl.py",
 )
 _IN_CONTAINERS = ("tests/infra", "tests/support")

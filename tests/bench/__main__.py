@@ -21,7 +21,7 @@ import httpx
 import psutil
 import uvloop
 
-from tests.bench import answers, cancelling, crud, events, large_search, made_chunks, measurements, quality
+from tests.bench import answers, cancelling, crud, events, large_search, made_chunks, measurements, quality, uploads
 from tests.support.system import System, running_system
 
 Measurement = Callable[[System, httpx.AsyncClient], Awaitable[None]]
@@ -41,7 +41,14 @@ MEASUREMENTS: dict[str, Measurement] = {
 BACKBONE = "events"
 ANSWERS = "answers"
 CANCEL = "cancel"
-WITHOUT_A_SYSTEM = {BACKBONE: events.backbone, ANSWERS: answers.quoted, CANCEL: cancelling.cancelling}
+LARGE_UPLOADS = "large-uploads"
+# They need none, or one of their own.
+WITHOUT_A_SYSTEM = {
+    BACKBONE: events.backbone,
+    ANSWERS: answers.quoted,
+    CANCEL: cancelling.cancelling,
+    LARGE_UPLOADS: uploads.large,
+}
 
 
 QUICK = {"crud": partial(crud.crud, quick=True), "uploads": partial(crud.uploads, quick=True)}

@@ -18,7 +18,28 @@ async def check(postgres: asyncpg.Connection, root: Path, ledger: Ledger | None)
     rows = await postgres.fetch(views.STORED)
     exports = await postgres.fetch(views.EXPORTED)
     contents = {} if ledger is None else {entry.id: entry.sha256 for entry in ledger.documents.values()}
-    return await asyncio.to_thread(_compare, root, rows, exports, contents)
+    uploads = await postgres.fetch(views.UPLOADS)
+    return [
+        *await asyncio.to_thread(_compare, root, rows, exports, contents),
+        *await asyncio.to_thread(_compare_uploads, root, uploads),
+    ]
+
+
+def _compare_uploads(root: Path, rows: list[asyncpg.Record]) -> list[Violation]:
+    """Every unfinished upload has the bytes that its row says."""
+    missing = []
+    for row in rows:
+        name = f"{row['tenant_id']}.{row['project_id']}.{row['id']}.1"
+        places = [root / "incoming" / f"{name}{suffix}" for suffix in ("", ".upload")]
+        sizes = [place.stat().st_size for place in places if place.is_file()]
+        if row["unfinished"] and (len(sizes) != 1 or sizes[0] < row["received"]):
+            missing.append(name)
+    wrong = [str(row["id"]) for row in rows if row["wrong"]]
+    problems = (
+        ("I1", "unfinished upload without its bytes", missing),
+        ("I3", "upload without its document or without an end", wrong),
+    )
+    return [Violation(invariant, what, evidence) for invariant, what, evidence in problems if evidence]
 
 
 def _compare(

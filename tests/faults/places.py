@@ -16,6 +16,7 @@ from shared.redis_clients import stream_of
 from shared.topology import SERVICES
 from tests.faults.fault_injection import admin_of, redis_of
 from tests.support.polling import eventually
+from tests.support.resumable import TUS, append, begin_upload, offset_of
 from tests.support.system import System, create_project, settled, upload
 
 Provocation = Callable[[System, str], Awaitable[None]]
@@ -95,6 +96,40 @@ async def reindex(system: System, _service: str) -> None:
         )
 
 
+async def send_in_pieces(system: System, _service: str) -> None:
+    """A resumable upload, gone on with whatever happens until it is a document; one that is refused; one given up."""
+    _, client = await system.tenant(f"pieces-{uuid.uuid4().hex[:8]}")
+    project = await create_project(client)
+    content = uuid.uuid4().bytes * 4096
+    document = await _sent_in_pieces(client, project, content)
+    stored = (await client.get(f"/v1/projects/{project}/documents/{document}/content")).content
+    assert stored == content
+    listed = (await client.get(f"/v1/projects/{project}/documents")).json()["items"]
+    assert [item["id"] for item in listed] == [document]
+    with suppress(httpx.HTTPError, AssertionError):
+        await begin_upload(client, project, "again.bin", len(content), content, duplicates="reject")
+    with suppress(httpx.HTTPError, AssertionError):
+        path = await begin_upload(client, project, "given-up.bin", 10, b"12345")
+        await client.delete(path, headers=TUS)
+
+
+async def _sent_in_pieces(client: httpx.AsyncClient, project: str, content: bytes) -> str:
+    path: str | None = None
+
+    async def sent() -> str | None:
+        nonlocal path
+        try:
+            path = path or await begin_upload(client, project, "pieces.bin", len(content), content[:100])
+            offset = await offset_of(client, path)
+            answer = await append(client, path, offset, content[offset : offset + len(content) // 2])
+        except (httpx.HTTPError, AssertionError):
+            return None
+        document: str | None = answer.headers.get("quarry-document-id")
+        return document
+
+    return str(await eventually(sent, within=60))
+
+
 _REDRIVEN: Final = {
     "indexing": ("indexing.on_document_uploaded", "projects.document.uploaded.v1", "projects"),
     "notifier": ("notifier.feed.projects.document.uploaded.v1", "projects.document.uploaded.v1", "projects"),
@@ -127,6 +162,7 @@ _FAMILIES: Final[dict[str, Place]] = {
     "handler": Place(CONSUMERS),
     # Of one service.
     "upload": Place(("projects",), visits=10),
+    "tus": Place(("projects",), visits=1, provoke=send_in_pieces),
     "blobs": Place(("projects",), visits=3),
     "exports": Place(("projects",), visits=1, provoke=export, within=15),
     "jobs": Place(("indexing",), visits=10),

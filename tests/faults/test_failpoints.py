@@ -23,6 +23,8 @@ CHOSEN = (
     ("handler.after_effect", Action.HANG, "notifier", 2),
     ("indexing.after_upsert", Action.EXIT, "indexing", 2),
     ("upload.before_keep", Action.EXIT, "projects", 2),
+    ("tus.before_save", Action.EXIT, "projects", 1),
+    ("tus.after_seal", Action.EXIT, "projects", 1),
 )
 
 

@@ -321,6 +321,30 @@ async def test_an_export_without_its_archive_is_found(watched: Watched) -> None:
         await postgres.execute("DELETE FROM projects.exports WHERE id = $1", export)
 
 
+async def test_an_unfinished_upload_without_its_bytes_or_its_end_is_found(watched: Watched) -> None:
+    upload_id, project = uuid.uuid4(), watched.world.project
+    tenant = await watched.postgres.fetchval("SELECT tenant_id FROM projects.projects WHERE id = $1", project)
+    part = watched.blobs / "incoming" / f"{tenant}.{project}.{upload_id}.1.upload"
+    part.parent.mkdir(parents=True, exist_ok=True)
+    row = (
+        "INSERT INTO projects.uploads (tenant_id, id, project_id, name, content_type, sent_metadata, received, state) "
+        "VALUES ($1, $2, $3, 'a', 'text/plain', '', 3, '')"
+    )
+    end = "INSERT INTO projects.upload_expiries (tenant_id, upload_id, due_at) VALUES ($1, $2, now() + interval '1 d')"
+    try:
+        async with watched.broken(row, tenant, upload_id, project):
+            await watched.postgres.execute(end, tenant, upload_id)
+            assert named(await watched.found()) == {("I1", "unfinished upload without its bytes")}
+            part.write_bytes(b"ab")
+            assert named(await watched.found()) == {("I1", "unfinished upload without its bytes")}
+            part.write_bytes(b"abc")
+            assert named(await watched.found()) == set()
+            await watched.postgres.execute("DELETE FROM projects.upload_expiries WHERE upload_id = $1", upload_id)
+            assert named(await watched.found()) == {("I3", "upload without its document or without an end")}
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def test_a_transcript_with_a_gap_a_repetition_or_a_stranger_is_found() -> None:
     listener = World(told=["document.uploaded", "document.indexing", "document.indexed"]).listener()
     feed = {1: "document.uploaded", 2: "document.indexing", 3: "document.indexed"}

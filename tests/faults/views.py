@@ -47,7 +47,9 @@ CREATE OR REPLACE TEMP VIEW accesses AS
     UNION ALL
     SELECT 'projects.documents', tenant_id, project_id FROM projects.documents
     UNION ALL
-    SELECT 'projects.project_contents', tenant_id, project_id FROM projects.project_contents;
+    SELECT 'projects.project_contents', tenant_id, project_id FROM projects.project_contents
+    UNION ALL
+    SELECT 'projects.uploads', tenant_id, project_id FROM projects.uploads;
 CREATE OR REPLACE TEMP VIEW holdings AS
     SELECT 'indexing.documents' AS place, tenant_id, document_id FROM indexing.documents
     UNION ALL
@@ -74,6 +76,8 @@ UNION ALL
 SELECT 'pending vector changes', count(*) FROM indexing.vector_changes
 UNION ALL
 SELECT 'blobs to be removed', count(*) FROM projects.blob_deletions
+UNION ALL
+SELECT 'uploads to be removed', count(*) FROM projects.upload_expiries WHERE due_at <= now()
 UNION ALL
 SELECT 'dead letters to be redriven', count(*) FROM quarantined WHERE redrive_requested_at IS NOT NULL
 """
@@ -320,6 +324,15 @@ EXPORTED: Final = """
 SELECT tenant_id, coalesce(project_id, tenant_id) AS project_id, id AS blob, attempts AS version,
        status = 'ready' AS ready
 FROM projects.exports
+"""
+# Resumable uploads; `wrong` is one whose outcome or expiry is not there.
+UPLOADS: Final = """
+SELECT upload.tenant_id, upload.project_id, upload.id, upload.received, upload.document_id IS NULL AS unfinished,
+    expiry.upload_id IS NULL OR (upload.document_id IS NOT NULL AND document.id IS NULL) AS wrong
+FROM projects.uploads AS upload
+LEFT JOIN projects.upload_expiries AS expiry
+    ON expiry.tenant_id = upload.tenant_id AND expiry.upload_id = upload.id
+LEFT JOIN projects.documents AS document ON document.tenant_id = upload.tenant_id AND document.id = upload.document_id
 """
 HEADS: Final = "SELECT feed_id, last_sequence FROM notifier.feeds WHERE feed_id = ANY ($1::uuid[])"
 TENANTS_OF_EVENTS: Final = "SELECT id, tenant_id FROM events WHERE id = ANY ($1::uuid[])"

@@ -20,8 +20,12 @@ class Arrivals:
         self._turn = turn
         self._next: asyncio.Task[bytes] | None = None
         self._wanted = asyncio.create_task(turn.wanted.wait())
-        self.over = False
+        self._over = False
         self.failure: UploadAborted | UploadTakenOver | None = None
+
+    def is_over(self) -> bool:
+        """Nothing more comes."""
+        return self._over
 
     async def next(self, until: float) -> bytes | None:
         """The next chunk; None when there is none before `until`, in seconds of `time.monotonic`, or at all.
@@ -29,7 +33,7 @@ class Arrivals:
         Raises:
             What the chunks raise, but for the client being gone.
         """
-        if self.over:
+        if self._over:
             return None
         if self._next is None:
             self._next = asyncio.ensure_future(anext(self._chunks))
@@ -42,16 +46,16 @@ class Arrivals:
             done, self._next = self._next, None
             return self._taken(done)
         if self._wanted.done():
-            self.over, self.failure = True, UploadTakenOver(retry_after=1)
+            self._over, self.failure = True, UploadTakenOver(retry_after=1)
         return None
 
     def _taken(self, done: "asyncio.Task[bytes]") -> bytes | None:
         try:
             return done.result()
         except StopAsyncIteration:
-            self.over = True
+            self._over = True
         except UploadAborted as error:
-            self.over, self.failure = True, error
+            self._over, self.failure = True, error
         return None
 
     async def close(self) -> None:

@@ -80,7 +80,7 @@ async def receive(
     piece: Piece,
     turn: Turn,
 ) -> None:
-    """Write the piece and record, again and again, how much has become durable."""
+    """Write the piece and record, again and again, how much has become durable; with a checksum, only once it holds."""
 
     async def check() -> None:
         now = await service.authority.now(principal)
@@ -88,16 +88,18 @@ async def receive(
             await authorize(session, now, project_id=upload.project_id, scope=Scope.DOCUMENTS_WRITE)
 
     arrivals = Arrivals(while_allowed(piece.chunks, check), turn)
-    state = upload.state
     try:
-        while not arrivals.over:
-            async with service.blobs.resume(upload.blob_key, state) as blob:
+        while not arrivals.is_over():
+            async with service.blobs.resume(upload.blob_key, upload.state) as blob:
                 await _fill(service, upload, blob, arrivals, piece.checksum)
+                while piece.checksum is not None and not arrivals.is_over():
+                    await _expect_own(transactions, upload)
+                    await _fill(service, upload, blob, arrivals, piece.checksum)
+                if piece.checksum is not None:
+                    if arrivals.failure is not None:
+                        break
+                    piece.checksum.check()
                 size, state = blob.size, await blob.suspend()
-            if piece.checksum is None:
-                await _save(service, transactions, upload, size, state)
-        if piece.checksum is not None and arrivals.failure is None:
-            piece.checksum.check()
             await _save(service, transactions, upload, size, state)
     finally:
         await arrivals.close()
@@ -109,13 +111,19 @@ async def _fill(
     service: Service, upload: Upload, blob: IncomingBlob, arrivals: Arrivals, checksum: Checksum | None
 ) -> None:
     until, most = time.monotonic() + SAVE_SECONDS, blob.size + SAVE_BYTES
-    while blob.size < most and time.monotonic() < until and not arrivals.over:
+    while blob.size < most and time.monotonic() < until and not arrivals.is_over():
         chunk = await arrivals.next(until)
         if chunk is not None:
             require_room(service, upload, blob.size + len(chunk))
             if checksum is not None:
                 checksum.update(chunk)
             await blob.write(chunk)
+
+
+async def _expect_own(transactions: TenantTransactions, upload: Upload) -> None:
+    """Raises NotFound, UploadTakenOver."""
+    async with transactions.begin() as session:
+        await repository.written(session, upload)
 
 
 async def _save(service: Service, transactions: TenantTransactions, upload: Upload, size: int, state: bytes) -> None:

@@ -135,6 +135,8 @@ class Aim:
             self.active = None if chosen == own.tenant_id else chosen
         elif label == "POST /v1/projects/{project_id}/documents":
             _add(own.documents, (str(case.path_parameters["project_id"]), json.loads(response.content)["id"]))
+        elif label == "POST /v1/projects/{project_id}/uploads":
+            _add(own.ids["upload_id"], response.headers["location"][0].rpartition("/")[2])
         elif label == "GET /v1/projects/{project_id}/dead-letters":
             for item in json.loads(response.content)["items"]:
                 _add(own.jobs, (str(case.path_parameters["project_id"]), item["id"]))

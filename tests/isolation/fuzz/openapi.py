@@ -54,6 +54,7 @@ _SETTINGS: Final = settings(
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],
 )
+schemathesis.serializer.alias("application/offset+octet-stream", "application/octet-stream")
 _CONFORMANCE: Final = [status_code_conformance, content_type_conformance, response_headers_conformance]
 
 

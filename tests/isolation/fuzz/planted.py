@@ -15,6 +15,7 @@ from tests.isolation.canaries import canary
 from tests.isolation.fuzz.checks import Foreign
 from tests.isolation.people import Browser, join, make_key, sign_in, somewhere
 from tests.support.polling import eventually
+from tests.support.resumable import begin_upload
 from tests.support.sse import listening
 from tests.support.system import System, create_project, settled, upload
 
@@ -107,6 +108,10 @@ async def _plant_projects(planted: Planted, owner: httpx.AsyncClient) -> None:
         planted.gone.setdefault("document_id", []).append(document)
     deleted = await owner.delete(f"/v1/projects/{gone}", headers={"If-Match": "*"})
     assert deleted.status_code == 204, deleted.text
+    uploads = [
+        await begin_upload(owner, kept, f"{canary(f'{word}document')}{n}.md", 64, b"# Not finished") for n in range(3)
+    ]
+    planted.ids["upload_id"] = [path.rpartition("/")[2] for path in uploads]
     planted.ids["project_id"] = [kept, other]
     planted.gone["project_id"] = [gone]
     planted.documents = [*((kept, document) for document in (*documents, *broken)), (other, elsewhere)]

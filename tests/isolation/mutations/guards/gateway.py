@@ -9,6 +9,12 @@ _CONTINUATION = "tests/services/gateway/proxy/test_continuation.py"
 
 MUTATIONS = (
     Mutation(
+        "method-override",
+        "a method in a header counts at resumable uploads alone",
+        replace(f"{_HERE}/inbound/method_override.py", " or UPLOAD.fullmatch(request.path) is None:\n", ":\n"),
+        [f"{_TESTS}/inbound/test_method_override.py"],
+    ),
+    Mutation(
         "continuation-service",
         "only the service that starts runs may have a response go on elsewhere",
         replace(

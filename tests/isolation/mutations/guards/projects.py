@@ -241,6 +241,92 @@ MUTATIONS = (
         [f"{_TESTS}/documents/test_upload.py::test_a_role_lost_while_bytes_arrive_ends_the_upload"],
     ),
     Mutation(
+        "projects-tus-project",
+        "a resumable upload is found only in its own project",
+        replace(
+            f"{_HERE}/uploads/repository.py",
+            "select(Upload).where(Upload.project_id == project_id, Upload.id == upload_id)",
+            "select(Upload).where(Upload.id == upload_id)",
+        ),
+        [f"{_TESTS}/uploads/test_protocol.py::test_who_may_not_write_learns_and_changes_nothing"],
+    ),
+    Mutation(
+        "projects-tus-scope",
+        "a resumable upload is for who may write documents",
+        replace(
+            f"{_HERE}/uploads/service.py",
+            """for who may write documents into its project.\"\"\"\n    await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n""",
+            """for who may write documents into its project.\"\"\"\n""",
+        ),
+        [f"{_TESTS}/uploads/test_protocol.py::test_who_may_not_write_learns_and_changes_nothing"],
+    ),
+    Mutation(
+        "projects-tus-end",
+        "only who may write to an upload ends the request that does",
+        replace(
+            f"{_HERE}/uploads/service.py",
+            "        await look_at(transactions, principal, project_id=project_id, upload_id=upload_id)\n        await service.turns.end",
+            "        await service.turns.end",
+        ),
+        [f"{_TESTS}/uploads/test_resuming.py::test_nobody_ends_the_request_of_another_tenant"],
+    ),
+    Mutation(
+        "projects-tus-recheck",
+        "a role lost while bytes arrive makes no document of them",
+        replace(
+            f"{_HERE}/uploads/completion.py",
+            "        await authorize(session, principal, project_id=upload.project_id, scope=Scope.DOCUMENTS_WRITE)\n",
+            "",
+        ),
+        [f"{_TESTS}/uploads/test_resuming.py::test_a_role_taken_back_ends_an_upload_at_its_last_byte"],
+    ),
+    Mutation(
+        "projects-tus-authority",
+        "a credential that has ended makes no document of what it has sent",
+        replace(
+            f"{_HERE}/uploads/completion.py",
+            "        principal = await service.authority.now(principal)\n",
+            "",
+        ),
+        [f"{_TESTS}/uploads/test_resuming.py::test_bytes_are_refused_once_the_right_to_send_them_is_gone"],
+    ),
+    Mutation(
+        "projects-tus-fence",
+        "nothing is recorded for a request whose upload was taken over",
+        replace(f"{_HERE}/uploads/repository.py", "    if row.writer != upload.writer:\n", "    if False:\n"),
+        [f"{_TESTS}/uploads/test_resuming.py"],
+    ),
+    Mutation(
+        "projects-tus-quota",
+        "bytes of unfinished uploads count against the tenant's quota",
+        replace(
+            f"{_HERE}/uploads/service.py",
+            "size=upload.reserved, uploads=1)\n        except",
+            "uploads=1)\n        except",
+        ),
+        [f"{_TESTS}/uploads/test_keeping.py::test_there_is_room_for_so_many_bytes_and_uploads"],
+    ),
+    Mutation(
+        "projects-tus-number",
+        "a tenant has so many unfinished uploads",
+        replace(
+            f"{_HERE}/tenants/service.py",
+            '    _require_room("uploads", quotas.uploads, usage.uploads, uploads)\n',
+            "",
+        ),
+        [f"{_TESTS}/uploads/test_keeping.py::test_only_so_many_may_be_unfinished"],
+    ),
+    Mutation(
+        "projects-tus-length",
+        "an upload has no more bytes than it was to have",
+        replace(
+            f"{_HERE}/uploads/receiving.py",
+            "    if upload.length is not None and size > upload.length:\n",
+            "    if False:\n",
+        ),
+        [f"{_TESTS}/uploads/test_protocol.py::test_a_piece_belongs_at_the_end"],
+    ),
+    Mutation(
         "projects-blob-tenant",
         "a blob's key begins with its tenant",
         (

@@ -86,6 +86,46 @@ async def test_nothing_counts_of_a_piece_that_broke_off_before_its_checksum_was_
 
 
 @pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("right", [True, False])
+async def test_a_checksum_counts_for_all_that_came_however_long_it_took(
+    admin: Caller, project_id: uuid.UUID, right: bool
+) -> None:
+    path = await begun(admin, project_id, len(CONTENT))
+    await add(admin, path, 0, CONTENT[:7])
+
+    async def slowly() -> AsyncIterator[bytes]:
+        for place in range(7, len(CONTENT), 100):
+            await asyncio.sleep(0.02)
+            yield CONTENT[place : place + 100]
+
+    sum_of = checksum(CONTENT[7:] if right else CONTENT)
+    answer = await add(admin, path, 7, slowly(), **sum_of)
+    assert answer.status_code == (204 if right else 460)
+    assert await offset_of(admin, path) == (len(CONTENT) if right else 7)
+    if not right:
+        await add(admin, path, 7, CONTENT[7:])
+    assert await one_document(admin, project_id)
+
+
+@pytest.mark.usefixtures("often")
+async def test_one_with_a_checksum_that_was_taken_over_ends(
+    admin: Caller, app: StartedApp, project_id: uuid.UUID
+) -> None:
+    path = await begun(admin, project_id, len(CONTENT))
+    body = Held(CONTENT[:100], CONTENT[100:])
+    frozen = asyncio.create_task(add(admin, path, 0, body(), **checksum(CONTENT)))
+    await body.sent.wait()
+    here = app.resources(Resources)
+    app.state["resources"] = replace(here, upload_turns=Turns())
+    try:
+        assert (await add(admin, path, 0, CONTENT)).status_code == 204
+    finally:
+        app.state["resources"] = here
+    assert code(await frozen) == (423, "upload_taken_over")
+    assert await one_document(admin, project_id)
+
+
+@pytest.mark.usefixtures("often")
 async def test_what_has_come_is_recorded_while_more_is_coming(
     admin: Caller, database: Database, project_id: uuid.UUID
 ) -> None:
