@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from services.projects.batches import router as batches
 from services.projects.documents import router as documents
 from services.projects.exports import router as exports
 from services.projects.projects import router as projects
@@ -14,6 +15,7 @@ ROUTERS = (
     projects.router,
     documents.router,
     versions.router,
+    batches.router,
     exports.router,
     projects.internal_router,
     documents.internal_router,

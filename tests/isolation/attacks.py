@@ -58,6 +58,14 @@ ATTACKS: Final = (
             f"{_ROUTES}::test_ids_of_events_lead_only_through_the_callers_own_feed",
         ),
     ),
+    Attack(
+        "routes",
+        "ids of batches, as a path, with an upload and in a filter; what documents of others are called, in a filter",
+        (
+            f"{_ROUTES}::test_the_victims_content_is_recognised_nowhere_else",
+            f"{_PROJECTS}/batches/test_batches.py::test_batches_are_found_in_their_own_project_only",
+        ),
+    ),
     Attack("routes", "upload ids", not_tried="there are no resumable uploads yet, so no id of one"),
     Attack(
         "routes",

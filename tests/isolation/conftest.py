@@ -95,6 +95,8 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
         letters = (await client.get(f"/v1/projects/{project}/dead-letters")).json()["items"]
         browser = await sign_in(whole, me["user"]["email"])
         await _until_indexed(client, other_project, other_document)
+        batch = await client.post(f"/v1/projects/{project}/batches", json={"name": canary("project")})
+        assert batch.status_code == 201, batch.text
         export = await _exported(client, project)
         yield Victim(
             client,
@@ -111,6 +113,7 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
                 "agent": "answer".ljust(36, "-"),
                 "run_id": run.json()["id"],
                 "export_id": export,
+                "batch_id": batch.json()["id"],
                 "version": "1",
                 "generation": "2",
             },

@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.projects.batches.models import Batch
 from services.projects.documents.models import Document
 from services.projects.exports.models import Export
 from services.projects.projects.models import Project, ProjectMember
@@ -123,6 +124,7 @@ async def erase_some(session: AsyncSession, *, count: int) -> int:
         .where(tuple_(*version).in_(select(*version).limit(count)))
         .returning(DocumentVersion.number),
         delete(Document).where(Document.id.in_(documents)).returning(Document.id),
+        delete(Batch).where(Batch.id.in_(select(Batch.id).limit(count))).returning(Batch.id),
         delete(ProjectMember)
         .where(
             tuple_(ProjectMember.project_id, ProjectMember.user_id).in_(

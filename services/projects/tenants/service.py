@@ -26,6 +26,7 @@ class Quotas:
     bytes: int
     exports: int
     exports_under_way: int
+    open_batches: int
 
 
 async def take(session: AsyncSession, quotas: Quotas, *, projects: int = 0, documents: int = 0, size: int = 0) -> None:

@@ -40,6 +40,13 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", DOCUMENT + "/versions"): {},
     ("POST", DOCUMENT + "/versions"): {"content": b"newer"},
     ("POST", DOCUMENT + "/versions/{version}/restore"): {},
+    ("POST", PROJECT + "/documents/bulk"): {"json": {"action": "delete", "filter": {"name": "x"}}},
+    ("GET", PROJECT + "/batches"): {},
+    ("POST", PROJECT + "/batches"): {"json": {}},
+    ("GET", PROJECT + "/batches/{batch_id}"): {},
+    ("GET", PROJECT + "/batches/{batch_id}/items"): {},
+    ("POST", PROJECT + "/batches/{batch_id}/close"): {},
+    ("POST", PROJECT + "/batches/{batch_id}/cancel"): {},
 }
 INTERNAL: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/internal/projects/{project_id}/access"): {},
@@ -66,7 +73,8 @@ async def path_values(admin: Caller, project_id: uuid.UUID) -> dict[str, Any]:
     path = f"/v1/projects/{project_id}/documents/{document['id']}/versions"
     assert (await admin("POST", path, content=b"newer")).status_code == 201
     named = {"project_id": project_id, "document_id": document["id"], "user_id": admin.user_id, "version": 1}
-    return {**named, "export_id": uuid.uuid4()}
+    batch = (await admin("POST", f"/v1/projects/{project_id}/batches", json={})).json()
+    return {**named, "export_id": uuid.uuid4(), "batch_id": batch["id"]}
 
 
 def test_every_route_is_tried_here() -> None:

@@ -34,7 +34,7 @@ async def small(running: tuple[StartedApp, httpx.AsyncClient]) -> AsyncIterator[
     app, _ = running
     before = app.resources(Resources)
     app.state["resources"] = replace(
-        before, quotas=Quotas(projects=3, documents=4, bytes=100, exports=5, exports_under_way=1)
+        before, quotas=Quotas(projects=3, documents=4, bytes=100, exports=5, exports_under_way=1, open_batches=3)
     )
     yield
     app.state["resources"] = before
