@@ -16,7 +16,7 @@ from tests.services.projects.callers import Caller, events
 KINDS: dict[str, tuple[type[JobNews], dict[str, Any]]] = {
     "indexing": (JobStarted, {}),
     "indexed": (JobCompleted, {"chunk_count": 1}),
-    "failed": (JobFailed, {"code": "corrupt", "reason": "It is damaged."}),
+    "failed": (JobFailed, {"code": "corrupt", "reason": "It is damaged.", "attempts": 1}),
     "cancelled": (JobCancelled, {}),
 }
 
@@ -31,10 +31,8 @@ async def batch_of(caller: Caller, project_id: uuid.UUID, **fields: Any) -> str:
 async def uploaded_to(caller: Caller, path: str, *contents: bytes | None, **params: str) -> list[dict[str, Any]]:
     """Documents of a batch, each with a text of its own unless given."""
     project_id, batch_id = path.split("/")[3], path.split("/")[5]
-    return [
-        await caller.uploaded(uuid.UUID(project_id), content, batch=batch_id, **params)
-        for content in contents or (None,)
-    ]
+    options = {"batch": batch_id, **params}
+    return [await caller.uploaded(uuid.UUID(project_id), content, **options) for content in contents or (None,)]
 
 
 async def tell(database: Database, tenant_id: uuid.UUID, documents: list[dict[str, Any]], status: str) -> None:
@@ -80,7 +78,7 @@ async def completions(database: Database, tenant_id: uuid.UUID) -> list[dict[str
 
 
 async def bulk(caller: Caller, project_id: uuid.UUID | str, action: str, **body: Any) -> httpx.Response:
-    filter = body.pop("filter", {"status": ["queued", "indexing", "indexed", "failed", "cancelled"]})
+    anything = {"status": ["queued", "indexing", "indexed", "failed", "cancelled"]}
     return await caller(
-        "POST", f"/v1/projects/{project_id}/documents/bulk", json={"action": action, "filter": filter, **body}
+        "POST", f"/v1/projects/{project_id}/documents/bulk", json={"action": action, "filter": anything, **body}
     )

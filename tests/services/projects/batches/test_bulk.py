@@ -28,7 +28,8 @@ async def test_a_batch_is_cancelled_in_pieces(
     other = await admin.uploaded(project_id)
     await tell(database, tenant_id, documents[:1], "indexed")
     await tell(database, tenant_id, documents[1:2], "indexing")
-    cursor, affected = {}, []
+    cursor: dict[str, str] = {}
+    affected = []
     while True:
         answer = await admin("POST", f"{path}/cancel", params=cursor)
         assert answer.status_code == 202, answer.text
@@ -58,7 +59,7 @@ async def test_documents_are_chosen_by_what_they_are(
     elsewhere = await admin.uploaded(await admin.create_project(), name="größe.txt")
     await tell(database, tenant_id, [failed], "failed")
     batch_id = path.rpartition("/")[2]
-    for filter, chosen in (
+    for wanted, chosen in (
         ({"metadata": {"lang": "fr"}}, None),
         ({"metadata": {"lang": "de"}, "status": ["failed"]}, None),
         ({"batch_id": str(uuid.uuid4())}, None),
@@ -68,10 +69,10 @@ async def test_documents_are_chosen_by_what_they_are(
         ({"status": ["failed", "indexed"]}, failed),
     ):
         before = await left(admin, project_id)
-        answer = await bulk(admin, project_id, "delete", filter=filter)
+        answer = await bulk(admin, project_id, "delete", filter=wanted)
         assert answer.status_code == 200, answer.text
-        assert answer.json() == {"affected": 0 if chosen is None else 1, "next_cursor": None}, filter
-        assert before - await left(admin, project_id) == (set() if chosen is None else {chosen["id"]}), filter
+        assert answer.json() == {"affected": 0 if chosen is None else 1, "next_cursor": None}, wanted
+        assert before - await left(admin, project_id) == (set() if chosen is None else {chosen["id"]}), wanted
     path = f"/v1/projects/{elsewhere['project_id']}/documents/{elsewhere['id']}"
     assert (await admin("GET", path)).status_code == 200
 
@@ -82,9 +83,8 @@ async def test_an_action_is_taken_where_it_is_possible(
     documents = [await admin.uploaded(project_id) for _ in range(4)]
     link = await admin.uploaded(project_id, b"same")
     await admin.uploaded(project_id, b"same", duplicates="link")
-    for document, status in zip(
-        [*documents, link], ("failed", "cancelled", "indexed", "indexing", "failed"), strict=True
-    ):
+    statuses = ("failed", "cancelled", "indexed", "indexing", "failed")
+    for document, status in zip([*documents, link], statuses, strict=True):
         await tell(database, tenant_id, [document], status)
     assert (await bulk(admin, project_id, "retry")).json()["affected"] == 3
     assert (await bulk(admin, project_id, "retry")).json()["affected"] == 0
