@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import select
 
 from services.projects.documents import bulk as bulk_actions
+from services.projects.documents import repository
 from services.projects.documents.models import Document
 from shared.tenancy import Database
 from tests.services.projects.batches.batching import batch_of, bulk, completions, counts, tell, uploaded_to
@@ -113,6 +114,36 @@ async def test_a_request_acts_on_so_many_and_says_where_to_go_on(
     answer = (await bulk(admin, project_id, "delete", limit=3)).json()
     assert answer["affected"] == 3
     assert await left(admin, project_id) == {document["id"] for document in documents[1:5]}
+
+
+async def test_only_documents_of_the_project_are_looked_at(
+    admin: Caller, project_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Newer ones of another project do not take their places."""
+    monkeypatch.setattr(bulk_actions, "_LOOKED_AT", 2)
+    document = await admin.uploaded(project_id)
+    elsewhere = await admin.create_project()
+    for _ in range(2):
+        await admin.uploaded(elsewhere)
+    assert (await bulk(admin, project_id, "delete")).json() == {"affected": 1, "next_cursor": None}, document
+    assert len(await left(admin, elsewhere)) == 2
+
+
+async def test_a_role_lost_meanwhile_ends_the_action(
+    admin: Caller, project_id: uuid.UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor = await admin.member(project_id, "editor")
+    document = await admin.uploaded(project_id)
+    look = repository.looked_at
+
+    async def look_and_lose_the_role(*arguments: Any, **more: Any) -> Any:
+        found = await look(*arguments, **more)
+        await admin("DELETE", f"/v1/projects/{project_id}/members/{editor.user_id}")
+        return found
+
+    monkeypatch.setattr(repository, "looked_at", look_and_lose_the_role)
+    assert code(await bulk(editor, project_id, "delete")) == (404, "not_found")
+    assert await left(admin, project_id) == {document["id"]}
 
 
 async def test_a_document_that_is_locked_holds_up_only_itself(
