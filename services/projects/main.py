@@ -2,6 +2,7 @@
 
 from fastapi import FastAPI
 
+from services.projects.batches import router as batches
 from services.projects.documents import router as documents
 from services.projects.exports import router as exports
 from services.projects.projects import router as projects
@@ -17,6 +18,7 @@ ROUTERS = (
     documents.router,
     versions.router,
     uploads.router,
+    batches.router,
     exports.router,
     projects.internal_router,
     documents.internal_router,

@@ -45,6 +45,7 @@ class ProjectsSettings(DatabaseSettings):
     upload_expiry_seconds: float = Field(default=24 * 3600.0, gt=0)
     tenant_exports: int = Field(default=5, ge=1)
     tenant_exports_under_way: int = Field(default=1, ge=1)
+    tenant_open_batches: int = Field(default=100, ge=1)
     export_workers: int = Field(default=2, ge=1, le=16)
     export_hours: float = Field(default=24.0, gt=0)
     blob_threads: int = Field(default=8, ge=1, le=64)
@@ -85,4 +86,5 @@ class ProjectsSettings(DatabaseSettings):
             uploads=self.tenant_uploads,
             exports=self.tenant_exports,
             exports_under_way=self.tenant_exports_under_way,
+            open_batches=self.tenant_open_batches,
         )

@@ -96,6 +96,32 @@ class ProjectMemberChanged(ProjectEvent):
     """The user's membership of the tenant for which the role is valid; in a later membership it is not."""
 
 
+class BatchCompleted(ProjectEvent):
+    """All documents of a batch have ended: it was closed, and none of them waits or is being indexed.
+
+    Sent: once for each batch; documents that are retried later are not told of here. Its subject is the batch, and its
+    sequence 1.
+
+    For: clients, through the project's feed.
+    """
+
+    type: ClassVar[str] = "projects.batch.completed.v1"
+    subject_field: ClassVar[str] = "batch_id"
+
+    batch_id: uuid.UUID
+    """The batch."""
+    name: str
+    """Its name; may be empty."""
+    indexed: int = Field(ge=0)
+    """Documents that search finds."""
+    failed: int = Field(ge=0)
+    """Documents that could not be indexed."""
+    cancelled: int = Field(ge=0)
+    """Documents whose indexing was cancelled."""
+    deleted: int = Field(ge=0)
+    """Documents that were deleted meanwhile."""
+
+
 class DocumentEvent(Event):
     """The fields of every event of a document. The envelope's `sequence` is the document's revision."""
 

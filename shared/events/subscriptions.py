@@ -26,6 +26,7 @@ from shared.events.indexing import (
     RunTextAdded,
 )
 from shared.events.projects import (
+    BatchCompleted,
     DocumentCancelled,
     DocumentCancelRequested,
     DocumentDeleted,
@@ -77,6 +78,7 @@ HANDLED: Final[Mapping[str, Events]] = {
         TenantDeleted,
         *_PROJECT_ACCESS,
         ProjectUpdated,
+        BatchCompleted,
         DocumentUploaded,
         DocumentIndexing,
         DocumentIndexed,

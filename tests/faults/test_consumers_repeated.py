@@ -28,6 +28,7 @@ SEED = 20
 STATE = {
     "SELECT to_jsonb(t) - 'updated_at' AS row FROM projects.projects t WHERE tenant_id = $1 ORDER BY 1",
     "SELECT to_jsonb(t) - 'updated_at' AS row FROM projects.project_members t WHERE tenant_id = $1 ORDER BY 1",
+    "SELECT to_jsonb(t) AS row FROM projects.batches t WHERE tenant_id = $1 ORDER BY 1",
     "SELECT to_jsonb(t) - 'updated_at' AS row FROM projects.documents t WHERE tenant_id = $1 ORDER BY 1",
     "SELECT to_jsonb(t) - 'updated_at' AS row FROM indexing.documents t WHERE tenant_id = $1 ORDER BY 1",
     "SELECT to_jsonb(t) - 'updated_at' AS row FROM indexing.jobs t WHERE tenant_id = $1 ORDER BY 1",
@@ -107,6 +108,8 @@ async def _live(hasty: System, watched: Watched, tenant: str) -> None:
     await ok("POST", f"{path}/documents/{broken.json()['id']}/retry")
     await ok("PATCH", f"{path}/documents/{watched.documents[1]}", json={"name": "renamed.txt", "metadata": {"a": 1}})
     await ok("DELETE", f"{path}/documents/{watched.documents[2]}")
+    batch = await ok("POST", f"{path}/batches", json={})
+    await ok("POST", f"{path}/batches/{batch.json()['id']}/close")
     for is_kept in (True, False):
         run = await ok("POST", f"{path}/runs", json={"agent": "summarise", "input": {"filter": None}})
         await _run_ended(client, f"{path}/runs/{run.json()['id']}")

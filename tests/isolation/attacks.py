@@ -70,6 +70,14 @@ ATTACKS: Final = (
     ),
     Attack(
         "routes",
+        "ids of batches, as a path, with an upload and in a filter; what documents of others are called, in a filter",
+        (
+            f"{_ROUTES}::test_the_victims_content_is_recognised_nowhere_else",
+            f"{_PROJECTS}/batches/test_batches.py::test_batches_are_found_in_their_own_project_only",
+        ),
+    ),
+    Attack(
+        "routes",
         "a route that is not registered",
         (
             "tests/isolation/test_endpoints.py::test_a_new_route_is_red_until_it_is_registered",

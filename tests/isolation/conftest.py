@@ -97,6 +97,8 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
         letters = (await client.get(f"/v1/projects/{project}/dead-letters")).json()["items"]
         browser = await sign_in(whole, me["user"]["email"])
         await _until_indexed(client, other_project, other_document)
+        batch = await client.post(f"/v1/projects/{project}/batches", json={"name": canary("project")})
+        assert batch.status_code == 201, batch.text
         export = await _exported(client, project)
         yield Victim(
             client,
@@ -114,6 +116,7 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
                 "run_id": run.json()["id"],
                 "upload_id": resumable.rpartition("/")[2],
                 "export_id": export,
+                "batch_id": batch.json()["id"],
                 "version": "1",
                 "generation": "2",
             },

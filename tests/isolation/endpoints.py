@@ -145,6 +145,15 @@ ROUTES: dict[str, Route] = {
     f"GET {_U}": Route(Who.PROJECT, "documents:write", headers=_TUS),
     f"PATCH {_U}": Route(Who.PROJECT, "documents:write", content=b"planted", headers=_PIECE),
     f"DELETE {_U}": Route(Who.PROJECT, "documents:write", headers=_TUS),
+    f"POST {_P}/documents/bulk": Route(
+        Who.PROJECT, "documents:write", json={"action": "retry", "filter": {"status": ["failed"]}}
+    ),
+    f"GET {_P}/batches": Route(Who.PROJECT, "documents:read"),
+    f"POST {_P}/batches": Route(Who.PROJECT, "documents:write", json={"name": "planted"}),
+    f"GET {_P}/batches/{{batch_id}}": Route(Who.PROJECT, "documents:read"),
+    f"GET {_P}/batches/{{batch_id}}/items": Route(Who.PROJECT, "documents:read"),
+    f"POST {_P}/batches/{{batch_id}}/close": Route(Who.PROJECT, "documents:write"),
+    f"POST {_P}/batches/{{batch_id}}/cancel": Route(Who.PROJECT, "documents:write"),
     f"POST {_D}/similar": Route(Who.PROJECT, "search", json={"limit": 5}),
     f"GET {_D}/chunks": Route(Who.PROJECT, "documents:read"),
     f"GET {_P}/jobs": Route(Who.PROJECT, "documents:read"),
@@ -180,7 +189,7 @@ ROUTES: dict[str, Route] = {
 # By place and name, so that the same parameter is the same thing at every route; fields of bodies by their schema.
 PARAMETERS: dict[str, Carries] = {
     **{f"path:{name}": Carries.ID for name in ("project_id", "document_id", "user_id", "key_id", "job_id")},
-    **{f"path:{name}": Carries.ID for name in ("run_id", "upload_id", "export_id")},
+    **{f"path:{name}": Carries.ID for name in ("run_id", "upload_id", "export_id", "batch_id")},
     "path:agent": Carries.NOTHING,  # an agent of the installation, the same for everybody
     **{f"path:{name}": Carries.ID for name in ("invitation_id", "session_id", "tenant_id")},
     "path:token": Carries.SECRET,
@@ -193,6 +202,13 @@ PARAMETERS: dict[str, Carries] = {
     "query:last_event_id": Carries.EVENT_ID,
     "query:sha256": Carries.CONTENT,
     "query:duplicates": Carries.CONTENT,
+    **dict.fromkeys(("query:batch", "body:form.batch", "body:BulkFilter.batch_id"), Carries.ID),
+    "body:BulkRequest.cursor": Carries.CURSOR,
+    "body:BulkFilter.name": Carries.CONTENT,
+    "body:BulkFilter.metadata": Carries.CONTENT,
+    "body:BulkFilter.status": Carries.NOTHING,
+    **{f"body:BulkRequest.{name}": Carries.NOTHING for name in ("action", "filter", "limit")},
+    **{f"body:BatchCreate.{name}": Carries.NOTHING for name in ("name", "expected")},
     "query:name": Carries.CONTENT,
     # Of a sign-in, which tests/services/identity/test_sign_in.py and tests/flows/test_sign_in.py attack.
     **{f"query:{name}": Carries.NOTHING for name in ("state", "code", "error", "iss", "return_to")},

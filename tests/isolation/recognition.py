@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
 from services.indexing.search import cursors
+from shared.pagination import encode_cursor
 from tests.isolation import report
 from tests.isolation.attackers import Attacker
 from tests.isolation.canaries import canary, found_in, whole_text
@@ -172,6 +174,31 @@ async def keys_for_foreign_projects(ids: Mapping[str, str], attacker: Attacker) 
         told.append({**made.json(), "request_id": None})
     assert told[0] == told[1]
     report.count("parameter", "POST /v1/api-keys body:ApiKeyCreate.project_id", attacker.name)
+
+
+async def batches(ids: Mapping[str, str], attacker: Attacker, own_project: str) -> None:
+    """The victim's batch, and what its documents are called, in the attacker's own project: nothing is found."""
+    path, told = _DOCUMENTS.format(project_id=own_project), []
+    for batch in (ids["batch_id"], str(uuid.uuid4())):
+        whole: dict[str, Any] = {"params": {"name": "mine.txt", "batch": batch}, "content": b"mine"}
+        form: dict[str, Any] = {"files": {"file": ("mine.txt", b"mine")}, "data": {"batch": batch}}
+        for made in (whole, form):
+            answer = await attacker.client.post(path, **made)
+            assert (answer.status_code, code_of(answer)) == (404, "not_found"), answer.text
+            told.append({**answer.json(), "request_id": None})
+    assert told[:2] == told[2:]
+    note = {"note": canary("document")}
+    for wanted in ({"batch_id": ids["batch_id"]}, {"name": f"{canary('document')}.txt"}, {"metadata": note}):
+        answer = await attacker.client.post(f"{path}/bulk", json={"action": "delete", "filter": wanted})
+        assert (answer.status_code, answer.json()["affected"]) == (200, 0), answer.text
+    for parameter in ("query:batch", "body:form.batch"):
+        report.count("parameter", f"POST {_DOCUMENTS} {parameter}", attacker.name, 2)
+    for parameter in ("batch_id", "name", "metadata"):
+        report.count("parameter", f"POST {_DOCUMENTS}/bulk body:BulkFilter.{parameter}", attacker.name)
+    position = encode_cursor(datetime.now(UTC), uuid.UUID(ids["document_id"]))
+    body = {"action": "retry", "filter": {"metadata": note}, "cursor": position}
+    assert (await attacker.client.post(f"{path}/bulk", json=body)).json()["affected"] == 0
+    report.count("parameter", f"POST {_DOCUMENTS}/bulk body:BulkRequest.cursor", attacker.name)
 
 
 async def exports_of_foreign_projects(ids: Mapping[str, str], attacker: Attacker) -> None:

@@ -70,6 +70,7 @@ TABLES: Final[Mapping[str, Rights]] = {
     "notifier.relay_state": Rights("", "SELECT INSERT UPDATE"),
     "notifier.run_events": Rights("SELECT INSERT DELETE", ""),
     "notifier.run_feeds": Rights(_ALL, "SELECT UPDATE"),
+    "projects.batches": Rights(_ALL, ""),
     "projects.blob_deletions": Rights("SELECT INSERT UPDATE", "SELECT UPDATE DELETE"),
     "projects.copy_leases": Rights("", _ALL),
     "projects.dead_letters": Rights("", _ALL),

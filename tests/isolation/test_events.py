@@ -72,7 +72,7 @@ TOMBSTONES = ("indexing.deleted_tenants", "notifier.deleted_tenants", "projects.
 EVENT: Mapping[str, Any] = {
     **{"project_id": PROJECT, "document_id": DOCUMENT, "job_id": JOB, "user_id": USER, "owner_id": USER},
     **{"actor_id": USER, "version": 1, "api_key_id": DOCUMENT, "session_id": DOCUMENT},
-    **{"membership_number": 2, "run_id": RUN},
+    **{"membership_number": 2, "run_id": RUN, "batch_id": DOCUMENT},
     # A document that is linked to another is not indexed.
     **{"linked_to": None},
 }

@@ -169,6 +169,8 @@ async def test_the_victims_content_is_recognised_nowhere_else(
     await recognition.similar(ids, inside, victim.other_project, victim.other_document)
     await recognition.agents(ids, outside, other["project_id"])
     await recognition.agents(ids, inside, victim.other_project)
+    await recognition.batches(ids, outside, other["project_id"])
+    await recognition.batches(ids, inside, victim.other_project)
     for attacker in (inside, outside):
         await recognition.exports_of_foreign_projects(ids, attacker)
 

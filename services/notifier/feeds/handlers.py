@@ -14,6 +14,7 @@ from services.notifier.feeds.service import Announce, Retention
 from shared.events.envelope import Envelope
 from shared.events.identity import TenantDeleted
 from shared.events.projects import (
+    BatchCompleted,
     DocumentCancelled,
     DocumentDeleted,
     DocumentEvent,
@@ -52,6 +53,7 @@ SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
     DocumentCancelled: _shown("document.cancelled", "version", "job_id"),
     DocumentUpdated: _shown("document.updated", "version", "name"),
     DocumentDeleted: _shown(DOCUMENT_DELETED, "version"),
+    BatchCompleted: _shown("batch.completed", "batch_id", "name", "indexed", "failed", "cancelled", "deleted"),
     ProjectUpdated: _shown("project.updated", "name"),
     ProjectDeleted: _shown("project.deleted"),
     ProjectMemberChanged: _shown("member.changed", "user_id", "role"),
@@ -99,6 +101,8 @@ def _subject_of(event: DocumentEvent | ProjectEvent) -> uuid.UUID:
     """What the event is about: no event of a document is appended after its deletion."""
     if isinstance(event, DocumentEvent):
         return event.document_id
+    if isinstance(event, BatchCompleted):
+        return event.batch_id
     return event.user_id if isinstance(event, ProjectMemberChanged) else event.project_id
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from services.projects.documents import repository
+from services.projects.documents import repository, statuses
 from services.projects.documents.models import Document
 from shared import outbox
 from shared.events.indexing import JobCancelled, JobCompleted, JobEvent, JobFailed, JobStarted
@@ -42,7 +42,7 @@ async def follow_job(session: AsyncSession, event: JobNews, *, sequence: int, ti
     for follower in (document, *await repository.links_of(session, document.id)):
         follower.job_id, follower.job_sequence = event.job_id, sequence
         follower.revision += 1
-        outbox.publish(session, _apply(follower, event, time), sequence=follower.revision)
+        outbox.publish(session, _apply(session, follower, event, time), sequence=follower.revision)
 
 
 def _note_live(document: Document, event: JobCompleted, time: datetime) -> None:
@@ -59,7 +59,7 @@ def _is_news(document: Document, event: JobEvent, sequence: int) -> bool:
     return (event.job_id, sequence) > (document.job_id, document.job_sequence)
 
 
-def _apply(document: Document, event: JobNews, time: datetime) -> DocumentEvent:
+def _apply(session: AsyncSession, document: Document, event: JobNews, time: datetime) -> DocumentEvent:
     document.error_code = document.error_reason = None
     facts = {
         "project_id": document.project_id,
@@ -69,18 +69,20 @@ def _apply(document: Document, event: JobNews, time: datetime) -> DocumentEvent:
     }
     match event:
         case JobStarted():
-            document.status = "indexing"
+            statuses.enter(session, document, "indexing")
             return DocumentIndexing.model_validate(facts)
         case JobCompleted():
-            document.status, document.live_version = "indexed", document.version
+            statuses.enter(session, document, "indexed")
+            document.live_version = document.version
             _keep_facts(document, event, time)
             told = event.model_dump(include={"chunk_count", "title", "partly_read"})
             return DocumentIndexed.model_validate({**facts, **told})
         case JobFailed():
-            document.status, document.error_code, document.error_reason = "failed", event.code, event.reason
+            statuses.enter(session, document, "failed")
+            document.error_code, document.error_reason = event.code, event.reason
             return DocumentFailed.model_validate({**facts, "code": event.code, "reason": event.reason})
         case JobCancelled():
-            document.status = "cancelled"
+            statuses.enter(session, document, "cancelled")
             return DocumentCancelled.model_validate(facts)
 
 

@@ -35,6 +35,7 @@ class Document(TenantOwned, Timestamped, Base):
     __table_args__ = (
         PrimaryKeyConstraint("tenant_id", "id"),
         ForeignKeyConstraint(["tenant_id", "project_id"], ["projects.tenant_id", "projects.id"]),
+        ForeignKeyConstraint(["tenant_id", "batch_id"], ["batches.tenant_id", "batches.id"]),
         ForeignKeyConstraint(["tenant_id", "duplicate_of"], ["documents.tenant_id", "documents.id"]),
         Index(
             "ix_documents_newest",
@@ -47,6 +48,14 @@ class Document(TenantOwned, Timestamped, Base):
         Index("ix_documents_content", "tenant_id", "project_id", "sha256", postgresql_where=_VISIBLE),
         Index("ix_documents_duplicate_of", "tenant_id", "duplicate_of"),
         Index("ix_documents_blob", "tenant_id", "blob_id", postgresql_where=text("blob_id IS NOT NULL")),
+        Index(
+            "ix_documents_batch",
+            "tenant_id",
+            "batch_id",
+            text("created_at DESC"),
+            text("id DESC"),
+            postgresql_where=text("batch_id IS NOT NULL"),
+        ),
         Index("ix_documents_name", "tenant_id", "project_id", "name", postgresql_where=_VISIBLE),
     )
 
@@ -66,6 +75,8 @@ class Document(TenantOwned, Timestamped, Base):
     uploaded_at: Mapped[datetime | None]
     # Of bytes that came with another document, or after this one.
     blob_id: Mapped[uuid.UUID | None]
+    # That of its last upload which named one.
+    batch_id: Mapped[uuid.UUID | None]
     live_version: Mapped[int | None] = mapped_column(Integer)
     revision: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[DocumentStatus] = mapped_column(Text)

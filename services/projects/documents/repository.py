@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Integer, Text, bindparam, func, select, tuple_
+from sqlalchemy import ColumnElement, Integer, Text, and_, bindparam, func, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -15,6 +15,8 @@ from services.projects.exports.models import Export
 from services.projects.versions.models import DocumentVersion
 from shared.tenancy import tenant_of
 from shared.work_queue import Retry, WorkQueue
+
+Position = tuple[datetime, uuid.UUID]
 
 BLOB_DELETIONS: Final = WorkQueue(
     BlobDeletion,
@@ -48,18 +50,76 @@ async def page_for_project(
     status: DocumentStatus | None,
     name: str | None,
     sha256: str | None,
-    after: tuple[datetime, uuid.UUID] | None,
+    batch_id: uuid.UUID | None,
+    after: Position | None,
     count: int,
 ) -> Sequence[Document]:
     """Documents of a project, newest first."""
     statement = select(Document).where(Document.project_id == project_id, Document.deleted_at.is_(None))
-    for column, value in ((Document.status, status), (Document.name, name), (Document.sha256, sha256)):
+    for column, value in (
+        (Document.status, status),
+        (Document.name, name),
+        (Document.sha256, sha256),
+        (Document.batch_id, batch_id),
+    ):
         if value is not None:
             statement = statement.where(column == value)
     if after is not None:
         statement = statement.where(tuple_(Document.created_at, Document.id) < after)
     statement = statement.order_by(Document.created_at.desc(), Document.id.desc()).limit(count)
     return (await session.scalars(statement)).all()
+
+
+# --- many at once ----------------------------------------------------------------------------------------------------
+
+
+def criteria(
+    *,
+    status: Sequence[DocumentStatus] | None,
+    name: str | None,
+    batch_id: uuid.UUID | None,
+    metadata: dict[str, Any] | None,
+) -> ColumnElement[bool]:
+    """Documents for which all that is not None holds."""
+    conditions: list[ColumnElement[bool]] = []
+    if status is not None:
+        conditions.append(Document.status.in_(status))
+    if name is not None:
+        conditions.append(Document.name == name)
+    if batch_id is not None:
+        conditions.append(Document.batch_id == batch_id)
+    if metadata is not None:
+        conditions.append(Document.custom_metadata.contains(metadata))
+    return and_(true(), *conditions)
+
+
+async def looked_at(
+    session: AsyncSession, wanted: ColumnElement[bool], *, project_id: uuid.UUID, after: Position | None, count: int
+) -> list[tuple[Position, bool]]:
+    """The next documents of a project, newest first, and whether each is wanted."""
+    statement = select(Document.created_at, Document.id, wanted).where(
+        Document.project_id == project_id, Document.deleted_at.is_(None)
+    )
+    if after is not None:
+        statement = statement.where(tuple_(Document.created_at, Document.id) < after)
+    statement = statement.order_by(Document.created_at.desc(), Document.id.desc()).limit(count)
+    return [((row[0], row[1]), bool(row[2])) for row in await session.execute(statement)]
+
+
+async def chosen(
+    session: AsyncSession,
+    wanted: ColumnElement[bool],
+    *,
+    project_id: uuid.UUID,
+    ids: Collection[uuid.UUID],
+    wait: bool,
+) -> Sequence[Document]:
+    """Those of the documents that are still wanted, locked; without `wait` only those that nobody else has locked."""
+    statement = select(Document).where(
+        Document.project_id == project_id, Document.id.in_(ids), Document.deleted_at.is_(None), wanted
+    )
+    locking = statement.order_by(Document.id).with_for_update(key_share=True, skip_locked=not wait)
+    return (await session.scalars(locking)).all()
 
 
 _LOCK: Final = select(

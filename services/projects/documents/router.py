@@ -13,11 +13,11 @@ from services.projects.dependencies import (
     MaxDocumentBytes,
     TenantQuotas,
 )
-from services.projects.documents import service
+from services.projects.documents import bulk, service
 from services.projects.documents.content import CONTENT_RESPONSES, content_response
 from services.projects.documents.models import Document, DocumentStatus
 from services.projects.documents.names import MAX_SENT_NAME
-from services.projects.documents.schemas import DocumentOut, DocumentPatch
+from services.projects.documents.schemas import BulkOut, BulkRequest, DocumentOut, DocumentPatch
 from services.projects.documents.upload_bodies import UPLOAD_BODY, Upload
 from shared.current_principal import CurrentPrincipal
 from shared.etags import IfMatch, etag
@@ -67,6 +67,8 @@ async def upload_document(
     - `new_version`: the response is 200 with that document, unchanged. Other content becomes a new version of the
       project's newest document with the same name, and a document of its own only if there is none.
 
+    A document that is uploaded with `batch` belongs to that batch, and one that gets a new version so goes over to it.
+
     Without `duplicates` it is stored and indexed as a separate document whose `duplicate_of` is the first one.
     """
     stored = await service.upload(
@@ -101,6 +103,25 @@ async def list_documents(
         cursor=cursor,
     )
     return Page(items=[DocumentOut.of(document) for document in documents], next_cursor=next_cursor)
+
+
+@router.post("/bulk")
+async def act_on_documents(
+    transactions: CallerTransactions, principal: CurrentPrincipal, project_id: uuid.UUID, body: BulkRequest
+) -> BulkOut:
+    """Cancel, retry or delete documents by status, name, batch or metadata, newest first; those for which the action is
+    not possible are left out. One request looks at 5,000 documents and acts on at most `limit` of them: send
+    `next_cursor` again until it is null, even when nothing was affected."""
+    affected, next_cursor = await bulk.run(
+        transactions,
+        principal,
+        project_id=project_id,
+        action=body.action,
+        wanted=body.filter.wanted(),
+        limit=body.limit,
+        cursor=body.cursor,
+    )
+    return BulkOut(affected=affected, next_cursor=next_cursor)
 
 
 @router.get("/{document_id}")

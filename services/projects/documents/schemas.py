@@ -4,13 +4,14 @@ import uuid
 from datetime import datetime
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
+from services.projects.documents.bulk import MOST, BulkAction, Wanted
 from services.projects.documents.errors import InvalidName
 from services.projects.documents.models import Document, DocumentStatus
-from services.projects.documents.names import MAX_SENT_NAME, clean_name
+from services.projects.documents.names import MAX_SENT_NAME, clean_name, wanted_name
 from services.projects.metadata import Metadata
-from shared.request_bodies import Input
+from shared.request_bodies import Input, one_line
 
 
 def _clean(value: str) -> str:
@@ -28,6 +29,42 @@ class DocumentPatch(Input):
 
     name: Name = ""
     metadata: Metadata = Field(default_factory=dict)
+
+
+class BulkFilter(Input):
+    """All that is given must match: one of the statuses, the name, the batch, all of `metadata`, nested as given."""
+
+    status: Annotated[list[DocumentStatus], Field(min_length=1, max_length=5)] | None = None
+    name: Annotated[str, Field(min_length=1, max_length=MAX_SENT_NAME), AfterValidator(one_line)] | None = None
+    batch_id: uuid.UUID | None = None
+    metadata: Metadata | None = None
+
+    @model_validator(mode="after")
+    def _choose_something(self) -> Self:
+        if not self.model_fields_set or all(getattr(self, name) is None for name in self.model_fields_set):
+            raise ValueError("name at least one condition")
+        return self
+
+    def wanted(self) -> Wanted:
+        # A name that no document can have matches none.
+        name = None if self.name is None else wanted_name(self.name) or ""
+        return Wanted(self.status, name, self.batch_id, self.metadata)
+
+
+class BulkRequest(Input):
+    """`limit`: of documents that are acted on."""
+
+    action: BulkAction
+    filter: BulkFilter
+    limit: int = Field(default=100, ge=1, le=MOST)
+    cursor: Annotated[str, Field(max_length=512)] | None = None
+
+
+class BulkOut(BaseModel):
+    """`affected`: documents that the action was possible for. Send `next_cursor` again while it is not null."""
+
+    affected: int
+    next_cursor: str | None
 
 
 class DocumentError(BaseModel):
@@ -59,6 +96,7 @@ class DocumentOut(BaseModel):
     version: int
     live_version: int | None
     status: DocumentStatus
+    batch_id: uuid.UUID | None
     duplicate_of: uuid.UUID | None
     linked: bool
     metadata: dict[str, Any]
@@ -84,6 +122,7 @@ class DocumentOut(BaseModel):
             version=document.version,
             live_version=document.searched_version,
             status=document.status,
+            batch_id=document.batch_id,
             duplicate_of=document.duplicate_of,
             linked=document.linked,
             metadata=document.custom_metadata,

@@ -5,12 +5,13 @@ Every change bumps the document's `revision` under a lock on its row; it is the 
 
 import uuid
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final, Literal
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.projects.batches import counting
 from services.projects.blobs.store import BlobStore, OpenBlob
-from services.projects.documents import repository, storing
+from services.projects.documents import repository, statuses, storing
 from services.projects.documents.authority_watch import while_allowed
 from services.projects.documents.errors import LinkedDocument, NotCancellable, NotRetryable
 from services.projects.documents.models import Document, DocumentStatus
@@ -39,6 +40,11 @@ from shared.transactions import TenantTransactions
 
 # Up to this size checking permission before the bytes costs more than the bytes.
 SMALL_BYTES = 64 * 1024
+POSSIBLE: Final[dict[Literal["cancel", "retry"], frozenset[DocumentStatus]]] = {
+    "cancel": frozenset({"queued", "indexing"}),
+    "retry": frozenset({"failed", "cancelled"}),
+}
+"""The statuses in which a document can be cancelled or retried."""
 
 
 async def upload(
@@ -62,12 +68,15 @@ async def upload(
         Unavailable: identity cannot tell whether the caller still is; nothing is stored.
         QuotaExceeded, TooManyVersions: there is no room for it.
         DuplicateDocument: the project has the content and the policy is `reject`.
+        BatchClosed: the batch takes no more documents; NotFound if there is no such.
         DocumentTooLarge, EmptyDocument, StorageFull, ...: as `upload.receive` and the blob store say.
     """
     if request.content_length is None or request.content_length > SMALL_BYTES:
         async with transactions.begin() as session:
             await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)
             await expect_room(session, quotas, request)
+            if request.batch_id is not None:
+                await counting.expect_open(session, project_id=project_id, batch_id=request.batch_id)
 
     async def store(session: AsyncSession, now: Principal, received: Received) -> Stored:
         return await storing.add(session, quotas, received, actor_id=now.user_id)
@@ -102,6 +111,7 @@ async def page(
     sha256: str | None,
     limit: int,
     cursor: str | None,
+    batch_id: uuid.UUID | None = None,
 ) -> tuple[list[Document], str | None]:
     """Documents of a project, newest first; `name` is normalised like that of an upload."""
     await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)
@@ -114,6 +124,7 @@ async def page(
         status=status,
         name=wanted,
         sha256=sha256,
+        batch_id=batch_id,
         after=decode_cursor(cursor),
         count=limit + 1,
     )
@@ -147,9 +158,15 @@ async def delete(
     document_id: uuid.UUID,
     if_match: str | None,
 ) -> None:
-    """Leave a tombstone, and record that the bytes of all versions must be removed unless another document has them."""
     document = await locked(session, principal, project_id, document_id)
     check_match(if_match, document.revision)
+    await remove(session, principal, document)
+
+
+async def remove(session: AsyncSession, principal: Principal, document: Document) -> None:
+    """Leave a tombstone of a locked document, and record that the bytes of all versions must be removed unless another
+    document has them."""
+    statuses.bury(session, document)
     document.deleted_at = datetime.now(UTC)
     document.name, document.title, document.custom_metadata = "", None, {}
     document.revision += 1
@@ -158,7 +175,7 @@ async def delete(
     outbox.publish(session, DocumentDeleted(**_identity(document, principal)), sequence=document.revision)
     await storing.release_links(session, document, principal.user_id)
     await session.flush()
-    await repository.remember_blob_deletions(session, project_id, blob_ids)
+    await repository.remember_blob_deletions(session, document.project_id, blob_ids)
     sizes = [document.size, *(size for _, size in replaced)]
     await tenants.give_back(session, documents=len(sizes), size=sum(sizes))
 
@@ -175,11 +192,16 @@ async def cancel(
     document = await locked(session, principal, project_id, document_id)
     if document.linked:
         raise LinkedDocument
-    if document.status not in ("queued", "indexing"):
+    if document.status not in POSSIBLE["cancel"]:
         raise NotCancellable
+    await stop(session, principal, document)
+    return document
+
+
+async def stop(session: AsyncSession, principal: Principal, document: Document) -> None:
+    """`cancel`, for a locked document of which it is known to be possible."""
     document.revision += 1
     outbox.publish(session, DocumentCancelRequested(**_identity(document, principal)), sequence=document.revision)
-    return document
 
 
 async def retry(
@@ -194,13 +216,18 @@ async def retry(
     document = await locked(session, principal, project_id, document_id)
     if document.linked:
         raise LinkedDocument
-    if document.status not in ("failed", "cancelled"):
+    if document.status not in POSSIBLE["retry"]:
         raise NotRetryable
-    document.status = "queued"
+    await queue_again(session, principal, document)
+    return document
+
+
+async def queue_again(session: AsyncSession, principal: Principal, document: Document) -> None:
+    """`retry`, for a locked document of which it is known to be possible."""
+    statuses.enter(session, document, "queued")
     document.error_code = document.error_reason = None
     document.revision += 1
     outbox.publish(session, DocumentRetryRequested(**_identity(document, principal)), sequence=document.revision)
-    return document
 
 
 async def content(

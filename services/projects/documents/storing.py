@@ -6,7 +6,8 @@ lock on the content. A link holds on to the document it is linked to while it is
 document whose content has gone. When that document is deleted or replaced, its oldest link is indexed in its place and
 the others are linked to it.
 
-Locks are taken in this order: content, name, document, documents linked to it, blobs to be removed, the tenant's usage.
+Locks are taken in this order: content, name, document, documents linked to it, blobs to be removed, the tenant's usage,
+batches.
 """
 
 import uuid
@@ -16,8 +17,9 @@ from typing import Any, Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.projects.batches import counting
 from services.projects.blobs.store import BlobKey
-from services.projects.documents import repository
+from services.projects.documents import repository, statuses
 from services.projects.documents.errors import DuplicateDocument
 from services.projects.documents.models import Document
 from services.projects.documents.upload import UploadRequest
@@ -26,7 +28,7 @@ from services.projects.tenants.service import Quotas
 from services.projects.versions.errors import TooManyVersions
 from services.projects.versions.models import DocumentVersion
 from shared import outbox
-from shared.events.projects import DocumentIndexed, DocumentUpdated, DocumentUploaded
+from shared.events.projects import DocumentIndexed, DocumentUpdated, DocumentUploaded, Lane
 
 # Bounds of what one request or job event changes in one transaction.
 MOST_VERSIONS: Final = 1000
@@ -58,7 +60,12 @@ async def add(session: AsyncSession, quotas: Quotas, received: Received, *, acto
     Raises:
         DuplicateDocument: the project has the content, and the policy is `reject`.
         QuotaExceeded, TooManyVersions: there is no room for it.
+        NotFound, BatchClosed: it is for a batch that there is not, or that takes no more; also at the end of the
+            transaction.
     """
+    if received.request.batch_id is not None:
+        project_id, batch_id = received.key.project_id, received.request.batch_id
+        await counting.expect_open(session, project_id=project_id, batch_id=batch_id)
     content: dict[str, Any] = {"project_id": received.key.project_id, "sha256": received.sha256}
     policy = received.request.duplicates
     if policy is not None:
@@ -89,7 +96,8 @@ async def _replace_or_add(
     document = await repository.newest_named(session, project_id=project_id, name=request.name)
     if document is None:
         return Stored(await _create(session, quotas, received, duplicate_of=None, actor_id=actor_id))
-    await add_version(session, quotas, document, version_of(received, actor_id), metadata=request.metadata)
+    content = version_of(received, actor_id)
+    await add_version(session, quotas, document, content, metadata=request.metadata, batch_id=request.batch_id)
     return Stored(document)
 
 
@@ -112,14 +120,16 @@ async def _create(
         sha256=received.sha256,
         version=1,
         uploaded_by=actor_id,
+        batch_id=received.request.batch_id,
         revision=1,
         duplicate_of=duplicate_of,
         job_sequence=0,
         **{"status": "queued", "linked": False, **facts},
     )
     session.add(document)
+    counting.join(session, document.batch_id, "queued")
     await session.flush()
-    _announce(session, document, actor_id)
+    _announce(session, document, actor_id, lane="interactive" if document.batch_id is None else "bulk")
     await session.flush()
     await tenants.take(session, quotas, documents=1, size=received.size)
     return document
@@ -131,7 +141,8 @@ async def _link(
     linked = {"linked": True, "blob_id": twin.blob}
     document = await _create(session, quotas, received, duplicate_of=twin.id, actor_id=actor_id, **linked)
     if twin.status == "indexed" and twin.job_id is not None:
-        document.status, document.live_version = "indexed", document.version
+        statuses.enter(session, document, "indexed")
+        document.live_version = document.version
         document.job_id, document.job_sequence = twin.job_id, twin.job_sequence
         for name in ("chunk_count", "title", "partly_read", "indexed_at"):
             setattr(document, name, getattr(twin, name))
@@ -167,6 +178,7 @@ async def add_version(
     content: DocumentVersion,
     *,
     metadata: dict[str, Any] | None = None,
+    batch_id: uuid.UUID | None = None,
 ) -> None:
     """Make `content` the newest version of a locked document. Search finds the live one until this one is indexed.
 
@@ -187,9 +199,15 @@ async def add_version(
     document.declared_type, document.size, document.sha256 = content.declared_type, content.size, content.sha256
     document.blob_id, document.uploaded_by, document.uploaded_at = content.blob_id, actor_id, datetime.now(UTC)
     document.linked, document.duplicate_of = False, None
-    document.status, document.error_code, document.error_reason = "queued", None, None
+    if batch_id is None:
+        statuses.enter(session, document, "queued")
+    else:
+        counting.move(session, document.batch_id, document.status, None)
+        counting.join(session, batch_id, "queued")
+        document.batch_id, document.status = batch_id, "queued"
+    document.error_code = document.error_reason = None
     document.revision += 1
-    _announce(session, document, actor_id)
+    _announce(session, document, actor_id, lane="interactive" if batch_id is None else "bulk")
     await session.flush()
     await tenants.take(session, quotas, documents=1, size=content.size)
 
@@ -202,7 +220,8 @@ async def release_links(session: AsyncSession, document: Document, actor_id: uui
     heir: Document | None = None
     for link in await repository.links_of(session, document.id):
         link.linked, link.duplicate_of = heir is not None, None if heir is None else heir.id
-        link.status, link.error_code, link.error_reason = "queued", None, None
+        statuses.enter(session, link, "queued")
+        link.error_code = link.error_reason = None
         _forget_index(link)
         link.revision += 1
         _announce(session, link, actor_id)
@@ -229,7 +248,9 @@ def announce_update(session: AsyncSession, document: Document, actor_id: uuid.UU
     outbox.publish(session, event, sequence=document.revision)
 
 
-def _announce(session: AsyncSession, document: Document, actor_id: uuid.UUID | None) -> None:
+def _announce(
+    session: AsyncSession, document: Document, actor_id: uuid.UUID | None, *, lane: Lane = "interactive"
+) -> None:
     event = DocumentUploaded(
         project_id=document.project_id,
         document_id=document.id,
@@ -240,7 +261,7 @@ def _announce(session: AsyncSession, document: Document, actor_id: uuid.UUID | N
         size=document.size,
         sha256=document.sha256,
         metadata=document.custom_metadata,
-        lane="interactive",
+        lane=lane,
         created_at=document.created_at,
         linked_to=document.duplicate_of if document.linked else None,
     )

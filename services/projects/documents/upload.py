@@ -8,6 +8,7 @@ not at its end; unknown parts are read and dropped.
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast, get_args
+from uuid import UUID
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -35,7 +36,7 @@ FORM_OVERHEAD_BYTES = 1024 * 1024
 DuplicatesPolicy = Literal["reject", "link", "new_version"]
 
 _POLICIES: Final = get_args(DuplicatesPolicy)
-_FIELDS = frozenset({b"file", b"name", b"metadata", b"duplicates"})
+_FIELDS = frozenset({b"file", b"name", b"metadata", b"duplicates", b"batch"})
 _UNKNOWN = ""
 # Encodings that RFC 7578, section 4.7, deprecates; `binary`, `8bit` and `7bit` change nothing.
 _RECODED = frozenset({b"base64", b"quoted-printable"})
@@ -54,6 +55,7 @@ class UploadRequest:
     name: str | None = None
     metadata: dict[str, Any] | None = None
     duplicates: DuplicatesPolicy | None = None
+    batch_id: UUID | None = None
 
     @property
     def is_form(self) -> bool:
@@ -212,6 +214,8 @@ class _Form:
             self._request.metadata = parse_metadata(bytes(self._value))
         elif self._field == "duplicates":
             self._request.duplicates = _policy(self._value.decode("utf-8", "replace"))
+        elif self._field == "batch":
+            self._request.batch_id = _batch_id(self._value.decode("utf-8", "replace"))
 
     def _on_end(self) -> None:
         self._complete = True
@@ -221,3 +225,10 @@ def _policy(value: str) -> DuplicatesPolicy:
     if value in _POLICIES:
         return cast("DuplicatesPolicy", value)
     raise InvalidUpload("`duplicates` must be `reject`, `link` or `new_version`.")
+
+
+def _batch_id(value: str) -> UUID:
+    try:
+        return UUID(value)
+    except ValueError as error:
+        raise InvalidUpload("`batch` must be the id of a batch.") from error

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
+from uuid import UUID
 
 from fastapi import Depends, Query, Request
 from starlette.requests import ClientDisconnect
@@ -22,7 +23,10 @@ def _body(fields: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}, "*/*": BINARY}}}
 
 
-UPLOAD_BODY: Final = _body({**_FILE, "name": {"type": "string"}, **_METADATA, "duplicates": _DUPLICATES})
+_BATCH: Final = {"type": "string", "format": "uuid"}
+UPLOAD_BODY: Final = _body(
+    {**_FILE, "name": {"type": "string"}, **_METADATA, "duplicates": _DUPLICATES, "batch": _BATCH}
+)
 VERSION_BODY: Final = _body({**_FILE, **_METADATA})
 
 _Metadata = Annotated[str | None, Query(max_length=65536)]
@@ -33,10 +37,11 @@ async def _upload_request(
     name: Annotated[str | None, Query(max_length=MAX_SENT_NAME)] = None,
     metadata: _Metadata = None,
     duplicates: Annotated[DuplicatesPolicy | None, Query()] = None,
+    batch: Annotated[UUID | None, Query()] = None,
 ) -> UploadRequest:
     """What the client declares about an upload; the body is not read yet."""
     upload = await _version_request(request, metadata)
-    upload.name, upload.duplicates = name, duplicates
+    upload.name, upload.duplicates, upload.batch_id = name, duplicates, batch
     return upload
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import bindparam, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from services.projects.batches.models import Batch
 from services.projects.documents.models import Document
 from services.projects.exports.models import Export
 from services.projects.projects.models import Project, ProjectContents, ProjectMember
@@ -132,6 +133,7 @@ async def erase_some(session: AsyncSession, *, count: int) -> int:
         .where(UploadExpiry.upload_id.in_(select(UploadExpiry.upload_id).limit(count)))
         .returning(UploadExpiry.upload_id),
         delete(Upload).where(Upload.id.in_(select(Upload.id).limit(count))).returning(Upload.id),
+        delete(Batch).where(Batch.id.in_(select(Batch.id).limit(count))).returning(Batch.id),
         delete(ProjectMember)
         .where(
             tuple_(ProjectMember.project_id, ProjectMember.user_id).in_(

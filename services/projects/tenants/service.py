@@ -28,6 +28,7 @@ class Quotas:
     uploads: int
     exports: int
     exports_under_way: int
+    open_batches: int
 
 
 async def take(

@@ -50,6 +50,13 @@ ROUTES: dict[tuple[str, str], dict[str, Any]] = {
     ("HEAD", UPLOAD): {"headers": TUS},
     ("PATCH", UPLOAD): APPENDING,
     ("DELETE", UPLOAD): {"headers": TUS},
+    ("POST", PROJECT + "/documents/bulk"): {"json": {"action": "delete", "filter": {"name": "x"}}},
+    ("GET", PROJECT + "/batches"): {},
+    ("POST", PROJECT + "/batches"): {"json": {}},
+    ("GET", PROJECT + "/batches/{batch_id}"): {},
+    ("GET", PROJECT + "/batches/{batch_id}/items"): {},
+    ("POST", PROJECT + "/batches/{batch_id}/close"): {},
+    ("POST", PROJECT + "/batches/{batch_id}/cancel"): {},
 }
 INTERNAL: dict[tuple[str, str], dict[str, Any]] = {
     ("GET", "/internal/projects/{project_id}/access"): {},
@@ -76,8 +83,9 @@ async def path_values(admin: Caller, project_id: uuid.UUID) -> dict[str, Any]:
     path = f"/v1/projects/{project_id}/documents/{document['id']}/versions"
     assert (await admin("POST", path, content=b"newer")).status_code == 201
     upload = (await begun(admin, project_id, 9)).rpartition("/")[2]
+    batch = (await admin("POST", f"/v1/projects/{project_id}/batches", json={})).json()
     ids = {"project_id": project_id, "document_id": document["id"], "user_id": admin.user_id, "upload_id": upload}
-    return {**ids, "version": 1, "export_id": uuid.uuid4()}
+    return {**ids, "version": 1, "export_id": uuid.uuid4(), "batch_id": batch["id"]}
 
 
 def test_every_route_is_tried_here() -> None:

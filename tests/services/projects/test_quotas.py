@@ -17,7 +17,7 @@ from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectMember
 from services.projects.tenants import repository
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
-from services.projects.tenants.service import Quotas, forget_tenant, note_departure
+from services.projects.tenants.service import forget_tenant, note_departure
 from shared.events.identity import MembershipChanged, TenantDeleted
 from shared.tenancy import Database
 from shared.work_queue import ClaimLost
@@ -34,7 +34,7 @@ async def small(running: tuple[StartedApp, httpx.AsyncClient]) -> AsyncIterator[
     app, _ = running
     before = app.resources(Resources)
     app.state["resources"] = replace(
-        before, quotas=Quotas(projects=3, documents=4, bytes=100, uploads=2, exports=5, exports_under_way=1)
+        before, quotas=replace(before.quotas, projects=3, documents=4, bytes=100, uploads=2, exports=5, open_batches=3)
     )
     yield
     app.state["resources"] = before

@@ -10,7 +10,7 @@ from alembic import op
 from shared.migrations import isolate, tenant_column
 
 revision = "0011"
-down_revision = "0009"
+down_revision = "0010"
 
 _STATUSES = ("queued", "indexing", "indexed", "failed", "cancelled")
 _COLUMNS = ", ".join((*_STATUSES, "bytes"))

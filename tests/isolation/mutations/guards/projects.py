@@ -5,6 +5,7 @@ from tests.isolation.mutations.model import Change, Mutation, replace
 _HERE = "services/projects"
 _TESTS = "tests/services/projects"
 _ISOLATION = f"{_TESTS}/test_isolation.py"
+_BATCHES = f"{_TESTS}/batches"
 _EXPORTS = f"{_TESTS}/exports/test_exports.py"
 
 MUTATIONS = (
@@ -553,5 +554,118 @@ MUTATIONS = (
         "no name of a document leads out of an archive",
         replace(f"{_HERE}/exports/archive.py", '_UNSAFE.sub("_", name)', "name"),
         [f"{_TESTS}/exports/test_names.py::test_a_name_is_one_that_every_file_system_takes"],
+    ),
+    Mutation(
+        "projects-batch-read",
+        "a batch is shown only to who may read the project's documents",
+        replace(
+            f"{_HERE}/batches/service.py",
+            "    await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)\n    return await _found",
+            "    return await _found",
+        ),
+        [f"{_ISOLATION}::test_another_tenant_and_a_stranger_get_the_answer_for_what_does_not_exist"],
+    ),
+    Mutation(
+        "projects-batch-close",
+        "only who may write documents closes a batch",
+        replace(
+            f"{_HERE}/batches/service.py",
+            "    await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n    await _found",
+            "    await _found",
+        ),
+        [f"{_ISOLATION}::test_a_viewer_changes_nothing"],
+    ),
+    Mutation(
+        "projects-batch-create",
+        "only who may write documents begins a batch",
+        replace(
+            f"{_HERE}/batches/service.py",
+            "    await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n    # Requests",
+            "    # Requests",
+        ),
+        [f"{_ISOLATION}::test_a_viewer_changes_nothing"],
+    ),
+    Mutation(
+        "projects-batch-list",
+        "batches are listed only for who may read the project's documents",
+        replace(
+            f"{_HERE}/batches/service.py",
+            "    await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)\n    rows",
+            "    rows",
+        ),
+        [f"{_ISOLATION}::test_another_tenant_and_a_stranger_get_the_answer_for_what_does_not_exist"],
+    ),
+    Mutation(
+        "projects-batch-project",
+        "a batch is found only in its own project",
+        replace(
+            f"{_HERE}/batches/repository.py",
+            "select(Batch).where(Batch.project_id == project_id, Batch.id == batch_id)",
+            "select(Batch).where(Batch.id == batch_id)",
+        ),
+        [f"{_BATCHES}/test_batches.py::test_batches_are_found_in_their_own_project_only"],
+    ),
+    Mutation(
+        "projects-batch-list-project",
+        "a list contains batches of one project only",
+        replace(
+            f"{_HERE}/batches/repository.py",
+            "    statement = select(Batch).where(Batch.project_id == project_id)\n",
+            "    statement = select(Batch)\n",
+        ),
+        [f"{_BATCHES}/test_batches.py::test_batches_are_found_in_their_own_project_only"],
+    ),
+    Mutation(
+        "projects-batch-closed",
+        "a batch that is closed meanwhile takes no document",
+        replace(
+            f"{_HERE}/batches/counting.py",
+            "        if joined and batch.closed_at is not None:\n",
+            "        if False:\n",
+        ),
+        [f"{_BATCHES}/test_batches.py::test_a_batch_that_is_closed_during_an_upload_refuses_it"],
+    ),
+    Mutation(
+        "projects-batch-quota",
+        "a tenant has only so many open batches",
+        replace(f"{_HERE}/batches/service.py", "    if used >= quotas.open_batches:\n", "    if False:\n"),
+        [f"{_BATCHES}/test_batches.py::test_so_many_open_batches_of_a_tenant"],
+    ),
+    Mutation(
+        "projects-bulk-write",
+        "acting on many documents requires the right to write them",
+        replace(
+            f"{_HERE}/documents/bulk.py",
+            "            await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n            documents",
+            "            documents",
+        ),
+        [f"{_BATCHES}/test_bulk.py::test_a_role_lost_meanwhile_ends_the_action"],
+    ),
+    Mutation(
+        "projects-bulk-early",
+        "documents are looked at only for who may write them",
+        replace(
+            f"{_HERE}/documents/bulk.py",
+            "        await authorize(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_WRITE)\n        looked_at",
+            "        looked_at",
+        ),
+        [f"{_ISOLATION}::test_a_viewer_changes_nothing"],
+    ),
+    Mutation(
+        "projects-bulk-project",
+        "documents of one project only are acted on",
+        replace(
+            f"{_HERE}/documents/repository.py",
+            "    statement = select(Document.created_at, Document.id, wanted).where(\n"
+            "        Document.project_id == project_id, Document.deleted_at.is_(None)\n    )\n",
+            "    statement = select(Document.created_at, Document.id, wanted).where(Document.deleted_at.is_(None))\n",
+        ),
+        [f"{_BATCHES}/test_bulk.py::test_only_documents_of_the_project_are_looked_at"],
+    ),
+    Mutation(
+        "projects-bulk-limit",
+        "one request acts on so many documents at most",
+        replace(f"{_HERE}/documents/bulk.py", "found[:limit]", "found"),
+        [f"{_BATCHES}/test_bulk.py::test_a_request_acts_on_so_many_and_says_where_to_go_on"],
     ),
 )
