@@ -345,6 +345,11 @@ MEMORY: Final = (
         "tests/services/projects/documents/test_upload.py::test_a_form_may_arrive_in_pieces_of_any_size",
     ),
     Store(
+        r"services\.projects\.projects\.repository\._page",
+        "statements, without the values of their parameters; nothing of a tenant",
+        "tests/shared/test_prepared_reads.py",
+    ),
+    Store(
         r"shared\.auth\.TokenVerifier\._keys",
         "identity's public keys; nothing of a tenant",
         "tests/shared/test_auth.py::test_invented_key_ids_do_not_flood_identity",

@@ -524,7 +524,7 @@ MUTATIONS = (
         "the exports of a project end with it",
         replace(
             f"{_HERE}/projects/service.py",
-            "    await repository.end_exports(session, project_id=project_id)\n",
+            "    await repository.end_exports(session, project_id=project.id)\n",
             "",
         ),
         [f"{_TESTS}/exports/test_making.py::test_a_deleted_export_is_gone_with_its_bytes"],
