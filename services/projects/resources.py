@@ -8,6 +8,7 @@ from services.projects import erasure
 from services.projects.blobs import open_store
 from services.projects.dependencies import Resources
 from services.projects.documents import cleaning, handlers
+from services.projects.purges import handlers as purges
 from services.projects.settings import ProjectsSettings
 from services.projects.tenants import handlers as tenants
 from shared.background import run_in_background
@@ -25,4 +26,4 @@ async def resources(settings: ProjectsSettings, runtime: Runtime) -> AsyncIterat
                 work = partial(run, runtime.database, blobs, every_seconds=settings.cleaning_seconds)
                 await stack.enter_async_context(run_in_background(work, name=name))
         own = Resources(blobs, settings.quotas, settings.max_document_bytes, runtime.authority)
-        yield own, (*handlers.HANDLERS, *tenants.HANDLERS)
+        yield own, (*handlers.HANDLERS, *purges.HANDLERS, *tenants.HANDLERS)

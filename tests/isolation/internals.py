@@ -26,6 +26,7 @@ SELECT (SELECT count(*) FROM identity.outbox WHERE published_at IS NULL)
      + (SELECT count(*) FROM indexing.vector_changes)
      + (SELECT count(*) FROM indexing.generation_documents)
      + (SELECT count(*) FROM projects.blob_deletions)
+     + (SELECT count(*) FROM projects.document_purges WHERE purged_at IS NULL)
 """
 _TABLES = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name,

@@ -1,7 +1,7 @@
 """SQL of documents."""
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -158,13 +158,25 @@ async def still_referred_to(session: AsyncSession, blob_ids: Collection[uuid.UUI
 
 
 async def remember_blob_deletions(
-    session: AsyncSession, project_id: uuid.UUID, blob_ids: Collection[uuid.UUID]
+    session: AsyncSession, project_id: uuid.UUID, document_id: uuid.UUID, blobs: Mapping[uuid.UUID, int]
 ) -> None:
-    """Have the blobs removed, now if nothing else refers to them. One that is being looked at is looked at again."""
-    values: dict[str, Any] = {"project_id": project_id, "version": 1, "attempts": 0}
-    statement = insert(BlobDeletion).values([{**values, "document_id": blob_id} for blob_id in sorted(blob_ids)])
+    """Have the blobs of a deleted document removed, now if nothing else refers to them. One that is being looked at is
+    looked at again.
+
+    Args:
+        blobs: the bytes of each, by id.
+    """
+    values: dict[str, Any] = {"project_id": project_id, "version": 1, "attempts": 0, "deleted": [document_id]}
+    rows = [{**values, "document_id": blob_id, "size": size} for blob_id, size in sorted(blobs.items())]
+    statement = insert(BlobDeletion).values(rows)
     await session.execute(
         statement.on_conflict_do_update(
-            index_elements=["tenant_id", "document_id", "version"], set_={"next_attempt_at": func.now(), "attempts": 0}
+            index_elements=["tenant_id", "document_id", "version"],
+            set_={
+                "next_attempt_at": func.now(),
+                "attempts": 0,
+                "size": statement.excluded.size,
+                "deleted": BlobDeletion.deleted + statement.excluded.deleted,
+            },
         )
     )

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.documents.models import Document
 from services.projects.projects.models import Project, ProjectContents, ProjectMember
+from services.projects.purges.models import DocumentPurge
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
 from services.projects.versions.models import DocumentVersion
 from shared.work_queue import WorkQueue
@@ -119,6 +120,9 @@ async def erase_some(session: AsyncSession, *, count: int) -> int:
         delete(DocumentVersion)
         .where(tuple_(*version).in_(select(*version).limit(count)))
         .returning(DocumentVersion.number),
+        delete(DocumentPurge)
+        .where(DocumentPurge.document_id.in_(select(DocumentPurge.document_id).limit(count)))
+        .returning(DocumentPurge.document_id),
         delete(Document).where(Document.id.in_(documents)).returning(Document.id),
         delete(ProjectMember)
         .where(
