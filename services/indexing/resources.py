@@ -25,6 +25,7 @@ from services.indexing.agents.mcp.projects_client import ProjectsClient
 from services.indexing.agents.mcp.service import Services
 from services.indexing.agents.metrics import RunMetrics
 from services.indexing.agents.orchestrator import Orchestrator
+from services.indexing.agents.runs import repository as runs_repository
 from services.indexing.agents.runs.endings import Endings
 from services.indexing.agents.runs.handlers import handlers as run_handlers
 from services.indexing.agents.writing import writing_of
@@ -223,7 +224,7 @@ async def _start_work(
         max_attempts=settings.job_max_attempts,
     )
     metrics.watch(settings.job_concurrency + settings.long_job_concurrency, lambda: worker.busy)
-    vector_sync = VectorSync(runtime.database, search.store, urgent)
+    vector_sync = VectorSync(runtime.database, search.store, runs_repository.has_given, urgent)
     steps, writers = _generations(settings, runtime, search, urgent)
     for name, work in (
         ("progress", progress.run),

@@ -11,6 +11,7 @@ from services.projects.blobs.store import BlobStore
 from services.projects.dependencies import Resources
 from services.projects.documents import cleaning, handlers
 from services.projects.exports import making
+from services.projects.purges import handlers as purges
 from services.projects.settings import ProjectsSettings
 from services.projects.tenants import handlers as tenants
 from services.projects.uploads import expiry
@@ -42,7 +43,7 @@ async def resources(settings: ProjectsSettings, runtime: Runtime) -> AsyncIterat
             runtime.authority,
             upload_expiry=timedelta(seconds=settings.upload_expiry_seconds),
         )
-        yield own, (*handlers.HANDLERS, *tenants.HANDLERS)
+        yield own, (*handlers.HANDLERS, *purges.HANDLERS, *tenants.HANDLERS)
 
 
 def _open_store(settings: ProjectsSettings) -> AbstractAsyncContextManager[BlobStore]:

@@ -233,6 +233,30 @@ class RunDeleted(RunEvent):
     type: ClassVar[str] = "indexing.run.deleted.v1"
 
 
+class IndexPurged(Event):
+    """Nothing of a deleted document is left in the index, nor a run that was given text of it. The envelope's
+    `sequence` is the document's revision with which it was deleted.
+
+    Sent: once, when its last points and rows are gone and the events of the runs' deletion are stored.
+
+    For: the notifier and projects, which concludes a document's deletion when all services have told.
+    """
+
+    type: ClassVar[str] = "indexing.document.purged.v1"
+    subject_field: ClassVar[str] = "document_id"
+
+    project_id: uuid.UUID
+    """The document's project."""
+    document_id: uuid.UUID
+    """The deleted document."""
+    points: int = Field(ge=0)
+    """Points removed from the vector store."""
+    chunks: int = Field(ge=0)
+    """Passages of its text that were removed."""
+    batches: int = Field(ge=0)
+    """Batches of vectors, kept for a job that had not finished, that were removed."""
+
+
 class ProgressTick(BaseModel):
     """Progress of a running job. Not an event: it has no envelope, is never stored and may be lost.
 

@@ -283,3 +283,19 @@ class DocumentDeleted(DocumentEvent):
     """
 
     type: ClassVar[str] = "projects.document.deleted.v1"
+
+
+class DocumentPurged(DocumentEvent):
+    """Nothing of a deleted document is left in any store.
+
+    Sent: once, after every service has told that it has removed what it held.
+
+    For: clients, through the project's feed; whoever has to show that a document is gone.
+    """
+
+    type: ClassVar[str] = "projects.document.purged.v1"
+
+    removed: dict[str, dict[str, int]]
+    """What each service removed: `projects` its `versions`, `blobs` and their `bytes`, and `shared_blobs`, which stayed
+    or went with another document; `indexing` its `points`, `chunks` and `batches` of vectors; `notifier` the `entries`
+    of feeds that what people wrote was removed from."""

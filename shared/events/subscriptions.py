@@ -11,6 +11,7 @@ from typing import Final
 from shared.events.envelope import Event, producer_of
 from shared.events.identity import ApiKeyRevoked, MembershipChanged, SessionRevoked, TenantDeleted
 from shared.events.indexing import (
+    IndexPurged,
     JobCancelled,
     JobCompleted,
     JobFailed,
@@ -25,6 +26,7 @@ from shared.events.indexing import (
     RunStepStarted,
     RunTextAdded,
 )
+from shared.events.notifier import FeedPurged
 from shared.events.projects import (
     BatchCompleted,
     DocumentCancelled,
@@ -33,6 +35,7 @@ from shared.events.projects import (
     DocumentFailed,
     DocumentIndexed,
     DocumentIndexing,
+    DocumentPurged,
     DocumentRetryRequested,
     DocumentUpdated,
     DocumentUploaded,
@@ -64,7 +67,16 @@ _RUNS: Final[Events] = (
 _LOST_ACCESS: Final[Events] = (TenantDeleted, MembershipChanged, SessionRevoked, ApiKeyRevoked)
 
 HANDLED: Final[Mapping[str, Events]] = {
-    "projects": (TenantDeleted, MembershipChanged, JobStarted, JobCompleted, JobFailed, JobCancelled),
+    "projects": (
+        TenantDeleted,
+        MembershipChanged,
+        JobStarted,
+        JobCompleted,
+        JobFailed,
+        JobCancelled,
+        IndexPurged,
+        FeedPurged,
+    ),
     "indexing": (
         TenantDeleted,
         *_PROJECT_ACCESS,
@@ -86,6 +98,8 @@ HANDLED: Final[Mapping[str, Events]] = {
         DocumentCancelled,
         DocumentUpdated,
         DocumentDeleted,
+        DocumentPurged,
+        IndexPurged,
         *_RUNS,
     ),
 }

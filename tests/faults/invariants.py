@@ -124,6 +124,8 @@ class Checker:
             ("I3", "feed numbered with a gap", await self._rows(views.FEEDS_WITH_GAPS)),
             ("I3", "document and job disagree", await self._rows(views.JOBS_AND_DOCUMENTS)),
             ("I3", "left of a deleted document", await self._rows(views.LEFT_OF_THE_DELETED)),
+            ("I3", "tombstone without one receipt", await self._rows(views.TOMBSTONES_WITHOUT_RECEIPT)),
+            ("I3", "receipt before all is gone", await self._rows(views.RECEIPTS_TOO_EARLY)),
             ("I3", "documents of a project miscounted", await self._rows(views.MISCOUNTED)),
             ("I4", "versions not contiguous", await self._rows(views.VERSIONS_WITH_GAPS)),
             ("I6", "job runs without a lease", await self._rows(views.RUNNING_WITHOUT_A_LEASE)),

@@ -11,6 +11,7 @@ from services.notifier.feeds.repository import NewEvent
 from services.notifier.feeds.service import Announcement, Retention
 from services.notifier.runs.handlers import run_handlers
 from services.projects.documents.handlers import HANDLERS as DOCUMENTS_HANDLERS
+from services.projects.purges.handlers import HANDLERS as PURGES_HANDLERS
 from services.projects.tenants.handlers import HANDLERS as TENANTS_HANDLERS
 from shared.handlers import Handler
 from shared.project_access import access_handlers
@@ -25,7 +26,7 @@ class Subscription(NamedTuple):
 def subscriptions() -> list[Subscription]:
     """Every handler of every service."""
     lists: dict[str, Sequence[Handler[Any]]] = {
-        "projects": (*DOCUMENTS_HANDLERS, *TENANTS_HANDLERS),
+        "projects": (*DOCUMENTS_HANDLERS, *PURGES_HANDLERS, *TENANTS_HANDLERS),
         "indexing": (
             *access_handlers("indexing"),
             *indexing_handlers(wake=_nobody, interrupt=_nobody),

@@ -41,6 +41,9 @@ STATE = {
     "SELECT to_jsonb(t) AS row FROM notifier.feed_events t WHERE tenant_id = $1 ORDER BY 1",
     "SELECT to_jsonb(t) - 'due_at' AS row FROM notifier.run_feeds t WHERE tenant_id = $1 ORDER BY 1",
     "SELECT to_jsonb(t) AS row FROM notifier.run_events t WHERE tenant_id = $1 ORDER BY 1",
+    "SELECT to_jsonb(t) AS row FROM projects.document_purges t WHERE tenant_id = $1 ORDER BY 1",
+    "SELECT to_jsonb(t) AS row FROM notifier.document_purges t WHERE tenant_id = $1 ORDER BY 1",
+    "SELECT to_jsonb(count(*)) AS row FROM notifier.outbox WHERE tenant_id = $1",
     "SELECT to_jsonb(count(*)) AS row FROM projects.outbox WHERE tenant_id = $1",
     "SELECT to_jsonb(count(*)) AS row FROM indexing.outbox WHERE tenant_id = $1",
 }
@@ -49,6 +52,8 @@ EVENTS = """
     WHERE tenant_id = $1
     UNION ALL
     SELECT 'indexing', id, tenant_id, type, subject, sequence, time, data FROM indexing.outbox WHERE tenant_id = $1
+    UNION ALL
+    SELECT 'notifier', id, tenant_id, type, subject, sequence, time, data FROM notifier.outbox WHERE tenant_id = $1
     UNION ALL
     SELECT 'identity', id, tenant_id, type, subject, sequence, time, data FROM identity.outbox WHERE tenant_id = $1
 """

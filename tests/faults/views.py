@@ -79,6 +79,8 @@ SELECT 'blobs to be removed', count(*) FROM projects.blob_deletions
 UNION ALL
 SELECT 'uploads to be removed', count(*) FROM projects.upload_expiries WHERE due_at <= now()
 UNION ALL
+SELECT 'documents not purged', count(*) FROM projects.document_purges WHERE purged_at IS NULL
+UNION ALL
 SELECT 'dead letters to be redriven', count(*) FROM quarantined WHERE redrive_requested_at IS NOT NULL
 """
 
@@ -196,6 +198,37 @@ WHERE document.deleted_at IS NOT NULL
 GROUP BY holdings.place, document.id
 """
 
+# Once all is quiet. Deleted rows of tests that never lived have no deletion in the outbox.
+TOMBSTONES_WITHOUT_RECEIPT: Final = """
+SELECT deletion.subject AS document_id, purge.purged_at, count(receipt.id) AS receipts
+FROM events AS deletion
+JOIN projects.documents AS document ON document.tenant_id = deletion.tenant_id AND document.id::text = deletion.subject
+LEFT JOIN projects.document_purges AS purge ON purge.tenant_id = document.tenant_id AND purge.document_id = document.id
+LEFT JOIN events AS receipt ON receipt.tenant_id = deletion.tenant_id AND receipt.subject = deletion.subject
+    AND receipt.type = 'projects.document.purged.v1'
+WHERE deletion.type = 'projects.document.deleted.v1'
+GROUP BY 1, 2 HAVING purge.purged_at IS NULL OR count(receipt.id) <> 1
+"""
+
+# At any time.
+RECEIPTS_TOO_EARLY: Final = """
+SELECT purge.document_id, remains.place
+FROM projects.document_purges AS purge
+JOIN (
+    SELECT place, tenant_id, document_id FROM holdings WHERE place NOT IN ('indexing.documents', 'indexing.jobs')
+    UNION ALL
+    SELECT 'indexing.run_documents', tenant_id, document_id FROM indexing.run_documents
+    UNION ALL
+    SELECT 'projects.document_versions', tenant_id, document_id FROM projects.document_versions
+    UNION ALL
+    SELECT 'projects.blob_deletions', tenant_id, unnest(deleted) FROM projects.blob_deletions
+    UNION ALL
+    SELECT 'notifier.feed_events', tenant_id, subject_id FROM notifier.feed_events
+        WHERE data ?| ARRAY['name', 'title', 'reason']
+) AS remains ON remains.tenant_id = purge.tenant_id AND remains.document_id = purge.document_id
+WHERE purge.purged_at IS NOT NULL AND remains.place <> 'indexing.vector_changes'
+"""
+
 # --- I4, I6, I7 ------------------------------------------------------------------------------------------------------
 
 VERSIONS_WITH_GAPS: Final = """
@@ -215,7 +248,10 @@ SELECT aggregates.kind, coalesce(aggregates.subject, event.subject) AS subject, 
     count(event.id) AS events, count(DISTINCT event.sequence) AS versions, min(event.sequence) AS first,
     max(event.sequence) AS last
 FROM aggregates
-FULL JOIN (SELECT * FROM events WHERE producer IN ('projects', 'indexing')) AS event
+FULL JOIN (
+    -- Indexing tells of a document with the document's own revision.
+    SELECT * FROM events WHERE producer IN ('projects', 'indexing') AND type <> 'indexing.document.purged.v1'
+) AS event
     ON event.tenant_id = aggregates.tenant_id AND event.subject = aggregates.subject
 GROUP BY 1, 2, 3
 HAVING aggregates.revision IS NULL OR count(event.id) <> aggregates.revision

@@ -28,6 +28,7 @@ SELECT (SELECT count(*) FROM identity.outbox WHERE published_at IS NULL)
      + (SELECT count(*) FROM projects.blob_deletions)
      + (SELECT count(*) FROM projects.upload_expiries WHERE due_at <= now())
      + (SELECT count(*) FROM projects.exports WHERE status NOT IN ('ready', 'failed'))
+     + (SELECT count(*) FROM projects.document_purges WHERE purged_at IS NULL)
 """
 _TABLES = """
 SELECT format('%I.%I', n.nspname, c.relname) AS name,

@@ -31,6 +31,7 @@ from services.notifier.streams.connections import Connections
 from services.notifier.streams.hub import Channel, Hub
 from services.notifier.streams.revocations import Revocations
 from services.projects.documents.handlers import HANDLERS as DOCUMENTS_HANDLERS
+from services.projects.purges.handlers import HANDLERS as PURGES_HANDLERS
 from services.projects.tenants.handlers import HANDLERS as TENANTS_HANDLERS
 from shared import db
 from shared.auth import ALL_SCOPES, Principal, PrincipalKind, ServiceTokens
@@ -140,7 +141,7 @@ def handlers_of(service: str) -> Sequence[AnyHandler]:
         """Nobody works here."""
 
     of_services: dict[str, Sequence[AnyHandler]] = {
-        "projects": (*DOCUMENTS_HANDLERS, *TENANTS_HANDLERS),
+        "projects": (*DOCUMENTS_HANDLERS, *PURGES_HANDLERS, *TENANTS_HANDLERS),
         "indexing": (
             *access_handlers("indexing"),
             *indexing_handlers(wake=nothing, interrupt=nothing),

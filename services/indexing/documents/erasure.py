@@ -16,12 +16,33 @@ from shared.errors import Unavailable
 from shared.project_access import KnownProject, ProjectAccess
 
 
-async def erase_document(session: AsyncSession, document_id: uuid.UUID) -> bool:
-    """Remove some of the chunks and kept embeddings of a deleted document; returns whether none is left."""
-    for table in (EmbeddedBatch, Chunk):
-        if await delete_some(session, table, table.document_id == document_id):
-            return False
-    return True
+async def erase_document(session: AsyncSession, document: Document, *, points: int) -> bool:
+    """Remove some of the chunks and kept embeddings of a deleted document; returns whether none was left.
+
+    Args:
+        points: how many it has in the vector store now. The most there were are noted before any is removed, since that
+            is not part of a transaction.
+    """
+    noted, document.removed_points = document.removed_points, max(document.removed_points, points)
+    of_document = document.document_id
+    if batches := await delete_some(session, EmbeddedBatch, EmbeddedBatch.document_id == of_document):
+        document.removed_batches += batches
+    elif chunks := await delete_some(session, Chunk, Chunk.document_id == of_document):
+        document.removed_chunks += chunks
+    else:
+        return noted == document.removed_points
+    return False
+
+
+async def is_held(session: AsyncSession, document_id: uuid.UUID) -> bool:
+    """Whether a job still has the bytes of a deleted document, or points of it are still being written."""
+    for held in (
+        exists(Job.id).where(Job.document_id == document_id, Job.state.in_(RUNNING)),
+        exists(GenerationDocument.number).where(GenerationDocument.document_id == document_id),
+    ):
+        if await session.scalar(select(held)):
+            return True
+    return False
 
 
 async def erase_tenant(session: AsyncSession) -> bool:

@@ -27,6 +27,8 @@ class Document(TenantOwned, Base):
     Of the live version: `title` is the one that it gives itself, `language` the one that most of its text is in (ISO
     639-1), `indexed_characters` the length of its chunks with what is searched beside them, `average_length` what they
     were measured against: points that are made again are equal.
+
+    Of a deleted document: what was `removed_`, and since when nothing of it is left (`purged_at`), which is told once.
     """
 
     __tablename__ = "documents"
@@ -50,6 +52,10 @@ class Document(TenantOwned, Base):
     indexed_chunks: Mapped[int] = mapped_column(server_default=text("0"))
     indexed_characters: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     average_length: Mapped[float | None] = mapped_column(Double)
+    removed_points: Mapped[int] = mapped_column(server_default=text("0"))
+    removed_chunks: Mapped[int] = mapped_column(server_default=text("0"))
+    removed_batches: Mapped[int] = mapped_column(server_default=text("0"))
+    purged_at: Mapped[datetime | None]
 
     @property
     def described(self) -> tuple[str, dict[str, Any]]:

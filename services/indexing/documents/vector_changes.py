@@ -21,9 +21,9 @@ QUEUE: Final = queue_by_tenant(
 )
 
 
-async def settle(session: AsyncSession, change: VectorChange) -> None:
-    """Remove an applied change; one that grew meanwhile is due again."""
-    await _end_turn(session, change, None, finished=True)
+async def settle(session: AsyncSession, change: VectorChange) -> bool:
+    """Remove an applied change; one that grew meanwhile is due again. Returns whether it is removed."""
+    return await _end_turn(session, change, None, finished=True)
 
 
 async def go_on(session: AsyncSession, change: VectorChange, position: uuid.UUID | None) -> None:
@@ -31,20 +31,21 @@ async def go_on(session: AsyncSession, change: VectorChange, position: uuid.UUID
     await _end_turn(session, change, position, finished=False)
 
 
-async def _end_turn(session: AsyncSession, change: VectorChange, position: uuid.UUID | None, *, finished: bool) -> None:
+async def _end_turn(session: AsyncSession, change: VectorChange, position: uuid.UUID | None, *, finished: bool) -> bool:
     try:
         current = await QUEUE.held(session, change)
     except ClaimLost:
         # Another process works on it or has settled it, and this one may have overwritten its metadata.
         if change.describe:
             await repository.enqueue_vector_change(session, change.document_id, describe=True)
-        return
+        return False
     grew = current.revision != change.revision
     if finished and not grew:
         if change.describe and change.document_id is not None:
             arrivals.announce(session, change.document_id)
         await session.delete(current)
-        return
+        return True
     current.due_at, current.attempts = func.now(), 0
     if not grew:
         current.position = position
+    return False

@@ -5,6 +5,7 @@ Guarantees: a change recorded in Postgres reaches the store, however often eithe
 are then those of its live version and of versions being indexed now. Repeating is harmless: the row says what should
 be, not what to do. Tenants take turns: a turn is one change of one tenant and a few bounded pieces of it, and goes on
 later. Pieces give way to work that users wait for. A change that waits or fails does not delay other tenants' changes.
+When nothing is left of a deleted document, that is told, once.
 Does not guarantee: an order among the changes of a tenant.
 Fails by: waiting. A change that failed is retried with backoff (`shared.work_queue`).
 
@@ -15,8 +16,12 @@ that it writes could be among them; a version going live is among those kept alr
 
 import asyncio
 import uuid
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.indexing.documents import erasure, repository, vector_changes
 from services.indexing.documents.models import Document, VectorChange
@@ -29,6 +34,8 @@ from services.indexing.vectors.errors import InvalidPoint
 from services.indexing.vectors.points import USUAL_LENGTH, ChunkWords
 from services.indexing.vectors.store import VectorStore
 from services.indexing.work_priority import BackgroundWork, UrgentWork
+from shared import outbox
+from shared.events.indexing import IndexPurged
 from shared.failpoints import failpoint
 from shared.telemetry import get_logger
 from shared.tenancy import Database
@@ -38,28 +45,37 @@ PIECE: Final = 128
 
 _TENANTS_AT_ONCE: Final = 4
 _PIECES: Final = 3
+_HELD: Final = timedelta(seconds=1)
+
+HasRuns = Callable[[AsyncSession, uuid.UUID], Awaitable[bool]]
+"""Whether there are runs that were given text of a document."""
 
 _log = get_logger(__name__)
-
 
 AFTER_RECONCILE = failpoint("vectors.after_reconcile", "points deleted, still pending")
 
 
 @dataclass(slots=True)
 class _Turn:
-    """How far a change is: once `removed`, `position` is that of describing."""
+    """How far a change is: once `removed`, `position` is that of describing. Of a deleted document nothing is left once
+    `removed`, but for what others still hold (`held`)."""
 
     removed: bool
     position: uuid.UUID | None
     finished: bool = False
+    deleted: bool = False
+    held: bool = False
 
 
 class VectorSync:
     """`run` goes on until cancelled. `wake()` makes it look at once instead of at the next poll."""
 
-    def __init__(self, database: Database, store: VectorStore, urgent: UrgentWork | None = None) -> None:
+    def __init__(
+        self, database: Database, store: VectorStore, has_runs: HasRuns, urgent: UrgentWork | None = None
+    ) -> None:
         self._database = database
         self._store = store
+        self._has_runs = has_runs
         self._background = BackgroundWork(urgent or UrgentWork())
         self._turns = TenantTurns(
             database, vector_changes.QUEUE, self._advance, name="vector-changes", tenants_at_once=_TENANTS_AT_ONCE
@@ -72,8 +88,8 @@ class VectorSync:
             for _ in range(_PIECES):
                 async with self._background.piece():
                     if not turn.removed:
-                        turn.removed = await self._remove(change)
-                        turn.finished = turn.removed and not change.describe
+                        turn.removed = await self._remove(change, turn)
+                        turn.finished = turn.removed and (turn.deleted or not change.describe)
                     else:
                         turn.position = await self._describe(change, turn.position)
                         turn.finished = turn.position is None
@@ -81,12 +97,30 @@ class VectorSync:
                     break
             await AFTER_RECONCILE.reach()
             async with self._database.tenant(change.tenant_id) as session:
-                if turn.finished:
-                    await vector_changes.settle(session, change)
+                if turn.held:
+                    await vector_changes.QUEUE.postpone(session, change, _HELD)
+                elif turn.finished:
+                    await self._settle(session, change, turn)
                 else:
                     await vector_changes.go_on(session, change, turn.position)
 
-    async def _remove(self, change: VectorChange) -> bool:
+    async def _settle(self, session: AsyncSession, change: VectorChange, turn: _Turn) -> None:
+        """Also tells, once, that nothing is left of a deleted document. Locks the document before its change."""
+        document = None
+        if turn.deleted and change.document_id is not None:
+            document = await repository.locked(session, change.document_id)
+        if await vector_changes.settle(session, change) and document is not None and document.purged_at is None:
+            document.purged_at = datetime.now(UTC)
+            event = IndexPurged(
+                project_id=document.project_id,
+                document_id=document.document_id,
+                points=document.removed_points,
+                chunks=document.removed_chunks,
+                batches=document.removed_batches,
+            )
+            outbox.publish(session, event, sequence=document.sequence)
+
+    async def _remove(self, change: VectorChange, turn: _Turn) -> bool:
         """Remove a piece of the obsolete rows and points; returns whether none is left."""
         if change.document_id is None:
             async with self._database.tenant(change.tenant_id) as session:
@@ -100,9 +134,15 @@ class VectorSync:
                 return True
             vectors = self._store.project(change.tenant_id, document.project_id)
             if document.deleted:
-                if not await erasure.erase_document(session, document.document_id):
+                points = await vectors.count(document.document_id)
+                if not await erasure.erase_document(session, document, points=points):
                     return False
-                return await vectors.delete_document(document.document_id, at_most=PIECE) < PIECE
+                turn.deleted = await vectors.delete_document(document.document_id, at_most=PIECE) < PIECE
+                turn.held = turn.deleted and (
+                    await erasure.is_held(session, document.document_id)
+                    or await self._has_runs(session, document.document_id)
+                )
+                return turn.deleted
             kept = await jobs.unfinished_versions(session, document.document_id)
             if document.live_version is not None:
                 kept.add(document.live_version)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from services.notifier.feeds.models import DeletedTenant, Feed, FeedEvent
+from services.notifier.feeds.models import DeletedTenant, DocumentPurge, Feed, FeedEvent
 from services.notifier.runs.models import RunFeed, RunFeedEvent
 from shared.bounded_deletes import delete_some
 from shared.project_access import KnownProject, ProjectAccess
@@ -43,7 +43,7 @@ async def _erase(database: Database, tenant: DeletedTenant) -> None:
 async def _erase_some(database: Database, tenant: DeletedTenant) -> bool:
     """Remove some rows of the tenant; with the last of them clears `due_at` and returns true."""
     async with database.tenant(tenant.tenant_id) as session:
-        for table in (*_OF_RUNS, FeedEvent, Feed, ProjectAccess, KnownProject):
+        for table in (*_OF_RUNS, DocumentPurge, FeedEvent, Feed, ProjectAccess, KnownProject):
             if await delete_some(session, table):
                 await _ERASURES.renew(session, tenant)
                 return False

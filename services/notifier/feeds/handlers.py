@@ -8,11 +8,12 @@ from typing import Any, Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.notifier.feeds import repository, service
-from services.notifier.feeds.models import DOCUMENT_DELETED
+from services.notifier.feeds.models import DOCUMENT_DELETED, DOCUMENT_PURGED
 from services.notifier.feeds.repository import NewEvent
 from services.notifier.feeds.service import Announce, Retention
 from shared.events.envelope import Envelope
 from shared.events.identity import TenantDeleted
+from shared.events.indexing import IndexPurged
 from shared.events.projects import (
     BatchCompleted,
     DocumentCancelled,
@@ -21,6 +22,7 @@ from shared.events.projects import (
     DocumentFailed,
     DocumentIndexed,
     DocumentIndexing,
+    DocumentPurged,
     DocumentUpdated,
     DocumentUploaded,
     ProjectDeleted,
@@ -54,6 +56,7 @@ SHOWN: Final[dict[type[DocumentEvent | ProjectEvent], Shown]] = {
     DocumentUpdated: _shown("document.updated", "version", "name"),
     DocumentDeleted: _shown(DOCUMENT_DELETED, "version"),
     BatchCompleted: _shown("batch.completed", "batch_id", "name", "indexed", "failed", "cancelled", "deleted"),
+    DocumentPurged: _shown(DOCUMENT_PURGED, "version", "removed"),
     ProjectUpdated: _shown("project.updated", "name"),
     ProjectDeleted: _shown("project.deleted"),
     ProjectMemberChanged: _shown("member.changed", "user_id", "role"),
@@ -79,7 +82,11 @@ def feed_handlers(retention: Retention, announce: Announce) -> Sequence[Handler[
     appending: list[Handler[Any]] = [
         Handler(event=event, call=append, name=f"notifier.feed.{event.type}") for event in SHOWN
     ]
-    return (*appending, Handler(event=TenantDeleted, call=_forget_tenant, name="notifier.forget_tenant"))
+    return (
+        *appending,
+        Handler(event=IndexPurged, call=_on_index_purged, name="notifier.on_index_purged"),
+        Handler(event=TenantDeleted, call=_forget_tenant, name="notifier.forget_tenant"),
+    )
 
 
 def _new_event(event: DocumentEvent | ProjectEvent, envelope: Envelope, traceparent: str | None) -> NewEvent:
@@ -98,12 +105,18 @@ def _new_event(event: DocumentEvent | ProjectEvent, envelope: Envelope, tracepar
 
 
 def _subject_of(event: DocumentEvent | ProjectEvent) -> uuid.UUID:
-    """What the event is about: no event of a document is appended after its deletion."""
+    """What the event is about: no event of a document is appended after its deletion, but that it is purged."""
     if isinstance(event, DocumentEvent):
         return event.document_id
     if isinstance(event, BatchCompleted):
         return event.batch_id
     return event.user_id if isinstance(event, ProjectMemberChanged) else event.project_id
+
+
+async def _on_index_purged(session: AsyncSession, event: IndexPurged, envelope: Envelope) -> None:
+    await service.note_purge(
+        session, event.project_id, event.document_id, revision=envelope.sequence, index_purged=True
+    )
 
 
 async def _forget_tenant(session: AsyncSession, event: TenantDeleted, envelope: Envelope) -> None:

@@ -11,6 +11,7 @@ from services.notifier.orm_base import Base
 from shared.tenancy import TenantOwned
 
 DOCUMENT_DELETED = "document.deleted"
+DOCUMENT_PURGED = "document.purged"
 
 
 class Feed(TenantOwned, Base):
@@ -61,3 +62,16 @@ class DeletedTenant(TenantOwned, Base):
     __table_args__ = (PrimaryKeyConstraint("tenant_id"), Index("ix_deleted_tenants_due_at", "due_at"))
 
     due_at: Mapped[datetime | None]
+
+
+class DocumentPurge(TenantOwned, Base):
+    """What is known of a deleted document's end: of how many `entries` its deletion removed what people wrote, whether
+    indexing has told that it holds nothing more, and whether that was told on."""
+
+    __tablename__ = "document_purges"
+    __table_args__ = (PrimaryKeyConstraint("tenant_id", "document_id"),)
+
+    document_id: Mapped[uuid.UUID]
+    entries: Mapped[int | None]
+    index_purged: Mapped[bool] = mapped_column(server_default=text("false"))
+    told: Mapped[bool] = mapped_column(server_default=text("false"))

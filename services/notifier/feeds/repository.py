@@ -11,7 +11,14 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.dml import ReturningInsert
 
-from services.notifier.feeds.models import DOCUMENT_DELETED, DeletedTenant, Feed, FeedEvent
+from services.notifier.feeds.models import (
+    DOCUMENT_DELETED,
+    DOCUMENT_PURGED,
+    DeletedTenant,
+    DocumentPurge,
+    Feed,
+    FeedEvent,
+)
 from shared.tenancy import inserting, tenant_of
 
 
@@ -46,7 +53,7 @@ class Head(NamedTuple):
     first_kept: int
 
 
-_WRITTEN_BY_PEOPLE = ["name", "reason"]
+_WRITTEN_BY_PEOPLE = ["name", "title", "reason"]
 EMPTY = Head(last=0, first_kept=1)
 
 
@@ -121,7 +128,11 @@ _GIVEN: Final = tuple(column for column in inspect(FeedEvent).columns if column.
 def _add() -> ReturningInsert[*tuple[Any, ...]]:
     given = {column.name: bindparam(f"new_{column.name}", type_=column.type) for column in _GIVEN}
     tenant_id = bindparam("tenant", type_=Uuid())
-    deletion = (FeedEvent.subject_id == given["subject_id"]) & (FeedEvent.type == DOCUMENT_DELETED)
+    deletion = (
+        (FeedEvent.subject_id == given["subject_id"])
+        & (FeedEvent.type == DOCUMENT_DELETED)
+        & (given["type"] != DOCUMENT_PURGED)
+    )
     pointless = or_(
         exists(FeedEvent.event_id).where(
             FeedEvent.tenant_id == tenant_id,
@@ -156,14 +167,28 @@ async def add(session: AsyncSession, event: NewEvent, *, sequence: int, tenant_s
     return await session.scalar(_ADD, {"tenant": tenant_of(session), **values}) is not None
 
 
-async def redact(session: AsyncSession, project_id: uuid.UUID, subject_id: uuid.UUID) -> None:
-    """Remove what people wrote from the events about a subject; that they happened, and when, stays."""
-    await session.execute(
+async def redact(session: AsyncSession, project_id: uuid.UUID, subject_id: uuid.UUID) -> int:
+    """Remove what people wrote from the events about a subject, and return from how many; that they happened, and when,
+    stays."""
+    written = cast(_WRITTEN_BY_PEOPLE, ARRAY(Text))
+    redacted = await session.scalars(
         update(FeedEvent)
-        .where(FeedEvent.project_id == project_id, FeedEvent.subject_id == subject_id)
-        .values(data=FeedEvent.data.op("-", return_type=JSONB())(cast(_WRITTEN_BY_PEOPLE, ARRAY(Text)))),
+        .where(FeedEvent.project_id == project_id, FeedEvent.subject_id == subject_id, FeedEvent.data.op("?|")(written))
+        .values(data=FeedEvent.data.op("-", return_type=JSONB())(written))
+        .returning(FeedEvent.sequence),
         execution_options={"synchronize_session": False},
     )
+    return len(redacted.all())
+
+
+async def purge_of(session: AsyncSession, document_id: uuid.UUID) -> DocumentPurge | None:
+    """The purge of a document, begun if need be, locked; None if the tenant is deleted."""
+    await keep_tenant(session)
+    if await session.scalar(select(DeletedTenant.tenant_id)) is not None:
+        return None
+    await session.execute(insert(DocumentPurge).values(document_id=document_id).on_conflict_do_nothing())
+    statement = select(DocumentPurge).where(DocumentPurge.document_id == document_id).with_for_update()
+    return await session.scalar(statement.execution_options(populate_existing=True))
 
 
 async def heads(session: AsyncSession, feed_ids: Collection[uuid.UUID]) -> dict[uuid.UUID, Head]:

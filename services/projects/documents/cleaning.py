@@ -17,6 +17,7 @@ from services.projects.blobs.store import BlobKey, BlobStore
 from services.projects.documents import repository
 from services.projects.documents.models import BlobDeletion
 from services.projects.documents.repository import BLOB_DELETIONS
+from services.projects.purges import service as purges
 from services.projects.uploads import repository as uploads
 from shared.failpoints import failpoint
 from shared.telemetry import get_logger
@@ -56,8 +57,13 @@ async def remove(database: Database, blobs: BlobStore, deletion: BlobDeletion) -
         await blobs.remove(deletion.blob_key)
         await AFTER_REMOVE.reach()
     # If what needs it was deleted meanwhile, that has made the row due again: the claim is lost, and the row stays.
-    async with database.system() as session:
+    async with database.tenant(deletion.tenant_id) as session:
         await BLOB_DELETIONS.finish(session, deletion)
+        # It counts for the last document that referred to it.
+        last = None if needed else deletion.deleted[-1:]
+        for document_id in sorted(deletion.deleted):
+            removed = deletion.size if [document_id] == last else None
+            await purges.settle_blob(session, document_id, removed=removed)
 
 
 async def settle_leftovers(database: Database, blobs: BlobStore, *, older_than: timedelta) -> int:

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, PrimaryKeyConstraint, Text, text
+from sqlalchemy import ARRAY, BigInteger, ForeignKeyConstraint, Index, Integer, PrimaryKeyConstraint, Text, Uuid, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -125,7 +125,7 @@ class Document(TenantOwned, Timestamped, Base):
 class BlobDeletion(TenantOwned, Base):
     """A blob to be removed unless a version still refers to it, written with the deletion of a document that did;
     deleted once the blob is gone from the disk, or found to be needed. `document_id` is the id the blob is named
-    after."""
+    after, `size` its bytes, and `deleted` the documents whose deletion waits for this, in the order of deletion."""
 
     __tablename__ = "blob_deletions"
     __table_args__ = (
@@ -136,6 +136,8 @@ class BlobDeletion(TenantOwned, Base):
     project_id: Mapped[uuid.UUID]
     document_id: Mapped[uuid.UUID]
     version: Mapped[int] = mapped_column(Integer)
+    size: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
+    deleted: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid), server_default=text("'{}'"))
     attempts: Mapped[int] = mapped_column(Integer)
     due_at: Mapped[datetime] = mapped_column("next_attempt_at", server_default=text("now()"))
     created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

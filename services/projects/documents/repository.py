@@ -1,7 +1,7 @@
 """SQL of documents."""
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -225,13 +225,26 @@ async def ready_exports(session: AsyncSession, export_ids: Collection[uuid.UUID]
 
 
 async def remember_blob_deletions(
-    session: AsyncSession, project_id: uuid.UUID, blob_ids: Collection[uuid.UUID]
+    session: AsyncSession, project_id: uuid.UUID, document_id: uuid.UUID | None, blobs: Mapping[uuid.UUID, int]
 ) -> None:
-    """Have the blobs removed, now if nothing else refers to them. One that is being looked at is looked at again."""
+    """Have blobs removed, of a deleted document or of an upload that became none, now if nothing else refers to them.
+    One that is being looked at is looked at again.
+
+    Args:
+        blobs: the bytes of each, by id.
+    """
     values: dict[str, Any] = {"project_id": project_id, "version": 1, "attempts": 0}
-    statement = insert(BlobDeletion).values([{**values, "document_id": blob_id} for blob_id in sorted(blob_ids)])
+    values["deleted"] = [] if document_id is None else [document_id]
+    rows = [{**values, "document_id": blob_id, "size": size} for blob_id, size in sorted(blobs.items())]
+    statement = insert(BlobDeletion).values(rows)
     await session.execute(
         statement.on_conflict_do_update(
-            index_elements=["tenant_id", "document_id", "version"], set_={"next_attempt_at": func.now(), "attempts": 0}
+            index_elements=["tenant_id", "document_id", "version"],
+            set_={
+                "next_attempt_at": func.now(),
+                "attempts": 0,
+                "size": statement.excluded.size,
+                "deleted": BlobDeletion.deleted + statement.excluded.deleted,
+            },
         )
     )

@@ -20,6 +20,7 @@ from services.projects.documents.receiving import expect_room, receive_and_store
 from services.projects.documents.storing import Received, Stored
 from services.projects.documents.upload import UploadRequest
 from services.projects.projects.service import authorize
+from services.projects.purges import service as purges
 from services.projects.tenants import service as tenants
 from services.projects.tenants.service import Quotas
 from services.projects.versions import repository as versions
@@ -165,18 +166,19 @@ async def delete(
 
 async def remove(session: AsyncSession, principal: Principal, document: Document) -> None:
     """Leave a tombstone of a locked document, and record that the bytes of all versions must be removed unless another
-    document has them."""
+    document has them. When nothing is left of it anywhere, that is told (`purges`)."""
     statuses.bury(session, document)
     document.deleted_at = datetime.now(UTC)
     document.name, document.title, document.custom_metadata = "", None, {}
     document.revision += 1
     replaced = await versions.remove_all(session, document_id=document.id) if document.version > 1 else []
-    blob_ids = {document.blob, *(blob_id for blob_id, _ in replaced)}
+    blobs = {document.blob: document.size, **dict(replaced)}
     outbox.publish(session, DocumentDeleted(**_identity(document, principal)), sequence=document.revision)
     await storing.release_links(session, document, principal.user_id)
     await session.flush()
-    await repository.remember_blob_deletions(session, document.project_id, blob_ids)
     sizes = [document.size, *(size for _, size in replaced)]
+    purges.begin(session, document.id, versions=len(sizes), blobs=len(blobs))
+    await repository.remember_blob_deletions(session, document.project_id, document.id, blobs)
     await tenants.give_back(session, documents=len(sizes), size=sum(sizes))
 
 

@@ -12,6 +12,7 @@ from services.projects.batches.models import Batch
 from services.projects.documents.models import Document
 from services.projects.exports.models import Export
 from services.projects.projects.models import Project, ProjectContents, ProjectMember
+from services.projects.purges.models import DocumentPurge
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
 from services.projects.uploads.models import Upload, UploadExpiry
 from services.projects.versions.models import DocumentVersion
@@ -128,6 +129,9 @@ async def erase_some(session: AsyncSession, *, count: int) -> int:
         delete(DocumentVersion)
         .where(tuple_(*version).in_(select(*version).limit(count)))
         .returning(DocumentVersion.number),
+        delete(DocumentPurge)
+        .where(DocumentPurge.document_id.in_(select(DocumentPurge.document_id).limit(count)))
+        .returning(DocumentPurge.document_id),
         delete(Document).where(Document.id.in_(documents)).returning(Document.id),
         delete(UploadExpiry)
         .where(UploadExpiry.upload_id.in_(select(UploadExpiry.upload_id).limit(count)))

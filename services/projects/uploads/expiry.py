@@ -25,7 +25,7 @@ async def remove(session: AsyncSession, upload: Upload) -> None:
     """Remove a locked upload with what it has reserved; its blob, unless a document has it, is removed soon."""
     await repository.remove(session, upload)
     if upload.document_id is None:
-        await documents.remember_blob_deletions(session, upload.project_id, {upload.id})
+        await documents.remember_blob_deletions(session, upload.project_id, None, {upload.id: upload.received})
         await tenants.give_back(session, size=upload.reserved, uploads=1)
 
 

@@ -20,16 +20,19 @@ from services.notifier.feeds.service import TRIM_EVERY, Announcement, Retention
 from services.notifier.orm_base import Base
 from shared import bounded_deletes
 from shared.db import Model
-from shared.events.envelope import Envelope
+from shared.events.envelope import Envelope, Event
 from shared.events.identity import TenantDeleted
+from shared.events.indexing import IndexPurged
 from shared.events.projects import (
     DocumentCancelled,
     DocumentDeleted,
     DocumentFailed,
+    DocumentPurged,
     DocumentUpdated,
     ProjectMemberChanged,
     ProjectUpdated,
 )
+from shared.outbox import OutboxEvent
 from shared.tenancy import Database
 from tests.services.notifier.feeding import RETENTION, append, erase, indexed, new_event, unheard, uploaded
 
@@ -197,6 +200,7 @@ async def test_a_deleted_documents_name_is_forgotten(database: Database, tenant_
     about = {"project_id": project_id, "document_id": document_id, "version": 1}
     told = [
         uploaded(project_id, document_id, name="secret plans.md"),
+        indexed(project_id, document_id).model_copy(update={"title": "Our secret plans"}),
         DocumentFailed(**about, job_id=uuid.uuid4(), code="corrupt", reason="secret plans.md is damaged."),
         uploaded(project_id, name="other.md"),
         DocumentDeleted(**about),
@@ -206,10 +210,50 @@ async def test_a_deleted_documents_name_is_forgotten(database: Database, tenant_
         async with database.tenant(tenant_id) as session:
             await handlers[type(event)].call(session, event, _wrap(tenant_id, event, revision))
     events = await _all(database, FeedKey(tenant_id, project_id))
-    assert [event.sequence for event in events] == [1, 2, 3, 4]
+    assert [event.sequence for event in events] == [1, 2, 3, 4, 5]
     assert "secret" not in str(events)
     assert events[0].data["size"] == 2048
-    assert events[2].data["name"] == "other.md"
+    assert events[3].data["name"] == "other.md"
+
+
+@pytest.mark.parametrize("index_first", [False, True])
+async def test_a_document_is_purged_once_its_deletion_and_that_of_its_index_are_known(
+    database: Database, tenant_id: uuid.UUID, index_first: bool
+) -> None:
+    project_id, document_id = uuid.uuid4(), uuid.uuid4()
+    about = {"project_id": project_id, "document_id": document_id}
+    index_purged = IndexPurged(**about, points=1, chunks=1, batches=0)
+    ends = [DocumentDeleted(**about, version=1), index_purged]
+    handlers = {handler.event: handler for handler in feed_handlers(RETENTION, unheard)}
+
+    async def apply(event: Event, revision: int) -> None:
+        async with database.tenant(tenant_id) as session:
+            await handlers[type(event)].call(session, event, _wrap(tenant_id, event, revision))
+
+    async def told() -> list[tuple[int, int]]:
+        async with database.tenant(tenant_id) as session:
+            return [(row.sequence, row.data["entries"]) for row in await session.scalars(select(OutboxEvent))]
+
+    await apply(uploaded(project_id, document_id), 1)
+    first, last = reversed(ends) if index_first else ends
+    await apply(first, 2)
+    assert await told() == []
+    for event in (last, first, last):
+        await apply(event, 2)
+    assert await told() == [(2, 1)]
+    await apply(DocumentPurged(**about, version=1, removed={"notifier": {"entries": 1}}), 3)
+    await apply(uploaded(project_id, document_id), 1)
+    events = await _all(database, FeedKey(tenant_id, project_id))
+    assert [event.type for event in events if event.data["revision"] != 2] == ["document.uploaded", "document.purged"]
+    assert events[-1].data["removed"] == {"notifier": {"entries": 1}}
+
+
+async def test_what_indexing_tells_of_a_deleted_tenant_leaves_nothing(database: Database, tenant_id: uuid.UUID) -> None:
+    await _end(database, tenant_id)
+    async with database.tenant(tenant_id) as session:
+        await service.note_purge(session, uuid.uuid4(), uuid.uuid4(), revision=2, index_purged=True)
+    async with database.tenant(tenant_id) as session:
+        assert (await session.scalars(select(models.DocumentPurge))).all() == []
 
 
 async def test_a_feed_tells_facts_and_no_more(database: Database, tenant_id: uuid.UUID) -> None:

@@ -178,6 +178,11 @@ async def unfinished_with(session: AsyncSession, document_id: uuid.UUID) -> Sequ
     ).all()
 
 
+async def has_given(session: AsyncSession, document_id: uuid.UUID) -> bool:
+    """Whether there is a run that was given text of the document."""
+    return bool(await session.scalar(select(exists(RunDocument.run_id).where(RunDocument.document_id == document_id))))
+
+
 async def unfinished_in(session: AsyncSession, project_id: uuid.UUID | None) -> Sequence[uuid.UUID]:
     """Unfinished runs of a project, or of the whole tenant."""
     statement = select(Run.id).where(Run.status.in_(UNFINISHED))

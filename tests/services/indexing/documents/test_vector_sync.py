@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -11,8 +12,11 @@ import pytest
 from sqlalchemy import select
 
 from services.indexing import tenant_turns
+from services.indexing.agents.runs.models import Run, RunDocument
 from services.indexing.documents import repository, vector_sync
-from services.indexing.documents.models import VectorChange
+from services.indexing.documents.models import Chunk, VectorChange
+from services.indexing.generations.models import GenerationDocument
+from services.indexing.jobs.models import Job
 from services.indexing.search.dependencies import SearchResources
 from services.indexing.vectors import batched_operations
 from services.indexing.vectors.errors import VectorStoreUnavailable
@@ -21,6 +25,7 @@ from services.indexing.vectors.points import ChunkPoint, VectorQuery
 from services.indexing.vectors.store import ProjectVectors, VectorStore
 from services.indexing.work_priority import BackgroundWork
 from shared.events.identity import TenantDeleted
+from shared.outbox import OutboxEvent
 from tests.services.indexing.jobs.test_worker import ends
 from tests.services.indexing.uploads import Library
 from tests.support.polling import eventually
@@ -76,6 +81,91 @@ async def test_a_deleted_tenant_is_removed_whole_and_no_other(
     await eventually(nothing_pending(library))
     assert await store.tenant(library.tenant_id).count() == 0
     assert await store.tenant(other_library.tenant_id).count() == 1
+
+
+async def purges(library: Library, document_id: uuid.UUID) -> list[tuple[int, dict[str, Any]]]:
+    """What was told of the document's end: sequence and counts."""
+    async with library.database.tenant(library.tenant_id) as session:
+        rows = await session.scalars(select(OutboxEvent).where(OutboxEvent.subject == str(document_id)))
+        return [
+            (row.sequence, {name: row.data[name] for name in ("points", "chunks", "batches")})
+            for row in rows
+            if row.type == "indexing.document.purged.v1"
+        ]
+
+
+async def test_the_end_of_a_document_is_told_once_with_what_was_removed(
+    store: VectorStore, library: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document_id, linked = await library.upload("text"), uuid.uuid4()
+    await ends(library, document_id)
+    counts = store.project(library.tenant_id, library.project_id)
+
+    async def told_of_both() -> bool:
+        return bool(await purges(library, document_id) and await purges(library, linked))
+
+    # A process that dies after the points are gone counts them all the same.
+    died = list[int]()
+    delete_document = ProjectVectors.delete_document
+
+    async def die_once(self: ProjectVectors, document_id: uuid.UUID, *, at_most: int) -> int:
+        removed = await delete_document(self, document_id, at_most=at_most)
+        if not died:
+            died.append(removed)
+            raise VectorStoreUnavailable("died")
+        return removed
+
+    monkeypatch.setattr(ProjectVectors, "delete_document", die_once)
+    await library.delete(document_id)
+    await eventually(nothing_pending(library), within=20)
+    await library.delete(linked)
+    await eventually(told_of_both)
+    await library.delete(document_id)
+    await eventually(nothing_pending(library))
+    assert await purges(library, document_id) == [(9, {"points": 1, "chunks": 1, "batches": 0})]
+    assert await purges(library, linked) == [(9, {"points": 0, "chunks": 0, "batches": 0})]
+    assert died == [1]
+    assert await counts.count() == 0
+
+
+@pytest.mark.parametrize("holder", ["job", "generation", "run"])
+async def test_the_end_of_a_document_waits_for_who_still_holds_it(library: Library, holder: str) -> None:
+    document_id, run_id = await library.upload("text"), uuid.uuid4()
+    await ends(library, document_id)
+    later = datetime.now(UTC) + timedelta(hours=1)
+    about = {"project_id": library.project_id, "document_id": document_id}
+    async with library.database.tenant(library.tenant_id) as session:
+        if holder == "job":
+            leased = {"state": "embedding", "lease_owner": "frozen", "lease_expires_at": later}
+            held: Any = Job(**about, version=7, lane="interactive", cancel_requested=True, **leased)
+        elif holder == "generation":
+            held = GenerationDocument(**about, number=1, due_at=later)
+        else:
+            limits = {"seconds_limit": 1, "model_calls_limit": 1, "model_tokens_limit": 1}
+            session.add(
+                Run(id=run_id, project_id=library.project_id, principal={}, agent="a", agent_version=1, input={},
+                    on_disconnect="continue", status="completed", **limits)
+            )  # fmt: skip
+            await session.flush()
+            held = RunDocument(run_id=run_id, document_id=document_id)
+        session.add(held)
+    await library.delete(document_id)
+
+    async def looked_at() -> bool:
+        async with library.database.tenant(library.tenant_id) as session:
+            changes = (await session.scalars(select(VectorChange))).all()
+            chunks = (await session.scalars(select(Chunk))).all()
+        return [change.attempts > 1 for change in changes] == [True] and not chunks
+
+    await eventually(looked_at, within=20)
+    assert await purges(library, document_id) == []
+    async with library.database.tenant(library.tenant_id) as session:
+        await session.delete(await session.merge(held))
+
+    async def told() -> bool:
+        return bool(await purges(library, document_id))
+
+    await eventually(told, within=20)
 
 
 async def test_points_of_versions_nobody_wants_are_removed_and_live_ones_stay(

@@ -5,7 +5,7 @@ import uuid
 import pytest
 from sqlalchemy import select
 
-from services.indexing.documents import erasure
+from services.indexing.documents import erasure, repository
 from services.indexing.documents.errors import UnknownDocument
 from services.indexing.documents.models import Chunk, Document, VectorChange
 from services.indexing.jobs import service
@@ -271,11 +271,15 @@ async def test_what_was_made_of_a_deleted_document_goes_in_pieces(
     assert await chunk_count(library) == 6
     monkeypatch.setattr(bounded_deletes, "ROWS", 2)
     left = []
-    for _ in range(3):
+    for points in (3, 3, 1):
         async with database.tenant(library.tenant_id) as session:
-            whole = await erasure.erase_document(session, gone)
+            document = await repository.by_id(session, gone)
+            assert document is not None
+            whole = await erasure.erase_document(session, document, points=points)
         left.append((await chunk_count(library), whole))
     assert left == [(4, False), (3, False), (3, True)]
+    document = await library.document(gone)
+    assert (document.removed_points, document.removed_chunks) == (3, 3)
     assert await library.state(kept) == "embedding"
 
 
