@@ -20,6 +20,8 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from services.projects.blobs import resumable_sha256
+from services.projects.blobs.resumable_sha256 import ResumableSha256
 from services.projects.blobs.s3.bucket import Bucket, ObjectMissing
 from services.projects.blobs.store import BlobKey, StorageFull, StorageUnavailable
 from shared.fair_semaphore import FairSemaphore
@@ -52,6 +54,20 @@ def _size_in(name: str) -> int:
     return int(name.removesuffix(SUSPENDED).rpartition(".")[2])
 
 
+def _joined(tags: list[str]) -> str:
+    """Stands for the content of these parts."""
+    return hashlib.sha256("".join(tags).encode()).hexdigest()
+
+
+def _taken_up(state: str | None, size: int) -> "hashlib._Hash | ResumableSha256 | None":
+    """The digest of the first `size` bytes, if it is known."""
+    if not size:
+        return ResumableSha256() if resumable_sha256.available() else hashlib.sha256()
+    if state is None or not resumable_sha256.available():
+        return None
+    return ResumableSha256.resume(state, size)
+
+
 class IncomingObject:
     """An upload to one object."""
 
@@ -64,8 +80,8 @@ class IncomingObject:
         self._buffers = buffers
         self._has_buffer = False
         self._buffer = bytearray()
-        # Of what was sent; unknown when that was somebody else.
-        self._digest: Any = hashlib.sha256()
+        # Of what was sent; None when that was another process, whose digest could not be taken up.
+        self._digest: hashlib._Hash | ResumableSha256 | None = hashlib.sha256()
         self._upload: str | None = None
         self._tags: list[str] = []
         self._marked: float | None = None
@@ -93,7 +109,9 @@ class IncomingObject:
     async def suspend(self) -> bytes:
         await self._do(self._bucket.put(self.key.tenant_id, self._tail_at(self.size), bytes(self._buffer)))
         self.suspended = True
-        return orjson.dumps({"size": self.size, "upload": self._upload, "parts": len(self._tags)})
+        digest = self._digest.state() if isinstance(self._digest, ResumableSha256) else None
+        known = {"size": self.size, "upload": self._upload, "parts": len(self._tags), "tags": _joined(self._tags)}
+        return orjson.dumps({**known, "sha256": digest})
 
     async def resume(self, state: bytes) -> None:
         """Go on with a suspended upload.
@@ -104,20 +122,19 @@ class IncomingObject:
         known = orjson.loads(state)
         self.size, self._upload, parts = known["size"], known["upload"], known["parts"]
         self.suspended = True
-        if parts:
-            self._digest = None
+        self._digest = _taken_up(known["sha256"], parts * PART_BYTES)
         try:
             entries = await self._bucket.entries(self.key.tenant_id, f"{mark_of(self.key)}.")
             if self._tail_at(self.size) not in [entry.name for entry in entries]:
                 raise ObjectMissing
-            await self._take_up(parts)
+            await self._take_up(parts, known["tags"])
         except ObjectMissing as error:
             raise StorageUnavailable(retry_after=2) from error
         for entry in entries:
             if _size_in(entry.name) < self.size:
                 await self._bucket.delete(self.key.tenant_id, entry.name)
 
-    async def _take_up(self, parts: int) -> None:
+    async def _take_up(self, parts: int, tags: str) -> None:
         holder = self.key.tenant_id
         if rest := self.size - parts * PART_BYTES:
             await self._make_room(rest)
@@ -131,6 +148,10 @@ class IncomingObject:
             self._whole = await self._bucket.size_of(holder, self.key.path) == self.size
             if not self._whole:
                 raise
+            return
+        if _joined(self._tags) != tags:
+            # Written again since, by a process that had lost the upload.
+            raise ObjectMissing
 
     async def seal(self) -> str:
         digest = await self._do(self._finish())
@@ -170,7 +191,7 @@ class IncomingObject:
     async def _send(self, part: bytes) -> None:
         holder, name = self.key.tenant_id, self.key.path
         if self._digest is not None:
-            await asyncio.to_thread(self._digest.update, part)
+            await asyncio.to_thread(self._digest.update, bytearray(part))
         if self._marked is None:
             await self._mark()
         if self._upload is None:
@@ -191,13 +212,14 @@ class IncomingObject:
         holder, name = self.key.tenant_id, self.key.path
         await self._mark()
         if self._whole:
-            return str((await self._read_back()).hexdigest())
+            return await self._read_back()
         if self._upload is None:
-            self._digest.update(rest)
+            assert self._digest is not None  # noqa: S101  # nothing was sent so far
+            self._digest.update(bytearray(rest))
             await self._bucket.put(holder, name, rest, lost=self._doubt)
             if self.suspended:
                 await self._bucket.abort(holder, name)
-            return str(self._digest.hexdigest())
+            return self._digest.hexdigest()
         if rest:
             await self._send(rest)
         try:
@@ -205,18 +227,17 @@ class IncomingObject:
             if self.suspended or not self._certain:
                 # Another upload may have begun without our knowing.
                 await self._bucket.abort(holder, name)
-            digest = self._digest if self._digest is not None else await self._read_back()
+            return self._digest.hexdigest() if self._digest is not None else await self._read_back()
         except ObjectMissing as error:
             raise StorageUnavailable(retry_after=2) from error
-        return str(digest.hexdigest())
 
-    async def _read_back(self) -> "hashlib._Hash":
+    async def _read_back(self) -> str:
         digest = hashlib.sha256()
         for start in range(0, self.size, READ_BYTES):
             end = min(self.size, start + READ_BYTES)
             content = await self._bucket.read(self.key.tenant_id, self.key.path, start, end)
             await asyncio.to_thread(digest.update, content)
-        return digest
+        return digest.hexdigest()
 
     async def _remove(self) -> None:
         await self.wait()

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import httpx
+import orjson
 import pytest
 
+from services.projects.blobs import resumable_sha256
 from services.projects.blobs.s3 import incoming
 from services.projects.blobs.s3.incoming import INCOMING
 from services.projects.blobs.s3.store import S3Store, open_store
@@ -191,6 +193,41 @@ async def test_an_upload_that_was_sealed_without_a_record_is_sealed_again(
         await blob.keep()
     assert await read(store, key) == content
     assert await s3_server.names() == [key.path]
+
+
+@pytest.mark.parametrize("available", [True, False])
+async def test_a_resumed_upload_is_read_back_where_its_digest_cannot_be_taken_up(
+    store: S3Store, s3_server: S3Server, key: BlobKey, monkeypatch: pytest.MonkeyPatch, available: bool
+) -> None:
+    monkeypatch.setattr(resumable_sha256, "available", lambda: available)
+    content = os.urandom(2 * PART_BYTES)
+    state = await suspended(store, key, b"")
+    async with store.resume(key, state) as blob:
+        await blob.write(content[:PART_BYTES])
+        state = await blob.suspend()
+    async with store.resume(key, state) as blob:
+        await blob.write(content[PART_BYTES:])
+        assert await blob.seal() == hashlib.sha256(content).hexdigest()
+    gets = [
+        path for method, path in s3_server.seen if method == "GET" and path.partition("?x-id")[0].endswith(key.path)
+    ]
+    assert bool(gets) is not available
+
+
+async def test_a_part_with_other_bytes_than_recorded_is_noticed(
+    store: S3Store, s3_server: S3Server, key: BlobKey
+) -> None:
+    state = await suspended(store, key, b"")
+    async with store.resume(key, state) as blob:
+        await blob.write(bytes(PART_BYTES))
+        state = await blob.suspend()
+    upload = orjson.loads(state)["upload"]
+    await s3_server.client.upload_part(
+        Bucket=s3_server.access.bucket, Key=key.path, UploadId=upload, PartNumber=1, Body=b"1" * PART_BYTES
+    )
+    with pytest.raises(StorageUnavailable):
+        async with store.resume(key, state):
+            pass
 
 
 async def test_a_process_that_lost_an_upload_does_not_disturb_who_goes_on(

@@ -22,6 +22,7 @@ from shared.tenancy import Database
 from tests.services.projects.blobs.s3_server import S3Server
 from tests.services.projects.callers import Caller, code
 from tests.services.projects.test_quotas import delete_tenant
+from tests.services.projects.uploads.pieces import add, begun, offset_of
 from tests.support.identity import IdentityDouble
 from tests.support.polling import eventually
 from tests.support.serving import in_process
@@ -113,6 +114,18 @@ async def test_the_bytes_of_a_deleted_tenant_are_removed(
 
     await eventually(gone)
     assert len(await served.names(stays["id"])) == 1
+
+
+async def test_a_resumable_upload_becomes_a_document(served: Served, owner: Caller) -> None:
+    project = await owner.create_project()
+    path = await begun(owner, project, 10)
+    assert (await add(owner, path, 0, b"0123")).status_code == 204
+    assert await offset_of(owner, path) == 4
+    assert (await add(owner, path, 4, b"456789")).status_code == 204
+    document = path.rpartition("/")[2]
+    assert await served.names(owner.tenant_id) == [f"{owner.tenant_id}/{project}/{document}/1"]
+    content = await owner("GET", f"/v1/projects/{project}/documents/{document}/content")
+    assert content.content == b"0123456789"
 
 
 @pytest.mark.parametrize(("place", "recorded"), [("upload.after_seal", 0), ("upload.before_keep", 1)])
