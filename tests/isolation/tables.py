@@ -151,6 +151,7 @@ def new_value(column: Column) -> Any:
     number = uuid.uuid4().int
     makers: Mapping[str, Any] = {
         "uuid": uuid.uuid4(),
+        "uuid[]": [uuid.uuid4()],
         "text": f"{CANARY}-{number % 10**12}",
         "integer": number % 2**31,
         "bigint": number % 2**62,
