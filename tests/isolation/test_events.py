@@ -65,6 +65,15 @@ ROWS: Mapping[str, Any] = {
     **{"last_sequence": 1, "first_kept_sequence": 1, "tenant_sequence": 10**6, "attempts": 0, "first_index": 0},
     "membership_number": 1,
     **{"deleted": False, "cancel_requested": False, "deleted_at": None, "job_id": None},
+    # Nobody has told of its end yet.
+    **{
+        "purged_at": None,
+        "projects.document_purges.notifier": None,
+        "told": False,
+        "notifier.document_purges.index_purged": False,
+    },
+    **{"projects.document_purges.indexing": None, "notifier.document_purges.entries": None},
+    "projects.blob_deletions.deleted": [DOCUMENT],
     **{f"{table}.role": "viewer" for table in ("projects.project_members", "indexing.project_access")},
     **{"notifier.project_access.role": "viewer", "notifier.feed_events.type": "document.uploaded"},
 }

@@ -32,5 +32,5 @@ class DocumentPurge(TenantOwned, Base):
     shared_blobs: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     indexing: Mapped[dict[str, int] | None] = mapped_column(JSONB(none_as_null=True))
     notifier: Mapped[dict[str, int] | None] = mapped_column(JSONB(none_as_null=True))
-    deleted_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    created_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     purged_at: Mapped[datetime | None]

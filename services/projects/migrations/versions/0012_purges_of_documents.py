@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("shared_blobs", sa.Integer(), nullable=False, server_default=sa.text("0")),
         sa.Column("indexing", JSONB()),
         sa.Column("notifier", JSONB()),
-        moment("deleted_at"),
+        moment("created_at"),
         moment("purged_at", nullable=True),
         sa.PrimaryKeyConstraint("tenant_id", "document_id", name="pk_document_purges"),
         sa.ForeignKeyConstraint(
