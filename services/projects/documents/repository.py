@@ -5,13 +5,14 @@ from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Integer, Text, bindparam, func, select, tuple_
+from sqlalchemy import Integer, Text, Uuid, bindparam, func, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from services.projects.documents.models import BlobDeletion, Document, DocumentStatus
 from services.projects.versions.models import DocumentVersion
+from shared.prepared_statements import PreparedStatement, rows_of
 from shared.tenancy import tenant_of
 from shared.work_queue import Retry, WorkQueue
 
@@ -74,7 +75,16 @@ _WITH_CONTENT: Final = (
     .order_by(Document.created_at, Document.id)
     .limit(1)
 )
-_FIRST_WITH_CONTENT: Final = _WITH_CONTENT.with_only_columns(Document.id)
+_FIRST_WITH_CONTENT: Final = PreparedStatement(
+    select(Document.id)
+    .where(
+        Document.project_id == bindparam("project_id", type_=Uuid()),
+        Document.sha256 == bindparam("sha256", type_=Text()),
+        Document.deleted_at.is_(None),
+    )
+    .order_by(Document.created_at, Document.id)
+    .limit(literal_column("1"))
+)
 _SIBLING: Final = aliased(Document)
 _LINKS: Final = (
     select(func.count())
@@ -108,8 +118,8 @@ async def lock_name(session: AsyncSession, *, project_id: uuid.UUID, name: str) 
 
 async def first_with_content(session: AsyncSession, *, project_id: uuid.UUID, sha256: str) -> uuid.UUID | None:
     """The oldest document of a project whose newest version has this content."""
-    found: uuid.UUID | None = await session.scalar(_FIRST_WITH_CONTENT, {"project_id": project_id, "sha256": sha256})
-    return found
+    rows = await rows_of(session, _FIRST_WITH_CONTENT, project_id=project_id, sha256=sha256)
+    return rows[0].id if rows else None
 
 
 async def holder_of(session: AsyncSession, *, project_id: uuid.UUID, sha256: str) -> Document | None:

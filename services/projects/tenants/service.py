@@ -8,10 +8,13 @@ needs room to be restored.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.tenants import repository
+from services.projects.tenants.models import TenantUsage
 from shared.errors import NotFound, QuotaExceeded
 from shared.events.envelope import Envelope
 from shared.events.identity import MembershipChanged, TenantDeleted
@@ -34,7 +37,7 @@ async def take(session: AsyncSession, quotas: Quotas, *, projects: int = 0, docu
         NotFound: the tenant is deleted, and nothing can be added to it.
     """
     taken = {"projects": projects, "documents": documents, "size": size}
-    usage = await repository.add(session, **taken)
+    usage: Row[Any] | TenantUsage | None = await repository.add(session, **taken)
     if usage is None:
         # The tenant's first change counts existing rows; else another request was faster, or the tenant is deleted.
         usage = await repository.begin(session) or await repository.add(session, **taken)
