@@ -3,13 +3,15 @@
 A token says what was true when it was issued. Longer work, such as an upload, checks again right before it takes
 effect. Services also check here whether users are members of a tenant.
 
-Guarantees: results come from identity's own rows, never from a cache or a projection.
+Guarantees: results come from identity's own rows, read after the caller asked, never from a cache or a projection.
+Questions about one credential that arrive while another one is under way are put together, once that one has ended.
 Fails by: `Unavailable`; the work must not take effect then.
 """
 
+import asyncio
 import uuid
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import orjson
@@ -21,6 +23,12 @@ from shared.errors import NotFound, Unauthenticated, Unavailable
 MOST_ASKED: Final = 500
 
 
+class _Asked(NamedTuple):
+    tenant_id: uuid.UUID
+    kind: str
+    credential_id: uuid.UUID
+
+
 class Authority:
     """Asks identity on behalf of one service."""
 
@@ -28,6 +36,9 @@ class Authority:
         self._url = identity_url.rstrip("/")
         self._tokens = tokens
         self._client = client
+        # By credential: the question under way, and the next one, which has not been sent.
+        self._asking: dict[_Asked, asyncio.Task[dict[str, Any]]] = {}
+        self._next: dict[_Asked, asyncio.Task[dict[str, Any]]] = {}
 
     async def now(self, principal: Principal) -> Principal:
         """The caller as a token issued now would describe it.
@@ -39,9 +50,14 @@ class Authority:
         """
         if principal.tenant_id is None or principal.credential_id is None:
             raise Unauthenticated
-        answer = await self._ask(
-            principal.tenant_id, "authority", kind=principal.kind.value, credential_id=str(principal.credential_id)
-        )
+        asked = _Asked(principal.tenant_id, principal.kind.value, principal.credential_id)
+        question = self._next.get(asked)
+        if question is None:
+            question = asyncio.create_task(self._question(asked, self._asking.get(asked)), name="authority question")
+            question.add_done_callback(_noticed)
+            self._next[asked] = question
+        # One of those who wait may leave.
+        answer = await asyncio.shield(question)
         if not answer["counts"]:
             raise Unauthenticated
         if answer["claims"] is None:
@@ -59,6 +75,21 @@ class Authority:
         answer = await self._ask(tenant_id, "members", user_ids=[str(user_id) for user_id in user_ids])
         return {uuid.UUID(user_id): int(number) for user_id, number in answer["numbers"].items()}
 
+    async def _question(self, asked: _Asked, earlier: "asyncio.Task[dict[str, Any]] | None") -> dict[str, Any]:
+        if earlier is not None:
+            await asyncio.wait([earlier])
+        # From here on it is sent, and who comes now asks the next one.
+        self._asking[asked] = self._next.pop(asked)
+        try:
+            if earlier is not None and not earlier.cancelled() and (error := earlier.exception()) is not None:
+                # Identity is away; it was waited for long enough.
+                raise error
+            return await self._ask(
+                asked.tenant_id, "authority", kind=asked.kind, credential_id=str(asked.credential_id)
+            )
+        finally:
+            del self._asking[asked]
+
     async def _ask(self, tenant_id: uuid.UUID, what: str, **question: Any) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {await self._tokens.token('identity', tenant_id)}"}
         try:
@@ -73,3 +104,9 @@ class Authority:
                 "The identity service cannot be reached to check the credential.", retry_after=1
             ) from error
         return answer
+
+
+def _noticed(question: "asyncio.Task[dict[str, Any]]") -> None:
+    """Who waits gets its error; nobody may be left."""
+    if not question.cancelled():
+        question.exception()

@@ -18,7 +18,7 @@ from shared.current_principal import CurrentPrincipal
 from shared.db import is_outage
 from shared.errors import Forbidden, QuarryError, Unavailable
 from shared.lifespan_state import from_lifespan
-from shared.prepared_reads import TenantReads
+from shared.prepared_statements import TenantReads
 from shared.problems import problem_of
 from shared.request_context import loggable_path, request_id_of
 from shared.telemetry import get_logger

@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -98,6 +99,10 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._head % len(body) + body)
 
 
+def _itself(connection: _Connection) -> _Connection:
+    return connection
+
+
 def _length(head: bytes | bytearray) -> int:
     _, found, value = head.lower().partition(b"content-length:")
     return int(value.split(b"\r\n", 1)[0]) if found else 0
@@ -105,6 +110,8 @@ def _length(head: bytes | bytearray) -> int:
 
 async def _run(url: str, requests: Sequence[Request], seconds: float) -> Load:
     address = urlsplit(url)
+    host, port = str(address.hostname), int(address.port or 80)
+    loop = asyncio.get_running_loop()
     took: list[float] = []
     statuses: Counter[int] = Counter()
     began = time.perf_counter()
@@ -114,7 +121,7 @@ async def _run(url: str, requests: Sequence[Request], seconds: float) -> Load:
         first = f"{request.method} {request.path} HTTP/1.1".replace("%", "%%")
         head = "\r\n".join([first, f"Host: {address.netloc}", *lines, "Content-Length: %d"]).encode() + _END
         connection = _Connection(head, request.body.encode(), took, statuses, began + seconds)
-        await asyncio.get_running_loop().create_connection(lambda c=connection: c, address.hostname, address.port)
+        await loop.create_connection(partial(_itself, connection), host, port)
         connections.append(connection)
     await asyncio.gather(*(connection.done for connection in connections))
     cuts = statistics.quantiles(took, n=100)

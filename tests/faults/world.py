@@ -39,6 +39,7 @@ _TYPES: Final = {
     "projects.document.indexed.v1": "document.indexed",
     "projects.document.deleted.v1": "document.deleted",
     "projects.document.cancelled.v1": "document.cancelled",
+    "projects.document.purged.v1": "document.purged",
 }
 
 
@@ -93,6 +94,7 @@ async def build(postgres: asyncpg.Connection, redis: Redis, blobs: Path) -> Worl
         ("indexing.job.cancelled.v1", world.gone_job, 1, world.gone_job),
         ("projects.document.cancelled.v1", world.gone, 2, None),
         ("projects.document.deleted.v1", world.gone, 3, None),
+        ("projects.document.purged.v1", world.gone, 4, None),
     ):
         await _event(postgres, redis, world, event_type, subject, sequence, job)
     for feed in (world.project, world.tenant):
@@ -123,8 +125,8 @@ async def _aggregates(postgres: asyncpg.Connection, world: World) -> None:
         await postgres.execute(
             "INSERT INTO projects.documents (tenant_id, id, project_id, name, metadata, content_type, size, sha256, "
             "version, revision, status, job_id, job_sequence, chunk_count, live_version, deleted_at) "
-            "VALUES ($1, $2, $3, $4::text, '{}', 'text/plain', 7, $5, 1, 3, $6, $7, $8, $9, "
-            "CASE WHEN $4::text <> '' THEN 1 END, "
+            "VALUES ($1, $2, $3, $4::text, '{}', 'text/plain', 7, $5, 1, CASE WHEN $4::text <> '' THEN 3 ELSE 4 END, "
+            "$6, $7, $8, $9, CASE WHEN $4::text <> '' THEN 1 END, "
             "CASE WHEN $4::text = '' THEN now() END)",
             *(world.tenant, document, world.project, name, sha256, status, job, job_sequence, chunks),
         )
@@ -139,6 +141,11 @@ async def _aggregates(postgres: asyncpg.Connection, world: World) -> None:
             "VALUES ($1, $2, $3, $4, 1, 'interactive', $5, $6)",
             *(world.tenant, job, world.project, document, status, job_sequence),
         )
+    await postgres.execute(
+        "INSERT INTO projects.document_purges (tenant_id, document_id, versions, blobs_waiting, indexing, notifier, "
+        "purged_at) VALUES ($1, $2, 1, 0, '{}', '{}', now())",
+        *(world.tenant, world.gone),
+    )
     await postgres.execute(
         "INSERT INTO indexing.chunks (tenant_id, project_id, document_id, version, chunk_index, start_offset, "
         "end_offset, text) VALUES ($1, $2, $3, 1, 0, 0, 7, 'A note.')",

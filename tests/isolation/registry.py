@@ -349,7 +349,7 @@ MEMORY: Final = (
     Store(
         r"services\.projects\.projects\.repository\._page",
         "statements, without the values of their parameters; nothing of a tenant",
-        "tests/shared/test_prepared_reads.py",
+        "tests/shared/test_prepared_statements.py",
     ),
     Store(
         r"shared\.auth\.TokenVerifier\._keys",

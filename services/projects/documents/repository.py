@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, Text, and_, bindparam, func, select, true, tuple_
+from sqlalchemy import ColumnElement, Integer, Text, Uuid, and_, bindparam, func, literal_column, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -13,6 +13,7 @@ from sqlalchemy.orm import aliased
 from services.projects.documents.models import BlobDeletion, Document, DocumentStatus
 from services.projects.exports.models import Export
 from services.projects.versions.models import DocumentVersion
+from shared.prepared_statements import PreparedStatement, rows_of
 from shared.tenancy import tenant_of
 from shared.work_queue import Retry, WorkQueue
 
@@ -135,7 +136,16 @@ _WITH_CONTENT: Final = (
     .order_by(Document.created_at, Document.id)
     .limit(1)
 )
-_FIRST_WITH_CONTENT: Final = _WITH_CONTENT.with_only_columns(Document.id)
+_FIRST_WITH_CONTENT: Final = PreparedStatement(
+    select(Document.id)
+    .where(
+        Document.project_id == bindparam("project_id", type_=Uuid()),
+        Document.sha256 == bindparam("sha256", type_=Text()),
+        Document.deleted_at.is_(None),
+    )
+    .order_by(Document.created_at, Document.id)
+    .limit(literal_column("1"))
+)
 _SIBLING: Final = aliased(Document)
 _LINKS: Final = (
     select(func.count())
@@ -169,8 +179,8 @@ async def lock_name(session: AsyncSession, *, project_id: uuid.UUID, name: str) 
 
 async def first_with_content(session: AsyncSession, *, project_id: uuid.UUID, sha256: str) -> uuid.UUID | None:
     """The oldest document of a project whose newest version has this content."""
-    found: uuid.UUID | None = await session.scalar(_FIRST_WITH_CONTENT, {"project_id": project_id, "sha256": sha256})
-    return found
+    rows = await rows_of(session, _FIRST_WITH_CONTENT, project_id=project_id, sha256=sha256)
+    return rows[0].id if rows else None
 
 
 async def holder_of(session: AsyncSession, *, project_id: uuid.UUID, sha256: str) -> Document | None:

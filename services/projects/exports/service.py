@@ -16,7 +16,7 @@ from services.projects.exports import repository
 from services.projects.exports.errors import ExportNotReady
 from services.projects.exports.models import Export
 from services.projects.projects.repository import Holder
-from services.projects.projects.service import authorize
+from services.projects.projects.service import authorize, locked
 from services.projects.tenants import service as tenants
 from services.projects.tenants.service import Quotas
 from shared.auth import Principal, Scope
@@ -129,6 +129,7 @@ async def _authorize(
         principal.require(Scope.TENANT_ADMIN)
         principal.require(Scope.DOCUMENTS_READ)
     else:
-        scope = Scope.PROJECTS_WRITE
-        _, role = await authorize(session, principal, project_id=project_id, scope=scope, lock=lock)
-        principal.require_in_project(Scope.DOCUMENTS_READ, project_id, role)
+        if lock:
+            await locked(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE)
+        for scope in (Scope.PROJECTS_WRITE, Scope.DOCUMENTS_READ):
+            await authorize(session, principal, project_id=project_id, scope=scope)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.projects.projects import repository
 from services.projects.projects.errors import GrantTooWide, LastOwner, NotATenantMember
 from services.projects.projects.models import Project, ProjectMember
-from services.projects.projects.service import authorize
+from services.projects.projects.service import authorize, locked
 from shared import outbox
 from shared.auth import PROJECT_ROLE_SCOPES, Principal, Scope
 from shared.authority_client import MOST_ASKED, Authority
@@ -68,7 +68,7 @@ async def put(
     if user_id not in numbers:
         raise NotATenantMember
     async with transactions.begin() as session:
-        project, own = await authorize(session, principal, project_id=project_id, scope=Scope.MEMBERS_ADMIN, lock=True)
+        project, own = await locked(session, principal, project_id=project_id, scope=Scope.MEMBERS_ADMIN)
         _check_grant(principal, project_id, own, role)
         member = await repository.member(session, project_id=project_id, user_id=user_id)
         if member is None:
@@ -101,7 +101,7 @@ async def remove(
     """
     numbers = await _numbers(transactions, principal, authority, project_id, user_id)
     async with transactions.begin() as session:
-        project, _ = await authorize(session, principal, project_id=project_id, scope=Scope.MEMBERS_ADMIN, lock=True)
+        project, _ = await locked(session, principal, project_id=project_id, scope=Scope.MEMBERS_ADMIN)
         member = await repository.member(session, project_id=project_id, user_id=user_id)
         if member is None:
             raise NotFound

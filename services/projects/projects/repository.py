@@ -13,7 +13,7 @@ from services.projects.exports.models import Export
 from services.projects.projects.models import COUNTED, Project, ProjectContents, ProjectMember
 from services.projects.uploads.models import Upload, UploadExpiry
 from shared.events.projects import ProjectRole
-from shared.prepared_reads import PreparedRead, TenantReads
+from shared.prepared_statements import PreparedStatement, TenantReads, rows_of
 
 Position = tuple[datetime, uuid.UUID]
 
@@ -47,7 +47,7 @@ def _as_seen(*, only_members: bool) -> Select[Any]:
 
 
 @cache
-def _page(*, only_members: bool, tied: bool, deleted: bool, further: bool) -> PreparedRead:
+def _page(*, only_members: bool, tied: bool, deleted: bool, further: bool) -> PreparedStatement:
     statement = _as_seen(only_members=only_members).where(
         Project.deleted_at.is_not(None) if deleted else Project.deleted_at.is_(None)
     )
@@ -57,7 +57,7 @@ def _page(*, only_members: bool, tied: bool, deleted: bool, further: bool) -> Pr
         position = tuple_(bindparam("created_at", type_=DateTime(timezone=True)), bindparam("id", type_=Uuid()))
         statement = statement.where(tuple_(Project.created_at, Project.id) < position)
     newest = statement.order_by(Project.created_at.desc(), Project.id.desc())
-    return PreparedRead(newest.limit(bindparam("count", type_=Integer())))
+    return PreparedStatement(newest.limit(bindparam("count", type_=Integer())))
 
 
 _LOCK: Final = select(Project.id).where(Project.id == bindparam("project_id")).with_for_update(key_share=True)
@@ -66,7 +66,23 @@ _BY_ID: Final = (
     .join(ProjectMember, _ROLE, isouter=True)
     .where(Project.id == bindparam("project_id"))
 )
-_SEEN: Final = PreparedRead(_as_seen(only_members=False).where(Project.id == bindparam("project_id", type_=Uuid())))
+_SEEN: Final = PreparedStatement(
+    _as_seen(only_members=False).where(Project.id == bindparam("project_id", type_=Uuid()))
+)
+
+
+_OF_HOLDER: Final = PreparedStatement(
+    select(Project.deleted_at, ProjectMember.role)
+    .select_from(Project)
+    .join(ProjectMember, _ROLE, isouter=True)
+    .where(Project.id == bindparam("project_id", type_=Uuid()))
+)
+
+
+async def role(session: AsyncSession, *, project_id: uuid.UUID, holder: Holder) -> Row[Any] | None:
+    """When a project was deleted, if it was, and the holder's role in it."""
+    rows = await rows_of(session, _OF_HOLDER, project_id=project_id, **holder._asdict())
+    return rows[0] if rows else None
 
 
 async def by_id(

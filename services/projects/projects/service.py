@@ -31,7 +31,7 @@ from shared.events.projects import (
 )
 from shared.invalidations.recording import confirm
 from shared.pagination import cut_page, decode_cursor
-from shared.prepared_reads import TenantReads
+from shared.prepared_statements import TenantReads
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +70,31 @@ class ProjectView:
         )
 
 
-async def authorize(
-    session: AsyncSession,
-    principal: Principal,
-    *,
-    project_id: uuid.UUID,
-    scope: Scope,
-    lock: bool = False,
-    deleted: bool = False,
-) -> tuple[Project, ProjectRole]:
-    """The project and the caller's role in it.
-
-    Args:
-        lock: hold the project's row until the transaction ends.
-        deleted: let deleted projects be found too.
+async def authorize(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, scope: Scope) -> None:
+    """Permission in a project.
 
     Raises:
         NotFound: no such project, or the caller has no role in it.
         Forbidden: the caller's role or credential does not give `scope` there.
     """
-    found = await repository.by_id(session, project_id=project_id, holder=_holder(principal), lock=lock)
+    found = await repository.role(session, project_id=project_id, holder=_holder(principal))
+    if found is None or found.deleted_at is not None:
+        raise NotFound
+    principal.require_in_project(scope, project_id, found.role)
+
+
+async def locked(
+    session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, scope: Scope, deleted: bool = False
+) -> tuple[Project, ProjectRole]:
+    """The project, its row held until the transaction ends, and the caller's role in it.
+
+    Args:
+        deleted: let deleted projects be found too.
+
+    Raises:
+        As `authorize`.
+    """
+    found = await repository.by_id(session, project_id=project_id, holder=_holder(principal), lock=True)
     if found is None or (found[0].deleted_at is not None and not deleted):
         raise NotFound
     project, role = found
@@ -166,7 +171,7 @@ async def update(
     changes: dict[str, Any],
 ) -> ProjectView:
     """Apply `changes` of name, description and metadata."""
-    project, role = await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, lock=True)
+    project, role = await locked(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE)
     require_match(if_match, project.revision)
     if changes:
         project.name = changes.get("name", project.name)
@@ -181,7 +186,7 @@ async def update(
 
 async def delete(session: AsyncSession, principal: Principal, *, project_id: uuid.UUID, if_match: str | None) -> None:
     """Hide a project and all in it until it is restored. Uploads that are not finished end."""
-    project, _ = await authorize(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, lock=True)
+    project, _ = await locked(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE)
     require_match(if_match, project.revision)
     project.deleted_at = datetime.now(UTC)
     project.revision += 1
@@ -199,9 +204,7 @@ async def restore(session: AsyncSession, principal: Principal, quotas: Quotas, *
     Raises:
         QuotaExceeded: the tenant has as many projects as it may.
     """
-    project, role = await authorize(
-        session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, lock=True, deleted=True
-    )
+    project, role = await locked(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE, deleted=True)
     if project.deleted_at is not None:
         project.deleted_at = None
         project.revision += 1

@@ -4,9 +4,10 @@ import uuid
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, func, select, tuple_, update
+from sqlalchemy import BigInteger, Function, Row, bindparam, delete, func, literal_column, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from services.projects.batches.models import Batch
 from services.projects.documents.models import Document
@@ -16,6 +17,7 @@ from services.projects.purges.models import DocumentPurge
 from services.projects.tenants.models import Departure, TenantErasure, TenantUsage
 from services.projects.uploads.models import Upload, UploadExpiry
 from services.projects.versions.models import DocumentVersion
+from shared.prepared_statements import PreparedStatement, rows_of
 from shared.work_queue import WorkQueue
 
 _CLAIM: Final = timedelta(seconds=60)
@@ -23,24 +25,28 @@ ERASURES: Final = WorkQueue(TenantErasure, due_at=TenantErasure.due_at, claim=_C
 DEPARTURES: Final = WorkQueue(Departure, due_at=Departure.due_at, claim=_CLAIM)
 
 
-_ADD: Final = (
+def _added(column: InstrumentedAttribute[int], more: str) -> Function[int]:
+    return func.greatest(literal_column("0"), column + bindparam(more, type_=BigInteger()))
+
+
+_ADD: Final = PreparedStatement(
     update(TenantUsage)
     .where(TenantUsage.deleted_at.is_(None))
     .values(
-        projects=func.greatest(0, TenantUsage.projects + bindparam("more_projects")),
-        documents=func.greatest(0, TenantUsage.documents + bindparam("more_documents")),
-        bytes=func.greatest(0, TenantUsage.bytes + bindparam("more_bytes")),
-        uploads=func.greatest(0, TenantUsage.uploads + bindparam("more_uploads")),
+        projects=_added(TenantUsage.projects, "more_projects"),
+        documents=_added(TenantUsage.documents, "more_documents"),
+        bytes=_added(TenantUsage.bytes, "more_bytes"),
+        uploads=_added(TenantUsage.uploads, "more_uploads"),
     )
-    .returning(TenantUsage)
-    .execution_options(synchronize_session=False, populate_existing=True)
+    .returning(TenantUsage.projects, TenantUsage.documents, TenantUsage.bytes, TenantUsage.uploads)
 )
 
 
-async def add(session: AsyncSession, *, projects: int, documents: int, size: int, uploads: int) -> TenantUsage | None:
+async def add(session: AsyncSession, *, projects: int, documents: int, size: int, uploads: int) -> Row[Any] | None:
     """Add to the counters and lock the row until the transaction ends; None without a row, or for a deleted tenant."""
     more = {"more_projects": projects, "more_documents": documents, "more_bytes": size, "more_uploads": uploads}
-    return await session.scalar(_ADD, more)
+    rows = await rows_of(session, _ADD, **more)
+    return rows[0] if rows else None
 
 
 async def begin(session: AsyncSession) -> TenantUsage | None:

@@ -9,10 +9,13 @@ that is not known.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+from sqlalchemy import Row
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.projects.tenants import repository
+from services.projects.tenants.models import TenantUsage
 from shared.errors import NotFound, QuotaExceeded
 from shared.events.envelope import Envelope
 from shared.events.identity import MembershipChanged, TenantDeleted
@@ -41,7 +44,7 @@ async def take(
         NotFound: the tenant is deleted, and nothing can be added to it.
     """
     taken = {"projects": projects, "documents": documents, "size": size, "uploads": uploads}
-    usage = await repository.add(session, **taken)
+    usage: Row[Any] | TenantUsage | None = await repository.add(session, **taken)
     if usage is None:
         # The tenant's first change counts existing rows; else another request was faster, or the tenant is deleted.
         usage = await repository.begin(session) or await repository.add(session, **taken)

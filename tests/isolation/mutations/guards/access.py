@@ -25,6 +25,16 @@ MUTATIONS = (
         replace(_AUTH, "remembered is not None and time.time() < remembered[1]", "remembered is not None"),
         [f"{_TESTS}::test_a_token_that_was_accepted_once_is_refused_once_it_has_expired"],
     ),
+    Mutation(
+        "token-authority-fresh",
+        "what a credential allows now is read after the caller asked",
+        replace(
+            "shared/authority_client.py",
+            "self._next.get(asked)\n",
+            "self._next.get(asked) or self._asking.get(asked)\n",
+        ),
+        ["tests/shared/test_authority_client.py::test_no_answer_is_older_than_its_question"],
+    ),
     Mutation("token-expiry", "a token expires", replace(_AUTH, "leeway=LEEWAY_SECONDS,", "leeway=10**10,"), [_CLAIMS]),
     Mutation(
         "token-expiry-required",

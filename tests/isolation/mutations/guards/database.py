@@ -33,14 +33,14 @@ MUTATIONS = (
     Mutation(
         "read-criterion",
         "a read without a session has the tenant's criterion in it",
-        replace("shared/prepared_reads.py", "statement.options(criterion).compile(", "statement.compile("),
-        ["tests/shared/test_prepared_reads.py::test_the_criterion_of_a_read_alone_hides_other_tenants"],
+        replace("shared/prepared_statements.py", "statement.options(criterion).compile(", "statement.compile("),
+        ["tests/shared/test_prepared_statements.py::test_the_criterion_of_a_read_alone_hides_other_tenants"],
     ),
     Mutation(
         "read-bound",
         "a read without a session begins with its tenant",
-        replace("shared/prepared_reads.py", "        begin_bound(connection, tenant_id)\n", ""),
-        ["tests/shared/test_prepared_reads.py::test_a_read_finds_the_rows_of_its_tenant_alone"],
+        replace("shared/prepared_statements.py", "        begin_bound(connection, tenant_id)\n", ""),
+        ["tests/shared/test_prepared_statements.py::test_a_read_finds_the_rows_of_its_tenant_alone"],
     ),
     Mutation(
         "session-core-select",
@@ -79,7 +79,7 @@ MUTATIONS = (
         replace("shared/tenancy.py", "'{tenant_id}', true)", "'{tenant_id}', false)"),
         [
             f"{_TENANCY}::test_the_tenant_setting_ends_with_its_transaction",
-            "tests/shared/test_prepared_reads.py::test_the_tenant_setting_ends_with_a_read",
+            "tests/shared/test_prepared_statements.py::test_the_tenant_setting_ends_with_a_read",
         ],
     ),
     Mutation(

@@ -14,6 +14,16 @@ MUTATIONS = (
         "every operation in a project requires a role there",
         replace(
             f"{_HERE}/projects/service.py",
+            "    principal.require_in_project(scope, project_id, found.role)\n",
+            "",
+        ),
+        [f"{_ISOLATION}::test_a_viewer_changes_nothing"],
+    ),
+    Mutation(
+        "projects-authorize-locked",
+        "every change of a project requires a role there",
+        replace(
+            f"{_HERE}/projects/service.py",
             "    project, role = found\n    principal.require_in_project(scope, project_id, role)\n    return project, _shown(role)",
             "    project, role = found\n    return project, _shown(role)",
         ),
@@ -128,7 +138,7 @@ MUTATIONS = (
         "duplicate content is looked up within one project",
         replace(
             f"{_HERE}/documents/repository.py",
-            '        Document.project_id == bindparam("project_id"),\n        Document.sha256 ==',
+            '        Document.project_id == bindparam("project_id", type_=Uuid()),\n        Document.sha256 ==',
             "        Document.sha256 ==",
         ),
         ["tests/services/projects/test_guards.py::test_lists_and_duplicates_stay_within_a_project"],

@@ -1,14 +1,15 @@
-"""Reads that requests wait for all the time: made into SQL once, and sent without a session.
+"""Statements that requests wait for all the time: made into SQL once, and sent past the ORM.
 
-    _BY_ID = PreparedRead(select(Thing.name).where(Thing.id == bindparam("thing_id")))
+    _BY_ID = PreparedStatement(select(Thing.name).where(Thing.id == bindparam("thing_id")))
 
-    rows = await reads.rows(_BY_ID, thing_id=thing_id)
+    rows = await reads.rows(_BY_ID, thing_id=thing_id)  # in a transaction of its own
+    rows = await rows_of(session, _BY_ID, thing_id=thing_id)  # in that of a session
 
-A session of the ORM takes four times as long for such a read as the driver does. Both guards of `shared.tenancy` hold:
-the criterion is compiled into the SQL for every table of a tenant, and `TenantReads` alone fills it in; the transaction
-begins with its tenant as that of a session does. Rows are plain, with columns by their names in the table.
+The ORM takes four times as long for such a statement as the driver does. Both guards of `shared.tenancy` hold: the
+criterion is compiled into the SQL for every table of a tenant, and filled in here alone; the transaction begins with
+its tenant as that of a session does. Rows are plain, with columns by their names in the table.
 
-Does not guarantee: one snapshot for two reads.
+Does not guarantee: that objects a session has loaded are as the statement left them.
 Fails by: what a session fails by.
 """
 
@@ -18,23 +19,25 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Select, Uuid, bindparam
 from sqlalchemy.dialects.postgresql.asyncpg import dialect
-from sqlalchemy.orm import with_loader_criteria
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, with_loader_criteria
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlalchemy.util import greenlet_spawn
 
-from shared.tenancy import Database, TenantOwned, begin_bound
+from shared.tenancy import Database, TenantOwned, begin_bound, tenant_of
 
 _TENANT: Final = bindparam("bound_tenant", type_=Uuid())
-_DIALECT: Final = dialect()
+_DIALECT: Final = dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 
-class PreparedRead:
-    """A SELECT of columns of mapped classes.
+class PreparedStatement:
+    """A SELECT of columns of mapped classes, or an UPDATE of one that returns columns.
 
     Raises:
         TypeError: a parameter has a value already, or one that Python has to convert for the driver.
     """
 
-    def __init__(self, statement: Select[Any]) -> None:
+    def __init__(self, statement: Select[*tuple[Any, ...]] | ReturningUpdate[*tuple[Any, ...]]) -> None:
         criterion = with_loader_criteria(TenantOwned, lambda cls: cls.tenant_id == _TENANT, include_aliases=True)
         compiled = statement.options(criterion).compile(dialect=_DIALECT)
         names: Sequence[str] = compiled.positiontup or ()
@@ -56,14 +59,28 @@ class TenantReads:
         self._database = database
         self.tenant_id = tenant_id
 
-    async def rows(self, read: PreparedRead, **values: Any) -> Sequence[Row[Any]]:
+    async def rows(self, read: PreparedStatement, **values: Any) -> Sequence[Row[Any]]:
         """All rows."""
         return await send(self._database, self.tenant_id, read.sql, read.values(self.tenant_id, values))
 
-    async def row(self, read: PreparedRead, **values: Any) -> Row[Any] | None:
+    async def row(self, read: PreparedStatement, **values: Any) -> Row[Any] | None:
         """The only row there can be."""
         found = await self.rows(read, **values)
         return found[0] if found else None
+
+
+async def rows_of(session: AsyncSession, statement: PreparedStatement, **values: Any) -> Sequence[Row[Any]]:
+    """All rows, in the transaction of a tenant's session.
+
+    Raises:
+        TenantMismatch: the session is bound to no tenant.
+    """
+    return await session.run_sync(_in_session, statement.sql, statement.values(tenant_of(session), values))
+
+
+def _in_session(session: Session, sql: str, values: tuple[Any, ...]) -> Sequence[Row[Any]]:
+    session.flush()
+    return session.connection().exec_driver_sql(sql, values).all()
 
 
 async def send(database: Database, tenant_id: uuid.UUID, sql: str, values: tuple[Any, ...]) -> Sequence[Row[Any]]:

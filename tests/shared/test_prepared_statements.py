@@ -2,19 +2,24 @@ import asyncio
 import uuid
 
 import pytest
-from sqlalchemy import bindparam, func, select, text
+from sqlalchemy import BigInteger, bindparam, func, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import aliased
 
-from shared.prepared_reads import PreparedRead, TenantReads, send
+from shared.prepared_statements import PreparedStatement, TenantReads, rows_of, send
 from shared.project_access import KnownProject
-from shared.tenancy import Database
+from shared.tenancy import Database, TenantMismatch
 from tests.support.polling import eventually
 
-_ALL = PreparedRead(select(KnownProject.project_id, KnownProject.sequence))
-_ONE = PreparedRead(select(KnownProject.project_id).where(KnownProject.project_id == bindparam("project_id")))
+_ALL = PreparedStatement(select(KnownProject.project_id, KnownProject.sequence))
+_ONE = PreparedStatement(select(KnownProject.project_id).where(KnownProject.project_id == bindparam("project_id")))
+_ADVANCED = PreparedStatement(
+    update(KnownProject)
+    .values(sequence=KnownProject.sequence + bindparam("more", type_=BigInteger()))
+    .returning(KnownProject.sequence)
+)
 _OTHER = aliased(KnownProject)
-_NESTED = PreparedRead(
+_NESTED = PreparedStatement(
     select(func.count(_OTHER.project_id).label("others")).where(
         select(KnownProject.project_id).where(KnownProject.project_id == _OTHER.project_id).exists()
     )
@@ -40,7 +45,7 @@ async def test_a_read_finds_the_rows_of_its_tenant_alone(database: Database, ten
 
 @pytest.mark.parametrize("read", [_ALL, _NESTED], ids=["plain", "nested"])
 async def test_the_criterion_of_a_read_alone_hides_other_tenants(
-    database: Database, tenant_id: uuid.UUID, read: PreparedRead
+    database: Database, tenant_id: uuid.UUID, read: PreparedStatement
 ) -> None:
     """The database guard removed: Postgres is told the victim's tenant, the parameters are the attacker's."""
     await remember(database, tenant_id)
@@ -50,7 +55,7 @@ async def test_the_criterion_of_a_read_alone_hides_other_tenants(
 
 @pytest.mark.parametrize("read", [_ALL, _NESTED], ids=["plain", "nested"])
 async def test_row_level_security_alone_hides_other_tenants_from_a_read(
-    database: Database, tenant_id: uuid.UUID, read: PreparedRead
+    database: Database, tenant_id: uuid.UUID, read: PreparedStatement
 ) -> None:
     """The criterion removed: the parameters claim the victim's tenant, Postgres knows the attacker's."""
     await remember(database, tenant_id)
@@ -79,6 +84,21 @@ async def _sleeps(database: Database) -> bool:
         return bool(await connection.scalar(statement))
 
 
+async def test_a_statement_in_a_session_sees_what_the_session_has_written(
+    database: Database, tenant_id: uuid.UUID
+) -> None:
+    project_id = uuid.uuid4()
+    async with database.tenant(tenant_id) as session:
+        session.add(KnownProject(project_id=project_id, active=True, sequence=1))
+        assert await rows_of(session, _ONE, project_id=project_id) == [(project_id,)]
+        assert await rows_of(session, _ADVANCED, more=2) == [(3,)]
+    async with database.tenant(uuid.uuid4()) as session:
+        assert await rows_of(session, _ADVANCED, more=2) == []
+    async with database.system() as session:
+        with pytest.raises(TenantMismatch):
+            await rows_of(session, _ALL)
+
+
 async def test_a_read_fails_as_a_session_does(database: Database, tenant_id: uuid.UUID) -> None:
     with pytest.raises(DBAPIError):
         await send(database, tenant_id, "SELECT 1 / 0", ())
@@ -86,4 +106,4 @@ async def test_a_read_fails_as_a_session_does(database: Database, tenant_id: uui
 
 def test_a_read_has_no_value_of_its_own() -> None:
     with pytest.raises(TypeError):
-        PreparedRead(select(KnownProject.project_id).where(KnownProject.sequence == 1))
+        PreparedStatement(select(KnownProject.project_id).where(KnownProject.sequence == 1))
