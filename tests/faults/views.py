@@ -241,6 +241,9 @@ WITH aggregates AS (
     UNION ALL
     SELECT 'run', tenant_id, id::text, events FROM indexing.runs
     UNION ALL
+    -- Its only event is its completion.
+    SELECT 'batch', tenant_id, id::text, CASE WHEN completed_at IS NULL THEN 0 ELSE 1 END FROM projects.batches
+    UNION ALL
     -- Its last event is all that is left of it.
     SELECT 'deleted run', tenant_id, subject, sequence FROM events WHERE type = 'indexing.run.deleted.v1'
 )

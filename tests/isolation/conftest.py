@@ -58,6 +58,7 @@ class Victim:
     browser: Browser
     other_project: str
     other_document: str
+    other_batch: str
     secrets: frozenset[str]
 
 
@@ -97,8 +98,6 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
         letters = (await client.get(f"/v1/projects/{project}/dead-letters")).json()["items"]
         browser = await sign_in(whole, me["user"]["email"])
         await _until_indexed(client, other_project, other_document)
-        batch = await client.post(f"/v1/projects/{project}/batches", json={"name": canary("project")})
-        assert batch.status_code == 201, batch.text
         export = await _exported(client, project)
         yield Victim(
             client,
@@ -116,13 +115,14 @@ async def victim(whole: Stack) -> AsyncIterator[Victim]:
                 "run_id": run.json()["id"],
                 "upload_id": resumable.rpartition("/")[2],
                 "export_id": export,
-                "batch_id": batch.json()["id"],
+                "batch_id": await _batch(client, project, canary("project")),
                 "version": "1",
                 "generation": "2",
             },
             browser,
             other_project,
             other_document,
+            await _batch(client, other_project, "elsewhere"),
             frozenset(
                 {*browser.cookies.values(), *browser.spent, key["key"], invited["token"]}
                 | {client.headers["Authorization"].removeprefix("Bearer ")}
@@ -139,11 +139,11 @@ async def attacker(whole: Stack) -> AsyncIterator[httpx.AsyncClient]:
 
 @pytest.fixture(scope="session")
 async def other(attacker: httpx.AsyncClient) -> dict[str, str]:
-    """What the other tenant has of its own: a project with a document in it."""
+    """What the other tenant has of its own: a project with a document and a batch in it."""
     project = await create_project(attacker, "Own")
     document = await upload(attacker, project, "own.txt", b"Something of one's own.")
     await _until_indexed(attacker, project, document)
-    return {"project_id": project, "document_id": document}
+    return {"project_id": project, "document_id": document, "batch_id": await _batch(attacker, project, "own")}
 
 
 @pytest.fixture(scope="session")
@@ -173,6 +173,12 @@ async def _plant_in_failures(stack: Stack, document_id: str) -> None:
             await admin.execute(statement, canary("failure"), document_id)
     finally:
         await admin.close()
+
+
+async def _batch(client: httpx.AsyncClient, project: str, name: str) -> str:
+    answer = await client.post(f"/v1/projects/{project}/batches", json={"name": name})
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
 
 
 async def _exported(client: httpx.AsyncClient, project: str) -> str:

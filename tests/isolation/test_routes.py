@@ -104,7 +104,14 @@ async def test_cursors_of_others_and_of_nobody_lead_to_nothing_of_theirs(
 ) -> None:
     for name, own in (
         ("other tenant's owner, session", other),
-        ("member without the project", {"project_id": victim.other_project, "document_id": victim.other_document}),
+        (
+            "member without the project",
+            {
+                "project_id": victim.other_project,
+                "document_id": victim.other_document,
+                "batch_id": victim.other_batch,
+            },
+        ),
     ):
         await tampering.cursors(document, victim.ids, cast.named(name), own)
 

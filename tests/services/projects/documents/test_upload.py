@@ -76,6 +76,7 @@ async def test_a_form_is_stored_and_answered_in_full(
         "live_version": None,
         "status": "queued",
         "duplicate_of": None,
+        "batch_id": None,
         "linked": False,
         "metadata": {"lang": "en"},
         "error": None,
