@@ -163,6 +163,17 @@ PLANTED: dict[str, tuple[str, str, str]] = {
         "documents of a project miscounted",
         "UPDATE projects.project_contents SET indexed = indexed - 1 WHERE project_id = $1",
     ),
+    "a deletion has no receipt": (
+        "I3",
+        "tombstone without one receipt",
+        "UPDATE projects.document_purges SET purged_at = NULL WHERE $1::uuid IS NOT NULL",
+    ),
+    "a receipt came too early": (
+        "I3",
+        "receipt before all is gone",
+        "INSERT INTO indexing.chunks (tenant_id, project_id, document_id, version, chunk_index, start_offset, end_offset, "
+        "text) SELECT tenant_id, $1, document_id, 1, 0, 0, 7, 'A note.' FROM projects.document_purges",
+    ),
     "a version is missing": (
         "I4",
         "versions not contiguous",
