@@ -171,8 +171,8 @@ PLANTED: dict[str, tuple[str, str, str]] = {
     "a receipt came too early": (
         "I3",
         "receipt before all is gone",
-        "INSERT INTO indexing.chunks (tenant_id, project_id, document_id, version, chunk_index, start_offset, end_offset, "
-        "text) SELECT tenant_id, $1, document_id, 1, 0, 0, 7, 'A note.' FROM projects.document_purges",
+        "INSERT INTO indexing.chunks (tenant_id, project_id, document_id, version, chunk_index, start_offset, "
+        "end_offset, text) SELECT tenant_id, $1, document_id, 1, 0, 0, 7, 'A note.' FROM projects.document_purges",
     ),
     "a version is missing": (
         "I4",

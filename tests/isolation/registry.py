@@ -352,6 +352,11 @@ MEMORY: Final = (
         "tests/shared/test_prepared_statements.py",
     ),
     Store(
+        r"shared\.authority_client\.Authority\._(asking|next)",
+        "by all that is asked about a credential, for as long as a question is under way",
+        "tests/shared/test_authority_client.py::test_questions_about_different_credentials_do_not_wait_for_each_other",
+    ),
+    Store(
         r"shared\.auth\.TokenVerifier\._keys",
         "identity's public keys; nothing of a tenant",
         "tests/shared/test_auth.py::test_invented_key_ids_do_not_flood_identity",

@@ -1,6 +1,7 @@
 """What a client may send is bounded in what can be found wrong with it: true of the schemas of every service."""
 
 from collections.abc import Iterator
+from types import NoneType
 from typing import Any, get_args, get_origin
 
 import pytest
@@ -27,7 +28,9 @@ def bodies() -> list[type[BaseModel]]:
                 model = field.field_info.annotation
                 if get_origin(model) is Unparsed:
                     (model,) = get_args(model)
-                found[model.__name__] = model
+                # A body that may be left out is a union with None.
+                models = [one for one in get_args(model) if one is not NoneType] or [model]
+                found |= {one.__name__: one for one in models}
     return [found[name] for name in sorted(found)]
 
 

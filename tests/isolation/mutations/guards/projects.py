@@ -428,8 +428,10 @@ MUTATIONS = (
         "exporting a project requires the right to administer it",
         replace(
             f"{_HERE}/exports/service.py",
-            "        scope = Scope.PROJECTS_WRITE\n",
-            "        scope = Scope.DOCUMENTS_READ\n",
+            "            await locked(session, principal, project_id=project_id, scope=Scope.PROJECTS_WRITE)\n"
+            "        for scope in (Scope.PROJECTS_WRITE, Scope.DOCUMENTS_READ):\n",
+            "            await locked(session, principal, project_id=project_id, scope=Scope.DOCUMENTS_READ)\n"
+            "        for scope in (Scope.DOCUMENTS_READ,):\n",
         ),
         [f"{_EXPORTS}::test_who_may_not_export_is_refused"],
     ),
@@ -444,8 +446,8 @@ MUTATIONS = (
         "a credential that reads no documents exports no project",
         replace(
             f"{_HERE}/exports/service.py",
-            "        principal.require_in_project(Scope.DOCUMENTS_READ, project_id, role)\n",
-            "",
+            "        for scope in (Scope.PROJECTS_WRITE, Scope.DOCUMENTS_READ):\n",
+            "        for scope in (Scope.PROJECTS_WRITE,):\n",
         ),
         [f"{_EXPORTS}::test_who_may_not_export_is_refused"],
     ),

@@ -108,9 +108,9 @@ async def test_the_end_of_a_document_is_told_once_with_what_was_removed(
     died = list[int]()
     delete_document = ProjectVectors.delete_document
 
-    async def die_once(self: ProjectVectors, document_id: uuid.UUID, *, at_most: int) -> int:
-        removed = await delete_document(self, document_id, at_most=at_most)
-        if not died:
+    async def die_once(self: ProjectVectors, its: uuid.UUID, *, at_most: int) -> int:
+        removed = await delete_document(self, its, at_most=at_most)
+        if its == document_id and not died:
             died.append(removed)
             raise VectorStoreUnavailable("died")
         return removed

@@ -105,7 +105,6 @@ async def test_a_form_is_stored_and_answered_in_full(
         "lane": "interactive",
         "created_at": moment,
         "linked_to": None,
-        "batch_id": None,
     }
 
 
