@@ -34,7 +34,7 @@ class DocumentPatch(Input):
 class BulkFilter(Input):
     """All that is given must match: one of the statuses, the name, the batch, all of `metadata`, nested as given."""
 
-    status: Annotated[list[DocumentStatus], Field(min_length=1, max_length=5)] | None = None
+    status: Annotated[list[DocumentStatus], Field(min_length=1, max_length=5, fail_fast=True)] | None = None
     name: Annotated[str, Field(min_length=1, max_length=MAX_SENT_NAME), AfterValidator(one_line)] | None = None
     batch_id: uuid.UUID | None = None
     metadata: Metadata | None = None
