@@ -20,6 +20,8 @@ from tests.isolation.canaries import CANARY, found_in
 SERVER_ERROR: Final = "server error"
 LEAK: Final = "leak"
 _FIELDS: Final = frozenset(Problem.model_fields)
+# What problems of a code tell besides.
+_MEMBERS: Final = {"quota_exceeded": {"quota", "limit", "used"}, "duplicate_document": {"document_id"}}
 _INSIDES: Final = re.compile(
     r"Traceback \(most recent call last\)|File \"/|\.py\", line \d|site-packages|sqlalchemy|asyncpg|psycopg"
     r"|\bSELECT\b.+\bFROM\b|\bINSERT INTO\b|\bUPDATE\b.+\bSET\b|\bpg_catalog\b|0x[0-9a-f]{12}"
@@ -111,7 +113,7 @@ def _of_problem(answer: Answer, request_ids: Collection[str]) -> Iterator[Wrong]
     except ValueError:
         yield Wrong("problem document", f"{answer.status} is not JSON: {answer.body[:200]!r}")
         return
-    if not isinstance(problem, dict) or problem.keys() != _FIELDS:
+    if not isinstance(problem, dict) or problem.keys() != _FIELDS | _MEMBERS.get(problem.get("code", ""), set()):
         yield Wrong("problem document", f"{answer.status} has other fields: {answer.body[:200]!r}")
     elif problem["status"] != answer.status or problem["request_id"] not in request_ids or not problem["code"]:
         yield Wrong("problem document", f"{answer.status} is not what its body says: {answer.body[:200]!r}")
